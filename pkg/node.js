@@ -1,0 +1,105 @@
+// In Node: the engine in this thread, files by path.
+
+import { createWriteStream } from "node:fs";
+import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { homedir } from "node:os";
+import path from "node:path";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { fileURLToPath } from "node:url";
+import { initSync } from "./wasm/workers_ai_local.js";
+import { Ai as BaseAi } from "./ai.js";
+import { DEFAULT_MODEL, modelFolder } from "./default-model.js";
+import { LocalEngine } from "./local-engine.js";
+import { http, sourceError, toSource } from "./source.js";
+
+export { AiInternalError, InferenceUpstreamError } from "./errors.js";
+export { DEFAULT_MODEL };
+
+const PIECE = 1 << 20;
+
+let initialised;
+function initialise() {
+  initialised ??= readFile(new URL("./wasm/workers_ai_local_bg.wasm", import.meta.url)).then((module) => void initSync({ module }));
+  return initialised;
+}
+
+export class Ai extends BaseAi {
+  constructor(config = {}) {
+    const { default: standIn = defaultModel(config.onProgress), ...rest } = config;
+    super(new LocalEngine(initialise, { ...rest, default: standIn }, nodeSource));
+  }
+}
+
+/** As elsewhere, but a plain string that is no URL is a path. */
+function nodeSource(value, place) {
+  if (typeof value === "string" && !/^[a-z][a-z0-9+.-]+:\/\//i.test(value)) return file(value);
+  if (String(value).startsWith("file://")) return file(fileURLToPath(value));
+  return toSource(value, place);
+}
+
+/** A file on disk. */
+function file(filePath) {
+  return {
+    name: filePath,
+    async open(offset) {
+      const handle = await open(filePath).catch((error) => {
+        throw error.code === "ENOENT" ? sourceError("not-found", "no such file") : sourceError("refused", error.message);
+      });
+      const { size } = await handle.stat();
+      let position = offset;
+      return {
+        size,
+        async read() {
+          const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(PIECE), 0, PIECE, position).catch((error) => {
+            throw sourceError("refused", error.message);
+          });
+          position += bytesRead;
+          return bytesRead > 0 ? new Uint8Array(buffer.buffer, buffer.byteOffset, bytesRead) : undefined;
+        },
+        cancel: () => void handle.close().catch(() => {}),
+      };
+    },
+  };
+}
+
+/** The default small model: from the user's cache, into which it is downloaded the first time. */
+function defaultModel(onProgress) {
+  const { env } = process;
+  const cached = path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
+  return {
+    name: env.WORKERS_AI_LOCAL_MODEL || cached,
+    async open(offset) {
+      if (env.WORKERS_AI_LOCAL_MODEL) return file(env.WORKERS_AI_LOCAL_MODEL).open(offset);
+      const there = await stat(cached).catch(() => null);
+      if (there?.size !== DEFAULT_MODEL.size) await download(DEFAULT_MODEL.url, cached, onProgress);
+      return file(cached).open(offset);
+    },
+  };
+}
+
+async function download(url, target, onProgress) {
+  await mkdir(path.dirname(target), { recursive: true });
+  // Beside the target under a name of its own: two processes may download at once, and neither sees half a file.
+  const part = `${target}.${process.pid}.part`;
+  try {
+    const stream = await http(url).open(0);
+    let loaded = 0;
+    const chunks = async function* () {
+      for (let chunk; (chunk = await stream.read()) !== undefined; yield chunk) {
+        loaded += chunk.length;
+        onProgress?.({ model: "download", loaded, total: stream.size ?? DEFAULT_MODEL.size });
+      }
+    };
+    await pipeline(Readable.from(chunks()), createWriteStream(part));
+    if (loaded !== DEFAULT_MODEL.size) throw sourceError("interrupted", `the download has ${loaded} bytes instead of ${DEFAULT_MODEL.size}`);
+    await rename(part, target);
+  } catch (error) {
+    await rm(part, { force: true });
+    const reason = error.cause?.message ?? error.message;
+    throw sourceError(
+      error.kind ?? "interrupted",
+      `the default model could not be downloaded from ${url}: ${reason}. Put the file there by hand, or set WORKERS_AI_LOCAL_MODEL to a GGUF file`,
+    );
+  }
+}

@@ -1,0 +1,116 @@
+// `wrangler dev` as a function: for `npm start` and for the tests in workerd.
+
+import { spawn } from "node:child_process";
+import { STATE_FOLDER, wranglerCommand } from "./lib/wrangler.mjs";
+import { HOST, freePort } from "./lib/ports.mjs";
+import { root } from "./lib/project.mjs";
+import { eachLine } from "./lib/process.mjs";
+import { UserError } from "./lib/report.mjs";
+
+/** The first Worker gets the port. */
+export const EXAMPLE_CONFIGS = [
+  "examples/router/wrangler.toml",
+  "examples/streaming/wrangler.toml",
+  "examples/object/wrangler.toml",
+  "wrangler.toml",
+];
+
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"];
+const START_LIMIT_MS = 120_000;
+
+/**
+ * Starts Workers and resolves once they answer. `url` has no final slash.
+ *
+ * @param {object} [options]
+ * @param {number} [options.port] any free port where absent
+ * @param {string[]} [options.configs] wrangler.toml files relative to the project, the one that gets the port first
+ * @param {Record<string, string>} [options.vars] variables of the first Worker; wrangler gives them to no other
+ * @param {boolean} [options.quiet] keep the Workers' console output in `logs` only
+ * @param {string} [options.persistTo] another folder for R2 buckets and the like
+ * @returns {Promise<{url: string, logs: string[], exited: Promise<void>, stop(): Promise<void>}>}
+ */
+export async function startDevWorker({
+  port,
+  configs = EXAMPLE_CONFIGS,
+  vars = {},
+  quiet = false,
+  persistTo = STATE_FOLDER,
+} = {}) {
+  const { command, args, env } = wranglerCommand(
+    "dev",
+    ...configs.flatMap((config) => ["-c", config]),
+    ...["--local", "--ip", HOST, "--port", String(port ?? (await freePort()))],
+    ...["--inspector-port", String(await freePort()), "--persist-to", persistTo],
+    "--show-interactive-dev-session=false",
+    ...Object.entries(vars).flatMap(([name, value]) => ["--var", `${name}:${value}`]),
+  );
+  const child = spawn(command, args, {
+    cwd: root,
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+    // A group of its own: wrangler starts Node, esbuild and workerd, and they all end together.
+    detached: true,
+  });
+  const killGroup = (signal) => {
+    try {
+      process.kill(-child.pid, signal);
+    } catch {
+      // Already gone.
+    }
+  };
+  // The group does not hear of this process's end, nor of Ctrl+C, by itself.
+  const atExit = () => killGroup("SIGKILL");
+  const atSignal = (signal) => {
+    atExit();
+    if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
+  };
+  process.once("exit", atExit);
+  SIGNALS.forEach((signal) => process.once(signal, atSignal));
+  const exited = new Promise((resolve) => child.once("close", resolve)).then(() => {
+    process.removeListener("exit", atExit);
+    SIGNALS.forEach((signal) => process.removeListener(signal, atSignal));
+  });
+
+  const stop = async () => {
+    const overdue = setTimeout(killGroup, 5_000, "SIGKILL");
+    killGroup("SIGTERM");
+    await exited;
+    clearTimeout(overdue);
+  };
+
+  const logs = [];
+  let url;
+  try {
+    url = await new Promise((resolve, reject) => {
+      const fail = (reason) => reject(new UserError(`wrangler dev ${reason}${excerpt(logs)}`));
+      const timer = setTimeout(fail, START_LIMIT_MS, `did not start in ${START_LIMIT_MS / 1000} s`);
+      const take = (line) => {
+        logs.push(line);
+        const ready = /Ready on (http:\/\/\S+)/.exec(plain(line));
+        if (ready) resolve(ready[1]);
+        // What wrangler says while it starts is shown only if it fails.
+        else if (url && !quiet) process.stdout.write(`${line}\n`);
+      };
+      eachLine(child.stdout, take);
+      eachLine(child.stderr, take);
+      child.once("error", (error) => fail(`did not start: ${error.message}`));
+      exited.then(() => fail("ended"));
+      exited.then(() => clearTimeout(timer));
+    });
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return { url, logs, exited, stop };
+}
+
+/** Without terminal colours. */
+const plain = (line) => line.replace(/\x1b\[[0-9;]*m/g, "");
+
+function excerpt(logs) {
+  const idle = /^\s*$|If you think this is a bug|Logs were written to/;
+  const lines = logs.map(plain).filter((line) => !idle.test(line));
+  const from = lines.findIndex((line) => /\[ERROR\]|error:/i.test(line));
+  const shown = lines.slice(from < 0 ? -8 : from).slice(0, 8);
+  return shown.length ? `:\n${shown.map((line) => `  ${line}`).join("\n")}` : "";
+}

@@ -1,0 +1,120 @@
+// A Rust toolchain that compiles for wasm32-unknown-unknown.
+//
+// Three ways, the first that works wins: a standard library for wasm that is already installed (rustup's target),
+// the same after `rustup target add`, or a compiler with the sources of std, which cargo then compiles itself
+// (rustup's rust-src, or Debian's packages, which need no download from Rust's own servers).
+
+import { existsSync, readdirSync } from "node:fs";
+import { mkdir, mkdtemp, readlink, rm, writeFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { aptInstall } from "../lib/apt.mjs";
+import { inProject } from "../lib/project.mjs";
+import { CommandFailed, capture, isProgram, run, which } from "../lib/process.mjs";
+import { UserError, say, withProgress } from "../lib/report.mjs";
+import { hashText, isStamped, stamp } from "../lib/stamp.mjs";
+
+export const WASM_TARGET = "wasm32-unknown-unknown";
+const DEBIAN_PACKAGES = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
+const STAMP = inProject(".cache", "toolchain.stamp");
+
+/** How to call cargo for wasm: `spawn(cargo, ["build", ...args], { env: { ...process.env, ...env } })`. */
+export async function ensureToolchain() {
+  for await (const route of routes()) {
+    if (await works(route)) return { cargo: route.cargo, env: route.env, args: route.args };
+  }
+  throw new UserError(
+    `no Rust compiler for ${WASM_TARGET}: install rustup (https://rustup.rs) and run \`rustup target add ${WASM_TARGET}\`, ` +
+      `or on Debian, as root, \`apt-get install ${DEBIAN_PACKAGES.join(" ")}\``,
+  );
+}
+
+/** Lazy: what stands after a route that works, such as an installation, does not happen. */
+async function* routes() {
+  const onPath = { cargo: which("cargo"), rustc: which("rustc"), env: {} };
+  // Debian's pair, named by its full path because rustup's usually hides it on PATH.
+  const debian = { cargo: "/usr/bin/cargo", rustc: "/usr/bin/rustc", env: { RUSTC: "/usr/bin/rustc" } };
+  const pairs = [onPath, debian].filter(({ cargo, rustc }) => cargo && rustc && isProgram(cargo) && isProgram(rustc));
+
+  for (const pair of pairs) if (await hasStd(pair.rustc)) yield { ...pair, args: [] };
+  for (const pair of pairs) if (await canBuildStd(pair.rustc)) yield buildingStd(pair);
+  if (onPath.cargo && onPath.rustc && (await addRustupTarget())) yield { ...onPath, args: [] };
+  if ((await installDebianPackages()) && (await canBuildStd(debian.rustc))) yield buildingStd(debian);
+}
+
+const buildingStd = (pair) => ({
+  ...pair,
+  // RUSTC_BOOTSTRAP: a stable compiler refuses -Z options without it.
+  env: { ...pair.env, RUSTC_BOOTSTRAP: "1" },
+  args: ["-Z", "build-std=std,panic_abort"],
+});
+
+async function hasStd(rustc) {
+  const folder = await capture(rustc, ["--print", "target-libdir", "--target", WASM_TARGET]);
+  return folder !== null && existsSync(folder) && readdirSync(folder).some((name) => /^libstd-.*\.rlib$/.test(name));
+}
+
+async function canBuildStd(rustc) {
+  const sysroot = await capture(rustc, ["--print", "sysroot"]);
+  if (sysroot === null) return false;
+  const rustlib = path.join(sysroot, "lib/rustlib");
+  const bundledLinker = () => readdirSync(rustlib).some((host) => existsSync(path.join(rustlib, host, "bin/rust-lld")));
+  return existsSync(path.join(rustlib, "src/rust/library/std/Cargo.toml")) && (which("rust-lld") !== null || bundledLinker());
+}
+
+async function addRustupTarget() {
+  if (!which("rustup")) return false;
+  try {
+    await withProgress("Adding the wasm target with rustup", (note) =>
+      run("rustup", ["target", "add", WASM_TARGET], { onLine: (line) => note(line.slice(0, 60)) }),
+    );
+  } catch (error) {
+    if (!(error instanceof CommandFailed)) throw error;
+    say(`  rustup could not: ${error.lines.find((line) => line.startsWith("error")) ?? error.message}`);
+    return false;
+  }
+  return hasStd("rustc");
+}
+
+async function installDebianPackages() {
+  if (!(await aptInstall("Rust for wasm", DEBIAN_PACKAGES))) return false;
+  // rust-web-llvm brings `rust-lld` as a link to the linker of its LLVM, `lld-22` for instance, but not the linker.
+  const linker = await readlink("/usr/bin/rust-lld").catch(() => "");
+  const missing = /^lld-\d+$/.test(linker) && which(linker) === null;
+  return !missing || aptInstall("the linker", [linker]);
+}
+
+/** Compiles a crate of one line, once for each compiler: what is installed may still lack a linker or a source file. */
+async function works({ cargo, rustc, env, args }) {
+  const key = hashText([cargo, rustc, await capture(rustc, ["-vV"]), ...args].join("\n"));
+  if (await isStamped(STAMP, key)) return true;
+  const folder = await mkdtemp(path.join(os.tmpdir(), "wasm-toolchain-"));
+  try {
+    await mkdir(path.join(folder, "src"));
+    await writeFile(
+      path.join(folder, "Cargo.toml"),
+      '[package]\nname = "hello"\nversion = "0.0.0"\nedition = "2021"\n\n[lib]\ncrate-type = ["cdylib"]\n\n[workspace]\n',
+    );
+    await writeFile(
+      path.join(folder, "src", "lib.rs"),
+      '#[no_mangle]\npub extern "C" fn hello(n: usize) -> usize { format!("{n}").len() }\n',
+    );
+    const version = (await capture(rustc, ["--version"])).split(" ", 2).join(" ");
+    await withProgress(`Trying ${version} on a small wasm crate`, (note) =>
+      run(cargo, ["build", "--target", WASM_TARGET, ...args], {
+        cwd: folder,
+        // No flags and folders of the user's: they belong to another build.
+        env: { ...env, CARGO_TARGET_DIR: path.join(folder, "target"), RUSTFLAGS: "" },
+        onLine: (line) => note(line.trim().slice(0, 60)),
+      }),
+    );
+    await stamp(STAMP, key);
+    return true;
+  } catch (error) {
+    if (!(error instanceof CommandFailed)) throw error;
+    say(`  it does not work here: ${error.message}`);
+    return false;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,207 @@
+//! The forward pass of a llama-architecture model (Touvron et al. 2023) on the CPU.
+
+use super::attention::attend;
+use super::kv_cache::KvCache;
+use super::ops;
+use super::weights::{CpuWeights, Weights};
+use crate::backend::{Backend, CacheId, Work};
+use crate::error::{AiError, ErrorCode, Result};
+use crate::gguf::LocalFuture;
+use crate::model::{Hyperparameters, RopeFrequencies};
+use std::collections::HashMap;
+use std::future::ready;
+
+/// A model in memory with its KV caches.
+pub struct CpuBackend {
+    parameters: Hyperparameters,
+    weights: Weights,
+    rope: RopeFrequencies,
+    caches: HashMap<CacheId, KvCache>,
+    next_cache: u64,
+    scratch: Scratch,
+}
+
+/// Activations of a batch, `[rows, width of the thing]` each.
+#[derive(Default)]
+struct Scratch {
+    stream: Vec<f32>,
+    normed: Vec<f32>,
+    query: Vec<f32>,
+    key: Vec<f32>,
+    value: Vec<f32>,
+    attended: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    /// `cos, sin` of every pair, per row.
+    angles: Vec<f32>,
+    scores: Vec<f32>,
+}
+
+impl Scratch {
+    /// Room for `rows` rows. Fails with 3040 instead of trapping.
+    fn resize(&mut self, rows: usize, p: &Hyperparameters) -> Result<()> {
+        let sizes = [
+            (&mut self.stream, p.width),
+            (&mut self.normed, p.width),
+            (&mut self.query, p.query_width()),
+            (&mut self.key, p.kv_width()),
+            (&mut self.value, p.kv_width()),
+            (&mut self.attended, p.query_width()),
+            (&mut self.gate, p.ffn_width),
+            (&mut self.up, p.ffn_width),
+        ];
+        for (buffer, width) in sizes {
+            let length = rows * width;
+            buffer
+                .try_reserve_exact(length.saturating_sub(buffer.len()))
+                .map_err(|_| AiError::out_of_memory("computing a batch", length as u64 * 4))?;
+            buffer.resize(length, 0.0);
+        }
+        Ok(())
+    }
+}
+
+impl CpuBackend {
+    pub fn new(parameters: Hyperparameters, weights: CpuWeights) -> Result<Self> {
+        let weights = weights.build(parameters.layers)?;
+        let rope = RopeFrequencies::new(&parameters, weights.rope_divisors.as_deref());
+        Ok(Self { parameters, weights, rope, caches: HashMap::new(), next_cache: 0, scratch: Scratch::default() })
+    }
+
+    fn run(&mut self, batch: &[Work<'_>]) -> Result<Vec<Vec<f32>>> {
+        let Self { parameters: p, weights, rope, caches, scratch, .. } = self;
+        let rows = batch.iter().map(|work| work.tokens.len()).sum();
+        for (index, work) in batch.iter().enumerate() {
+            let twice = batch[..index].iter().any(|earlier| earlier.cache == work.cache);
+            let Some(cache) = caches.get_mut(&work.cache).filter(|_| !twice) else {
+                return Err(AiError::new(ErrorCode::OutOfCapacity, "A KV cache is gone or stands in a batch twice."));
+            };
+            cache.reserve(work.tokens.len())?;
+        }
+        scratch.resize(rows, p)?;
+        scratch.angles.clear();
+        let mut row = 0;
+        for work in batch {
+            let start = caches[&work.cache].length();
+            for (index, token) in work.tokens.iter().enumerate() {
+                let token = *token as usize;
+                if token >= weights.token_embedding.rows {
+                    return Err(AiError::invalid_data(format!("Token {token} is not in the vocabulary.")));
+                }
+                weights.token_embedding.copy_row(token, &mut scratch.stream[row * p.width..(row + 1) * p.width])?;
+                rope.push_angles(start + index, &mut scratch.angles);
+                row += 1;
+            }
+        }
+        for (index, layer) in weights.layers.iter().enumerate() {
+            ops::rms_norm(&scratch.stream, &layer.attention_norm, p.rms_epsilon, &mut scratch.normed);
+            layer.query.multiply(&scratch.normed, &mut scratch.query)?;
+            layer.key.multiply(&scratch.normed, &mut scratch.key)?;
+            layer.value.multiply(&scratch.normed, &mut scratch.value)?;
+            let angles = scratch.angles.chunks_exact(p.rope_width);
+            let queries = scratch.query.chunks_exact_mut(p.query_width());
+            for ((query, key), angles) in queries.zip(scratch.key.chunks_exact_mut(p.kv_width())).zip(angles) {
+                ops::rope(query, p.head_width, angles);
+                ops::rope(key, p.head_width, angles);
+            }
+            let mut first = 0;
+            for work in batch {
+                let count = work.tokens.len();
+                let Some(cache) = caches.get_mut(&work.cache) else { continue };
+                let start = cache.length();
+                let cache = cache.layer_mut(index);
+                let rows = first * p.kv_width()..(first + count) * p.kv_width();
+                cache.keys.extend_from_slice(&scratch.key[rows.clone()]);
+                cache.values.extend_from_slice(&scratch.value[rows]);
+                for offset in 0..count {
+                    let columns = (first + offset) * p.query_width()..(first + offset + 1) * p.query_width();
+                    let out = &mut scratch.attended[columns.clone()];
+                    attend(p, cache, start + offset + 1, &scratch.query[columns], &mut scratch.scores, out);
+                }
+                first += count;
+            }
+            layer.attention_output.multiply(&scratch.attended, &mut scratch.normed)?;
+            ops::add(&mut scratch.stream, &scratch.normed);
+
+            ops::rms_norm(&scratch.stream, &layer.ffn_norm, p.rms_epsilon, &mut scratch.normed);
+            layer.gate.multiply(&scratch.normed, &mut scratch.gate)?;
+            layer.up.multiply(&scratch.normed, &mut scratch.up)?;
+            ops::swiglu(&mut scratch.gate, &scratch.up);
+            layer.down.multiply(&scratch.gate, &mut scratch.normed)?;
+            ops::add(&mut scratch.stream, &scratch.normed);
+        }
+        let output = weights.output.as_ref().unwrap_or(&weights.token_embedding);
+        let mut logits = Vec::new();
+        let mut end = 0;
+        for work in batch {
+            end += work.tokens.len();
+            if !work.wants_logits {
+                continue;
+            }
+            let last = &scratch.stream[(end - 1) * p.width..end * p.width];
+            let normed = &mut scratch.normed[..p.width];
+            ops::rms_norm(last, &weights.output_norm, p.rms_epsilon, normed);
+            let mut row = vec![0.0; p.vocabulary];
+            output.multiply(normed, &mut row)?;
+            logits.push(row);
+        }
+        for work in batch {
+            if let Some(cache) = caches.get_mut(&work.cache) {
+                cache.commit(work.tokens.len());
+            }
+        }
+        Ok(logits)
+    }
+}
+
+impl Backend for CpuBackend {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn hyperparameters(&self) -> &Hyperparameters {
+        &self.parameters
+    }
+
+    fn create_cache(&mut self) -> Result<CacheId> {
+        let id = CacheId(self.next_cache);
+        self.next_cache += 1;
+        self.caches.insert(id, KvCache::new(self.parameters.layers, self.parameters.kv_width()));
+        Ok(id)
+    }
+
+    fn release_cache(&mut self, cache: CacheId) {
+        self.caches.remove(&cache);
+    }
+
+    fn truncate_cache(&mut self, cache: CacheId, length: usize) {
+        if let Some(cache) = self.caches.get_mut(&cache) {
+            cache.truncate(length);
+        }
+    }
+
+    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> Result<()> {
+        // Taken out, so that two caches of the map can be borrowed at once.
+        let Some(mut target) = self.caches.remove(&to) else { return Ok(()) };
+        let copied = self.caches.get(&from).map_or(Ok(()), |source| target.copy_prefix(source, length));
+        self.caches.insert(to, target);
+        copied
+    }
+
+    fn reserve(&mut self, cache: CacheId, additional: usize) -> Result<()> {
+        self.caches.get_mut(&cache).map_or(Ok(()), |cache| cache.reserve(additional))
+    }
+
+    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>> {
+        let outcome = self.run(batch);
+        if outcome.is_err() {
+            // Positions that a failed batch appended are taken back.
+            for work in batch {
+                if let Some(cache) = self.caches.get_mut(&work.cache) {
+                    cache.truncate(cache.length());
+                }
+            }
+        }
+        Box::pin(ready(outcome))
+    }
+}

@@ -1,0 +1,60 @@
+//! The small operations between the matrix products, on rows of plain numbers.
+
+/// Root mean square norm (Zhang & Sennrich 2019) of every row of `input`, scaled by `weight`.
+pub fn rms_norm(input: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let width = weight.len();
+    for (input, out) in input.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        let mean_square = dot(input, input) / width as f32;
+        let scale = 1.0 / (mean_square + epsilon).sqrt();
+        for ((out, input), weight) in out.iter_mut().zip(input).zip(weight) {
+            *out = input * scale * weight;
+        }
+    }
+}
+
+/// SwiGLU (Shazeer 2020): `gate = silu(gate) · up`.
+pub fn swiglu(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        *gate = *gate / (1.0 + (-*gate).exp()) * up;
+    }
+}
+
+/// The residual connection: `stream += delta`.
+pub fn add(stream: &mut [f32], delta: &[f32]) {
+    for (stream, delta) in stream.iter_mut().zip(delta) {
+        *stream += delta;
+    }
+}
+
+/// Turns the pairs `(2i, 2i + 1)` of every head in `row` by `angles` (`cos, sin` per pair); dimensions beyond the
+/// angles stay as they are. This is the pairing of llama files, whose query and key rows are permuted for it.
+pub fn rope(row: &mut [f32], head_width: usize, angles: &[f32]) {
+    for head in row.chunks_exact_mut(head_width) {
+        for (pair, angle) in head.chunks_exact_mut(2).zip(angles.chunks_exact(2)) {
+            let (x, y, cos, sin) = (pair[0], pair[1], angle[0], angle[1]);
+            pair[0] = x * cos - y * sin;
+            pair[1] = x * sin + y * cos;
+        }
+    }
+}
+
+/// The inner product, in eight partial sums that a compiler can keep in vector registers. The order of additions is
+/// fixed: the same numbers give the same result on every platform.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 8];
+    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f32 = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in a8.zip(b8) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7])) + rest
+}
+
+/// `out += factor · row`.
+pub fn add_scaled(out: &mut [f32], factor: f32, row: &[f32]) {
+    for (out, value) in out.iter_mut().zip(row) {
+        *out += factor * value;
+    }
+}

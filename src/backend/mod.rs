@@ -1,0 +1,50 @@
+//! Backends: what computes the model. One trait; the CPU is the first of two.
+//!
+//! A backend owns the weights and the KV caches, and knows nothing of text, sampling or scheduling.
+
+pub mod cpu;
+
+use crate::error::Result;
+use crate::gguf::LocalFuture;
+use crate::model::Hyperparameters;
+
+/// One KV cache of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CacheId(pub u64);
+
+/// One sequence's part of a batch: tokens that follow what its cache holds.
+#[derive(Debug)]
+pub struct Work<'a> {
+    pub cache: CacheId,
+    /// At least one token; they are appended to the cache.
+    pub tokens: &'a [u32],
+    /// Whether the logits after the last token are wanted.
+    pub wants_logits: bool,
+}
+
+/// Computes the model for batches of sequences.
+pub trait Backend {
+    /// Short name for people: "cpu", "webgpu".
+    fn name(&self) -> &'static str;
+
+    fn hyperparameters(&self) -> &Hyperparameters;
+
+    /// An empty KV cache.
+    fn create_cache(&mut self) -> Result<CacheId>;
+
+    /// Gives a cache's memory back. Unknown ids are ignored.
+    fn release_cache(&mut self, cache: CacheId);
+
+    /// Forgets every position from `length` on.
+    fn truncate_cache(&mut self, cache: CacheId, length: usize);
+
+    /// Makes `to` hold the first `length` positions of `from`, instead of what it held.
+    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> Result<()>;
+
+    /// Makes room for `additional` positions, so that `forward` cannot fail for want of memory.
+    fn reserve(&mut self, cache: CacheId, additional: usize) -> Result<()>;
+
+    /// Computes a batch; every cache at most once. Gives, for each work that wants them, the logits after its last
+    /// token (`vocabulary` numbers), in the order of the batch. On an error the caches of the batch are as before.
+    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>>;
+}

@@ -1,0 +1,236 @@
+//! The engine: many sequences over one backend, advanced a step at a time, fairly.
+//!
+//! A sequence is advanced only while somebody waits for its next token. Whoever waits calls [`Engine::step`], which
+//! advances every sequence that is waited for; so no request depends on another one staying alive, and waiting
+//! requests share each pass through the weights.
+
+mod cache_pool;
+mod sequence;
+
+pub use sequence::{Event, FinishReason, GenerationParams, SequenceId};
+
+use crate::backend::{Backend, Work};
+use crate::error::{AiError, ErrorCode, Result};
+use cache_pool::CachePool;
+use sequence::Sequence;
+use std::collections::BTreeMap;
+
+/// What an engine takes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// KV caches that exist at once: sequences in progress, and finished ones kept for their prefix.
+    pub caches: usize,
+    /// Sequences that are not finished; one more is answered with 3040.
+    pub sequences: usize,
+    /// Rows (tokens) of one step. Small steps let cancellation and other sequences in.
+    pub rows_per_step: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { caches: 4, sequences: 64, rows_per_step: 32 }
+    }
+}
+
+/// Many sequences over one backend.
+pub struct Engine {
+    backend: Box<dyn Backend>,
+    limits: Limits,
+    sequences: BTreeMap<SequenceId, Sequence>,
+    caches: CachePool,
+    next_id: u64,
+    /// The sequence after which the next step starts, so that all get their turn.
+    last_served: SequenceId,
+    /// Counts steps; tells which cache was used longest ago.
+    clock: u64,
+    computed_tokens: u64,
+}
+
+impl Engine {
+    pub fn new(backend: Box<dyn Backend>, limits: Limits) -> Self {
+        Self {
+            backend,
+            caches: CachePool::new(limits.caches.max(1)),
+            limits,
+            sequences: BTreeMap::new(),
+            next_id: 0,
+            last_served: SequenceId(0),
+            clock: 0,
+            computed_tokens: 0,
+        }
+    }
+
+    pub fn backend(&self) -> &dyn Backend {
+        self.backend.as_ref()
+    }
+
+    /// Takes on a sequence. 3040 when there are too many. The prompt has at least one token.
+    pub fn submit(&mut self, prompt: Vec<u32>, params: GenerationParams) -> Result<SequenceId> {
+        if self.sequences.len() >= self.limits.sequences {
+            return Err(AiError::new(
+                ErrorCode::OutOfCapacity,
+                format!("Out of capacity: {} requests are already waiting. Try again later.", self.sequences.len()),
+            ));
+        }
+        if prompt.is_empty() {
+            return Err(AiError::invalid_input("The prompt has no tokens. Send a text that is not empty."));
+        }
+        self.next_id += 1;
+        let id = SequenceId(self.next_id);
+        self.sequences.insert(id, Sequence::new(prompt, params));
+        Ok(id)
+    }
+
+    /// The next event of a sequence, if it has come. Otherwise the sequence counts as waited for from now on, and steps
+    /// advance it until its event is there. After the last event the sequence is gone.
+    pub fn poll(&mut self, id: SequenceId) -> Option<Event> {
+        let Some(sequence) = self.sequences.get_mut(&id) else {
+            return Some(Event::Failed(AiError::new(ErrorCode::Aborted, "The request was aborted.")));
+        };
+        let event = sequence.take_event();
+        if let Some(Event::Finished(_) | Event::Failed(_)) = event {
+            self.remove(id);
+        }
+        event
+    }
+
+    /// Forgets a sequence; what it computed stays as a prefix for the next request. Unknown ids are ignored.
+    pub fn cancel(&mut self, id: SequenceId) {
+        self.remove(id);
+    }
+
+    /// Prompt tokens that did not have to be computed, known once the sequence has started.
+    pub fn cached_tokens(&self, id: SequenceId) -> usize {
+        self.sequences.get(&id).map_or(0, |sequence| sequence.cached_tokens)
+    }
+
+    /// Sequences that are not finished.
+    pub fn active(&self) -> usize {
+        self.sequences.len()
+    }
+
+    /// Tokens that went through the model so far, of prompts and of answers.
+    pub fn computed_tokens(&self) -> u64 {
+        self.computed_tokens
+    }
+
+    /// Advances the sequences that are waited for: each that writes its answer by one token, prompts by a chunk.
+    pub async fn step(&mut self) {
+        self.clock += 1;
+        let waiting = self.take_turns();
+        if waiting.is_empty() {
+            return;
+        }
+        let prefilling = waiting.iter().filter(|id| self.sequences[id].missing() > 1).count();
+        let writing = waiting.len() - prefilling;
+        let chunk = (self.limits.rows_per_step.saturating_sub(writing) / prefilling.max(1)).max(1);
+        // Tokens are copied out, so that sequences are free while the backend works.
+        let mut planned: Vec<(SequenceId, Vec<u32>, bool)> = Vec::new();
+        for id in waiting {
+            match self.prepare(id, chunk) {
+                Ok(Some((tokens, wants_logits))) => planned.push((id, tokens, wants_logits)),
+                Ok(None) => {}
+                Err(error) => self.fail(id, error),
+            }
+        }
+        if planned.is_empty() {
+            return;
+        }
+        self.last_served = planned.last().map_or(self.last_served, |(id, ..)| *id);
+        let batch: Vec<Work<'_>> = planned
+            .iter()
+            .filter_map(|(id, tokens, wants_logits)| {
+                let cache = self.sequences.get(id)?.cache?;
+                Some(Work { cache, tokens, wants_logits: *wants_logits })
+            })
+            .collect();
+        let outcome = self.backend.forward(&batch).await;
+        drop(batch);
+        match outcome {
+            Ok(logits) => {
+                let mut logits = logits.into_iter();
+                for (id, tokens, wants_logits) in planned {
+                    let Some(sequence) = self.sequences.get_mut(&id) else { continue };
+                    if let Some(cache) = sequence.cache {
+                        self.caches.extend(cache, &tokens, self.clock);
+                    }
+                    sequence.computed += tokens.len();
+                    self.computed_tokens += tokens.len() as u64;
+                    if wants_logits && let Some(mut logits) = logits.next() {
+                        sequence.accept(&mut logits);
+                    }
+                }
+            }
+            Err(error) => {
+                for (id, ..) in planned {
+                    self.fail(id, error.clone());
+                }
+            }
+        }
+    }
+
+    /// The sequences that are waited for, starting behind the one served last, at most as many as there are caches.
+    fn take_turns(&self) -> Vec<SequenceId> {
+        let waits = |(id, sequence): (&SequenceId, &Sequence)| sequence.is_waited_for().then_some(*id);
+        let after = self.sequences.range((std::ops::Bound::Excluded(self.last_served), std::ops::Bound::Unbounded));
+        let before = self.sequences.range(..=self.last_served);
+        after.chain(before).filter_map(waits).take(self.limits.caches.max(1)).collect()
+    }
+
+    /// Gives a sequence its cache and room in it, and says which tokens come next and whether logits are wanted.
+    /// `None`: no cache is free yet.
+    fn prepare(&mut self, id: SequenceId, chunk: usize) -> Result<Option<(Vec<u32>, bool)>> {
+        let Some(sequence) = self.sequences.get(&id) else { return Ok(None) };
+        if sequence.cache.is_none() && !self.acquire_cache(id)? {
+            return Ok(None);
+        }
+        let Some(sequence) = self.sequences.get(&id) else { return Ok(None) };
+        let Some(cache) = sequence.cache else { return Ok(None) };
+        let tokens = sequence.next_tokens(chunk);
+        let wants_logits = sequence.computed + tokens.len() == sequence.tokens.len();
+        if let Err(error) = self.backend.reserve(cache, tokens.len()) {
+            // Prefixes that nobody uses now make room for work.
+            if !self.caches.clear_free(self.backend.as_mut()) {
+                return Err(error);
+            }
+            self.backend.reserve(cache, tokens.len())?;
+        }
+        Ok(Some((tokens, wants_logits)))
+    }
+
+    /// Finds a cache for a sequence; where all are taken, from a sequence that nobody waits for at present.
+    fn acquire_cache(&mut self, id: SequenceId) -> Result<bool> {
+        if self.caches.is_full()
+            && let Some((idle, _)) = self.sequences.iter().find(|(_, other)| other.cache.is_some() && !other.is_waited_for())
+        {
+            let idle = *idle;
+            self.release_cache(idle);
+        }
+        let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(false) };
+        let Some((cache, computed)) = self.caches.acquire(self.backend.as_mut(), &sequence.tokens, self.clock)? else { return Ok(false) };
+        sequence.start(cache, computed);
+        Ok(true)
+    }
+
+    /// Takes a sequence's cache away; the sequence computes anew what is then missing, should it go on.
+    fn release_cache(&mut self, id: SequenceId) {
+        if let Some(sequence) = self.sequences.get_mut(&id)
+            && let Some(cache) = sequence.cache.take()
+        {
+            sequence.computed = 0;
+            self.caches.release(cache);
+        }
+    }
+
+    fn remove(&mut self, id: SequenceId) {
+        self.release_cache(id);
+        self.sequences.remove(&id);
+    }
+
+    fn fail(&mut self, id: SequenceId, error: AiError) {
+        self.release_cache(id);
+        if let Some(sequence) = self.sequences.get_mut(&id) {
+            sequence.fail(error);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! One sequence: a prompt and the answer that grows behind it.
+
+use crate::backend::CacheId;
+use crate::error::AiError;
+use crate::sampling::{Sampler, SamplingParams};
+use std::collections::{HashSet, VecDeque};
+use std::rc::Rc;
+
+/// Names a sequence of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SequenceId(pub(super) u64);
+
+/// How an answer is generated.
+#[derive(Clone)]
+pub struct GenerationParams {
+    /// Most tokens of the answer.
+    pub max_tokens: usize,
+    pub sampling: SamplingParams,
+    /// Tokens that end the answer and are no part of it.
+    pub end_tokens: Rc<HashSet<u32>>,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended its turn, or a stop string came.
+    Stop,
+    /// `max_tokens` were generated.
+    Length,
+}
+
+impl FinishReason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// What happens to a sequence. `Finished` and `Failed` are the last.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    Token(u32),
+    Finished(FinishReason),
+    Failed(AiError),
+}
+
+/// The state of one sequence in the engine.
+pub struct Sequence {
+    /// Prompt and answer so far.
+    pub tokens: Vec<u32>,
+    /// How many of them the cache holds.
+    pub computed: usize,
+    pub cache: Option<CacheId>,
+    pub cached_tokens: usize,
+    prompt_length: usize,
+    params: GenerationParams,
+    sampler: Sampler,
+    events: VecDeque<Event>,
+    waited_for: bool,
+    ended: bool,
+}
+
+impl Sequence {
+    pub fn new(prompt: Vec<u32>, params: GenerationParams) -> Self {
+        let sampler = Sampler::new(params.sampling.clone(), &prompt);
+        let mut sequence = Self {
+            prompt_length: prompt.len(),
+            tokens: prompt,
+            computed: 0,
+            cache: None,
+            cached_tokens: 0,
+            params,
+            sampler,
+            events: VecDeque::new(),
+            waited_for: false,
+            ended: false,
+        };
+        if sequence.params.max_tokens == 0 {
+            sequence.end(Event::Finished(FinishReason::Length));
+        }
+        sequence
+    }
+
+    /// Hands out an event, or notes that one is waited for.
+    pub fn take_event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front();
+        self.waited_for = event.is_none();
+        event
+    }
+
+    pub fn is_waited_for(&self) -> bool {
+        self.waited_for && !self.ended && self.events.is_empty()
+    }
+
+    /// The sequence got a cache that holds its first `computed` tokens.
+    pub fn start(&mut self, cache: CacheId, computed: usize) {
+        self.cache = Some(cache);
+        self.computed = computed;
+        // Later starts (after the cache was given to another sequence) are no gain for the request.
+        if self.tokens.len() == self.prompt_length {
+            self.cached_tokens = computed;
+        }
+    }
+
+    /// Tokens that the cache does not hold yet.
+    pub fn missing(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
+    /// The next tokens to compute, at most `limit`.
+    pub fn next_tokens(&self, limit: usize) -> Vec<u32> {
+        self.tokens[self.computed..].iter().take(limit).copied().collect()
+    }
+
+    /// Draws the next token from the logits behind the last one.
+    pub fn accept(&mut self, logits: &mut [f32]) {
+        match self.sampler.sample(logits) {
+            Err(error) => self.fail(error),
+            Ok(token) if self.params.end_tokens.contains(&token) => self.end(Event::Finished(FinishReason::Stop)),
+            Ok(token) => {
+                self.tokens.push(token);
+                self.events.push_back(Event::Token(token));
+                if self.tokens.len() - self.prompt_length >= self.params.max_tokens {
+                    self.end(Event::Finished(FinishReason::Length));
+                }
+            }
+        }
+    }
+
+    pub fn fail(&mut self, error: AiError) {
+        self.end(Event::Failed(error));
+    }
+
+    fn end(&mut self, event: Event) {
+        if !self.ended {
+            self.ended = true;
+            self.events.push_back(event);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Errors as values: one table of code, HTTP status and meaning.
+//!
+//! The codes are those of Cloudflare's Workers AI documentation. Texts are written for the person who reads
+//! them in a terminal: what happened, and what to do about it.
+
+use std::fmt;
+
+/// The documented internal codes of Workers AI, each with one HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// 3003: the request could not be read at all.
+    BadInput,
+    /// 3006: the request is larger than what is accepted.
+    RequestTooLarge,
+    /// 3007: it took too long.
+    TimedOut,
+    /// 3008: it was broken off: an abort, or a connection that was cut.
+    Aborted,
+    /// 3040: the queue is full or memory has run out.
+    OutOfCapacity,
+    /// 3042: nothing is to be found at that path.
+    NotFound,
+    /// 5004: data (a model file, a template) that cannot be used.
+    InvalidData,
+    /// 5005: a LoRA adapter that is not known.
+    LoraUnsupported,
+    /// 5006: the input does not fit the published schema.
+    InvalidInput,
+    /// 5007: no such model or task.
+    NoSuchModel,
+    /// 5021: prompt and answer do not fit into the context window.
+    ContextWindowExceeded,
+    /// 5024: no object that fits the schema came about.
+    JsonModeNotMet,
+}
+
+impl ErrorCode {
+    /// Every code, for tables in tests and documentation.
+    pub const ALL: [ErrorCode; 12] = [
+        Self::BadInput,
+        Self::RequestTooLarge,
+        Self::TimedOut,
+        Self::Aborted,
+        Self::OutOfCapacity,
+        Self::NotFound,
+        Self::InvalidData,
+        Self::LoraUnsupported,
+        Self::InvalidInput,
+        Self::NoSuchModel,
+        Self::ContextWindowExceeded,
+        Self::JsonModeNotMet,
+    ];
+
+    /// The internal code and the HTTP status that goes with it.
+    pub const fn numbers(self) -> (u16, u16) {
+        match self {
+            Self::BadInput => (3003, 400),
+            Self::RequestTooLarge => (3006, 413),
+            Self::TimedOut => (3007, 408),
+            Self::Aborted => (3008, 408),
+            Self::OutOfCapacity => (3040, 429),
+            Self::NotFound => (3042, 404),
+            Self::InvalidData => (5004, 400),
+            Self::LoraUnsupported => (5005, 405),
+            Self::InvalidInput => (5006, 400),
+            Self::NoSuchModel => (5007, 400),
+            Self::ContextWindowExceeded => (5021, 413),
+            Self::JsonModeNotMet => (5024, 400),
+        }
+    }
+
+    /// The internal code, for instance 5007.
+    pub const fn internal(self) -> u16 {
+        self.numbers().0
+    }
+
+    /// The HTTP status, for instance 400.
+    pub const fn http_status(self) -> u16 {
+        self.numbers().1
+    }
+}
+
+/// A failed request: a code of the table and a text that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AiError {
+    pub code: ErrorCode,
+    pub text: String,
+}
+
+/// What every fallible function of the crate returns.
+pub type Result<T> = std::result::Result<T, AiError>;
+
+impl AiError {
+    pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+
+    /// 5007, with the text of the live service.
+    pub fn no_such_model(model: &str) -> Self {
+        Self::new(ErrorCode::NoSuchModel, format!("No such model {model} or task"))
+    }
+
+    /// 5004: data that cannot be used.
+    pub fn invalid_data(text: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidData, text)
+    }
+
+    /// 5006: input that does not fit the schema.
+    pub fn invalid_input(text: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidInput, text)
+    }
+
+    /// 5021 with the real numbers: `needed` tokens of prompt and answer, `window` tokens of context.
+    pub fn context_window_exceeded(needed: usize, window: usize) -> Self {
+        Self::new(
+            ErrorCode::ContextWindowExceeded,
+            format!(
+                "The estimated number of input and maximum output tokens ({needed}) exceeded this model context window limit ({window})."
+            ),
+        )
+    }
+
+    /// 3040 for an allocation of `bytes` that failed; `what` names its purpose.
+    pub fn out_of_memory(what: &str, bytes: u64) -> Self {
+        Self::new(
+            ErrorCode::OutOfCapacity,
+            format!(
+                "Out of memory: {what} needs {:.1} MB more than there is. Use a smaller model or a shorter prompt.",
+                bytes as f64 / 1e6
+            ),
+        )
+    }
+
+    /// The body of an error on the binding's wire.
+    pub fn wire_body(&self) -> serde_json::Value {
+        let (internal, http) = self.code.numbers();
+        serde_json::json!({
+            "name": "AiError",
+            "internalCode": internal,
+            "httpCode": http,
+            "message": format!("AiError: {}", self.text),
+            "description": self.text,
+        })
+    }
+}
+
+impl fmt::Display for AiError {
+    /// `CODE: text`, the message that the binding's clients see.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.internal(), self.text)
+    }
+}
+
+impl std::error::Error for AiError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_and_print_as_the_binding_does() {
+        let mut codes: Vec<u16> = ErrorCode::ALL.iter().map(|code| code.internal()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), ErrorCode::ALL.len());
+        let error = AiError::no_such_model("@cf/x/y");
+        assert_eq!(error.to_string(), "5007: No such model @cf/x/y or task");
+        assert_eq!(error.wire_body()["message"], "AiError: No such model @cf/x/y or task");
+        assert_eq!(error.wire_body()["httpCode"], 400);
+    }
+}

@@ -1,0 +1,288 @@
+//! The header of a GGUF file: read as far as it reaches, then parsed by candle.
+//!
+//! The header's length stands nowhere, so its structure is walked first, without allocating: that finds the end, and a
+//! damaged length is found before it can ask for memory.
+
+use super::reader::Reader;
+use crate::error::{AiError, Result};
+use candle_core::quantized::GgmlDType;
+use candle_core::quantized::gguf_file::{Content, Value};
+use std::io::Cursor;
+use std::ops::Range;
+
+/// A header larger than this is taken for damage. Vocabularies of 256 k tokens with their merges stay below 32 MiB.
+const MAX_HEADER: usize = 256 << 20;
+
+/// One tensor of the file.
+#[derive(Debug, Clone)]
+pub struct TensorEntry {
+    pub name: String,
+    pub dtype: GgmlDType,
+    /// Rows × columns as candle has it: slowest dimension first.
+    pub shape: Vec<usize>,
+    /// Bytes from the start of the file.
+    pub offset: u64,
+    /// Bytes in the file.
+    pub length: u64,
+}
+
+/// Metadata and the table of tensors.
+pub struct Header {
+    content: Content,
+    /// In the order in which they stand in the file.
+    pub tensors: Vec<TensorEntry>,
+}
+
+impl Header {
+    /// Reads the header from the start of a file. Afterwards the reader stands in front of the tensor data.
+    pub async fn read(reader: &mut Reader) -> Result<Self> {
+        let mut bytes = Vec::new();
+        let mut wanted = 64 << 10;
+        loop {
+            let mut at_end = false;
+            while bytes.len() < wanted && !at_end {
+                let chunk = reader.next(wanted - bytes.len()).await?;
+                at_end = chunk.is_empty();
+                bytes.try_reserve(chunk.len()).map_err(|_| AiError::out_of_memory("reading the model's header", chunk.len() as u64))?;
+                bytes.extend_from_slice(chunk);
+            }
+            match extent(&bytes) {
+                Extent::Complete => break,
+                Extent::Invalid(reason) => return Err(unusable(reader, &reason)),
+                Extent::Incomplete if at_end => return Err(reader.truncated(bytes.len() as u64 + 1)),
+                Extent::Incomplete if bytes.len() >= MAX_HEADER => {
+                    return Err(unusable(reader, &format!("its header is larger than {} MiB", MAX_HEADER >> 20)));
+                }
+                Extent::Incomplete => wanted = (bytes.len() * 2).min(MAX_HEADER),
+            }
+        }
+        let content = Content::read(&mut Cursor::new(&bytes)).map_err(|error| unusable(reader, &error.to_string()))?;
+        let tensors = tensor_entries(&content).map_err(|reason| unusable(reader, &reason))?;
+        // What was read beyond the header belongs to tensors and must be read again.
+        reader.rewind(bytes);
+        Ok(Self { content, tensors })
+    }
+
+    /// The table of tensors alone; the metadata's memory is given back.
+    pub fn into_tensors(self) -> Vec<TensorEntry> {
+        self.tensors
+    }
+
+    /// A metadata value.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.content.metadata.get(key)
+    }
+
+    /// A metadata text.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        match self.get(key)? {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A non-negative integer of any width.
+    pub fn integer(&self, key: &str) -> Option<u64> {
+        integer(self.get(key)?)
+    }
+
+    /// A number of any type.
+    pub fn number(&self, key: &str) -> Option<f64> {
+        match self.get(key)? {
+            Value::F32(value) => Some(f64::from(*value)),
+            Value::F64(value) => Some(*value),
+            other => integer(other).map(|value| value as f64),
+        }
+    }
+
+    /// A truth value.
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        match self.get(key)? {
+            Value::Bool(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// An array.
+    pub fn array(&self, key: &str) -> Option<&[Value]> {
+        match self.get(key)? {
+            Value::Array(values) => Some(values),
+            _ => None,
+        }
+    }
+}
+
+/// A non-negative integer of any width.
+pub(crate) fn integer(value: &Value) -> Option<u64> {
+    match value {
+        Value::U8(value) => Some(u64::from(*value)),
+        Value::U16(value) => Some(u64::from(*value)),
+        Value::U32(value) => Some(u64::from(*value)),
+        Value::U64(value) => Some(*value),
+        Value::I8(value) => u64::try_from(*value).ok(),
+        Value::I16(value) => u64::try_from(*value).ok(),
+        Value::I32(value) => u64::try_from(*value).ok(),
+        Value::I64(value) => u64::try_from(*value).ok(),
+        _ => None,
+    }
+}
+
+fn unusable(reader: &Reader, reason: &str) -> AiError {
+    AiError::invalid_data(format!("{} cannot be used as a model: {reason}.", reader.name()))
+}
+
+fn tensor_entries(content: &Content) -> std::result::Result<Vec<TensorEntry>, String> {
+    let mut entries = Vec::with_capacity(content.tensor_infos.len());
+    for (name, info) in &content.tensor_infos {
+        let shape = info.shape.dims().to_vec();
+        let (block, block_bytes) = (info.ggml_dtype.block_size() as u64, info.ggml_dtype.type_size() as u64);
+        let elements = shape.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim as u64));
+        let length =
+            elements.filter(|elements| elements.is_multiple_of(block)).and_then(|elements| (elements / block).checked_mul(block_bytes));
+        let offset = content.tensor_data_offset.checked_add(info.offset);
+        let (Some(length), Some(offset)) = (length, offset) else {
+            return Err(format!("tensor '{name}' has an impossible shape {shape:?} for its type {:?}", info.ggml_dtype));
+        };
+        entries.push(TensorEntry { name: name.clone(), dtype: info.ggml_dtype, shape, offset, length });
+    }
+    entries.sort_by_key(|entry| entry.offset);
+    Ok(entries)
+}
+
+enum Extent {
+    Complete,
+    Incomplete,
+    Invalid(String),
+}
+
+/// Whether `bytes` hold a whole header.
+fn extent(bytes: &[u8]) -> Extent {
+    let mut walk = Walk { bytes, position: 0, wide: true };
+    match walk.header() {
+        Ok(()) => Extent::Complete,
+        Err(Stop::More) => Extent::Incomplete,
+        Err(Stop::Invalid(reason)) => Extent::Invalid(reason),
+    }
+}
+
+enum Stop {
+    More,
+    Invalid(String),
+}
+
+/// A walk over the header's structure that only counts bytes.
+struct Walk<'a> {
+    bytes: &'a [u8],
+    position: usize,
+    /// Version 1 writes lengths in 32 bits, later ones in 64.
+    wide: bool,
+}
+
+impl Walk<'_> {
+    fn header(&mut self) -> std::result::Result<(), Stop> {
+        let magic = self.u32()?;
+        if magic != u32::from_le_bytes(*b"GGUF") {
+            return Err(Stop::Invalid("it is not a GGUF file (the magic number is wrong)".into()));
+        }
+        let version = self.u32()?;
+        if !(1..=3).contains(&version) {
+            return Err(Stop::Invalid(format!("GGUF version {version} is not known (1 to 3 are)")));
+        }
+        self.wide = version > 1;
+        let tensors = self.length()?;
+        let entries = self.length()?;
+        for _ in 0..entries {
+            self.string()?;
+            let value_type = self.u32()?;
+            self.value(value_type, 0)?;
+        }
+        for _ in 0..tensors {
+            let name = self.string()?;
+            let dims = self.u32()?;
+            let name = String::from_utf8_lossy(&self.bytes[name]).into_owned();
+            if dims > 4 {
+                return Err(Stop::Invalid(format!("tensor '{name}' has {dims} dimensions")));
+            }
+            self.pass(dims as usize * if self.wide { 8 } else { 4 })?;
+            let dtype = self.u32()?;
+            if !matches!(dtype, 0..=3 | 6..=15 | 30) {
+                return Err(Stop::Invalid(format!(
+                    "tensor '{name}' has type {dtype}, which is not supported. Use a file quantised as Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, F16, BF16 or F32"
+                )));
+            }
+            self.pass(8)?;
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, value_type: u32, depth: usize) -> std::result::Result<(), Stop> {
+        match value_type {
+            0 | 1 | 7 => self.pass(1),
+            2 | 3 => self.pass(2),
+            4..=6 => self.pass(4),
+            10..=12 => self.pass(8),
+            8 => self.string().map(|_| ()),
+            9 if depth < 4 => {
+                let element = self.u32()?;
+                let count = self.length()?;
+                match element {
+                    8 | 9 => {
+                        for _ in 0..count {
+                            self.value(element, depth + 1)?;
+                        }
+                        Ok(())
+                    }
+                    _ => {
+                        let width = match element {
+                            0 | 1 | 7 => 1,
+                            2 | 3 => 2,
+                            4..=6 => 4,
+                            10..=12 => 8,
+                            other => return Err(Stop::Invalid(format!("metadata of type {other} is not known"))),
+                        };
+                        self.pass(count.saturating_mul(width))
+                    }
+                }
+            }
+            9 => Err(Stop::Invalid("its metadata is nested too deeply".into())),
+            other => Err(Stop::Invalid(format!("metadata of type {other} is not known"))),
+        }
+    }
+
+    /// Where a string stands.
+    fn string(&mut self) -> std::result::Result<Range<usize>, Stop> {
+        let length = self.length()?;
+        let start = self.position;
+        self.pass(length)?;
+        Ok(start..self.position)
+    }
+
+    fn length(&mut self) -> std::result::Result<usize, Stop> {
+        if !self.wide {
+            return Ok(self.u32()? as usize);
+        }
+        let low = u64::from(self.u32()?);
+        let high = u64::from(self.u32()?);
+        let length = low | high << 32;
+        if length > MAX_HEADER as u64 {
+            return Err(Stop::Invalid(format!("its header gives a length of {length}")));
+        }
+        Ok(length as usize)
+    }
+
+    fn u32(&mut self) -> std::result::Result<u32, Stop> {
+        let start = self.position;
+        self.pass(4)?;
+        let bytes = &self.bytes[start..self.position];
+        Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    }
+
+    fn pass(&mut self, count: usize) -> std::result::Result<(), Stop> {
+        let end = self.position.checked_add(count).ok_or(Stop::More)?;
+        if end > self.bytes.len() {
+            return Err(Stop::More);
+        }
+        self.position = end;
+        Ok(())
+    }
+}

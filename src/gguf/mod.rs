@@ -1,0 +1,13 @@
+//! GGUF: header and metadata, and the way of a file's bytes into the program.
+//!
+//! A file is read once, front to back, through an async ranged [`Source`]: first the header, then tensor by tensor.
+//! It is never whole in memory. Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+
+mod header;
+mod reader;
+mod source;
+
+pub(crate) use header::integer;
+pub use header::{Header, TensorEntry};
+pub use reader::{Progress, Reader};
+pub use source::{ByteStream, BytesSource, LocalFuture, Opened, Source, SourceError};

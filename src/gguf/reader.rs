@@ -1,0 +1,151 @@
+//! Reads a source front to back, and goes on where a connection was cut.
+
+use super::source::{ByteStream, Source, SourceError};
+use crate::error::{AiError, ErrorCode, Result};
+use std::rc::Rc;
+
+/// How often a read is taken up again without a single new byte before it is given up.
+const ATTEMPTS_WITHOUT_PROGRESS: u32 = 3;
+
+/// Bytes read so far, and of how many where that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub loaded: u64,
+    pub total: Option<u64>,
+}
+
+/// A forward reader over a [`Source`].
+pub struct Reader {
+    source: Rc<dyn Source>,
+    stream: Option<Box<dyn ByteStream>>,
+    size: Option<u64>,
+    /// Offset in the file of the first byte that has not been handed out.
+    position: u64,
+    chunk: Vec<u8>,
+    /// How much of `chunk` has been handed out.
+    consumed: usize,
+    on_progress: Box<dyn Fn(Progress)>,
+}
+
+impl Reader {
+    pub fn new(source: Rc<dyn Source>, on_progress: Box<dyn Fn(Progress)>) -> Self {
+        Self { source, stream: None, size: None, position: 0, chunk: Vec::new(), consumed: 0, on_progress }
+    }
+
+    /// The source's name, for messages.
+    pub fn name(&self) -> String {
+        self.source.name()
+    }
+
+    /// Length of the file in bytes, once the first chunk has come and where it is known.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Offset of the next byte.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Between 1 and `limit` bytes from the current position; empty at the end of the file.
+    pub async fn next(&mut self, limit: usize) -> Result<&[u8]> {
+        if self.consumed == self.chunk.len() {
+            self.chunk = self.fetch_chunk().await?;
+            self.consumed = 0;
+            (self.on_progress)(Progress { loaded: self.position + self.chunk.len() as u64, total: self.size });
+        }
+        let start = self.consumed;
+        let end = start.saturating_add(limit).min(self.chunk.len());
+        self.consumed = end;
+        self.position += (end - start) as u64;
+        Ok(&self.chunk[start..end])
+    }
+
+    /// Takes back everything that was handed out since the start of the file: `bytes` from offset 0 on.
+    pub(super) fn rewind(&mut self, mut bytes: Vec<u8>) {
+        bytes.extend_from_slice(&self.chunk[self.consumed..]);
+        self.chunk = bytes;
+        self.consumed = 0;
+        self.position = 0;
+    }
+
+    /// Passes over bytes up to `position`. A position behind the current one is an error of the file.
+    pub async fn skip_to(&mut self, position: u64) -> Result<()> {
+        if position < self.position {
+            return Err(AiError::invalid_data(format!("{} has tensors that overlap.", self.name())));
+        }
+        while self.position < position {
+            let limit = usize::try_from(position - self.position).unwrap_or(usize::MAX);
+            if self.next(limit).await?.is_empty() {
+                return Err(self.truncated(position));
+            }
+        }
+        Ok(())
+    }
+
+    /// The error for a file that ends before `wanted` bytes.
+    pub fn truncated(&self, wanted: u64) -> AiError {
+        AiError::invalid_data(format!(
+            "{} is cut off: it ends after {} bytes, at least {wanted} belong to it. Get the file again.",
+            self.name(),
+            self.position
+        ))
+    }
+
+    async fn fetch_chunk(&mut self) -> Result<Vec<u8>> {
+        let mut attempts = 0;
+        loop {
+            match self.try_fetch().await {
+                Ok(Some(chunk)) if chunk.is_empty() => continue,
+                Ok(Some(chunk)) => return Ok(chunk),
+                Ok(None) => match self.size {
+                    // A connection may close without an error before everything has come.
+                    Some(size) if self.position < size => {
+                        self.stream = None;
+                        attempts += 1;
+                        if attempts >= ATTEMPTS_WITHOUT_PROGRESS {
+                            return Err(self.interrupted("the connection was closed"));
+                        }
+                    }
+                    _ => return Ok(Vec::new()),
+                },
+                Err(SourceError::NotFound(text)) => {
+                    return Err(AiError::new(
+                        ErrorCode::NotFound,
+                        format!("The model file {} was not found: {text}. Check the address in the configuration.", self.name()),
+                    ));
+                }
+                Err(SourceError::Refused(text)) => {
+                    return Err(AiError::new(ErrorCode::BadInput, format!("The model file {} cannot be read: {text}.", self.name())));
+                }
+                Err(SourceError::Interrupted(text)) => {
+                    self.stream = None;
+                    attempts += 1;
+                    if attempts >= ATTEMPTS_WITHOUT_PROGRESS {
+                        return Err(self.interrupted(&text));
+                    }
+                }
+            }
+        }
+    }
+
+    fn interrupted(&self, reason: &str) -> AiError {
+        let of = self.size.map(|size| format!(" of {size}")).unwrap_or_default();
+        AiError::new(
+            ErrorCode::Aborted,
+            format!("Reading {} broke off after {}{of} bytes: {reason}. Check the connection and try again.", self.name(), self.position),
+        )
+    }
+
+    async fn try_fetch(&mut self) -> std::result::Result<Option<Vec<u8>>, SourceError> {
+        if self.stream.is_none() {
+            let opened = self.source.open(self.position).await?;
+            self.size = opened.size.or(self.size);
+            self.stream = Some(opened.stream);
+        }
+        match &mut self.stream {
+            Some(stream) => stream.next().await,
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The published input schema, with the messages of the validator that the live service uses.
+
+use crate::error::{AiError, Result};
+use serde_json::{Map, Value};
+
+/// Which of the schema's two alternatives an input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Branch {
+    Prompt,
+    Messages,
+}
+
+/// Longest prompt or message content, in UTF-16 units as JavaScript counts them.
+const MAX_TEXT: usize = 131_072;
+
+/// Type and inclusive range of a plain field.
+enum Rule {
+    Boolean,
+    Number(f64, f64),
+    Integer(f64, f64),
+}
+
+/// The plain fields, with the union of the ranges that the published schemas give.
+const FIELDS: &[(&str, Rule)] = &[
+    ("raw", Rule::Boolean),
+    ("stream", Rule::Boolean),
+    ("max_tokens", Rule::Integer(0.0, f64::INFINITY)),
+    ("max_completion_tokens", Rule::Integer(0.0, f64::INFINITY)),
+    ("temperature", Rule::Number(0.0, 5.0)),
+    ("top_p", Rule::Number(0.0, 2.0)),
+    ("top_k", Rule::Integer(1.0, 50.0)),
+    ("seed", Rule::Integer(1.0, 9_999_999_999.0)),
+    ("repetition_penalty", Rule::Number(0.0, 2.0)),
+    ("frequency_penalty", Rule::Number(-2.0, 2.0)),
+    ("presence_penalty", Rule::Number(-2.0, 2.0)),
+];
+
+/// Checks an input whose absent fields are already removed, and says which alternative it is.
+pub fn check(input: &Value) -> Result<Branch> {
+    let Value::Object(fields) = input else {
+        return Err(AiError::invalid_input(format!("Type mismatch of '/', 'object' not in '{}'", type_name(input))));
+    };
+    let branch = match (fields.contains_key("prompt"), fields.contains_key("messages")) {
+        (true, true) => return Err(AiError::invalid_input("oneOf at '/' not met, 2 matches")),
+        (false, false) => {
+            return Err(not_met("required properties at '/' are 'prompt', required properties at '/' are 'messages'".into()));
+        }
+        (true, false) => Branch::Prompt,
+        (false, true) => Branch::Messages,
+    };
+    let outcome = match branch {
+        Branch::Prompt => check_prompt(&fields["prompt"]),
+        Branch::Messages => check_messages(&fields["messages"]),
+    };
+    outcome.and_then(|()| check_fields(fields)).map_err(not_met)?;
+    Ok(branch)
+}
+
+/// The value of an integer field. JSON has one kind of number: `2.0` is an integer.
+pub fn integer(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0).map(|number| number as u64))
+}
+
+fn not_met(reason: String) -> AiError {
+    AiError::invalid_input(format!("oneOf at '/' not met, 0 matches: {reason}"))
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.as_f64().is_some_and(|number| number.fract() == 0.0) => "integer",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn mismatch(path: &str, wanted: &str, value: &Value) -> String {
+    format!("Type mismatch of '{path}', '{wanted}' not in '{}'", type_name(value))
+}
+
+fn check_text(path: &str, value: &Value) -> std::result::Result<(), String> {
+    let Value::String(text) = value else { return Err(mismatch(path, "string", value)) };
+    // Every UTF-16 unit takes at least one byte of UTF-8, so most texts need no counting.
+    if text.len() > MAX_TEXT && text.encode_utf16().count() > MAX_TEXT {
+        return Err(format!("Length of '{path}' must be <= {MAX_TEXT}"));
+    }
+    Ok(())
+}
+
+fn check_prompt(value: &Value) -> std::result::Result<(), String> {
+    check_text("/prompt", value)?;
+    if value.as_str() == Some("") {
+        return Err("Length of '/prompt' must be >= 1".into());
+    }
+    Ok(())
+}
+
+fn check_messages(value: &Value) -> std::result::Result<(), String> {
+    let Value::Array(messages) = value else { return Err(mismatch("/messages", "array", value)) };
+    for (index, message) in messages.iter().enumerate() {
+        let path = format!("/messages/{index}");
+        let Value::Object(fields) = message else { return Err(mismatch(&path, "object", message)) };
+        let Some(role) = fields.get("role") else { return Err(format!("required properties at '{path}' are 'role,content'")) };
+        if !role.is_string() {
+            return Err(mismatch(&format!("{path}/role"), "string", role));
+        }
+        let content_path = format!("{path}/content");
+        match fields.get("content") {
+            // Clients send assistant turns that only carry tool calls without content.
+            None | Some(Value::Null) if role.as_str() == Some("assistant") => {}
+            None => return Err(format!("required properties at '{path}' are 'role,content'")),
+            Some(Value::Array(parts)) => {
+                for (part_index, part) in parts.iter().enumerate() {
+                    let part_path = format!("{content_path}/{part_index}");
+                    match part.get("text") {
+                        _ if part.is_string() => check_text(&part_path, part)?,
+                        Some(text) => check_text(&format!("{part_path}/text"), text)?,
+                        None => return Err(format!("required properties at '{part_path}' are 'text'")),
+                    }
+                }
+            }
+            Some(content) => check_text(&content_path, content)?,
+        }
+    }
+    Ok(())
+}
+
+fn check_fields(fields: &Map<String, Value>) -> std::result::Result<(), String> {
+    for (key, rule) in FIELDS {
+        let Some(value) = fields.get(*key) else { continue };
+        let path = format!("/{key}");
+        let (low, high) = match rule {
+            Rule::Boolean if value.is_boolean() => continue,
+            Rule::Boolean => return Err(mismatch(&path, "boolean", value)),
+            Rule::Number(..) if !value.is_number() => return Err(mismatch(&path, "number", value)),
+            Rule::Integer(..) if type_name(value) != "integer" => return Err(mismatch(&path, "integer", value)),
+            Rule::Number(low, high) | Rule::Integer(low, high) => (*low, *high),
+        };
+        let number = value.as_f64().unwrap_or(f64::NAN);
+        if number < low {
+            return Err(format!("'{path}' must be >= {low}"));
+        }
+        if number.is_nan() || number > high {
+            return Err(format!("'{path}' must be <= {high}"));
+        }
+    }
+    match fields.get("stop") {
+        None | Some(Value::String(_)) => Ok(()),
+        Some(Value::Array(texts)) => match texts.iter().position(|text| !text.is_string()) {
+            Some(index) => Err(mismatch(&format!("/stop/{index}"), "string", &texts[index])),
+            None => Ok(()),
+        },
+        Some(other) => Err(mismatch("/stop", "string", other)),
+    }
+}

@@ -1,0 +1,99 @@
+//! Model files from JavaScript: an object with `name` and `open(offset)`, whatever stands behind it.
+
+use super::task::settled;
+use crate::gguf::{ByteStream, LocalFuture, Opened, Source, SourceError};
+use js_sys::{Promise, Reflect, Uint8Array};
+use wasm_bindgen::prelude::*;
+
+/// Longest piece that is copied into wasm memory at once.
+const PIECE: u32 = 1 << 20;
+
+#[wasm_bindgen]
+extern "C" {
+    /// A model file, made by the package's `source.js`.
+    #[derive(Clone)]
+    pub type HostSource;
+
+    #[wasm_bindgen(method, getter)]
+    fn name(this: &HostSource) -> String;
+
+    /// Starts reading; the promise gives a `HostStream`.
+    #[wasm_bindgen(method, catch)]
+    fn open(this: &HostSource, offset: f64) -> Result<Promise, JsValue>;
+
+    /// A running read.
+    type HostStream;
+
+    /// Length of the whole file, where known.
+    #[wasm_bindgen(method, getter)]
+    fn size(this: &HostStream) -> Option<f64>;
+
+    /// The promise gives the next `Uint8Array`, or `undefined` at the end.
+    #[wasm_bindgen(method, catch)]
+    fn read(this: &HostStream) -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn cancel(this: &HostStream) -> Result<JsValue, JsValue>;
+}
+
+/// A [`Source`] that JavaScript reads.
+pub struct JsSource(pub HostSource);
+
+impl Source for JsSource {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn open(&self, offset: u64) -> LocalFuture<'_, Result<Opened, SourceError>> {
+        Box::pin(async move {
+            let opening = self.0.open(offset as f64).map_err(failed)?;
+            let stream = settled(opening).await.map_err(failed)?.unchecked_into::<HostStream>();
+            let size = stream.size().filter(|size| *size >= 0.0).map(|size| size as u64);
+            Ok(Opened { size, stream: Box::new(JsStream { stream, chunk: Uint8Array::new_with_length(0), consumed: 0 }) })
+        })
+    }
+}
+
+struct JsStream {
+    stream: HostStream,
+    /// What came last; handed out in pieces.
+    chunk: Uint8Array,
+    consumed: u32,
+}
+
+impl ByteStream for JsStream {
+    fn next(&mut self) -> LocalFuture<'_, Result<Option<Vec<u8>>, SourceError>> {
+        Box::pin(async move {
+            if self.consumed == self.chunk.length() {
+                let read = settled(self.stream.read().map_err(failed)?).await.map_err(failed)?;
+                match read.dyn_into::<Uint8Array>() {
+                    Ok(chunk) => self.chunk = chunk,
+                    Err(_) => return Ok(None),
+                }
+                self.consumed = 0;
+            }
+            let end = self.chunk.length().min(self.consumed.saturating_add(PIECE));
+            let piece = self.chunk.subarray(self.consumed, end).to_vec();
+            self.consumed = end;
+            Ok(Some(piece))
+        })
+    }
+}
+
+impl Drop for JsStream {
+    fn drop(&mut self) {
+        // A connection that is not read to its end is closed; whether that works is of no consequence.
+        let _ = self.stream.cancel();
+    }
+}
+
+/// Errors of `source.js` say in `kind` whether trying again may help.
+fn failed(error: JsValue) -> SourceError {
+    let text = |key: &str| Reflect::get(&error, &key.into()).ok().and_then(|value| value.as_string());
+    let message = text("message").or_else(|| error.as_string()).unwrap_or_else(|| "unknown reason".into());
+    match text("kind").as_deref() {
+        Some("not-found") => SourceError::NotFound(message),
+        Some("refused") => SourceError::Refused(message),
+        _ => SourceError::Interrupted(message),
+    }
+}

@@ -1,0 +1,162 @@
+//! Weights on their way: from the reader, tensor by tensor, into the place where a backend keeps them.
+
+use super::Hyperparameters;
+use crate::error::{AiError, Result};
+use crate::gguf::{Reader, TensorEntry};
+use std::collections::HashMap;
+
+/// What a tensor is in the model. Matrices are `[outputs, inputs]`, norms `[width]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// `[vocabulary, width]`
+    TokenEmbedding,
+    OutputNorm,
+    /// `[vocabulary, width]`; absent where the embedding serves as output (tied).
+    Output,
+    /// `[rope_width / 2]`: divisors of the RoPE frequencies (Llama 3 scaling).
+    RopeDivisors,
+    AttentionNorm(usize),
+    Query(usize),
+    Key(usize),
+    Value(usize),
+    AttentionOutput(usize),
+    FfnNorm(usize),
+    Gate(usize),
+    Up(usize),
+    Down(usize),
+}
+
+impl Role {
+    /// The role that a tensor's name stands for; `None` for tensors that the computation does not use.
+    fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "token_embd.weight" => return Some(Self::TokenEmbedding),
+            "output_norm.weight" => return Some(Self::OutputNorm),
+            "output.weight" => return Some(Self::Output),
+            "rope_freqs.weight" => return Some(Self::RopeDivisors),
+            _ => {}
+        }
+        let (layer, part) = name.strip_prefix("blk.")?.split_once('.')?;
+        let layer = layer.parse().ok()?;
+        Some(match part {
+            "attn_norm.weight" => Self::AttentionNorm(layer),
+            "attn_q.weight" => Self::Query(layer),
+            "attn_k.weight" => Self::Key(layer),
+            "attn_v.weight" => Self::Value(layer),
+            "attn_output.weight" => Self::AttentionOutput(layer),
+            "ffn_norm.weight" => Self::FfnNorm(layer),
+            "ffn_gate.weight" => Self::Gate(layer),
+            "ffn_up.weight" => Self::Up(layer),
+            "ffn_down.weight" => Self::Down(layer),
+            _ => return None,
+        })
+    }
+
+    /// The shape that a tensor of this role must have.
+    fn shape(self, p: &Hyperparameters) -> Vec<usize> {
+        match self {
+            Self::TokenEmbedding | Self::Output => vec![p.vocabulary, p.width],
+            Self::OutputNorm | Self::AttentionNorm(_) | Self::FfnNorm(_) => vec![p.width],
+            Self::RopeDivisors => vec![p.rope_width / 2],
+            Self::Query(_) => vec![p.query_width(), p.width],
+            Self::Key(_) | Self::Value(_) => vec![p.kv_width(), p.width],
+            Self::AttentionOutput(_) => vec![p.width, p.query_width()],
+            Self::Gate(_) | Self::Up(_) => vec![p.ffn_width, p.width],
+            Self::Down(_) => vec![p.width, p.ffn_width],
+        }
+    }
+
+    /// Every role that a model must fill; an own output matrix and RoPE divisors are optional.
+    fn required(layers: usize) -> impl Iterator<Item = Role> {
+        let of_layer = |l| {
+            [
+                Self::AttentionNorm(l),
+                Self::Query(l),
+                Self::Key(l),
+                Self::Value(l),
+                Self::AttentionOutput(l),
+                Self::FfnNorm(l),
+                Self::Gate(l),
+                Self::Up(l),
+                Self::Down(l),
+            ]
+        };
+        [Self::TokenEmbedding, Self::OutputNorm].into_iter().chain((0..layers).flat_map(of_layer))
+    }
+}
+
+/// Where weights go. `begin`, then `write` until the tensor's bytes are all there, then `finish`.
+pub trait WeightSink {
+    /// Makes room for a tensor, whose shape is already checked.
+    fn begin(&mut self, role: Role, entry: &TensorEntry) -> Result<()>;
+    /// The next bytes of the tensor in the file's own layout; never more than it has.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+    /// All bytes have come.
+    fn finish(&mut self) -> Result<()>;
+}
+
+/// Bytes that are handed on at once: small enough to keep an event loop alive, large enough to cost nothing.
+const PIECE: usize = 1 << 20;
+
+/// Streams every tensor that the computation uses into `sink`, in the order of the file.
+pub async fn load_weights(
+    tensors: &[TensorEntry],
+    parameters: &Hyperparameters,
+    reader: &mut Reader,
+    sink: &mut dyn WeightSink,
+) -> Result<()> {
+    let name = reader.name();
+    let mut wanted: Vec<(Role, &TensorEntry)> = Vec::new();
+    let mut present: HashMap<Role, ()> = HashMap::new();
+    for entry in tensors {
+        let Some(role) = Role::from_name(&entry.name) else {
+            // A part of a layer that is left out would give wrong text, not an error. (Old files carry RoPE tables.)
+            if entry.name.starts_with("blk.") && !entry.name.ends_with(".attn_rot_embd") {
+                return Err(AiError::invalid_data(format!(
+                    "{name} cannot be used as a model: it has the tensor '{}', which this version does not compute.",
+                    entry.name
+                )));
+            }
+            continue;
+        };
+        let shape = role.shape(parameters);
+        let row_fits = shape.last().is_some_and(|columns| columns.is_multiple_of(entry.dtype.block_size()));
+        if entry.shape != shape || !row_fits {
+            return Err(AiError::invalid_data(format!(
+                "{name} cannot be used as a model: tensor '{}' is {:?} of type {:?}, but must be {shape:?}.",
+                entry.name, entry.shape, entry.dtype
+            )));
+        }
+        if present.insert(role, ()).is_none() {
+            wanted.push((role, entry));
+        }
+    }
+    if let Some(missing) = Role::required(parameters.layers).find(|role| !present.contains_key(role)) {
+        return Err(AiError::invalid_data(format!("{name} cannot be used as a model: it has no tensor for {missing:?}.")));
+    }
+    // A file that is too short is found before anything is loaded, where its length is known.
+    if let (Some(size), Some((_, last))) = (reader.size(), wanted.iter().max_by_key(|(_, entry)| entry.offset + entry.length))
+        && last.offset + last.length > size
+    {
+        return Err(AiError::invalid_data(format!(
+            "{name} is cut off: it has {size} bytes, its tensors need {}. Get the file again.",
+            last.offset + last.length
+        )));
+    }
+    for (role, entry) in wanted {
+        reader.skip_to(entry.offset).await?;
+        sink.begin(role, entry)?;
+        let mut missing = entry.length;
+        while missing > 0 {
+            let piece = reader.next(usize::try_from(missing).unwrap_or(PIECE).min(PIECE)).await?;
+            let length = piece.len() as u64;
+            if length == 0 {
+                return Err(reader.truncated(entry.offset + entry.length));
+            }
+            sink.write(piece)?;
+            missing -= length;
+        }
+        sink.finish()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! The model: hyperparameters out of the header, and its weights on their way into a backend.
+//!
+//! Lives here: what a llama-architecture file is made of. Does not live here: how it is computed (`backend`).
+
+mod hyperparameters;
+mod load;
+mod rope;
+
+pub use hyperparameters::Hyperparameters;
+pub use load::{Role, WeightSink, load_weights};
+pub use rope::RopeFrequencies;

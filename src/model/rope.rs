@@ -1,0 +1,62 @@
+//! Rotary position embedding (RoPE, Su et al. 2021): the frequencies, with the scalings that llama files use.
+
+use super::Hyperparameters;
+use crate::error::{AiError, Result};
+use crate::gguf::Header;
+
+/// How positions beyond the original training length are brought in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RopeScaling {
+    None,
+    /// Every position is divided by the factor.
+    Linear(f64),
+}
+
+impl RopeScaling {
+    /// Reads the scaling. Llama 3's frequency-dependent scaling does not stand in the metadata but as divisors in the
+    /// tensor `rope_freqs.weight`.
+    pub fn from_header(header: &Header, name: &str) -> Result<Self> {
+        let kind = header.text("llama.rope.scaling.type").unwrap_or("none");
+        // Older files write the factor alone, and mean linear scaling.
+        let factor = header.number("llama.rope.scaling.factor").or_else(|| header.number("llama.rope.scale_linear"));
+        match (kind, factor) {
+            ("none", None) | ("linear", None) => Ok(Self::None),
+            ("linear" | "none", Some(factor)) if factor > 0.0 => Ok(Self::Linear(factor)),
+            _ => Err(AiError::invalid_data(format!("{name} scales RoPE by '{kind}', which is not supported. Use a model without it."))),
+        }
+    }
+}
+
+/// The angle per position of each rotated pair of dimensions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RopeFrequencies {
+    per_position: Vec<f64>,
+}
+
+impl RopeFrequencies {
+    /// `divisors`: the contents of `rope_freqs.weight`, one per pair, where the file has it.
+    pub fn new(parameters: &Hyperparameters, divisors: Option<&[f32]>) -> Self {
+        let width = parameters.rope_width;
+        let linear = match parameters.rope_scaling {
+            RopeScaling::None => 1.0,
+            RopeScaling::Linear(factor) => factor,
+        };
+        let per_position = (0..width / 2)
+            .map(|pair| {
+                let frequency = parameters.rope_base.powf(-((2 * pair) as f64) / width as f64);
+                let divisor = divisors.and_then(|divisors| divisors.get(pair)).map_or(1.0, |divisor| f64::from(*divisor));
+                frequency / divisor / linear
+            })
+            .collect();
+        Self { per_position }
+    }
+
+    /// Cosine and sine of every pair at one position, appended to `out` as `cos, sin, cos, sin, …`.
+    pub fn push_angles(&self, position: usize, out: &mut Vec<f32>) {
+        for frequency in &self.per_position {
+            // In f64, so that large positions keep their precision.
+            let (sin, cos) = (position as f64 * frequency).sin_cos();
+            out.extend([cos as f32, sin as f32]);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A model's chat template, rendered as Hugging Face's `apply_chat_template` renders it.
+
+use crate::error::{AiError, Result};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, Value as JinjaValue};
+use minijinja::{Environment, Error, ErrorKind};
+use minijinja_contrib::pycompat::unknown_method_callback;
+use serde::Serialize;
+use serde_json::ser::Formatter;
+use serde_json::{Map, Value};
+use std::io;
+
+/// Steps that a template may take; a damaged one must not loop for ever.
+const FUEL: u64 = 20_000_000;
+
+/// A compiled chat template with the texts of the model's special tokens.
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    bos_token: String,
+    eos_token: String,
+}
+
+impl ChatTemplate {
+    /// Compiles the Jinja `source`.
+    pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self> {
+        let mut environment = Environment::new();
+        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|error| failed(&error))?);
+        environment.set_unknown_method_callback(unknown_method_callback);
+        environment.set_fuel(Some(FUEL));
+        environment.add_function("raise_exception", |text: String| -> std::result::Result<JinjaValue, Error> {
+            Err(Error::new(ErrorKind::InvalidOperation, text))
+        });
+        environment.add_filter("tojson", to_json);
+        environment.add_template_owned("chat", source.to_owned()).map_err(|error| failed(&error))?;
+        Ok(Self { environment, bos_token: bos_token.into(), eos_token: eos_token.into() })
+    }
+
+    /// Writes the conversation, open for the assistant's next turn. `variables` are further names that the template
+    /// may use; the conversation's own names win.
+    pub fn render(&self, messages: &[Value], variables: &Map<String, Value>) -> Result<String> {
+        let mut context = variables.clone();
+        context.insert("messages".into(), Value::Array(messages.to_vec()));
+        context.insert("add_generation_prompt".into(), Value::Bool(true));
+        context.insert("bos_token".into(), Value::String(self.bos_token.clone()));
+        context.insert("eos_token".into(), Value::String(self.eos_token.clone()));
+        let template = self.environment.get_template("chat").map_err(|error| failed(&error))?;
+        template.render(JinjaValue::from(Serde(&context))).map_err(|error| failed(&error))
+    }
+}
+
+fn failed(error: &Error) -> AiError {
+    // What a template raises on purpose (roles that do not alternate, say) is for the caller to read.
+    let reason = error.detail().map_or_else(|| error.to_string(), str::to_owned);
+    AiError::invalid_data(format!("The model's chat template refused the messages: {reason}"))
+}
+
+/// As Python's `json.dumps(value, ensure_ascii=False, indent=…)`, which templates are written for: nothing is escaped for HTML.
+fn to_json(value: &JinjaValue, options: minijinja::value::Kwargs) -> std::result::Result<JinjaValue, Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    let failed = |error: serde_json::Error| Error::new(ErrorKind::InvalidOperation, error.to_string());
+    let mut out = Vec::new();
+    let written = match indent {
+        Some(indent) => {
+            let indent = " ".repeat(indent.min(16));
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
+        }
+        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)),
+    };
+    written.map_err(failed)?;
+    Ok(JinjaValue::from_safe_string(String::from_utf8_lossy(&out).into_owned()))
+}
+
+/// One line, with a space behind every comma and colon.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.begin_array_value(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::ChatFormat;
+    use crate::prompt::template_for;
+    use serde_json::json;
+
+    fn render(source: &str, messages: Value) -> Result<String> {
+        let Value::Array(messages) = messages else { panic!("messages") };
+        ChatTemplate::new(source, "<s>", "</s>").and_then(|template| template.render(&messages, &Map::new()))
+    }
+
+    fn conversation() -> Value {
+        json!([
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Hello"},
+            {"role": "user", "content": "Bye"},
+        ])
+    }
+
+    #[test]
+    fn documented_formats() {
+        let render = |format| render(template_for(format), conversation()).expect("text");
+        assert_eq!(
+            render(ChatFormat::ChatMl),
+            "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n"
+        );
+        assert_eq!(render(ChatFormat::Llama2), "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST] Hello </s><s>[INST] Bye [/INST]");
+        assert_eq!(render(ChatFormat::Mistral), "<s>[INST] Be kind.\n\nHi [/INST] Hello</s>[INST] Bye [/INST]");
+        assert_eq!(
+            render(ChatFormat::Llama3),
+            "<s><|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nHello<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+        );
+        assert_eq!(render(ChatFormat::Plain), "Be kind.\nHi\nHello\nBye");
+    }
+
+    #[test]
+    fn python_methods_and_json_as_templates_expect_them() {
+        let source = "{% for m in messages %}{{ m['content'].strip().split(' ')[0].upper() }}{{ m | tojson }}{% endfor %}";
+        assert_eq!(
+            render(source, json!([{"role": "user", "content": " a<b c "}])).expect("text"),
+            "A<B{\"role\": \"user\", \"content\": \" a<b c \"}"
+        );
+    }
+
+    #[test]
+    fn a_template_that_refuses_or_never_ends_is_an_error() {
+        let error = render("{{ raise_exception('roles must alternate') }}", json!([])).expect_err("an error");
+        assert!(error.to_string().ends_with("roles must alternate"), "{error}");
+        assert!(render("{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}", json!([])).is_err());
+        assert!(render("{% if %}", json!([])).is_err());
+    }
+}

@@ -1,0 +1,267 @@
+//! Sampling: logits → the next token. Penalties, then temperature, top-k, top-p, then a seeded draw.
+//!
+//! Penalties follow their sources: `repetition_penalty` is multiplicative over every token of prompt and answer (CTRL,
+//! Keskar et al. 2019), `frequency_penalty` and `presence_penalty` are subtractive over the answer (OpenAI's API). Top-p
+//! is nucleus sampling (Holtzman et al. 2019).
+
+use crate::error::{AiError, ErrorCode, Result};
+use rand_core::{RngCore, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+
+/// Temperature of a request that names none.
+pub const DEFAULT_TEMPERATURE: f32 = 0.6;
+
+/// The sampling fields of a request, off where absent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingParams {
+    /// 0 takes the most likely token always (greedy).
+    pub temperature: f32,
+    pub top_p: Option<f32>,
+    pub top_k: Option<usize>,
+    /// Without a seed every run draws another one.
+    pub seed: Option<u64>,
+    pub repetition_penalty: Option<f32>,
+    pub frequency_penalty: f32,
+    pub presence_penalty: f32,
+}
+
+impl Default for SamplingParams {
+    fn default() -> Self {
+        Self {
+            temperature: DEFAULT_TEMPERATURE,
+            top_p: None,
+            top_k: None,
+            seed: None,
+            repetition_penalty: None,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+        }
+    }
+}
+
+impl SamplingParams {
+    /// Reads the fields of a validated input.
+    pub fn from_fields(fields: &Map<String, Value>) -> Self {
+        let number = |key: &str| fields.get(key).and_then(Value::as_f64);
+        Self {
+            temperature: number("temperature").map_or(DEFAULT_TEMPERATURE, |value| value as f32),
+            top_p: number("top_p").map(|value| value as f32).filter(|value| *value < 1.0),
+            top_k: number("top_k").map(|value| value as usize),
+            seed: number("seed").map(|value| value as u64),
+            repetition_penalty: number("repetition_penalty").map(|value| value as f32).filter(|value| *value > 0.0 && *value != 1.0),
+            frequency_penalty: number("frequency_penalty").unwrap_or(0.0) as f32,
+            presence_penalty: number("presence_penalty").unwrap_or(0.0) as f32,
+        }
+    }
+}
+
+/// Draws the tokens of one sequence. Remembers what penalties need; one draw per token.
+pub struct Sampler {
+    params: SamplingParams,
+    rng: Pcg64Mcg,
+    /// Every token of prompt and answer → how often it stands in the answer.
+    seen: HashMap<u32, u32>,
+    candidates: Vec<(u32, f32)>,
+}
+
+impl Sampler {
+    /// A sampler for one sequence that starts with `prompt`. Draws a seed where the request names none.
+    pub fn new(params: SamplingParams, prompt: &[u32]) -> Self {
+        let seed = params.seed.unwrap_or_else(random_seed);
+        let seen = if params.repetition_penalty.is_some() { prompt.iter().map(|token| (*token, 0)).collect() } else { HashMap::new() };
+        Self { params, rng: Pcg64Mcg::seed_from_u64(seed), seen, candidates: Vec::new() }
+    }
+
+    /// The next token for `logits` (one per vocabulary entry, unnormalised; changed in place).
+    pub fn sample(&mut self, logits: &mut [f32]) -> Result<u32> {
+        self.penalise(logits);
+        let (best, best_logit) = arg_max(logits)?;
+        let token = if self.params.temperature <= 0.0 { best } else { self.draw(logits, best_logit) };
+        *self.seen.entry(token).or_insert(0) += 1;
+        Ok(token)
+    }
+
+    fn penalise(&self, logits: &mut [f32]) {
+        let SamplingParams { repetition_penalty, frequency_penalty, presence_penalty, .. } = self.params;
+        if repetition_penalty.is_none() && frequency_penalty == 0.0 && presence_penalty == 0.0 {
+            return;
+        }
+        for (token, count) in &self.seen {
+            let Some(logit) = logits.get_mut(*token as usize) else { continue };
+            if let Some(penalty) = repetition_penalty {
+                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            }
+            if *count > 0 {
+                *logit -= frequency_penalty * *count as f32 + presence_penalty;
+            }
+        }
+    }
+
+    fn draw(&mut self, logits: &[f32], best_logit: f32) -> u32 {
+        // A candidate's weight is its probability times a common factor; the best one weighs 1.
+        let inverse_temperature = 1.0 / self.params.temperature;
+        let weight = |logit: f32| ((logit - best_logit) * inverse_temperature).exp();
+        let candidates = &mut self.candidates;
+        candidates.clear();
+        candidates.extend(logits.iter().enumerate().filter(|(_, logit)| !logit.is_nan()).map(|(token, logit)| (token as u32, *logit)));
+        // Ties are broken by token id, so that the order is the same whatever the selection algorithm does.
+        let descending = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        if let Some(top_k) = self.params.top_k.filter(|top_k| *top_k < candidates.len()) {
+            candidates.select_nth_unstable_by(top_k, descending);
+            candidates.truncate(top_k);
+        }
+        for candidate in candidates.iter_mut() {
+            candidate.1 = weight(candidate.1);
+        }
+        if let Some(top_p) = self.params.top_p {
+            let wanted = top_p * candidates.iter().map(|candidate| candidate.1).sum::<f32>();
+            // Only the head of the distribution is sorted: first 32 candidates, then four times as many, and so on.
+            let mut sorted = 32;
+            loop {
+                let head = sorted.min(candidates.len());
+                if head < candidates.len() {
+                    candidates.select_nth_unstable_by(head, descending);
+                }
+                candidates[..head].sort_unstable_by(descending);
+                let mut sum = 0.0;
+                let nucleus = candidates[..head].iter().position(|candidate| {
+                    sum += candidate.1;
+                    sum >= wanted
+                });
+                if let Some(last) = nucleus {
+                    candidates.truncate(last + 1);
+                    break;
+                }
+                if head == candidates.len() {
+                    break;
+                }
+                sorted *= 4;
+            }
+        } else if self.params.top_k.is_some() {
+            candidates.sort_unstable_by(descending);
+        }
+        let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.1)).sum();
+        // 53 random bits: a uniform number in [0, 1).
+        let uniform = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let mut remaining = uniform * total;
+        for (token, weight) in candidates.iter() {
+            remaining -= f64::from(*weight);
+            if remaining < 0.0 {
+                return *token;
+            }
+        }
+        // Rounding can leave a last crumb; a candidate that has weight takes it.
+        candidates.iter().rev().find(|candidate| candidate.1 > 0.0).map_or(0, |candidate| candidate.0)
+    }
+}
+
+/// The index and value of the largest logit; the first of equals. An error where no logit is a number.
+fn arg_max(logits: &[f32]) -> Result<(u32, f32)> {
+    let mut best: Option<(u32, f32)> = None;
+    for (token, logit) in logits.iter().enumerate() {
+        if logit.is_finite() && best.is_none_or(|(_, largest)| *logit > largest) {
+            best = Some((token as u32, *logit));
+        }
+    }
+    best.ok_or_else(|| {
+        AiError::new(
+            ErrorCode::InvalidData,
+            "The model computed no usable logits (all are NaN or infinite). Its weights are probably damaged; get the file again.",
+        )
+    })
+}
+
+/// A seed from the host's entropy, in the range that a request could name.
+fn random_seed() -> u64 {
+    let mut bytes = [0u8; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        // A host without entropy still gets text.
+        Err(_) => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sampler(params: SamplingParams) -> Sampler {
+        Sampler::new(SamplingParams { seed: Some(params.seed.unwrap_or(7)), ..params }, &[])
+    }
+
+    fn draws(params: SamplingParams, logits: &[f32], count: usize) -> Vec<u32> {
+        let mut sampler = sampler(params);
+        (0..count).map(|_| sampler.sample(&mut logits.to_vec()).expect("a token")).collect()
+    }
+
+    #[test]
+    fn temperature_zero_is_greedy() {
+        assert_eq!(draws(SamplingParams { temperature: 0.0, ..Default::default() }, &[0.0, 3.0, 3.0, -1.0], 5), [1; 5]);
+    }
+
+    #[test]
+    fn the_draw_follows_the_softmax() {
+        let probabilities = [0.5f32, 0.3, 0.15, 0.05];
+        let logits: Vec<f32> = probabilities.iter().map(|p| p.ln()).collect();
+        let drawn = draws(SamplingParams { temperature: 1.0, ..Default::default() }, &logits, 20_000);
+        for (token, probability) in probabilities.iter().enumerate() {
+            let share = drawn.iter().filter(|drawn| **drawn == token as u32).count() as f32 / 20_000.0;
+            assert!((share - probability).abs() < 0.015, "token {token}: {share} instead of {probability}");
+        }
+    }
+
+    #[test]
+    fn top_k_and_top_p_cut_the_tail() {
+        let logits: Vec<f32> = (0..1000).map(|i| -(i as f32) * 0.01).collect();
+        let hot = SamplingParams { temperature: 5.0, ..Default::default() };
+        assert!(draws(SamplingParams { top_k: Some(3), ..hot.clone() }, &logits, 500).iter().all(|token| *token < 3));
+        // The nucleus by a full sort, as an oracle for the partial one.
+        let weights: Vec<f32> = logits.iter().map(|logit| (logit / 5.0).exp()).collect();
+        let total: f32 = weights.iter().sum();
+        let mut sum = 0.0;
+        let nucleus = weights.iter().position(|weight| {
+            sum += weight;
+            sum >= 0.5 * total
+        });
+        let nucleus = nucleus.expect("half the mass") as u32;
+        let drawn = draws(SamplingParams { top_p: Some(0.5), ..hot.clone() }, &logits, 5000);
+        assert!(drawn.iter().all(|token| *token <= nucleus));
+        assert!(drawn.iter().any(|token| *token > nucleus * 9 / 10), "the whole nucleus is used");
+        assert_eq!(draws(SamplingParams { top_p: Some(0.0), ..hot }, &logits, 10), [0; 10]);
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same_tokens() {
+        let logits: Vec<f32> = (0..100).map(|i| (i as f32 * 0.7).sin()).collect();
+        let with_seed = |seed| draws(SamplingParams { temperature: 1.0, seed: Some(seed), ..Default::default() }, &logits, 50);
+        assert_eq!(with_seed(1), with_seed(1));
+        assert_ne!(with_seed(1), with_seed(2));
+    }
+
+    #[test]
+    fn penalties_follow_their_definitions() {
+        let params = SamplingParams {
+            temperature: 0.0,
+            repetition_penalty: Some(2.0),
+            frequency_penalty: 0.5,
+            presence_penalty: 0.25,
+            seed: Some(1),
+            ..Default::default()
+        };
+        let mut sampler = Sampler::new(params, &[0, 2]);
+        let mut logits = [4.0, 3.0, -1.0];
+        assert_eq!(sampler.sample(&mut logits).expect("a token"), 1);
+        assert_eq!(logits, [2.0, 3.0, -2.0], "prompt tokens: multiplicative only");
+        let mut logits = [4.0, 3.0, -1.0];
+        sampler.sample(&mut logits).expect("a token");
+        assert_eq!(logits, [2.0, 3.0 / 2.0 - 0.5 - 0.25, -2.0]);
+    }
+
+    #[test]
+    fn unusable_logits_are_an_error() {
+        assert!(sampler(SamplingParams::default()).sample(&mut [f32::NAN, f32::NAN]).is_err());
+        assert_eq!(sampler(SamplingParams { temperature: 0.0, ..Default::default() }).sample(&mut [f32::NAN, 1.0]).expect("a token"), 1);
+    }
+}

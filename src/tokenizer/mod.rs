@@ -1,0 +1,163 @@
+//! Text ↔ tokens, from the vocabulary inside the GGUF.
+//!
+//! Splitting and merging is the `tokenizers` crate's; here its parts are put together as the file's metadata asks, and
+//! tokens become bytes again, for a stream that never cuts a character.
+
+mod pre;
+mod stream;
+mod vocabulary;
+
+pub use stream::StreamDecoder;
+
+use crate::error::{AiError, Result};
+use crate::gguf::Header;
+use std::collections::HashSet;
+use vocabulary::{TokenKind, Vocabulary};
+
+/// How the texts of vocabulary entries stand for bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spelling {
+    /// Every byte is one printable character (GPT-2's byte-level BPE).
+    ByteLevel,
+    /// `▁` is a space, `<0x0A>` a single byte (SentencePiece).
+    SentencePiece,
+}
+
+/// The tokenizer of one model.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    spelling: Spelling,
+    kinds: Vec<TokenKind>,
+    /// Whether SentencePiece puts a space in front of a text, which the answer's first token then carries too.
+    space_prefix: bool,
+    /// Put in front of a prompt that does not have it already.
+    leading: Option<u32>,
+    /// Tokens that end an answer.
+    end_of_generation: HashSet<u32>,
+    /// Text of the beginning-of-sequence token, for chat templates.
+    pub bos_text: String,
+    /// Text of the end-of-sequence token, for chat templates.
+    pub eos_text: String,
+}
+
+/// Names under which end-of-turn tokens are known; the metadata names at most two of them.
+const END_NAMES: &[&str] = &[
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end|>",
+    "<|end_of_turn|>",
+    "<end_of_turn>",
+    "<EOT>",
+    "</s>",
+];
+
+impl Tokenizer {
+    /// Builds the tokenizer that the metadata describes; `name` is the file's, for messages.
+    pub fn from_header(header: &Header, name: &str) -> Result<Self> {
+        let unusable = |reason: String| AiError::invalid_data(format!("{name} has a tokenizer that cannot be used: {reason}."));
+        let vocabulary = Vocabulary::from_header(header).map_err(unusable)?;
+        let model = header.text("tokenizer.ggml.model").unwrap_or("none");
+        let space_prefix = model == "llama" && header.flag("tokenizer.ggml.add_space_prefix").unwrap_or(true);
+        let (spelling, mut inner) = match model {
+            "gpt2" => (Spelling::ByteLevel, pre::byte_level(header, &vocabulary).map_err(unusable)?),
+            "llama" => (Spelling::SentencePiece, pre::sentence_piece(&vocabulary, space_prefix).map_err(unusable)?),
+            other => return Err(unusable(format!("its kind '{other}' is not supported (gpt2 and llama are)"))),
+        };
+        // Control and user-defined entries are recognised as a whole wherever they stand in a prompt.
+        let added = vocabulary.tokens.iter().zip(&vocabulary.kinds).filter_map(|(text, kind)| {
+            matches!(kind, TokenKind::Control | TokenKind::UserDefined)
+                .then(|| tokenizers::AddedToken::from(text.clone(), *kind == TokenKind::Control).normalized(false))
+        });
+        inner.add_special_tokens(added).map_err(|error| unusable(error.to_string()))?;
+
+        let id = |key: &str| {
+            let id = header.integer(&format!("tokenizer.ggml.{key}"))?;
+            u32::try_from(id).ok().filter(|id| (*id as usize) < vocabulary.tokens.len())
+        };
+        let text_of = |id: Option<u32>| id.map(|id| vocabulary.tokens[id as usize].clone()).unwrap_or_default();
+        let (bos, eos) = (id("bos_token_id"), id("eos_token_id"));
+        let adds_bos = header.flag("tokenizer.ggml.add_bos_token").unwrap_or(model == "llama");
+        let mut end_of_generation: HashSet<u32> =
+            ["eos_token_id", "eot_token_id", "eom_token_id"].iter().filter_map(|key| id(key)).collect();
+        end_of_generation.extend(
+            vocabulary
+                .tokens
+                .iter()
+                .enumerate()
+                .filter(|(id, text)| vocabulary.kinds[*id] == TokenKind::Control && END_NAMES.contains(&text.as_str()))
+                .map(|(id, _)| id as u32),
+        );
+        Ok(Self {
+            inner,
+            spelling,
+            space_prefix,
+            leading: bos.filter(|_| adds_bos),
+            end_of_generation,
+            bos_text: text_of(bos),
+            eos_text: text_of(eos),
+            kinds: vocabulary.kinds,
+        })
+    }
+
+    /// The tokens of a prompt. Names of control tokens inside the text become these tokens; the beginning-of-sequence
+    /// token is put in front where the model wants it and the text does not bring it.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self
+            .inner
+            .encode_fast(text, false)
+            .map_err(|error| AiError::invalid_data(format!("The prompt could not be turned into tokens: {error}")))?;
+        let mut tokens = encoding.get_ids().to_vec();
+        if let Some(bos) = self.leading
+            && tokens.first() != Some(&bos)
+        {
+            tokens.insert(0, bos);
+        }
+        Ok(tokens)
+    }
+
+    /// Tokens that end an answer.
+    pub fn end_of_generation(&self) -> &HashSet<u32> {
+        &self.end_of_generation
+    }
+
+    /// Entries of the vocabulary.
+    pub fn vocabulary_size(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// The bytes that a token adds to a text; none for control tokens. A character may be spread over several tokens.
+    pub fn token_bytes(&self, token: u32) -> Vec<u8> {
+        let kind = self.kinds.get(token as usize).copied().unwrap_or(TokenKind::Control);
+        let Some(text) = self.inner.id_to_token(token) else { return Vec::new() };
+        match (kind, self.spelling) {
+            (TokenKind::Control, _) => Vec::new(),
+            (TokenKind::UserDefined, _) => text.into_bytes(),
+            (TokenKind::Byte, _) => vocabulary::byte_of_name(&text).map(|byte| vec![byte]).unwrap_or_default(),
+            (TokenKind::Normal, Spelling::SentencePiece) => text.replace('▁', " ").into_bytes(),
+            (TokenKind::Normal, Spelling::ByteLevel) => match text.chars().map(vocabulary::byte_of_char).collect() {
+                Some(bytes) => bytes,
+                // Some files list added words as normal entries, spelled as they are.
+                None => text.into_bytes(),
+            },
+        }
+    }
+
+    /// A decoder for an answer; `continues` says that the answer goes on in the middle of a text (a raw prompt).
+    pub fn stream_decoder(&self, continues: bool) -> StreamDecoder {
+        StreamDecoder::new(self.space_prefix && !continues)
+    }
+
+    /// The whole text of some tokens, as one call.
+    pub fn decode(&self, tokens: &[u32]) -> String {
+        let mut decoder = self.stream_decoder(false);
+        let mut text = String::new();
+        for token in tokens {
+            text.extend(decoder.push(&self.token_bytes(*token)));
+        }
+        text.extend(decoder.finish());
+        text
+    }
+}

@@ -1,0 +1,95 @@
+//! The vocabulary as the metadata lists it, and the two spellings of bytes in it.
+
+use crate::gguf::Header;
+use candle_core::quantized::gguf_file::Value;
+
+/// What an entry is, after `tokenizer.ggml.token_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenKind {
+    Normal,
+    /// Marks structure and never prints: `<|im_end|>`, the unknown token.
+    Control,
+    /// Prints as it is written.
+    UserDefined,
+    /// One byte, written `<0x0A>`.
+    Byte,
+}
+
+/// Entries by id.
+pub struct Vocabulary {
+    pub tokens: Vec<String>,
+    pub kinds: Vec<TokenKind>,
+    /// SentencePiece's scores; empty where the file has none.
+    pub scores: Vec<f32>,
+    /// BPE's merges, `left right`, best first; empty where the file has none.
+    pub merges: Vec<(String, String)>,
+    /// The entry for what cannot be spelled.
+    pub unknown: Option<String>,
+}
+
+impl Vocabulary {
+    pub fn from_header(header: &Header) -> Result<Self, String> {
+        let texts = |key: &str| -> Option<Vec<String>> { header.array(key)?.iter().map(|value| value.to_string().ok().cloned()).collect() };
+        let tokens = texts("tokenizer.ggml.tokens").filter(|tokens| !tokens.is_empty()).ok_or("it has no vocabulary")?;
+        let types = header.array("tokenizer.ggml.token_type").unwrap_or_default();
+        let kinds = (0..tokens.len())
+            .map(|id| match types.get(id).and_then(crate::gguf::integer) {
+                Some(2 | 3 | 5) => TokenKind::Control,
+                Some(4) => TokenKind::UserDefined,
+                Some(6) => TokenKind::Byte,
+                _ => TokenKind::Normal,
+            })
+            .collect();
+        let scores = header
+            .array("tokenizer.ggml.scores")
+            .unwrap_or_default()
+            .iter()
+            .map(|value| match value {
+                Value::F32(score) => *score,
+                _ => 0.0,
+            })
+            .collect();
+        let merges = texts("tokenizer.ggml.merges")
+            .unwrap_or_default()
+            .into_iter()
+            .map(|merge| merge.split_once(' ').map(|(left, right)| (left.to_owned(), right.to_owned())))
+            .collect::<Option<Vec<_>>>()
+            .ok_or("a merge has no two parts")?;
+        let unknown = header.integer("tokenizer.ggml.unknown_token_id").and_then(|id| tokens.get(usize::try_from(id).ok()?).cloned());
+        Ok(Self { tokens, kinds, scores, merges, unknown })
+    }
+}
+
+/// The byte that a character of a byte-level entry stands for. GPT-2 spells printable Latin-1 bytes as themselves and
+/// moves the other 68, in order, to U+0100 and up.
+pub fn byte_of_char(character: char) -> Option<u8> {
+    let printable = |byte: u8| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    match u32::from(character) {
+        code @ 0..=0xff => Some(code as u8).filter(|byte| printable(*byte)),
+        code @ 0x100..=0x143 => (0..=255u8).filter(|byte| !printable(*byte)).nth((code - 0x100) as usize),
+        _ => None,
+    }
+}
+
+/// The byte that an entry such as `<0x0A>` stands for.
+pub fn byte_of_name(name: &str) -> Option<u8> {
+    u8::from_str_radix(name.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+    #[test]
+    fn every_byte_has_one_character_as_in_the_tokenizers_crate() {
+        let mut bytes: Vec<u8> = ByteLevel::alphabet().into_iter().map(|character| byte_of_char(character).expect("a byte")).collect();
+        bytes.sort_unstable();
+        assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
+        assert_eq!(byte_of_char('Ġ'), Some(b' '));
+        assert_eq!(byte_of_char('Ċ'), Some(b'\n'));
+        assert_eq!(byte_of_char('中'), None);
+        assert_eq!(byte_of_name("<0x0A>"), Some(b'\n'));
+        assert_eq!(byte_of_name("<s>"), None);
+    }
+}

@@ -1,0 +1,217 @@
+//! Shared by the integration tests: the real model, and small models that are made by code.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use candle_core::quantized::gguf_file::{Content, Value, write};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Tensor};
+use rand_core::{RngCore, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::path::PathBuf;
+use std::rc::Rc;
+use workers_ai_local::ai::{Ai, Config, Generation};
+use workers_ai_local::engine::Limits;
+use workers_ai_local::error::Result;
+use workers_ai_local::gguf::{BytesSource, Source};
+use workers_ai_local::input::TextGenerationRequest;
+
+pub const LLAMA2: &str = "@cf/meta/llama-2-7b-chat-int8";
+pub const LLAMA31: &str = "@cf/meta/llama-3.1-8b-instruct";
+
+/// The bytes of the real model, SmolLM2-135M-Instruct Q4_1. `npm test` sets its path.
+pub fn real_model() -> Vec<u8> {
+    let file = "SmolLM2-135M-Instruct.Q4_1.gguf";
+    let cache = || {
+        let home = std::env::var("XDG_CACHE_HOME").map(PathBuf::from);
+        home.unwrap_or_else(|_| PathBuf::from(std::env::var("HOME").unwrap_or_default()).join(".cache")).join("workers-ai-local").join(file)
+    };
+    let path = std::env::var("WORKERS_AI_LOCAL_MODEL").map(PathBuf::from).unwrap_or_else(|_| cache());
+    std::fs::read(&path)
+        .unwrap_or_else(|error| panic!("the real model {} is needed ({error}): run `npm test`, which gets it", path.display()))
+}
+
+/// An `Ai` whose stand-in is the given file, and the warnings that it gives.
+pub fn ai_with(bytes: Vec<u8>, limits: Limits) -> (Ai, Rc<RefCell<Vec<String>>>) {
+    ai_from(Rc::new(BytesSource::new("test.gguf", bytes)), limits)
+}
+
+pub fn ai_from(source: Rc<dyn Source>, limits: Limits) -> (Ai, Rc<RefCell<Vec<String>>>) {
+    let warnings = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&warnings);
+    let config = Config {
+        models: HashMap::new(),
+        default: Some(source),
+        strict: false,
+        limits,
+        on_progress: None,
+        on_warning: Rc::new(move |text| seen.borrow_mut().push(text.to_owned())),
+    };
+    (Ai::new(config), warnings)
+}
+
+/// Starts a request given as JSON.
+pub async fn start(ai: &Ai, model: &str, input: serde_json::Value) -> Result<Generation> {
+    ai.generate(model, TextGenerationRequest::from_value(input)?).await
+}
+
+/// The whole text of an answer.
+pub async fn text_of(generation: &mut Generation) -> Result<String> {
+    let mut text = String::new();
+    while let Some(piece) = generation.next_piece().await? {
+        text.push_str(&piece);
+    }
+    Ok(text)
+}
+
+/// A small llama model with random weights.
+#[derive(Clone)]
+pub struct TinyModel {
+    pub width: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub ffn_width: usize,
+    pub layers: usize,
+    pub dtype: GgmlDType,
+    pub tied: bool,
+    pub rope_divisors: Option<Vec<f32>>,
+    /// Replaces or adds metadata.
+    pub metadata: Vec<(String, Value)>,
+}
+
+impl Default for TinyModel {
+    fn default() -> Self {
+        Self {
+            width: 256,
+            heads: 4,
+            kv_heads: 2,
+            ffn_width: 512,
+            layers: 2,
+            dtype: GgmlDType::F32,
+            tied: false,
+            rope_divisors: None,
+            metadata: Vec::new(),
+        }
+    }
+}
+
+/// Tokens of the tiny vocabulary: the 256 bytes, then `<s>`, `</s>` and two more.
+pub const TINY_VOCABULARY: usize = 260;
+
+impl TinyModel {
+    /// The model as a GGUF file.
+    pub fn gguf(&self) -> Vec<u8> {
+        let mut rng = Pcg64Mcg::seed_from_u64(7);
+        let mut random = |count: usize, scale: f32| -> Vec<f32> {
+            // Sums of uniform numbers: close enough to normal ones.
+            let mut one = || (0..4).map(|_| (rng.next_u32() as f32 / u32::MAX as f32) - 0.5).sum::<f32>() * scale;
+            (0..count).map(|_| one()).collect()
+        };
+        let device = Device::Cpu;
+        let mut tensors: Vec<(String, QTensor)> = Vec::new();
+        let mut add = |name: &str, shape: &[usize], dtype: GgmlDType, values: Vec<f32>| {
+            let tensor = Tensor::from_vec(values, shape, &device).expect("a tensor");
+            tensors.push((name.to_owned(), QTensor::quantize(&tensor, dtype).expect("quantised")));
+        };
+        let (width, kv_width, ffn) = (self.width, self.width / self.heads * self.kv_heads, self.ffn_width);
+        add("token_embd.weight", &[TINY_VOCABULARY, width], self.dtype, random(TINY_VOCABULARY * width, 1.0));
+        let near_one = |values: Vec<f32>| values.into_iter().map(|value| 1.0 + value).collect::<Vec<f32>>();
+        for layer in 0..self.layers {
+            let name = |part: &str| format!("blk.{layer}.{part}.weight");
+            let mut matrix = |part: &str, rows: usize, columns: usize| {
+                add(&name(part), &[rows, columns], self.dtype, random(rows * columns, 2.0 / (columns as f32).sqrt()));
+            };
+            matrix("attn_q", width, width);
+            matrix("attn_k", kv_width, width);
+            matrix("attn_v", kv_width, width);
+            matrix("attn_output", width, width);
+            matrix("ffn_gate", ffn, width);
+            matrix("ffn_up", ffn, width);
+            matrix("ffn_down", width, ffn);
+            add(&name("attn_norm"), &[width], GgmlDType::F32, near_one(random(width, 0.2)));
+            add(&name("ffn_norm"), &[width], GgmlDType::F32, near_one(random(width, 0.2)));
+        }
+        add("output_norm.weight", &[width], GgmlDType::F32, near_one(random(width, 0.2)));
+        if !self.tied {
+            add("output.weight", &[TINY_VOCABULARY, width], self.dtype, random(TINY_VOCABULARY * width, 0.2));
+        }
+        if let Some(divisors) = &self.rope_divisors {
+            add("rope_freqs.weight", &[divisors.len()], GgmlDType::F32, divisors.clone());
+        }
+
+        let mut metadata: Vec<(String, Value)> = tiny_metadata(self);
+        for (key, value) in &self.metadata {
+            metadata.retain(|(other, _)| other != key);
+            metadata.push((key.clone(), value.clone()));
+        }
+        let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+        let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let mut file = Cursor::new(Vec::new());
+        write(&mut file, &metadata, &tensors).expect("a file in memory");
+        file.into_inner()
+    }
+}
+
+fn tiny_metadata(model: &TinyModel) -> Vec<(String, Value)> {
+    let number = |value: usize| Value::U32(value as u32);
+    let text = |value: &str| Value::String(value.to_owned());
+    let llama = |key: &str| format!("llama.{key}");
+    let mut tokens: Vec<Value> = (0..=255u8).map(|byte| Value::String(char_of_byte(byte).to_string())).collect();
+    tokens.extend(["<s>", "</s>", "<a>", "he"].map(text));
+    let mut kinds = vec![Value::I32(1); 256];
+    kinds.extend([3, 3, 4, 1].map(Value::I32));
+    vec![
+        ("general.architecture".into(), text("llama")),
+        (llama("block_count"), number(model.layers)),
+        (llama("context_length"), number(512)),
+        (llama("embedding_length"), number(model.width)),
+        (llama("feed_forward_length"), number(model.ffn_width)),
+        (llama("attention.head_count"), number(model.heads)),
+        (llama("attention.head_count_kv"), number(model.kv_heads)),
+        (llama("rope.dimension_count"), number(model.width / model.heads)),
+        (llama("rope.freq_base"), Value::F32(10_000.0)),
+        (llama("attention.layer_norm_rms_epsilon"), Value::F32(1e-5)),
+        ("tokenizer.ggml.model".into(), text("gpt2")),
+        ("tokenizer.ggml.tokens".into(), Value::Array(tokens)),
+        ("tokenizer.ggml.token_type".into(), Value::Array(kinds)),
+        ("tokenizer.ggml.merges".into(), Value::Array(vec![text("h e")])),
+        ("tokenizer.ggml.bos_token_id".into(), number(256)),
+        ("tokenizer.ggml.eos_token_id".into(), number(257)),
+    ]
+}
+
+/// GPT-2's character for a byte.
+fn char_of_byte(byte: u8) -> char {
+    let printable = |byte: u8| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    if printable(byte) {
+        return char::from(byte);
+    }
+    let before = (0..byte).filter(|earlier| !printable(*earlier)).count() as u32;
+    char::from_u32(0x100 + before).expect("below U+0144")
+}
+
+/// Candle's stock model over the same file.
+pub fn stock_model(bytes: &[u8]) -> candle_transformers::models::quantized_llama::ModelWeights {
+    let mut file = Cursor::new(bytes);
+    let content = Content::read(&mut file).expect("a header");
+    candle_transformers::models::quantized_llama::ModelWeights::from_gguf(content, &mut file, &Device::Cpu).expect("a model")
+}
+
+/// The same model with every tensor dequantised to F32. Without 8-bit activations two implementations can be compared to
+/// the precision of the arithmetic.
+pub fn dequantised(bytes: &[u8]) -> Vec<u8> {
+    let mut file = Cursor::new(bytes);
+    let content = Content::read(&mut file).expect("a header");
+    let plain = |info: &candle_core::quantized::gguf_file::TensorInfo, file: &mut Cursor<&[u8]>| {
+        let tensor = info.read(file, content.tensor_data_offset, &Device::Cpu).expect("a tensor");
+        let tensor = tensor.dequantize(&Device::Cpu).expect("numbers");
+        QTensor::quantize(&tensor, GgmlDType::F32).expect("F32")
+    };
+    let tensors: Vec<(&String, QTensor)> = content.tensor_infos.iter().map(|(name, info)| (name, plain(info, &mut file))).collect();
+    let metadata: Vec<(&str, &Value)> = content.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let mut out = Cursor::new(Vec::new());
+    write(&mut out, &metadata, &tensors).expect("a file in memory");
+    out.into_inner()
+}

@@ -1,0 +1,187 @@
+//! The model against its oracle: candle's stock quantised Llama, over the same files.
+
+mod common;
+
+use candle_core::quantized::GgmlDType;
+use candle_core::quantized::gguf_file::Value;
+use candle_core::{Device, Tensor};
+use common::{TINY_VOCABULARY, TinyModel, dequantised, real_model, stock_model};
+use std::rc::Rc;
+use workers_ai_local::backend::cpu::{CpuBackend, CpuWeights};
+use workers_ai_local::backend::{Backend, CacheId, Work};
+use workers_ai_local::gguf::{BytesSource, Header, Reader};
+use workers_ai_local::model::{Hyperparameters, load_weights};
+use workers_ai_local::tokenizer::Tokenizer;
+
+fn load(bytes: Vec<u8>) -> (CpuBackend, Tokenizer) {
+    pollster::block_on(async {
+        let mut reader = Reader::new(Rc::new(BytesSource::new("test.gguf", bytes)), Box::new(|_| {}));
+        let header = Header::read(&mut reader).await?;
+        let parameters = Hyperparameters::from_header(&header, "test.gguf")?;
+        let tokenizer = Tokenizer::from_header(&header, "test.gguf")?;
+        let mut weights = CpuWeights::default();
+        load_weights(&header.into_tensors(), &parameters, &mut reader, &mut weights).await?;
+        Ok::<_, workers_ai_local::error::AiError>((CpuBackend::new(parameters, weights)?, tokenizer))
+    })
+    .expect("a model")
+}
+
+fn forward(backend: &mut CpuBackend, cache: CacheId, tokens: &[u32]) -> Vec<f32> {
+    let batch = [Work { cache, tokens, wants_logits: true }];
+    pollster::block_on(backend.forward(&batch)).expect("logits").remove(0)
+}
+
+fn stock_logits(model: &mut candle_transformers::models::quantized_llama::ModelWeights, tokens: &[u32], position: usize) -> Vec<f32> {
+    let input = Tensor::new(tokens, &Device::Cpu).and_then(|tokens| tokens.unsqueeze(0)).expect("a tensor");
+    model.forward(&input, position).and_then(|logits| logits.squeeze(0)).and_then(|logits| logits.to_vec1()).expect("logits")
+}
+
+fn best(logits: &[f32]) -> usize {
+    (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).expect("logits")
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// How two models get on when both are led along the tokens that the stock one would write.
+struct Agreement {
+    top_1: usize,
+    /// Largest difference of two logits, and the largest logit.
+    difference: f32,
+    largest: f32,
+}
+
+/// The stock model answers greedily; both models are forced along its tokens, `count` of them.
+fn forced_decoding(bytes: Vec<u8>, count: usize) -> Agreement {
+    let mut stock = stock_model(&bytes);
+    let (mut backend, tokenizer) = load(bytes);
+    let prompt = "<|im_start|>user\nTell me about the history of the printing press.<|im_end|>\n<|im_start|>assistant\n";
+    let prompt = tokenizer.encode(prompt).expect("tokens");
+    let cache = backend.create_cache().expect("a cache");
+    let mut ours = forward(&mut backend, cache, &prompt);
+    let mut theirs = stock_logits(&mut stock, &prompt, 0);
+    let mut agreement = Agreement { top_1: 0, difference: 0.0, largest: 0.0 };
+    for position in prompt.len()..prompt.len() + count {
+        let token = best(&theirs);
+        agreement.top_1 += usize::from(best(&ours) == token);
+        agreement.difference = agreement.difference.max(largest_difference(&ours, &theirs));
+        agreement.largest = theirs.iter().fold(agreement.largest, |largest, logit| largest.max(logit.abs()));
+        ours = forward(&mut backend, cache, &[token as u32]);
+        theirs = stock_logits(&mut stock, &[token as u32], position);
+    }
+    println!("top-1 {}/{count}, largest difference {} of logits up to {}", agreement.top_1, agreement.difference, agreement.largest);
+    agreement
+}
+
+/// With 8-bit activations a difference in the last bit of a sum can round to another step, so logits differ by about as
+/// much as quantisation itself changes them; the choice of token must not.
+#[test]
+fn the_real_model_agrees_with_the_stock_one_over_200_forced_tokens() {
+    let agreement = forced_decoding(real_model(), 200);
+    assert!(agreement.top_1 >= 198, "top-1 agreement {}/200", agreement.top_1);
+    assert!(agreement.difference < 0.05 * agreement.largest, "logits differ by {}", agreement.difference);
+}
+
+/// Without quantisation only the order of additions is left to differ.
+#[test]
+fn the_real_model_in_f32_agrees_to_the_precision_of_the_arithmetic() {
+    let agreement = forced_decoding(dequantised(&real_model()), 40);
+    assert_eq!(agreement.top_1, 40);
+    assert!(agreement.difference < 1e-3, "logits differ by {}", agreement.difference);
+}
+
+#[test]
+fn every_type_of_block_agrees_with_the_stock_model() {
+    use GgmlDType::*;
+    for dtype in [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K] {
+        let bytes = TinyModel { dtype, ..TinyModel::default() }.gguf();
+        agrees(&format!("{dtype:?}"), bytes);
+    }
+}
+
+#[test]
+fn head_counts_and_tied_output_agree_with_the_stock_model() {
+    for (heads, kv_heads, tied) in [(4, 4, false), (4, 1, true), (8, 2, true), (2, 2, false)] {
+        let bytes = TinyModel { heads, kv_heads, tied, ..TinyModel::default() }.gguf();
+        agrees(&format!("{heads} heads, {kv_heads} KV heads, tied: {tied}"), bytes);
+    }
+}
+
+fn agrees(what: &str, bytes: Vec<u8>) {
+    let mut stock = stock_model(&bytes);
+    let (mut backend, _) = load(bytes);
+    let cache = backend.create_cache().expect("a cache");
+    let prompt: Vec<u32> = (0..24).map(|i| (i * 37 + 11) % TINY_VOCABULARY as u32).collect();
+    let ours = forward(&mut backend, cache, &prompt);
+    let theirs = stock_logits(&mut stock, &prompt, 0);
+    let spread = theirs.iter().fold(0f32, |largest, logit| largest.max(logit.abs()));
+    let difference = largest_difference(&ours, &theirs);
+    assert!(difference <= 0.02 * spread, "{what}: logits differ by {difference}, they reach {spread}");
+    let ours = forward(&mut backend, cache, &[5]);
+    let theirs = stock_logits(&mut stock, &[5], prompt.len());
+    assert!(largest_difference(&ours, &theirs) <= 0.02 * spread, "{what}: one further token");
+}
+
+/// Llama 3's scaling stands in a tensor of divisors: dividing every frequency by 4 is linear scaling by 4, and the same
+/// as turning back position 4p to p.
+#[test]
+fn rope_scalings_mean_the_same_in_both_spellings() {
+    let linear = TinyModel {
+        metadata: vec![
+            ("llama.rope.scaling.type".into(), Value::String("linear".into())),
+            ("llama.rope.scaling.factor".into(), Value::F32(4.0)),
+        ],
+        ..TinyModel::default()
+    };
+    let divisors = TinyModel { rope_divisors: Some(vec![4.0; 32]), ..TinyModel::default() };
+    let prompt: Vec<u32> = (0..40).collect();
+    let logits = |model: &TinyModel| {
+        let (mut backend, _) = load(model.gguf());
+        let cache = backend.create_cache().expect("a cache");
+        forward(&mut backend, cache, &prompt)
+    };
+    let plain = logits(&TinyModel::default());
+    assert!(largest_difference(&logits(&linear), &logits(&divisors)) < 1e-4);
+    assert!(largest_difference(&logits(&linear), &plain) > 1e-2, "scaling changes something");
+}
+
+/// The same numbers to the last bit, however a sequence is cut, batched, truncated or copied.
+#[test]
+fn the_cache_gives_the_same_bits_however_it_came_about() {
+    let (mut backend, _) = load(TinyModel { dtype: GgmlDType::Q4_1, ..TinyModel::default() }.gguf());
+    let prompt: Vec<u32> = (0..50).map(|i| (i * 31 + 5) % TINY_VOCABULARY as u32).collect();
+    let whole = backend.create_cache().expect("a cache");
+    let expected = forward(&mut backend, whole, &prompt);
+
+    let pieces = backend.create_cache().expect("a cache");
+    for chunk in prompt[..49].chunks(7) {
+        forward(&mut backend, pieces, chunk);
+    }
+    assert_eq!(forward(&mut backend, pieces, &prompt[49..]), expected, "in chunks");
+
+    backend.truncate_cache(pieces, 20);
+    assert_eq!(forward(&mut backend, pieces, &prompt[20..]), expected, "truncated and computed again");
+
+    let copy = backend.create_cache().expect("a cache");
+    backend.copy_prefix(whole, copy, 33).expect("a copy");
+    assert_eq!(forward(&mut backend, copy, &prompt[33..]), expected, "copied and gone on");
+
+    let (a, b) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
+    let batch = [Work { cache: a, tokens: &prompt, wants_logits: true }, Work { cache: b, tokens: &prompt[..10], wants_logits: false }];
+    let logits = pollster::block_on(backend.forward(&batch)).expect("logits");
+    assert_eq!(logits, [expected], "in one batch with another");
+}
+
+#[test]
+fn a_failed_batch_leaves_the_caches_as_they_were() {
+    let (mut backend, _) = load(TinyModel::default().gguf());
+    let cache = backend.create_cache().expect("a cache");
+    let fresh = backend.create_cache().expect("a cache");
+    forward(&mut backend, cache, &[1, 2, 3]);
+    let bad = [Work { cache, tokens: &[4, 99_999], wants_logits: true }];
+    assert!(pollster::block_on(backend.forward(&bad)).is_err());
+    let twice = [Work { cache, tokens: &[4], wants_logits: true }, Work { cache, tokens: &[4], wants_logits: true }];
+    assert!(pollster::block_on(backend.forward(&twice)).is_err());
+    assert_eq!(forward(&mut backend, cache, &[4]), forward(&mut backend, fresh, &[1, 2, 3, 4]));
+}

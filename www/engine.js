@@ -1,0 +1,39 @@
+// The engine as the page sees it: the package, its model, and what loading them looks like.
+
+const MEGABYTE = 1e6;
+
+/**
+ * The package's `Ai` over this server's model. An `Error` with a line for people where the package is not there.
+ *
+ * @param {(progress: {loaded: number, total: number | null}) => void} onProgress
+ */
+export async function openEngine(onProgress) {
+  try {
+    const [{ Ai }, { DEFAULT_MODEL }] = await Promise.all([import("/pkg/browser.js"), import("/pkg/default-model.js")]);
+    return new Ai({ default: `/models/${DEFAULT_MODEL.file}`, onProgress });
+  } catch (error) {
+    throw new Error(await reasonOf(error));
+  }
+}
+
+/** Why the engine does not start, in a line. */
+export async function reasonOf(error) {
+  if (!(await isBuilt())) return "The package is not built: run `npm run build`, then reload this page.";
+  return error.message || String(error);
+}
+
+/** Whether the compiled part is there; the rest of the package is source. */
+async function isBuilt() {
+  const response = await fetch("/pkg/wasm/workers_ai_local_bg.wasm", { method: "HEAD" }).catch(() => null);
+  // A server that is gone is another matter.
+  return !response || response.ok;
+}
+
+/** "45 of 98 MB · 46 %"; the percentage only where the length is known. */
+export function progressText({ loaded, total }) {
+  const have = Math.floor(loaded / MEGABYTE);
+  if (!total) return `${have} MB`;
+  return `${have} of ${Math.floor(total / MEGABYTE)} MB · ${Math.floor((loaded / total) * 100)} %`;
+}
+
+export const backendName = (backend) => ({ cpu: "CPU", webgpu: "GPU (WebGPU)" })[backend] ?? backend;
