@@ -4,3 +4,63 @@ import { Ai as Core, models } from "./wasm/workers_ai_local.js";
 import { call, drive, epoch, release } from "./instance.js";
 import { toSource } from "./source.js";
 
+/** The id under which the default small model can be asked for by itself. */
+const DEFAULT_MODEL_ID = "@cf/huggingface/smollm2-135m-instruct";
+
+export class LocalEngine {
+  #initialise;
+  #config;
+  #core;
+  #since;
+
+  /**
+   * @param {() => void | Promise<void>} initialise makes the WebAssembly instance ready
+   * @param {import("./index.d.ts").AiConfig} config
+   * @param {(value: unknown, place: string) => object} [source] how this runtime reads a configured file
+   */
+  constructor(initialise, config = {}, source = toSource) {
+    this.#initialise = initialise;
+    const own = Object.entries(config.models ?? {}).map(([id, value]) => [id, source(value, `models["${id}"]`)]);
+    const standIn = config.default === undefined ? undefined : source(config.default, "default");
+    this.#config = { ...config, models: Object.fromEntries(own), default: standIn };
+  }
+
+  async #ready() {
+    await this.#initialise();
+    if (this.#since !== epoch()) {
+      this.#since = epoch();
+      this.#core = call(this.#since, () => new Core(this.#config));
+    }
+    return this.#core;
+  }
+
+  /** Accepts a request; `input` is JSON text. */
+  async generate(model, input, signal) {
+    const core = await this.#ready();
+    const since = this.#since;
+    const answer = await drive(() => core.generate(model, input), signal);
+    return {
+      stream: answer.stream,
+      servedBy: answer.servedBy,
+      object: () => drive(() => answer.object(), signal).finally(() => release(answer, since)),
+      chunk: () => drive(() => answer.chunk(), signal),
+      free: () => release(answer, since),
+    };
+  }
+
+  async load(model = DEFAULT_MODEL_ID) {
+    const core = await this.#ready();
+    return drive(() => core.load(model));
+  }
+
+  async models(params) {
+    await this.#ready();
+    return call(epoch(), () => models(JSON.stringify(params ?? {})));
+  }
+
+  /** What is loaded, and how much was computed. */
+  async stats() {
+    const core = await this.#ready();
+    return call(this.#since, () => core.stats());
+  }
+}
