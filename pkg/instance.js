@@ -3,7 +3,7 @@
 // All work happens inside `poll()`, called from here. So a trap (memory that ran out, a bug) is an exception of the
 // request that caused it; the broken instance is then replaced by a fresh one, and the next request finds it whole.
 
-import { __wbg_reset_state } from "./wasm/workers_ai_local.js";
+import { __wbg_reset_state, initSync } from "./wasm/workers_ai_local.js";
 import { abortError, aiError, InferenceUpstreamError } from "./errors.js";
 
 /** Counts instances: handles of an earlier one must not be touched. */
@@ -35,6 +35,15 @@ export function call(since, work) {
 
 function restarted(reason) {
   return aiError(3040, 429, `The engine ran out of memory or failed (${reason}) and was restarted. Try again; if it happens again, use a smaller model or a shorter prompt.`);
+}
+
+/**
+ * Bytes of the instance's memory. It grows and never shrinks, so this is also the most that was needed, since the
+ * instance was last replaced.
+ */
+export function memoryBytes() {
+  // Without an argument it gives the exports of the instance that is there, a replaced one too.
+  return initSync().memory.buffer.byteLength;
 }
 
 /** Gives a wasm object's memory back, unless it belongs to an instance that is gone. */

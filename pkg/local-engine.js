@@ -1,11 +1,9 @@
 // The engine in this thread. An engine is what an `Ai` talks to: generate, load, models, stats.
 
 import { Ai as Core, models } from "./wasm/workers_ai_local.js";
-import { call, drive, epoch, release } from "./instance.js";
+import { call, drive, epoch, memoryBytes, release } from "./instance.js";
+import { DEFAULT_MODEL } from "./default-model.js";
 import { toSource } from "./source.js";
-
-/** The id under which the default small model can be asked for by itself. */
-const DEFAULT_MODEL_ID = "@cf/huggingface/smollm2-135m-instruct";
 
 export class LocalEngine {
   #initialise;
@@ -48,7 +46,7 @@ export class LocalEngine {
     };
   }
 
-  async load(model = DEFAULT_MODEL_ID) {
+  async load(model = DEFAULT_MODEL.id) {
     const core = await this.#ready();
     return drive(() => core.load(model));
   }
@@ -58,9 +56,9 @@ export class LocalEngine {
     return call(epoch(), () => models(JSON.stringify(params ?? {})));
   }
 
-  /** What is loaded, and how much was computed. */
+  /** What is loaded, how much was computed, and how much memory it took. */
   async stats() {
     const core = await this.#ready();
-    return call(this.#since, () => core.stats());
+    return { ...call(this.#since, () => core.stats()), memoryBytes: memoryBytes() };
   }
 }

@@ -1,7 +1,7 @@
 // In Node: the engine in this thread, files by path.
 
-import { createWriteStream } from "node:fs";
-import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { createWriteStream, rmSync } from "node:fs";
+import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import path from "node:path";
 import { Readable } from "node:stream";
@@ -82,6 +82,9 @@ async function download(url, target, onProgress) {
   await mkdir(path.dirname(target), { recursive: true });
   // Beside the target under a name of its own: two processes may download at once, and neither sees half a file.
   const part = `${target}.${process.pid}.part`;
+  const clear = () => rmSync(part, { force: true });
+  // A process that ends in the middle takes its part with it.
+  process.once("exit", clear);
   try {
     const stream = await http(url).open(0);
     let loaded = 0;
@@ -95,11 +98,13 @@ async function download(url, target, onProgress) {
     if (loaded !== DEFAULT_MODEL.size) throw sourceError("interrupted", `the download has ${loaded} bytes instead of ${DEFAULT_MODEL.size}`);
     await rename(part, target);
   } catch (error) {
-    await rm(part, { force: true });
+    clear();
     const reason = error.cause?.message ?? error.message;
     throw sourceError(
       error.kind ?? "interrupted",
       `the default model could not be downloaded from ${url}: ${reason}. Put the file there by hand, or set WORKERS_AI_LOCAL_MODEL to a GGUF file`,
     );
+  } finally {
+    process.removeListener("exit", clear);
   }
 }

@@ -16,7 +16,9 @@ fn real_ai() -> Ai {
 fn a_question_is_answered_and_counted() {
     let ai = real_ai();
     pollster::block_on(async {
-        let mut answer = start(&ai, LLAMA31, json!({"prompt": "What is the capital of France?", "temperature": 0, "max_tokens": 24})).await.expect("started");
+        let mut answer = start(&ai, LLAMA31, json!({"prompt": "What is the capital of France?", "temperature": 0, "max_tokens": 24}))
+            .await
+            .expect("started");
         let text = text_of(&mut answer).await.expect("text");
         println!("{text}");
         assert!(text.contains("Paris"), "{text}");

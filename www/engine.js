@@ -3,14 +3,15 @@
 const MEGABYTE = 1e6;
 
 /**
- * The package's `Ai` over this server's model. An `Error` with a line for people where the package is not there.
+ * The package's `Ai` over this server's model, and the package's reader for its streams. Where the package is not
+ * there, an `Error` with a line for people: imported any earlier, it would leave a page that does nothing.
  *
  * @param {(progress: {loaded: number, total: number | null}) => void} onProgress
  */
 export async function openEngine(onProgress) {
   try {
-    const [{ Ai }, { DEFAULT_MODEL }] = await Promise.all([import("/pkg/browser.js"), import("/pkg/default-model.js")]);
-    return new Ai({ default: `/models/${DEFAULT_MODEL.file}`, onProgress });
+    const [{ Ai, DEFAULT_MODEL }, { eventData }] = await Promise.all([import("/pkg/browser.js"), import("/pkg/sse.js")]);
+    return { ai: new Ai({ default: `/models/${DEFAULT_MODEL.file}`, onProgress }), eventData };
   } catch (error) {
     throw new Error(await reasonOf(error));
   }
@@ -35,5 +36,8 @@ export function progressText({ loaded, total }) {
   if (!total) return `${have} MB`;
   return `${have} of ${Math.floor(total / MEGABYTE)} MB · ${Math.floor((loaded / total) * 100)} %`;
 }
+
+/** The file's own name, of a model that is known by its address. */
+export const fileName = (model) => model.split("/").at(-1);
 
 export const backendName = (backend) => ({ cpu: "CPU", webgpu: "GPU (WebGPU)" })[backend] ?? backend;

@@ -1,8 +1,7 @@
 // The playground: a conversation with the local model through the package's own `env.AI`.
 
-import { backendName, openEngine, progressText, reasonOf } from "./engine.js";
+import { backendName, fileName, openEngine, progressText, reasonOf } from "./engine.js";
 import { Stopwatch } from "./speed.js";
-import { eventData } from "./sse.js";
 import { Turn } from "./turn.js";
 
 /** How often the page says how far an answer is. */
@@ -11,7 +10,7 @@ const NUMBERS = ["max_tokens", "temperature", "top_p", "top_k", "seed"];
 
 const $ = (id) => document.getElementById(id);
 
-let ai = null;
+let engine = null;
 let ready = false;
 /** What was said so far, as the model is told it again with every turn: the engine computes only what is new. */
 let messages = [];
@@ -25,12 +24,12 @@ async function load() {
   $("progress").removeAttribute("value");
   $("progress-text").textContent = "";
   try {
-    ai ??= await openEngine(showProgress);
+    engine ??= await openEngine(showProgress);
     const started = performance.now();
-    const [{ model, backend }, catalogue] = await Promise.all([ai.load(), ai.models({})]);
+    const [{ model, backend }, catalogue] = await Promise.all([engine.ai.load(), engine.ai.models({})]);
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
-    offerModels(catalogue, model);
-    showEngine("ready", `Ready: ${model}, computed on the ${backendName(backend)}. Loaded in ${seconds} s.`);
+    offerModels(catalogue, fileName(model));
+    showEngine("ready", `Ready: ${fileName(model)}, computed on the ${backendName(backend)}. Loaded in ${seconds} s.`);
   } catch (error) {
     showEngine("failed", `The model cannot be loaded. ${await reasonOf(error)}`);
   }
@@ -114,9 +113,9 @@ async function answer(asked, turn, watch, signal) {
     stream: true,
     ...Object.fromEntries(NUMBERS.filter((id) => $(id).value !== "").map((id) => [id, $(id).valueAsNumber])),
   };
-  const stream = await ai.run($("model").value, input, { signal });
+  const stream = await engine.ai.run($("model").value, input, { signal });
   let end = null;
-  for await (const data of eventData(stream)) {
+  for await (const data of engine.eventData(stream)) {
     if (data === "[DONE]") return end;
     const event = JSON.parse(data);
     if (event.errors?.length) throw new Error(event.errors[0].message);

@@ -109,3 +109,11 @@ impl Ai {
 pub fn models(params: &str) -> JsValue {
     to_js(&catalog::search(&serde_json::from_str(params).unwrap_or_default()))
 }
+
+/// Multiplies random matrices by the kernels of this build and by their plain twin: `[results that differ, results]`.
+/// For tests.
+#[wasm_bindgen(js_name = compareKernels)]
+pub fn compare_kernels(seed: u32, rounds: u32) -> Vec<u32> {
+    let (different, compared) = crate::backend::cpu::compare_with_twin(u64::from(seed), rounds as usize);
+    vec![different as u32, compared as u32]
+}

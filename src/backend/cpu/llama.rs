@@ -2,6 +2,7 @@
 
 use super::attention::attend;
 use super::kv_cache::KvCache;
+use super::matrix::Operand;
 use super::ops;
 use super::weights::{CpuWeights, Weights};
 use crate::backend::{Backend, CacheId, Work};
@@ -25,13 +26,17 @@ pub struct CpuBackend {
 #[derive(Default)]
 struct Scratch {
     stream: Vec<f32>,
-    normed: Vec<f32>,
+    /// The normed stream.
+    normed: Operand,
     query: Vec<f32>,
     key: Vec<f32>,
     value: Vec<f32>,
-    attended: Vec<f32>,
-    gate: Vec<f32>,
+    attended: Operand,
+    /// The gate of the feed-forward network, and its inner activations afterwards.
+    gate: Operand,
     up: Vec<f32>,
+    /// What a layer's half adds to the stream.
+    delta: Vec<f32>,
     /// `cos, sin` of every pair, per row.
     angles: Vec<f32>,
     scores: Vec<f32>,
@@ -42,12 +47,13 @@ impl Scratch {
     fn resize(&mut self, rows: usize, p: &Hyperparameters) -> Result<()> {
         let sizes = [
             (&mut self.stream, p.width),
-            (&mut self.normed, p.width),
+            (&mut self.normed.values, p.width),
+            (&mut self.delta, p.width),
             (&mut self.query, p.query_width()),
             (&mut self.key, p.kv_width()),
             (&mut self.value, p.kv_width()),
-            (&mut self.attended, p.query_width()),
-            (&mut self.gate, p.ffn_width),
+            (&mut self.attended.values, p.query_width()),
+            (&mut self.gate.values, p.ffn_width),
             (&mut self.up, p.ffn_width),
         ];
         for (buffer, width) in sizes {
@@ -85,7 +91,7 @@ impl CpuBackend {
             let start = caches[&work.cache].length();
             for (index, token) in work.tokens.iter().enumerate() {
                 let token = *token as usize;
-                if token >= weights.token_embedding.rows {
+                if token >= weights.token_embedding.rows() {
                     return Err(AiError::invalid_data(format!("Token {token} is not in the vocabulary.")));
                 }
                 weights.token_embedding.copy_row(token, &mut scratch.stream[row * p.width..(row + 1) * p.width])?;
@@ -94,7 +100,8 @@ impl CpuBackend {
             }
         }
         for (index, layer) in weights.layers.iter().enumerate() {
-            ops::rms_norm(&scratch.stream, &layer.attention_norm, p.rms_epsilon, &mut scratch.normed);
+            ops::rms_norm(&scratch.stream, &layer.attention_norm, p.rms_epsilon, &mut scratch.normed.values);
+            scratch.normed.changed(p.width);
             layer.query.multiply(&scratch.normed, &mut scratch.query)?;
             layer.key.multiply(&scratch.normed, &mut scratch.key)?;
             layer.value.multiply(&scratch.normed, &mut scratch.value)?;
@@ -115,20 +122,23 @@ impl CpuBackend {
                 cache.values.extend_from_slice(&scratch.value[rows]);
                 for offset in 0..count {
                     let columns = (first + offset) * p.query_width()..(first + offset + 1) * p.query_width();
-                    let out = &mut scratch.attended[columns.clone()];
+                    let out = &mut scratch.attended.values[columns.clone()];
                     attend(p, cache, start + offset + 1, &scratch.query[columns], &mut scratch.scores, out);
                 }
                 first += count;
             }
-            layer.attention_output.multiply(&scratch.attended, &mut scratch.normed)?;
-            ops::add(&mut scratch.stream, &scratch.normed);
+            scratch.attended.changed(p.query_width());
+            layer.attention_output.multiply(&scratch.attended, &mut scratch.delta)?;
+            ops::add(&mut scratch.stream, &scratch.delta);
 
-            ops::rms_norm(&scratch.stream, &layer.ffn_norm, p.rms_epsilon, &mut scratch.normed);
-            layer.gate.multiply(&scratch.normed, &mut scratch.gate)?;
+            ops::rms_norm(&scratch.stream, &layer.ffn_norm, p.rms_epsilon, &mut scratch.normed.values);
+            scratch.normed.changed(p.width);
+            layer.gate.multiply(&scratch.normed, &mut scratch.gate.values)?;
             layer.up.multiply(&scratch.normed, &mut scratch.up)?;
-            ops::swiglu(&mut scratch.gate, &scratch.up);
-            layer.down.multiply(&scratch.gate, &mut scratch.normed)?;
-            ops::add(&mut scratch.stream, &scratch.normed);
+            ops::swiglu(&mut scratch.gate.values, &scratch.up);
+            scratch.gate.changed(p.ffn_width);
+            layer.down.multiply(&scratch.gate, &mut scratch.delta)?;
+            ops::add(&mut scratch.stream, &scratch.delta);
         }
         let output = weights.output.as_ref().unwrap_or(&weights.token_embedding);
         let mut logits = Vec::new();
@@ -139,10 +149,11 @@ impl CpuBackend {
                 continue;
             }
             let last = &scratch.stream[(end - 1) * p.width..end * p.width];
-            let normed = &mut scratch.normed[..p.width];
-            ops::rms_norm(last, &weights.output_norm, p.rms_epsilon, normed);
+            scratch.normed.values.resize(p.width, 0.0);
+            ops::rms_norm(last, &weights.output_norm, p.rms_epsilon, &mut scratch.normed.values);
+            scratch.normed.changed(p.width);
             let mut row = vec![0.0; p.vocabulary];
-            output.multiply(normed, &mut row)?;
+            output.multiply(&scratch.normed, &mut row)?;
             logits.push(row);
         }
         for work in batch {

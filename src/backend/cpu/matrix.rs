@@ -1,5 +1,9 @@
-//! Weight matrices in candle's block types, filled from the file without a second copy.
+//! Weight matrices: packed for our kernels where there is one, in candle's block types otherwise. Filled from the file
+//! without a second copy.
 
+use super::activations::{Activations, BLOCK};
+use super::kernels;
+use super::packed::{Format, Packed, Packing};
 use crate::error::{AiError, Result};
 use candle_core::CpuStorage;
 use candle_core::quantized::k_quants::{
@@ -9,27 +13,63 @@ use candle_core::quantized::{GgmlDType, QuantizedType};
 use half::{bf16, f16};
 
 /// A matrix `[rows, columns]` in any type that candle reads.
-pub struct Matrix {
-    blocks: Box<dyn QuantizedType>,
-    pub rows: usize,
-    pub columns: usize,
+pub enum Matrix {
+    Packed(Packed),
+    Blocks { blocks: Box<dyn QuantizedType>, rows: usize, columns: usize },
+}
+
+/// The input of matrix products, and its quantised form, which several matrices share.
+#[derive(Default)]
+pub struct Operand {
+    pub values: Vec<f32>,
+    quantised: Activations,
+}
+
+impl Operand {
+    /// To be called when `values` (`[rows, columns]`) have changed, before they are multiplied.
+    pub fn changed(&mut self, columns: usize) {
+        if columns.is_multiple_of(BLOCK) {
+            self.quantised.quantise(&self.values, columns);
+        }
+    }
 }
 
 impl Matrix {
-    /// `out[r, o] = Σ_i input[r, i] · self[o, i]` for every row `r` of `input` (`[input.len() / columns, columns]`).
-    pub fn multiply(&self, input: &[f32], out: &mut [f32]) -> Result<()> {
-        let batch = input.len() / self.columns;
-        self.blocks.matmul_t((batch, self.columns, self.rows), input, out).map_err(failed)
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Packed(packed) => packed.rows,
+            Self::Blocks { rows, .. } => *rows,
+        }
+    }
+
+    /// `out[r, o] = Σ_i input[r, i] · self[o, i]` for every row `r` of `input`.
+    pub fn multiply(&self, input: &Operand, out: &mut [f32]) -> Result<()> {
+        match self {
+            Self::Packed(packed) => {
+                kernels::multiply(packed, &input.quantised, out);
+                Ok(())
+            }
+            Self::Blocks { blocks, rows, columns } => {
+                let batch = input.values.len() / columns;
+                blocks.matmul_t((batch, *columns, *rows), &input.values, out).map_err(failed)
+            }
+        }
     }
 
     /// Copies row `index` (below `rows`), dequantised, to `out` (`columns` numbers).
     pub fn copy_row(&self, index: usize, out: &mut [f32]) -> Result<()> {
-        match self.blocks.embedding(&[index as u32], self.rows, self.columns).map_err(failed)? {
-            CpuStorage::F32(row) if row.len() == out.len() => {
-                out.copy_from_slice(&row);
+        match self {
+            Self::Packed(packed) => {
+                packed.copy_row(index, out);
                 Ok(())
             }
-            _ => Err(AiError::invalid_data("An embedding row has an unexpected type.")),
+            Self::Blocks { blocks, rows, columns } => match blocks.embedding(&[index as u32], *rows, *columns).map_err(failed)? {
+                CpuStorage::F32(row) if row.len() == out.len() => {
+                    out.copy_from_slice(&row);
+                    Ok(())
+                }
+                _ => Err(AiError::invalid_data("An embedding row has an unexpected type.")),
+            },
         }
     }
 }
@@ -38,7 +78,39 @@ fn failed(error: candle_core::Error) -> AiError {
     AiError::invalid_data(format!("The matrix product failed: {error}"))
 }
 
-/// A tensor that is being filled.
+/// A matrix that is being filled.
+pub enum MatrixFilling {
+    Packed(Packing),
+    Blocks(Filling, usize, usize),
+}
+
+impl MatrixFilling {
+    /// Takes memory for a matrix of type `dtype`: `length` bytes as the file has them.
+    pub fn new(dtype: GgmlDType, rows: usize, columns: usize, length: usize) -> Result<Self> {
+        Ok(match Format::of(dtype) {
+            Some(format) => Self::Packed(Packing::new(format, rows, columns)?),
+            None => Self::Blocks(Filling::new(dtype, rows * columns, length)?, rows, columns),
+        })
+    }
+
+    /// The next bytes of the tensor.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::Packed(packing) => packing.write(bytes),
+            Self::Blocks(filling, ..) => filling.write(bytes),
+        }
+    }
+
+    /// The finished matrix.
+    pub fn finish(self) -> Matrix {
+        match self {
+            Self::Packed(packing) => Matrix::Packed(packing.finish()),
+            Self::Blocks(filling, rows, columns) => Matrix::Blocks { blocks: filling.blocks.into_quantized(), rows, columns },
+        }
+    }
+}
+
+/// A tensor in candle's blocks that is being filled.
 pub struct Filling {
     blocks: Box<dyn Fill>,
     filled: usize,
@@ -91,11 +163,6 @@ impl Filling {
         self.blocks.bytes_mut()[self.filled..end].copy_from_slice(bytes);
         self.filled = end;
         Ok(())
-    }
-
-    /// The finished matrix.
-    pub fn into_matrix(self, rows: usize, columns: usize) -> Matrix {
-        Matrix { blocks: self.blocks.into_quantized(), rows, columns }
     }
 
     /// The finished tensor as numbers; for norms and other small ones.

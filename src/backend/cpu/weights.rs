@@ -1,6 +1,6 @@
 //! The weights of a llama model in the CPU's memory, and the sink that collects them.
 
-use super::matrix::{Filling, Matrix};
+use super::matrix::{Filling, Matrix, MatrixFilling};
 use crate::error::{AiError, Result};
 use crate::gguf::TensorEntry;
 use crate::model::{Role, WeightSink};
@@ -34,29 +34,43 @@ pub struct Weights {
 pub struct CpuWeights {
     matrices: HashMap<Role, Matrix>,
     vectors: HashMap<Role, Vec<f32>>,
-    filling: Option<(Role, Vec<usize>, Filling)>,
+    filling: Option<(Role, Target)>,
+}
+
+/// The tensor that is being filled.
+enum Target {
+    Matrix(MatrixFilling),
+    /// With its number of elements.
+    Vector(Filling, usize),
 }
 
 impl WeightSink for CpuWeights {
     fn begin(&mut self, role: Role, entry: &TensorEntry) -> Result<()> {
-        let elements = entry.shape.iter().product();
         let length = usize::try_from(entry.length).map_err(|_| AiError::out_of_memory("loading the model's weights", entry.length))?;
-        self.filling = Some((role, entry.shape.clone(), Filling::new(entry.dtype, elements, length)?));
+        let target = match entry.shape[..] {
+            [rows, columns] => Target::Matrix(MatrixFilling::new(entry.dtype, rows, columns, length)?),
+            _ => {
+                let elements = entry.shape.iter().product();
+                Target::Vector(Filling::new(entry.dtype, elements, length)?, elements)
+            }
+        };
+        self.filling = Some((role, target));
         Ok(())
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.filling {
-            Some((_, _, filling)) => filling.write(bytes),
+            Some((_, Target::Matrix(filling))) => filling.write(bytes),
+            Some((_, Target::Vector(filling, _))) => filling.write(bytes),
             None => Err(AiError::invalid_data("Bytes came for no tensor.")),
         }
     }
 
     fn finish(&mut self) -> Result<()> {
-        let Some((role, shape, filling)) = self.filling.take() else { return Ok(()) };
-        match shape[..] {
-            [rows, columns] => drop(self.matrices.insert(role, filling.into_matrix(rows, columns))),
-            _ => drop(self.vectors.insert(role, filling.into_numbers(shape.iter().product())?)),
+        match self.filling.take() {
+            Some((role, Target::Matrix(filling))) => drop(self.matrices.insert(role, filling.finish())),
+            Some((role, Target::Vector(filling, elements))) => drop(self.vectors.insert(role, filling.into_numbers(elements)?)),
+            None => {}
         }
         Ok(())
     }

@@ -1,0 +1,70 @@
+#!/usr/bin/env node
+// The command `workers-ai-local`: the package in a terminal.
+//
+// stdout carries the answer and nothing else; everything for the person who waits goes to stderr.
+
+import { readFile } from "node:fs/promises";
+import { UsageError, parse } from "./cli/arguments.js";
+import { HELP } from "./cli/help.js";
+
+/** Each command: the options it takes beside `--help`, and what runs it. Loaded when called, so that `--help` is quick. */
+const COMMANDS = {
+  run: {
+    options: {
+      model: { type: "string" },
+      gguf: { type: "string" },
+      system: { type: "string" },
+      "max-tokens": { type: "string" },
+      temperature: { type: "string" },
+      "top-p": { type: "string" },
+      "top-k": { type: "string" },
+      seed: { type: "string" },
+      raw: { type: "boolean" },
+      json: { type: "boolean" },
+      stats: { type: "boolean" },
+    },
+    start: async (...given) => (await import("./cli/run.js")).run(...given),
+  },
+  models: {
+    options: { json: { type: "boolean" } },
+    start: async (...given) => (await import("./cli/models.js")).models(...given),
+  },
+};
+
+async function main([name, ...rest]) {
+  if (name === undefined || name === "help" || name === "--help" || name === "-h") return void console.log(HELP);
+  if (name === "--version" || name === "-v") return void console.log(await version());
+  if (name.startsWith("-")) throw new UsageError(`unknown option ${name}: a command comes first`);
+  if (!Object.hasOwn(COMMANDS, name)) throw new UsageError(`unknown command "${name}": the commands are ${Object.keys(COMMANDS).join(" and ")}`);
+  const { options, start } = COMMANDS[name];
+  const { values, positionals } = parse(rest, { ...options, help: { type: "boolean", short: "h" } });
+  if (values.help) return void console.log(HELP);
+  await start(values, positionals);
+}
+
+async function version() {
+  return JSON.parse(await readFile(new URL("../package.json", import.meta.url), "utf8")).version;
+}
+
+// A reader that has gone (`… | head`) wants no more text and no complaint.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on("error", (error) => {
+    if (error.code === "EPIPE") process.exit(0);
+    if (stream === process.stdout) console.error(`error: the output cannot be written: ${error.message}`);
+    process.exit(1);
+  });
+}
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  if (error instanceof UsageError) {
+    console.error(`error: ${error.message} (see workers-ai-local --help)`);
+    process.exit(2);
+  }
+  // As shells report a program that Ctrl+C ended. At once: a download may still be running.
+  if (error?.name === "AbortError") process.exit(130);
+  const foreseen = error?.name === "AiError" || error?.name === "AiInternalError";
+  console.error(`error: ${foreseen ? error.message.replaceAll(/\s*\n\s*/g, " ") : (error?.stack ?? error)}`);
+  process.exit(1);
+}

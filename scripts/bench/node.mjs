@@ -1,0 +1,28 @@
+// The package in Node 22. Each repetition is a process of its own.
+
+import { inProject, npmBin } from "../lib/project.mjs";
+import { run } from "../lib/process.mjs";
+
+export const id = "node";
+export const name = "workers-ai-local, Node";
+
+/** @param {{modelPath: string}} setting what bench.mjs has prepared */
+export async function open({ modelPath }) {
+  let version;
+  return {
+    get version() {
+      return version;
+    },
+    async measure(repetition) {
+      let last = "";
+      await run(npmBin("node"), [inProject("scripts", "bench", "node-process.mjs"), String(repetition)], {
+        env: { WORKERS_AI_LOCAL_MODEL: modelPath },
+        onLine: (line) => (last = line),
+      });
+      const { node, ...measured } = JSON.parse(last);
+      version = node;
+      return measured;
+    },
+    async close() {},
+  };
+}

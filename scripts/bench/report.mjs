@@ -1,0 +1,84 @@
+// Figures of several runs → medians, as a table for people or as JSON for programs.
+
+/**
+ * One run. Seconds, tokens per second, bytes.
+ *
+ * @typedef {object} Measured
+ * @property {string} backend what computed
+ * @property {number} loadSeconds
+ * @property {number} firstTokenSeconds
+ * @property {number} prefillTokensPerSecond
+ * @property {number} decodeTokensPerSecond
+ * @property {number} [loadMemoryBytes]
+ * @property {number} [peakMemoryBytes]
+ * @property {number} prefillTokens tokens of the measured prompt
+ * @property {number} decodeTokens tokens of the measured answer
+ */
+
+/** The columns: where a figure comes from, its unit in the table, and what it means. */
+const COLUMNS = [
+  { key: "loadSeconds", title: "load", unit: "s", digits: 2, meaning: "from importing the package to the loaded model, in a fresh process or browser; the file is in the system's cache" },
+  { key: "firstTokenSeconds", title: "first token", unit: "s", digits: 2, meaning: "from the first request after the load, a short chat prompt, to the first piece of its answer" },
+  { key: "prefillTokensPerSecond", title: "prefill", unit: "tok/s", digits: 1, meaning: "tokens of a long prompt computed per second, none of them cached, after a warm-up" },
+  { key: "decodeTokensPerSecond", title: "decode", unit: "tok/s", digits: 1, meaning: "tokens of an answer computed per second, one request at a time, as a reader of the stream sees them, after a warm-up" },
+  { key: "loadMemoryBytes", title: "mem. load", unit: "× file", digits: 2, perFile: true, meaning: "WebAssembly memory after the load, in lengths of the model file; it never shrinks, so the load needed no more" },
+  { key: "peakMemoryBytes", title: "mem. peak", unit: "× file", digits: 2, perFile: true, meaning: "the same at the end of the run" },
+];
+
+/**
+ * The medians of one runtime's runs, with every single figure.
+ *
+ * @param {{id: string, name: string, version: string}} runtime
+ * @param {Measured[]} runs
+ * @param {number} fileBytes length of the model file
+ */
+export function summary({ id, name, version }, runs, fileBytes) {
+  const figures = {};
+  for (const { key, perFile } of COLUMNS) {
+    const values = runs.map((run) => run[key]).filter((value) => value !== undefined);
+    if (values.length === 0) continue;
+    figures[key] = spread(values);
+    if (perFile) figures[key].medianPerFileByte = figures[key].median / fileBytes;
+  }
+  const { backend, prefillTokens, decodeTokens } = runs[0];
+  return { id, name, version, backend, prefillTokens, decodeTokens, ...figures };
+}
+
+function spread(values) {
+  const sorted = values.toSorted((one, other) => one - other);
+  const middle = (sorted.length - 1) / 2;
+  const median = (sorted[Math.floor(middle)] + sorted[Math.ceil(middle)]) / 2;
+  return { median, min: sorted[0], max: sorted.at(-1), values };
+}
+
+/**
+ * The table, with what its columns mean.
+ *
+ * @param {{model: {file: string, bytes: number}, machine: {processor: string, cores: number, loadAverage: number}, repetitions: number, runtimes: object[]}} results
+ */
+export function table({ model, machine, repetitions, runtimes }) {
+  const cell = (runtime, { key, digits, perFile }) => {
+    const figure = runtime[key];
+    if (!figure) return ["-", ""];
+    const [median, min, max] = [figure.median, figure.min, figure.max].map((value) => (value / (perFile ? model.bytes : 1)).toFixed(digits));
+    return [median, min === max ? "" : `${min}–${max}`];
+  };
+  const rows = [["", ...COLUMNS.map(({ title }) => title)], ["", ...COLUMNS.map(({ unit }) => unit)]];
+  for (const runtime of runtimes) {
+    const cells = COLUMNS.map((column) => cell(runtime, column));
+    rows.push([`${runtime.name} ${runtime.version}`, ...cells.map(([median]) => median)]);
+    rows.push([`  on ${runtime.backend}`, ...cells.map(([, range]) => range)]);
+  }
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  const lines = rows.map((row) => row.map((text, column) => (column === 0 ? text.padEnd(widths[0]) : text.padStart(widths[column]))).join("  ").trimEnd());
+  const [{ prefillTokens, decodeTokens }] = runtimes;
+  const titleWidth = Math.max(...COLUMNS.map(({ title }) => title.length));
+  return [
+    `${model.file}, ${(model.bytes / 1e6).toFixed(1)} MB, on ${machine.processor}, ${machine.cores} cores, load average before ${machine.loadAverage.toFixed(1)}`,
+    `Median of ${repetitions} cold ${repetitions === 1 ? "run" : "runs"}, lowest–highest below it. Prefill of ${prefillTokens} tokens, decode of ${decodeTokens}.`,
+    "",
+    ...lines,
+    "",
+    ...COLUMNS.map(({ title, meaning }) => `${title.padEnd(titleWidth)}  ${meaning}`),
+  ].join("\n");
+}

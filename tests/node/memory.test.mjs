@@ -1,0 +1,64 @@
+// Memory that runs out is an error of the request that wanted it; what fits is served, and the next request works.
+//
+// V8 lets a process limit what a WebAssembly memory may grow to, so the end comes early and truly.
+
+import assert from "node:assert/strict";
+import { stat } from "node:fs/promises";
+import { afterEach, before, test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { Ai } from "workers-ai-local";
+import { giantHeader, headOf, parseHeader, writeHeader } from "../gguf-fixtures.mjs";
+import { MODEL, MODEL_PATH, PARIS } from "../real-model.mjs";
+
+const PAGE = 1 << 16;
+const MOST = 1 << 16;
+const allowMore = (bytes) => ai.stats().then(({ memoryBytes }) => setFlagsFromString(`--wasm-max-mem-pages=${Math.ceil((memoryBytes + bytes) / PAGE)}`));
+/** More than the context of one short request, less than that of two. */
+const ONE_CONTEXT = 18e6;
+
+const header = parseHeader(await headOf(MODEL_PATH));
+const zeros = new Uint8Array(1 << 20);
+/** A model whose matrices have 300 MB each, and come as zeros. */
+const large = {
+  name: "large",
+  async open(offset) {
+    const rest = [writeHeader(giantHeader(header, 1n << 17n)).subarray(offset)];
+    return { size: 1e12, read: async () => rest.pop() ?? zeros, cancel() {} };
+  },
+};
+
+const ai = new Ai({ caches: 8, models: { "@cf/own/large": large } });
+const works = async (prompt = PARIS.prompt) => assert.equal((await ai.run(MODEL, { ...PARIS, prompt, max_tokens: 2 })).usage.completion_tokens, 2);
+
+before(() => ai.load());
+afterEach(() => setFlagsFromString(`--wasm-max-mem-pages=${MOST}`));
+
+test("loading takes at most 1.3 times the file", async () => {
+  const { memoryBytes } = await ai.stats();
+  const file = (await stat(MODEL_PATH)).size;
+  assert.ok(memoryBytes > file && memoryBytes <= 1.3 * file, `${memoryBytes} bytes for a file of ${file}`);
+});
+
+test("with room for one context, requests one after the other are served: the same one again, and others", async () => {
+  await allowMore(ONE_CONTEXT);
+  for (const prompt of [PARIS.prompt, PARIS.prompt, "Once upon a time", PARIS.prompt]) await works(prompt);
+});
+
+test("of requests at once, those that fit are served, and the others are 3040", async () => {
+  await allowMore(ONE_CONTEXT);
+  const prompts = ["The sun is", "A moon is", "One sea is", "Some sky is"];
+  const settled = await Promise.allSettled(prompts.map((prompt) => ai.run(MODEL, { ...PARIS, prompt, max_tokens: 2 })));
+  for (const { reason } of settled) {
+    if (!reason) continue;
+    assert.equal(reason.name, "AiError");
+    assert.match(reason.message, /^3040: Out of memory: the context/);
+  }
+  assert.ok(settled.some(({ status }) => status === "fulfilled"), "at least one of them fits");
+  await works();
+});
+
+test("a model that does not fit is 3040, and the one that is loaded goes on", async () => {
+  await allowMore(200e6);
+  await assert.rejects(ai.run("@cf/own/large", PARIS), { name: "AiError", message: /^3040: Out of memory: loading the model's weights needs 302\.0 MB more/ });
+  await works();
+});
