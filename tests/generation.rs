@@ -1,26 +1,190 @@
-//! Whole requests on the real model, without JavaScript: what an answer is, and what the engine promises.
+//! Whole requests without JavaScript: what an answer is, and what the engine promises.
 
 mod common;
 
-use common::{LLAMA2, LLAMA31, ai_with, real_model, start, text_of};
-use serde_json::json;
-use workers_ai_local::ai::Ai;
+use common::{LLAMA2, LLAMA31, TinyModel, ai_with, real_model, start, text_of};
+use serde_json::{Value, json};
+use workers_ai_local::ai::{Ai, Generation};
 use workers_ai_local::engine::{FinishReason, Limits};
 use workers_ai_local::error::ErrorCode;
 
-fn real_ai() -> Ai {
-    ai_with(real_model(), Limits::default()).0
+fn tiny_ai(limits: Limits) -> Ai {
+    ai_with(TinyModel::default().gguf(), limits).0
+}
+
+/// A request whose answer does not end by itself.
+fn endless(prompt: &str) -> Value {
+    json!({"prompt": prompt, "raw": true, "temperature": 1, "seed": 5, "max_tokens": 40})
+}
+
+async fn piece(generation: &mut Generation) -> Option<String> {
+    generation.next_piece().await.expect("a piece")
 }
 
 #[test]
-fn a_question_is_answered_and_counted() {
-    let ai = real_ai();
+fn the_real_model_answers_and_counts_as_llama_cpp_does() {
+    let (ai, warnings) = ai_with(real_model(), Limits::default());
     pollster::block_on(async {
-        let mut answer = start(&ai, LLAMA31, json!({"prompt": "What is the capital of France?", "temperature": 0, "max_tokens": 24}))
-            .await
-            .expect("started");
+        let input = json!({"prompt": "What is the capital of France?", "temperature": 0, "max_tokens": 10});
+        let mut answer = start(&ai, LLAMA31, input).await.expect("started");
+        // llama.cpp makes 37 tokens of the same chat turn, and begins the answer with the same words.
+        assert_eq!(answer.usage().prompt_tokens, 37);
         let text = text_of(&mut answer).await.expect("text");
-        println!("{text}");
-        assert!(text.contains("Paris"), "{text}");
+        assert_eq!(text, "L'Étoile, la Marseilla");
+        assert_eq!(answer.usage().completion_tokens, 10);
+        assert_eq!(answer.finish_reason(), Some(FinishReason::Length));
+    });
+    let warnings = warnings.borrow();
+    assert!(matches!(&warnings[..], [warning] if warning.contains(LLAMA31) && warning.contains("test.gguf")), "{warnings:?}");
+}
+
+/// Token ids as llama.cpp gives them for the same file.
+#[test]
+fn the_real_vocabulary_gives_llama_cpps_tokens() {
+    use std::rc::Rc;
+    use workers_ai_local::gguf::{BytesSource, Header, Reader};
+    use workers_ai_local::tokenizer::Tokenizer;
+    let tokenizer = pollster::block_on(async {
+        let mut reader = Reader::new(Rc::new(BytesSource::new("real", real_model())), Box::new(|_| {}));
+        let header = Header::read(&mut reader).await?;
+        Tokenizer::from_header(&header, "real")
+    })
+    .expect("a tokenizer");
+    let turn = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n";
+    assert_eq!(
+        tokenizer.encode(turn).expect("tokens"),
+        [
+            1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407, 19712, 8182, 2, 198, 1, 4093, 198,
+            1780, 314, 260, 3575, 282, 4649, 47, 2, 198, 1, 520, 9531, 198
+        ]
+    );
+    for text in ["Größe 12345 — naïve café", "中文 और हिन्दी", "👩‍👩‍👧‍👦 🇩🇪", "e\u{301}\r\n\ttabs  and   spaces", ""]
+    {
+        assert_eq!(tokenizer.decode(&tokenizer.encode(text).expect("tokens")), text);
+    }
+}
+
+#[test]
+fn the_next_turn_starts_where_the_conversation_ended_and_gives_the_same_text() {
+    let warm = tiny_ai(Limits::default());
+    let cold = tiny_ai(Limits::default());
+    pollster::block_on(async {
+        let mut first = start(&warm, LLAMA2, endless("Once upon a time")).await.expect("started");
+        let text = text_of(&mut first).await.expect("text");
+        assert_eq!(first.usage().cached_tokens, 0);
+        let second = endless(&format!("Once upon a time{text} and then"));
+        let mut again = start(&warm, LLAMA2, second.clone()).await.expect("started");
+        let mut anew = start(&cold, LLAMA2, second).await.expect("started");
+        assert_eq!(text_of(&mut again).await, text_of(&mut anew).await);
+        assert!(again.usage().cached_tokens >= "Once upon a time".len() - 1, "{:?}", again.usage());
+        assert_eq!(anew.usage().cached_tokens, 0);
+        assert_eq!(again.usage().prompt_tokens, anew.usage().prompt_tokens);
+    });
+}
+
+#[test]
+fn answers_at_once_take_turns_and_are_the_same_as_alone() {
+    // With one cache two answers must hand it to each other, and compute anew what they lose.
+    for caches in [1, 4] {
+        let ai = tiny_ai(Limits { caches, ..Limits::default() });
+        let alone = tiny_ai(Limits::default());
+        pollster::block_on(async {
+            let prompts = ["alpha", "beta gamma", "a prompt that is a good deal longer than the step of the engine allows at once"];
+            let mut running = Vec::new();
+            for prompt in prompts {
+                running.push((start(&ai, LLAMA2, endless(prompt)).await.expect("started"), String::new(), false));
+            }
+            while running.iter().any(|(.., done)| !done) {
+                for (generation, text, done) in &mut running {
+                    match piece(generation).await {
+                        Some(more) => text.push_str(&more),
+                        None => *done = true,
+                    }
+                }
+            }
+            for (prompt, (_, text, _)) in prompts.iter().zip(running) {
+                let mut expected = start(&alone, LLAMA2, endless(prompt)).await.expect("started");
+                assert_eq!(text, text_of(&mut expected).await.expect("text"), "{prompt} with {caches} caches");
+            }
+        });
+    }
+}
+
+#[test]
+fn nothing_is_computed_that_nobody_asks_for() {
+    let ai = tiny_ai(Limits::default());
+    pollster::block_on(async {
+        let mut generation = start(&ai, LLAMA2, endless("hello")).await.expect("started");
+        let model = ai.loaded().remove(0);
+        assert_eq!(model.activity(), (1, 0), "before the first piece");
+        piece(&mut generation).await;
+        let (_, after_one) = model.activity();
+        assert!(after_one < 12, "{after_one} tokens for a prompt of 5 and one piece");
+        drop(generation);
+        assert_eq!(model.activity(), (0, after_one), "after it was dropped");
+    });
+}
+
+#[test]
+fn a_full_queue_is_3040_and_room_comes_back() {
+    let ai = tiny_ai(Limits { sequences: 2, ..Limits::default() });
+    pollster::block_on(async {
+        let first = start(&ai, LLAMA2, endless("a")).await.expect("started");
+        let _second = start(&ai, LLAMA2, endless("b")).await.expect("started");
+        let error = start(&ai, LLAMA2, endless("c")).await.err().expect("full");
+        assert_eq!(error.code, ErrorCode::OutOfCapacity);
+        drop(first);
+        let mut third = start(&ai, LLAMA2, endless("c")).await.expect("room again");
+        assert!(text_of(&mut third).await.is_ok());
+    });
+}
+
+#[test]
+fn limits_of_length_and_stop_strings_end_an_answer() {
+    let ai = tiny_ai(Limits::default());
+    pollster::block_on(async {
+        let mut none = start(&ai, LLAMA2, json!({"prompt": "a", "max_tokens": 0})).await.expect("started");
+        assert_eq!(text_of(&mut none).await, Ok(String::new()));
+        assert_eq!((none.finish_reason(), none.usage().completion_tokens), (Some(FinishReason::Length), 0));
+
+        let mut whole = start(&ai, LLAMA2, endless("stop")).await.expect("started");
+        let text = text_of(&mut whole).await.expect("text");
+        let stop: String = text.chars().skip(5).take(2).collect();
+        let mut input = endless("stop");
+        input["stop"] = json!([stop]);
+        let mut cut = start(&ai, LLAMA2, input).await.expect("started");
+        let cut_text = text_of(&mut cut).await.expect("text");
+        assert_eq!(Some(cut_text.as_str()), text.split(&stop).next());
+        assert_eq!(cut.finish_reason(), Some(FinishReason::Stop));
+
+        let error = start(&ai, LLAMA2, json!({"prompt": "x".repeat(600), "raw": true})).await.err().expect("too long");
+        assert_eq!(
+            error.to_string(),
+            "5021: The estimated number of input and maximum output tokens (856) exceeded this model context window limit (512)."
+        );
+    });
+}
+
+#[test]
+fn ids_without_weights_are_refused_where_that_is_asked_for() {
+    use std::collections::HashMap;
+    use std::rc::Rc;
+    use workers_ai_local::ai::Config;
+    use workers_ai_local::gguf::BytesSource;
+    let source = Rc::new(BytesSource::new("test.gguf", TinyModel::default().gguf()));
+    let ai = Ai::new(Config {
+        models: HashMap::from([("@cf/own/model".to_owned(), Rc::clone(&source) as _)]),
+        default: Some(source),
+        strict: true,
+        limits: Limits::default(),
+        on_progress: None,
+        on_warning: Rc::new(|text| panic!("no warning: {text}")),
+    });
+    pollster::block_on(async {
+        assert!(start(&ai, "@cf/own/model", endless("a")).await.is_ok());
+        for id in [LLAMA31, "@cf/x/y"] {
+            let error = start(&ai, id, endless("a")).await.err().expect("refused");
+            assert_eq!(error.to_string(), format!("5007: No such model {id} or task"));
+        }
     });
 }

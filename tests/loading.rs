@@ -1,0 +1,209 @@
+//! Files that are damaged, cut off, unknown or hard to get: each is a documented error, none a panic.
+
+mod common;
+
+use candle_core::quantized::gguf_file::Value;
+use common::{LLAMA2, TinyModel, ai_from, start, text_of};
+use rand_core::{RngCore, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use serde_json::json;
+use std::cell::Cell;
+use std::rc::Rc;
+use workers_ai_local::engine::Limits;
+use workers_ai_local::error::{AiError, ErrorCode};
+use workers_ai_local::gguf::{ByteStream, BytesSource, LocalFuture, Opened, Source, SourceError};
+
+fn outcome(source: Rc<dyn Source>) -> Result<String, AiError> {
+    let (ai, _) = ai_from(source, Limits::default());
+    pollster::block_on(async {
+        let mut generation = start(&ai, LLAMA2, json!({"prompt": "he", "raw": true, "temperature": 0, "max_tokens": 3})).await?;
+        text_of(&mut generation).await
+    })
+}
+
+fn of_bytes(bytes: Vec<u8>) -> Result<String, AiError> {
+    outcome(Rc::new(BytesSource { chunk: 1000, ..BytesSource::new("test.gguf", bytes) }))
+}
+
+/// A model small enough to be loaded some hundred times.
+fn small() -> TinyModel {
+    TinyModel { width: 32, heads: 2, kv_heads: 1, ffn_width: 32, layers: 1, ..TinyModel::default() }
+}
+
+#[test]
+fn a_file_that_is_cut_off_anywhere_is_5004() {
+    let file = small().gguf();
+    assert!(of_bytes(file.clone()).is_ok());
+    // The last bytes may be padding behind the last tensor.
+    for length in (0..file.len() - 64).step_by(101) {
+        let error = of_bytes(file[..length].to_vec()).expect_err("cut off");
+        assert_eq!(error.code, ErrorCode::InvalidData, "at {length}: {error}");
+    }
+}
+
+#[test]
+fn random_damage_of_the_header_is_an_error_or_harmless() {
+    let file = small().gguf();
+    let mut rng = Pcg64Mcg::seed_from_u64(3);
+    for _ in 0..1500 {
+        let mut damaged = file.clone();
+        for _ in 0..1 + rng.next_u32() % 3 {
+            let at = rng.next_u32() as usize % 9000.min(file.len());
+            damaged[at] = rng.next_u32() as u8;
+        }
+        // Whatever comes of it comes as a value.
+        let _ = of_bytes(damaged);
+    }
+}
+
+#[test]
+fn files_of_another_kind_say_so() {
+    let with = |key: &str, value: Value| TinyModel { metadata: vec![(key.into(), value)], ..small() }.gguf();
+    let text = |text: &str| Value::String(text.into());
+    let mut wrong_magic = small().gguf();
+    wrong_magic[..4].copy_from_slice(b"PK\x03\x04");
+    let mut wrong_version = small().gguf();
+    wrong_version[4] = 9;
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("magic", wrong_magic),
+        ("version 9", wrong_version),
+        ("architecture 'mamba'", with("general.architecture", text("mamba"))),
+        ("tokenizer", with("tokenizer.ggml.model", text("bert"))),
+        ("block_count", with("llama.block_count", Value::U32(0))),
+        ("no tensor for", with("llama.block_count", Value::U32(2))),
+        ("must be", with("llama.feed_forward_length", Value::U32(64))),
+        ("contradict", with("llama.attention.head_count_kv", Value::U32(3))),
+        ("'yarn'", with("llama.rope.scaling.type", text("yarn"))),
+        ("mixture of experts", with("llama.expert_count", Value::U32(8))),
+        ("chat template", with("tokenizer.chat_template", text("{% if %}"))),
+        ("not a GGUF", b"<!DOCTYPE html><html>sign in first</html>".to_vec()),
+    ];
+    for (says, bytes) in cases {
+        let error = of_bytes(bytes).expect_err(says);
+        assert_eq!(error.code, ErrorCode::InvalidData, "{error}");
+        assert!(error.text.contains(says), "{says}: {error}");
+    }
+}
+
+#[test]
+fn an_unknown_tensor_type_is_named() {
+    let file = small().gguf();
+    let name = b"output_norm.weight";
+    let at = file.windows(name.len()).position(|window| window == name).expect("the tensor") + name.len() + 4 + 8;
+    let mut patched = file;
+    patched[at] = 39;
+    let error = of_bytes(patched).expect_err("unknown");
+    assert!(error.text.contains("output_norm.weight") && error.text.contains("39"), "{error}");
+}
+
+/// A file over a connection that breaks every `every` bytes.
+struct Flaky {
+    file: Rc<Vec<u8>>,
+    every: usize,
+    tells_size: bool,
+    opened: Rc<Cell<usize>>,
+}
+
+struct FlakyStream {
+    rest: Vec<u8>,
+    left: usize,
+}
+
+impl Source for Flaky {
+    fn name(&self) -> String {
+        "flaky.gguf".into()
+    }
+
+    fn open(&self, offset: u64) -> LocalFuture<'_, Result<Opened, SourceError>> {
+        self.opened.set(self.opened.get() + 1);
+        let size = self.tells_size.then_some(self.file.len() as u64);
+        let stream = Box::new(FlakyStream { rest: self.file[offset as usize..].to_vec(), left: self.every });
+        Box::pin(std::future::ready(Ok(Opened { size, stream })))
+    }
+}
+
+impl ByteStream for FlakyStream {
+    fn next(&mut self) -> LocalFuture<'_, Result<Option<Vec<u8>>, SourceError>> {
+        let length = self.left.min(self.rest.len()).min(777);
+        if length == 0 && !self.rest.is_empty() {
+            return Box::pin(std::future::ready(Err(SourceError::Interrupted("connection reset".into()))));
+        }
+        self.left -= length;
+        let chunk: Vec<u8> = self.rest.drain(..length).collect();
+        Box::pin(std::future::ready(Ok((!chunk.is_empty()).then_some(chunk))))
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_is_taken_up_where_it_broke() {
+    let file = Rc::new(small().gguf());
+    let expected = of_bytes(file.to_vec()).expect("text");
+    for tells_size in [true, false] {
+        let opened = Rc::new(Cell::new(0));
+        let source = Flaky { file: Rc::clone(&file), every: 20_000, tells_size, opened: Rc::clone(&opened) };
+        assert_eq!(outcome(Rc::new(source)), Ok(expected.clone()));
+        assert!(opened.get() > 2, "{} connections", opened.get());
+    }
+}
+
+#[test]
+fn a_connection_without_hope_is_3008_and_a_missing_file_3042() {
+    let opened = Rc::new(Cell::new(0));
+    let source = Flaky { file: Rc::new(small().gguf()), every: 0, tells_size: true, opened: Rc::clone(&opened) };
+    assert_eq!(outcome(Rc::new(source)).expect_err("no byte").code, ErrorCode::Aborted);
+    assert_eq!(opened.get(), 3);
+
+    struct Failing(SourceError);
+    impl Source for Failing {
+        fn name(&self) -> String {
+            "https://example.com/model.gguf".into()
+        }
+        fn open(&self, _: u64) -> LocalFuture<'_, Result<Opened, SourceError>> {
+            Box::pin(std::future::ready(Err(self.0.clone())))
+        }
+    }
+    for (error, code) in [
+        (SourceError::NotFound("HTTP 404".into()), ErrorCode::NotFound),
+        (SourceError::Refused("HTTP 403".into()), ErrorCode::BadInput),
+        (SourceError::Interrupted("reset".into()), ErrorCode::Aborted),
+    ] {
+        assert_eq!(outcome(Rc::new(Failing(error))).expect_err("fails").code, code);
+    }
+}
+
+#[test]
+fn a_failed_load_leaves_the_next_request_whole() {
+    struct SecondTime(BytesSource, Cell<bool>);
+    impl Source for SecondTime {
+        fn name(&self) -> String {
+            self.0.name()
+        }
+        fn open(&self, offset: u64) -> LocalFuture<'_, Result<Opened, SourceError>> {
+            if !self.1.replace(true) {
+                return Box::pin(std::future::ready(Err(SourceError::NotFound("not yet".into()))));
+            }
+            self.0.open(offset)
+        }
+    }
+    let (ai, _) = ai_from(Rc::new(SecondTime(BytesSource::new("late.gguf", small().gguf()), Cell::new(false))), Limits::default());
+    pollster::block_on(async {
+        let input = json!({"prompt": "he", "max_tokens": 2});
+        assert!(start(&ai, LLAMA2, input.clone()).await.is_err());
+        assert!(start(&ai, LLAMA2, input).await.is_ok());
+    });
+}
+
+#[test]
+fn weights_that_do_not_fit_into_memory_are_3040() {
+    use candle_core::quantized::GgmlDType;
+    use workers_ai_local::backend::cpu::CpuWeights;
+    use workers_ai_local::gguf::TensorEntry;
+    use workers_ai_local::model::{Role, WeightSink};
+    for dtype in [GgmlDType::F32, GgmlDType::Q4_0, GgmlDType::Q6K] {
+        let (rows, columns) = (1 << 26, 1 << 24);
+        let length = (rows * (columns / dtype.block_size()) * dtype.type_size()) as u64;
+        let entry = TensorEntry { name: "output.weight".into(), dtype, shape: vec![rows, columns], offset: 0, length };
+        let error = CpuWeights::default().begin(Role::Output, &entry).expect_err("more than there is");
+        assert_eq!(error.code, ErrorCode::OutOfCapacity, "{error}");
+    }
+}
