@@ -37,7 +37,9 @@ export async function openPage(browser, options) {
   const problems = [];
   page.on("pageerror", (error) => problems.push(String(error)));
   page.on("console", (message) => {
-    if (message.type() === "error") problems.push(`${message.text()} (${message.location().url})`);
+    // Chromium asks every server for an icon, unasked.
+    const unasked = message.location().url.endsWith("/favicon.ico");
+    if (message.type() === "error" && !unasked) problems.push(`${message.text()} (${message.location().url})`);
   });
   return { page, problems };
 }
