@@ -57,10 +57,10 @@ export function release(handle, since) {
  * @template T
  * @param {() => import("./wasm/workers_ai_local.js").Task} begin
  * @param {AbortSignal} [signal]
+ * @param {number} [since] the instance that what `begin` calls belongs to
  * @returns {Promise<T>}
  */
-export async function drive(begin, signal) {
-  const since = current;
+export async function drive(begin, signal, since = current) {
   if (signal?.aborted) throw abortError(signal);
   const task = call(since, begin);
   const abort = abortWatch(signal);

@@ -36,19 +36,19 @@ export class LocalEngine {
   async generate(model, input, signal) {
     const core = await this.#ready();
     const since = this.#since;
-    const answer = await drive(() => core.generate(model, input), signal);
+    const answer = await drive(() => core.generate(model, input), signal, since);
     return {
       stream: answer.stream,
       servedBy: answer.servedBy,
-      object: () => drive(() => answer.object(), signal).finally(() => release(answer, since)),
-      chunk: () => drive(() => answer.chunk(), signal),
+      object: () => drive(() => answer.object(), signal, since).finally(() => release(answer, since)),
+      chunk: () => drive(() => answer.chunk(), signal, since),
       free: () => release(answer, since),
     };
   }
 
   async load(model = DEFAULT_MODEL.id) {
     const core = await this.#ready();
-    return drive(() => core.load(model));
+    return drive(() => core.load(model), undefined, this.#since);
   }
 
   async models(params) {

@@ -17,6 +17,7 @@ mod host;
 pub mod input;
 #[cfg(target_arch = "wasm32")]
 mod js;
+mod memory;
 pub mod model;
 pub mod output;
 pub mod prompt;

@@ -140,6 +140,18 @@ fn a_full_queue_is_3040_and_room_comes_back() {
 }
 
 #[test]
+fn a_reader_that_left_without_a_word_gives_its_place_to_the_next() {
+    let ai = tiny_ai(Limits { sequences: 1, abandoned_after_ms: 0.0, ..Limits::default() });
+    pollster::block_on(async {
+        let mut left = start(&ai, LLAMA2, endless("a")).await.expect("started");
+        let mut next = start(&ai, LLAMA2, endless("b")).await.expect("in its place");
+        assert!(text_of(&mut next).await.is_ok());
+        // Should it come back after all, it is told, not left waiting.
+        assert_eq!(text_of(&mut left).await.expect_err("gone").code, ErrorCode::Aborted);
+    });
+}
+
+#[test]
 fn limits_of_length_and_stop_strings_end_an_answer() {
     let ai = tiny_ai(Limits::default());
     pollster::block_on(async {

@@ -43,16 +43,11 @@ impl CachePool {
             Some(best) if self.entries[best].tokens.len() == common => best,
             _ => {
                 let Some(target) = self.empty_entry(backend, best)? else { return Ok(None) };
-                if let Some(best) = best
-                    && best != target
-                    && common > 0
-                {
+                match best {
                     // A copy costs far less than computing, and the other conversation keeps its own.
-                    backend.copy_prefix(self.entries[best].id, self.entries[target].id, common)?;
-                    self.entries[target].tokens = self.entries[best].tokens[..common].to_vec();
-                    self.entries[best].used = now;
+                    Some(best) if best != target && common > 0 => self.copy_or_cut(backend, best, target, common, now),
+                    _ => target,
                 }
-                target
             }
         };
         let entry = &mut self.entries[index];
@@ -62,6 +57,17 @@ impl CachePool {
         entry.in_use = true;
         entry.used = now;
         Ok(Some((entry.id, kept)))
+    }
+
+    /// Copies the prefix of `best` to `target`; without memory for both, `best` itself is cut to it. Gives the entry that
+    /// then holds the prefix.
+    fn copy_or_cut(&mut self, backend: &mut dyn Backend, best: usize, target: usize, common: usize, now: u64) -> usize {
+        if backend.copy_prefix(self.entries[best].id, self.entries[target].id, common).is_err() {
+            return best;
+        }
+        self.entries[target].tokens = self.entries[best].tokens[..common].to_vec();
+        self.entries[best].used = now;
+        target
     }
 
     /// A new cache, or the free one that was used longest ago; that one is emptied unless it is `source`.

@@ -11,6 +11,7 @@ pub use sequence::{Event, FinishReason, GenerationParams, SequenceId};
 
 use crate::backend::{Backend, Work};
 use crate::error::{AiError, ErrorCode, Result};
+use crate::host::now_ms;
 use cache_pool::CachePool;
 use sequence::Sequence;
 use std::collections::BTreeMap;
@@ -22,13 +23,15 @@ pub struct Limits {
     pub caches: usize,
     /// Sequences that are not finished; one more is answered with 3040.
     pub sequences: usize,
+    /// A sequence that nobody asked for anything for so long gives its place to a new one, when there is no other.
+    pub abandoned_after_ms: f64,
     /// Rows (tokens) of one step. Small steps let cancellation and other sequences in.
     pub rows_per_step: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { caches: 4, sequences: 64, rows_per_step: 32 }
+        Self { caches: 4, sequences: 64, abandoned_after_ms: 60_000.0, rows_per_step: 32 }
     }
 }
 
@@ -66,7 +69,7 @@ impl Engine {
 
     /// Takes on a sequence. 3040 when there are too many. The prompt has at least one token.
     pub fn submit(&mut self, prompt: Vec<u32>, params: GenerationParams) -> Result<SequenceId> {
-        if self.sequences.len() >= self.limits.sequences {
+        if self.sequences.len() >= self.limits.sequences && !self.drop_abandoned() {
             return Err(AiError::new(
                 ErrorCode::OutOfCapacity,
                 format!("Out of capacity: {} requests are already waiting. Try again later.", self.sequences.len()),
@@ -79,6 +82,18 @@ impl Engine {
         let id = SequenceId(self.next_id);
         self.sequences.insert(id, Sequence::new(prompt, params));
         Ok(id)
+    }
+
+    /// Drops the sequence that nobody has asked for anything longest, if that is long ago: a reader that left without a
+    /// word must not take a place for ever.
+    fn drop_abandoned(&mut self) -> bool {
+        let idle = self.sequences.iter().filter_map(|(id, sequence)| Some((*id, sequence.idle_since()?)));
+        let longest = idle.min_by(|a, b| a.1.total_cmp(&b.1));
+        let abandoned = longest.filter(|(_, since)| now_ms() - since >= self.limits.abandoned_after_ms);
+        if let Some((id, _)) = abandoned {
+            self.remove(id);
+        }
+        abandoned.is_some()
     }
 
     /// The next event of a sequence, if it has come. Otherwise the sequence counts as waited for from now on, and steps

@@ -2,6 +2,7 @@
 
 use crate::backend::CacheId;
 use crate::error::AiError;
+use crate::host::now_ms;
 use crate::sampling::{Sampler, SamplingParams};
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
@@ -59,6 +60,8 @@ pub struct Sequence {
     sampler: Sampler,
     events: VecDeque<Event>,
     waited_for: bool,
+    /// When an event was asked for last, in the host's milliseconds.
+    asked_at: f64,
     ended: bool,
 }
 
@@ -75,6 +78,7 @@ impl Sequence {
             sampler,
             events: VecDeque::new(),
             waited_for: false,
+            asked_at: now_ms(),
             ended: false,
         };
         if sequence.params.max_tokens == 0 {
@@ -87,11 +91,17 @@ impl Sequence {
     pub fn take_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
         self.waited_for = event.is_none();
+        self.asked_at = now_ms();
         event
     }
 
     pub fn is_waited_for(&self) -> bool {
         self.waited_for && !self.ended && self.events.is_empty()
+    }
+
+    /// When the sequence was asked for something last, unless it is waited for right now.
+    pub fn idle_since(&self) -> Option<f64> {
+        (!self.is_waited_for()).then_some(self.asked_at)
     }
 
     /// The sequence got a cache that holds its first `computed` tokens.

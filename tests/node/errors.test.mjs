@@ -97,13 +97,23 @@ describe("a model file that cannot be used", () => {
     });
   }
 
+  test("scales that are no numbers: 5004 when they are loaded", async () => {
+    const file = new Uint8Array(await readFile(MODEL_PATH));
+    // The embedding: with these bytes every scale is NaN.
+    file.fill(0xff, header.dataStart, header.dataStart + Number(header.tensors[1].offset));
+    const damaged = new Ai({ models: { "@cf/unusable/scales": file } });
+    await assert.rejects(damaged.run("@cf/unusable/scales", PARIS), aiError(5004, /The model's weights are damaged: a scale is not a finite number/));
+    await works(damaged);
+  });
+
   test("weights that are no numbers: 5004 when they are used", async () => {
     const file = new Uint8Array(await readFile(MODEL_PATH));
-    // The embedding, which is the output matrix too: with these bytes every scale is NaN.
-    file.fill(0xff, header.dataStart, header.dataStart + Number(header.tensors[1].offset));
+    // The last norm, plain numbers in front of the output: with these bytes each is NaN.
+    const norm = header.tensors.find(({ name }) => name === "output_norm.weight");
+    file.fill(0xff, header.dataStart + Number(norm.offset), header.dataStart + Number(norm.offset) + 576 * 4);
     const damaged = new Ai({ models: { "@cf/unusable/nan": file } });
-    await assert.rejects(damaged.run("@cf/unusable/nan", PARIS), aiError(5004, /The model computed no usable logits/));
-    const stream = await damaged.run("@cf/unusable/nan", { ...PARIS, stream: true });
+    await assert.rejects(damaged.run("@cf/unusable/nan", { ...PARIS, max_tokens: 2 }), aiError(5004, /The model computed no usable logits/));
+    const stream = await damaged.run("@cf/unusable/nan", { ...PARIS, max_tokens: 2, stream: true });
     await assert.rejects(chunksOf(stream), aiError(5004, /The model computed no usable logits/), "a stream errors, it never just ends");
     await works(damaged);
   });

@@ -12,7 +12,7 @@ export class Thrown extends Error {
   }
 }
 
-/** Starts fixtures (folders beside this file) and whatever else `configs` names. */
+/** Starts a fixture of `fixtures/`, and the Workers that `configs` names. */
 export async function startProbe({ fixture, configs = [], ...options }) {
   const own = `tests/workerd/fixtures/${fixture}/wrangler.toml`;
   const worker = await startDevWorker({ quiet: true, ...options, configs: [own, ...configs] });
@@ -31,6 +31,9 @@ export async function startProbe({ fixture, configs = [], ...options }) {
       assert.equal(response.status, 200, await response.clone().text());
       return response.json();
     },
+    /** The first chunks of a stream, which the Worker then cancels. */
+    cancelled: async (model, input, chunks) => (await post("/cancel", { model, input, chunks })).json(),
+    /** What another member gives. */
     async call(member, ...args) {
       return (await post("/call", { member, args })).json();
     },
@@ -43,8 +46,8 @@ export async function activity(worker) {
   return { active: models[0].active, tokens: models[0].tokens };
 }
 
-/** Waits until `check` resolves to something true. */
-export async function eventually(what, check, patience = 10_000) {
+/** Waits until `check` resolves to something true; not so long that collected garbage would do. */
+export async function eventually(what, check, patience = 3_000) {
   for (const end = Date.now() + patience; Date.now() < end; ) {
     if (await check()) return;
     await new Promise((resolve) => setTimeout(resolve, 50));

@@ -1,6 +1,7 @@
 //! The KV cache of one sequence: appended in place, truncatable, its memory taken in steps.
 
 use crate::error::{AiError, Result};
+use crate::memory::try_grow;
 
 /// Positions by which the memory grows.
 const STEP: usize = 256;
@@ -47,16 +48,32 @@ impl KvCache {
         }
     }
 
-    /// Makes room for `additional` positions in every layer, or leaves the contents as they are.
+    /// Makes room for `additional` positions in every layer, or leaves everything as it is.
     pub fn reserve(&mut self, additional: usize) -> Result<()> {
+        let before = self.capacity();
+        if self.length + additional <= before {
+            return Ok(());
+        }
         let positions = (self.length + additional).next_multiple_of(STEP);
-        let wanted = positions * self.kv_width;
-        let grown = self
-            .layers
-            .iter_mut()
-            .flat_map(|layer| [&mut layer.keys, &mut layer.values])
-            .all(|numbers| numbers.capacity() >= wanted || numbers.try_reserve_exact(wanted - numbers.len()).is_ok());
-        if grown { Ok(()) } else { Err(AiError::out_of_memory("the context (KV cache)", (wanted * self.layers.len() * 8) as u64)) }
+        let (wanted, width) = (positions * self.kv_width, self.kv_width);
+        let grown = self.buffers().all(|buffer| try_grow(buffer, wanted - buffer.len()));
+        if !grown {
+            // What some layers got is of no use without the others, and others may need it.
+            self.buffers().for_each(|buffer| buffer.shrink_to(before * width));
+            let bytes = (positions - before) * width * self.layers.len() * 2 * size_of::<f32>();
+            return Err(AiError::out_of_memory("the context (KV cache)", bytes as u64));
+        }
+        Ok(())
+    }
+
+    /// Positions for which every layer has room.
+    fn capacity(&self) -> usize {
+        let smallest = self.layers.iter().map(|layer| layer.keys.capacity().min(layer.values.capacity())).min();
+        smallest.unwrap_or(0) / self.kv_width.max(1)
+    }
+
+    fn buffers(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
+        self.layers.iter_mut().flat_map(|layer| [&mut layer.keys, &mut layer.values])
     }
 
     /// Holds the first `length` positions of `other` instead of what it held.

@@ -8,6 +8,7 @@ use super::weights::{CpuWeights, Weights};
 use crate::backend::{Backend, CacheId, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::LocalFuture;
+use crate::memory::try_grow;
 use crate::model::{Hyperparameters, RopeFrequencies};
 use std::collections::HashMap;
 use std::future::ready;
@@ -58,9 +59,9 @@ impl Scratch {
         ];
         for (buffer, width) in sizes {
             let length = rows * width;
-            buffer
-                .try_reserve_exact(length.saturating_sub(buffer.len()))
-                .map_err(|_| AiError::out_of_memory("computing a batch", length as u64 * 4))?;
+            if !try_grow(buffer, length.saturating_sub(buffer.len())) {
+                return Err(AiError::out_of_memory("computing a batch", length as u64 * 4));
+            }
             buffer.resize(length, 0.0);
         }
         Ok(())
@@ -152,7 +153,11 @@ impl CpuBackend {
             scratch.normed.values.resize(p.width, 0.0);
             ops::rms_norm(last, &weights.output_norm, p.rms_epsilon, &mut scratch.normed.values);
             scratch.normed.changed(p.width);
-            let mut row = vec![0.0; p.vocabulary];
+            let mut row = Vec::new();
+            if !try_grow(&mut row, p.vocabulary) {
+                return Err(AiError::out_of_memory("computing logits", p.vocabulary as u64 * 4));
+            }
+            row.resize(p.vocabulary, 0.0);
             output.multiply(&scratch.normed, &mut row)?;
             logits.push(row);
         }

@@ -5,6 +5,7 @@ use super::activations::{Activations, BLOCK};
 use super::kernels;
 use super::packed::{Format, Packed, Packing};
 use crate::error::{AiError, Result};
+use crate::memory::try_grow;
 use candle_core::CpuStorage;
 use candle_core::quantized::k_quants::{
     BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, BlockQ8_1, BlockQ8K, GgmlType,
@@ -123,7 +124,9 @@ impl Filling {
         fn zeros<T: GgmlType + 'static>(elements: usize) -> Option<Box<dyn Fill>> {
             let count = elements / T::BLCK_SIZE;
             let mut blocks: Vec<T> = Vec::new();
-            blocks.try_reserve_exact(count).ok()?;
+            if !try_grow(&mut blocks, count) {
+                return None;
+            }
             blocks.resize(count, T::zeros());
             Some(Box::new(blocks))
         }

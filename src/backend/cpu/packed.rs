@@ -6,6 +6,7 @@
 
 use super::activations::BLOCK;
 use crate::error::{AiError, Result};
+use crate::memory::try_grow;
 use candle_core::quantized::GgmlDType;
 use half::f16;
 
@@ -142,7 +143,9 @@ impl Packing {
     pub fn new(format: Format, rows: usize, columns: usize) -> Result<Self> {
         let size = rows.div_ceil(ROWS) * (columns / BLOCK) * format.group_bytes();
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(size).map_err(|_| AiError::out_of_memory("loading the model's weights", size as u64))?;
+        if !try_grow(&mut bytes, size) {
+            return Err(AiError::out_of_memory("loading the model's weights", size as u64));
+        }
         bytes.resize(size, 0);
         Ok(Self { packed: Packed { format, rows, columns, bytes }, done: 0, partial: Vec::new() })
     }
@@ -177,6 +180,10 @@ impl Packing {
         let group = &mut self.packed.bytes[start..start + format.group_bytes()];
         let (head, quants) = block.split_at(format.head());
         for (index, half) in head.chunks_exact(2).enumerate() {
+            // The kernels widen finite numbers only.
+            if half[1] & 0x7c == 0x7c {
+                return Err(AiError::invalid_data("The model's weights are damaged: a scale is not a finite number. Get the file again."));
+            }
             let at = (index * ROWS + lane) * 2;
             group[at..at + 2].copy_from_slice(half);
         }
