@@ -58,12 +58,14 @@ export function release(handle, since) {
  * @param {() => import("./wasm/workers_ai_local.js").Task} begin
  * @param {AbortSignal} [signal]
  * @param {number} [since] the instance that what `begin` calls belongs to
+ * @param {Set<object>} [running] holds the task while it runs; whoever frees it takes it out
  * @returns {Promise<T>}
  */
-export async function drive(begin, signal, since = current) {
+export async function drive(begin, signal, since = current, running = new Set()) {
   if (signal?.aborted) throw abortError(signal);
   const task = call(since, begin);
   const abort = abortWatch(signal);
+  running.add(task);
   try {
     let failed = false;
     let value;
@@ -77,10 +79,11 @@ export async function drive(begin, signal, since = current) {
         failed = true;
         value = error;
       }
-      if (signal?.aborted) throw abortError(signal);
+      if (signal?.aborted || !running.has(task)) throw abortError(signal);
     }
   } finally {
     abort.end();
+    running.delete(task);
     release(task, since);
   }
 }

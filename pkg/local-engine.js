@@ -37,12 +37,18 @@ export class LocalEngine {
     const core = await this.#ready();
     const since = this.#since;
     const answer = await drive(() => core.generate(model, input), signal, since);
+    const running = new Set();
     return {
       stream: answer.stream,
       servedBy: answer.servedBy,
       object: () => drive(() => answer.object(), signal, since).finally(() => release(answer, since)),
-      chunk: () => drive(() => answer.chunk(), signal, since),
-      free: () => release(answer, since),
+      chunk: () => drive(() => answer.chunk(), signal, since, running),
+      // At once, not when the task goes on: in workerd the timer that it waits for may be gone with its request.
+      free() {
+        for (const task of running) release(task, since);
+        running.clear();
+        release(answer, since);
+      },
     };
   }
 
