@@ -86,7 +86,7 @@ fn the_next_turn_starts_where_the_conversation_ended_and_gives_the_same_text() {
 fn answers_at_once_take_turns_and_are_the_same_as_alone() {
     // With one cache two answers must hand it to each other, and compute anew what they lose.
     for caches in [1, 4] {
-        let ai = tiny_ai(Limits { caches, ..Limits::default() });
+        let ai = tiny_ai(Limits { caches, idle_after_ms: 0.0, ..Limits::default() });
         let alone = tiny_ai(Limits::default());
         pollster::block_on(async {
             let prompts = ["alpha", "beta gamma", "a prompt that is a good deal longer than the step of the engine allows at once"];
@@ -108,6 +108,41 @@ fn answers_at_once_take_turns_and_are_the_same_as_alone() {
             }
         });
     }
+}
+
+/// More readers at once than there are caches: all are served, and nobody's prompt is computed twice.
+#[test]
+fn more_answers_at_once_than_caches_wait_for_one_another() {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+    let ai = tiny_ai(Limits { caches: 2, ..Limits::default() });
+    let alone = tiny_ai(Limits::default());
+    let prompts: Vec<String> = (0..7).map(|i| format!("{i} is the number of this prompt, which has its own beginning")).collect();
+    let mut running: Vec<Pin<Box<dyn Future<Output = String>>>> = Vec::new();
+    for prompt in &prompts {
+        let mut generation = pollster::block_on(start(&ai, LLAMA2, endless(prompt))).expect("started");
+        running.push(Box::pin(async move { text_of(&mut generation).await.expect("text") }));
+    }
+    let mut texts = vec![None; prompts.len()];
+    for _ in 0..100_000 {
+        for (future, text) in running.iter_mut().zip(&mut texts) {
+            if text.is_none()
+                && let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            {
+                *text = Some(done);
+            }
+        }
+    }
+    let mut needed = 0;
+    for (prompt, text) in prompts.iter().zip(texts) {
+        let mut expected = pollster::block_on(start(&alone, LLAMA2, endless(prompt))).expect("started");
+        assert_eq!(text, Some(pollster::block_on(text_of(&mut expected)).expect("text")), "{prompt}");
+        needed += expected.usage().prompt_tokens + expected.usage().completion_tokens;
+    }
+    let (active, computed) = ai.loaded()[0].activity();
+    assert_eq!(active, 0);
+    assert!(computed <= needed as u64, "{computed} tokens were computed, {needed} are needed");
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub struct Limits {
     pub caches: usize,
     /// Sequences that are not finished; one more is answered with 3040.
     pub sequences: usize,
+    /// A sequence that nobody asked for anything for so long may lose its cache to one that is waited for. (A reader that
+    /// is merely busy with the last piece must not: it would cost the whole prompt again.)
+    pub idle_after_ms: f64,
     /// A sequence that nobody asked for anything for so long gives its place to a new one, when there is no other.
     pub abandoned_after_ms: f64,
     /// Rows (tokens) of one step. Small steps let cancellation and other sequences in.
@@ -31,7 +34,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { caches: 4, sequences: 64, abandoned_after_ms: 60_000.0, rows_per_step: 32 }
+        Self { caches: 4, sequences: 64, idle_after_ms: 1_000.0, abandoned_after_ms: 60_000.0, rows_per_step: 32 }
     }
 }
 
@@ -63,10 +66,6 @@ impl Engine {
         }
     }
 
-    pub fn backend(&self) -> &dyn Backend {
-        self.backend.as_ref()
-    }
-
     /// Takes on a sequence. 3040 when there are too many. The prompt has at least one token.
     pub fn submit(&mut self, prompt: Vec<u32>, params: GenerationParams) -> Result<SequenceId> {
         if self.sequences.len() >= self.limits.sequences && !self.drop_abandoned() {
@@ -87,13 +86,19 @@ impl Engine {
     /// Drops the sequence that nobody has asked for anything longest, if that is long ago: a reader that left without a
     /// word must not take a place for ever.
     fn drop_abandoned(&mut self) -> bool {
-        let idle = self.sequences.iter().filter_map(|(id, sequence)| Some((*id, sequence.idle_since()?)));
-        let longest = idle.min_by(|a, b| a.1.total_cmp(&b.1));
-        let abandoned = longest.filter(|(_, since)| now_ms() - since >= self.limits.abandoned_after_ms);
-        if let Some((id, _)) = abandoned {
+        let abandoned = self.longest_idle(self.limits.abandoned_after_ms, |_| true);
+        if let Some(id) = abandoned {
             self.remove(id);
         }
         abandoned.is_some()
+    }
+
+    /// Of the sequences that `counts` holds for, the one that nobody has asked for anything longest, at least for so long.
+    fn longest_idle(&self, at_least_ms: f64, counts: impl Fn(&Sequence) -> bool) -> Option<SequenceId> {
+        let idle =
+            self.sequences.iter().filter(|(_, sequence)| counts(sequence)).filter_map(|(id, sequence)| Some((*id, sequence.idle_since()?)));
+        let longest = idle.min_by(|a, b| a.1.total_cmp(&b.1));
+        longest.filter(|(_, since)| now_ms() - since >= at_least_ms).map(|(id, _)| id)
     }
 
     /// The next event of a sequence, if it has come. Otherwise the sequence counts as waited for from now on, and steps
@@ -184,12 +189,17 @@ impl Engine {
         }
     }
 
-    /// The sequences that are waited for, starting behind the one served last, at most as many as there are caches.
+    /// The sequences that are waited for, starting behind the one served last, at most as many as there are caches. Those
+    /// that have a cache come first: a sequence that began goes on before another begins.
     fn take_turns(&self) -> Vec<SequenceId> {
         let waits = |(id, sequence): (&SequenceId, &Sequence)| sequence.is_waited_for().then_some(*id);
         let after = self.sequences.range((std::ops::Bound::Excluded(self.last_served), std::ops::Bound::Unbounded));
         let before = self.sequences.range(..=self.last_served);
-        after.chain(before).filter_map(waits).take(self.limits.caches.max(1)).collect()
+        let waiting = after.chain(before).filter_map(waits);
+        let (begun, mut turns): (Vec<_>, Vec<_>) = waiting.partition(|id| self.sequences[id].cache.is_some());
+        turns.splice(0..0, begun);
+        turns.truncate(self.limits.caches.max(1));
+        turns
     }
 
     /// Gives a sequence its cache and room in it, and says which tokens come next and whether logits are wanted.
@@ -213,12 +223,11 @@ impl Engine {
         Ok(Some((tokens, wants_logits)))
     }
 
-    /// Finds a cache for a sequence; where all are taken, from a sequence that nobody waits for at present.
+    /// Finds a cache for a sequence; where all are taken, from a sequence that nobody has waited for in a while.
     fn acquire_cache(&mut self, id: SequenceId) -> Result<bool> {
         if self.caches.is_full()
-            && let Some((idle, _)) = self.sequences.iter().find(|(_, other)| other.cache.is_some() && !other.is_waited_for())
+            && let Some(idle) = self.longest_idle(self.limits.idle_after_ms, |sequence| sequence.cache.is_some())
         {
-            let idle = *idle;
             self.release_cache(idle);
         }
         let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(false) };

@@ -42,11 +42,6 @@ impl Reader {
         self.size
     }
 
-    /// Offset of the next byte.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
     /// Between 1 and `limit` bytes from the current position; empty at the end of the file.
     pub async fn next(&mut self, limit: usize) -> Result<&[u8]> {
         if self.consumed == self.chunk.len() {

@@ -3,7 +3,7 @@
 use super::Hyperparameters;
 use crate::error::{AiError, Result};
 use crate::gguf::{Reader, TensorEntry};
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// What a tensor is in the model. Matrices are `[outputs, inputs]`, norms `[width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,7 +107,7 @@ pub async fn load_weights(
 ) -> Result<()> {
     let name = reader.name();
     let mut wanted: Vec<(Role, &TensorEntry)> = Vec::new();
-    let mut present: HashMap<Role, ()> = HashMap::new();
+    let mut present: HashSet<Role> = HashSet::new();
     for entry in tensors {
         let Some(role) = Role::from_name(&entry.name) else {
             // A part of a layer that is left out would give wrong text, not an error. (Old files carry RoPE tables.)
@@ -127,11 +127,11 @@ pub async fn load_weights(
                 entry.name, entry.shape, entry.dtype
             )));
         }
-        if present.insert(role, ()).is_none() {
+        if present.insert(role) {
             wanted.push((role, entry));
         }
     }
-    if let Some(missing) = Role::required(parameters.layers).find(|role| !present.contains_key(role)) {
+    if let Some(missing) = Role::required(parameters.layers).find(|role| !present.contains(role)) {
         return Err(AiError::invalid_data(format!("{name} cannot be used as a model: it has no tensor for {missing:?}.")));
     }
     // A file that is too short is found before anything is loaded, where its length is known.

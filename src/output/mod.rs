@@ -3,7 +3,7 @@
 mod sse;
 mod text;
 
-pub use sse::{DONE, error_event, text_event, usage_event};
+pub use sse::{DONE, text_event, usage_event};
 pub use text::AnswerText;
 
 use crate::engine::FinishReason;

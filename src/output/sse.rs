@@ -2,7 +2,6 @@
 
 use super::Usage;
 use crate::engine::FinishReason;
-use crate::error::AiError;
 use serde_json::{Value, json};
 
 /// The last event of every stream that ends well.
@@ -16,11 +15,6 @@ pub fn text_event(piece: &str) -> String {
 /// The last event before `[DONE]`.
 pub fn usage_event(usage: &Usage, finish_reason: FinishReason) -> String {
     event(&json!({"response": "", "usage": usage, "finish_reason": finish_reason.as_str()}))
-}
-
-/// An error in a stream that has begun; the stream then errors.
-pub fn error_event(error: &AiError) -> String {
-    event(&json!({"response": "", "errors": [{"code": error.code.internal(), "message": format!("AiError: {}", error.text)}]}))
 }
 
 fn event(data: &Value) -> String {

@@ -123,11 +123,6 @@ impl Tokenizer {
         &self.end_of_generation
     }
 
-    /// Entries of the vocabulary.
-    pub fn vocabulary_size(&self) -> usize {
-        self.kinds.len()
-    }
-
     /// The bytes that a token adds to a text; none for control tokens. A character may be spread over several tokens.
     pub fn token_bytes(&self, token: u32) -> Vec<u8> {
         let kind = self.kinds.get(token as usize).copied().unwrap_or(TokenKind::Control);

@@ -28,7 +28,7 @@ impl StreamDecoder {
     /// Takes a token's bytes and gives the text that is now certain.
     pub fn push(&mut self, bytes: &[u8]) -> Option<String> {
         self.partial.extend_from_slice(bytes);
-        let mut fresh = take_text(&mut self.partial, false);
+        let mut fresh = take_text(&mut self.partial);
         if self.trims_first_space && !fresh.is_empty() {
             self.trims_first_space = false;
             if fresh.starts_with(' ') {
@@ -48,17 +48,17 @@ impl StreamDecoder {
         })
     }
 
-    /// The text that is left at the end.
+    /// The text that is left at the end. The first bytes of a character whose rest never came (the answer was cut by its
+    /// length) are no text.
     pub fn finish(&mut self) -> Option<String> {
-        let rest = take_text(&mut self.partial, true);
-        self.held.push_str(&rest);
+        self.partial.clear();
         let text = std::mem::take(&mut self.held);
         (!text.is_empty()).then_some(text)
     }
 }
 
-/// Takes the text from the front of `bytes`; an unfinished character at the end stays, unless it is the `last` call.
-fn take_text(bytes: &mut Vec<u8>, last: bool) -> String {
+/// Takes the text from the front of `bytes`; an unfinished character at the end stays.
+fn take_text(bytes: &mut Vec<u8>) -> String {
     let mut text = String::new();
     let mut rest: &[u8] = bytes;
     loop {
@@ -75,11 +75,6 @@ fn take_text(bytes: &mut Vec<u8>, last: bool) -> String {
                     Some(length) => {
                         text.push(char::REPLACEMENT_CHARACTER);
                         rest = &after[length..];
-                    }
-                    None if last => {
-                        text.push(char::REPLACEMENT_CHARACTER);
-                        rest = &[];
-                        break;
                     }
                     None => {
                         rest = after;
@@ -132,7 +127,12 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_become_replacement_characters() {
-        assert_eq!(pieces(&[b"a\xff", b"b", b"\xe4\xb8"]).concat(), "a\u{fffd}b\u{fffd}");
+        assert_eq!(pieces(&[b"a\xff", b"b", b"\xe4", b"c"]).concat(), "a\u{fffd}b\u{fffd}c");
+    }
+
+    #[test]
+    fn a_character_that_is_cut_off_at_the_end_is_left_out() {
+        assert_eq!(pieces(&[b"a", b"\xe4\xb8"]), ["a"]);
     }
 
     #[test]
