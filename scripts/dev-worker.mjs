@@ -17,6 +17,7 @@ export const EXAMPLE_CONFIGS = [
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"];
 const START_LIMIT_MS = 120_000;
+const START_ATTEMPTS = 4;
 
 /**
  * Starts Workers and resolves once they answer. `url` has no final slash.
@@ -29,13 +30,19 @@ const START_LIMIT_MS = 120_000;
  * @param {string} [options.persistTo] another folder for R2 buckets and the like
  * @returns {Promise<{url: string, logs: string[], exited: Promise<void>, stop(): Promise<void>}>}
  */
-export async function startDevWorker({
-  port,
-  configs = EXAMPLE_CONFIGS,
-  vars = {},
-  quiet = false,
-  persistTo = STATE_FOLDER,
-} = {}) {
+export async function startDevWorker(options = {}) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await start(options);
+    } catch (error) {
+      // A port that was free when it was asked for can be another process's by the time workerd listens on it.
+      const taken = options.port === undefined && /Address already in use/i.test(error.message);
+      if (!taken || attempt === START_ATTEMPTS) throw error;
+    }
+  }
+}
+
+async function start({ port, configs = EXAMPLE_CONFIGS, vars = {}, quiet = false, persistTo = STATE_FOLDER }) {
   const { command, args, env } = wranglerCommand(
     "dev",
     ...configs.flatMap((config) => ["-c", config]),
