@@ -2,6 +2,9 @@
 
 import { AiInternalError, abortError, aiError } from "./errors.js";
 
+/** Where the binding sends its requests; a path alone is taken as one of it. */
+const BINDING_ORIGIN = "https://workers-binding.ai";
+
 export class Ai {
   #engine;
   #backend = null;
@@ -70,8 +73,31 @@ export class Ai {
     return [];
   }
 
-  async fetch() {
-    throw notLocal("fetch() (the HTTP surface)");
+  /**
+   * The HTTP surface: the binding's wire, REST and OpenAI-compatible. Errors are Responses too; only an abort and a
+   * request that cannot be made are thrown.
+   */
+  async fetch(input, init) {
+    // A Request stays itself: in workerd, a copy does not follow its client's signal.
+    const isRequest = input instanceof Request && init === undefined;
+    const request = isRequest ? input : new Request(typeof input === "string" ? new URL(input, BINDING_ORIGIN) : input, init);
+    if (request.bodyUsed) throw new TypeError("The request's body has been read already.");
+    const { method, url, signal } = request;
+    if (signal?.aborted) throw abortError(signal);
+    try {
+      const { body, tooLarge } = await bodyOf(request, this.#engine);
+      if (signal?.aborted) throw abortError(signal);
+      const answer = await this.#engine.fetch({ method, url, headers: [...request.headers], body, tooLarge }, signal);
+      const { status, headers } = answer;
+      // The stream holds the request: once that is collected, its signal no longer follows the caller's (Node).
+      if (answer.stream) return new Response(byteStream({ ...answer, request }, signal), { status, headers });
+      answer.free();
+      // Some statuses allow no body, not even an empty one.
+      return new Response(answer.body?.length ? answer.body : null, { status, headers });
+    } catch (error) {
+      if (!error?.internalCode) throw error;
+      return failedResponse(error);
+    }
   }
 
   gateway() {
@@ -116,6 +142,37 @@ function toJson(inputs) {
     return JSON.stringify(inputs) ?? "null";
   } catch (error) {
     throw aiError(5004, 400, `Invalid data: the input cannot be written as JSON: ${error.message}`);
+  }
+}
+
+/**
+ * A request's body, of which never more than the handler takes is held in memory; one that is longer is `tooLarge`, and
+ * its rest is not read.
+ */
+async function bodyOf(request, engine) {
+  // Firefox gives requests no stream; what they were made of is in memory already.
+  const stream = request.body === undefined ? (await request.blob()).stream() : request.body;
+  if (!stream) return { tooLarge: false };
+  const limit = await engine.maxBodyBytes();
+  const { signal, headers } = request;
+  const reader = stream.getReader();
+  const leave = () => void reader.cancel().catch(() => {});
+  signal?.addEventListener("abort", leave, { once: true });
+  try {
+    const chunks = [];
+    let length = 0;
+    let tooLarge = Number(headers.get("content-length")) > limit;
+    while (!tooLarge) {
+      const { done, value } = await reader.read();
+      if (done) return { body: new Uint8Array(await new Blob(chunks).arrayBuffer()), tooLarge };
+      chunks.push(value);
+      length += value.length;
+      tooLarge = length > limit;
+    }
+    leave();
+    return { tooLarge: true };
+  } finally {
+    signal?.removeEventListener("abort", leave);
   }
 }
 
@@ -169,4 +226,11 @@ function rawResponse(body, status, contentType, id, servedBy) {
   // Which file answered: with a stand-in, not the model that was asked for. File names may hold any character.
   if (servedBy) headers["workers-ai-local-model"] = encodeURI(servedBy);
   return new Response(body, { status, headers });
+}
+
+/** The engine itself failed, so nothing knows the surface any more: a body in which the clients of each find the error. */
+function failedResponse({ internalCode: code, httpCode, body }) {
+  const { message } = body;
+  const all = { ...body, result: {}, success: false, errors: [{ code, message }], messages: [], error: { message, type: "server_error", code } };
+  return Response.json(all, { status: httpCode });
 }

@@ -22,8 +22,14 @@ const calls = {
   async generate({ id, model, input }, signal) {
     const answer = await engine.generate(model, input, signal);
     answers.set(id, answer);
-    return { answer: id, stream: answer.stream, servedBy: answer.servedBy };
+    return { stream: answer.stream, servedBy: answer.servedBy };
   },
+  async fetch({ id, request }, signal) {
+    const answer = await engine.fetch(request, signal);
+    answers.set(id, answer);
+    return { status: answer.status, headers: answer.headers, body: answer.body, stream: answer.stream };
+  },
+  maxBodyBytes: () => engine.maxBodyBytes(),
   object: ({ answer }) => answers.get(answer).object(),
   chunk: ({ answer }) => answers.get(answer)?.chunk(),
   load: ({ model }) => engine.load(model),
@@ -52,11 +58,7 @@ addEventListener("message", async ({ data }) => {
   } catch (error) {
     postMessage({ id: data.id, error: toMessage(error) });
   } finally {
-    // An answer's abort lives as long as the answer: it was handed to `generate`.
-    if (data.call !== "generate" || !answers.has(data.id)) aborts.delete(data.id);
-    if (data.call === "object") {
-      answers.delete(data.answer);
-      aborts.delete(data.answer);
-    }
+    // An answer's abort lives as long as the answer, until it is freed.
+    if (!answers.has(data.id)) aborts.delete(data.id);
   }
 });

@@ -4,7 +4,7 @@
 // stdout carries the answer and nothing else; everything for the person who waits goes to stderr.
 
 import { readFile } from "node:fs/promises";
-import { UsageError, parse } from "./cli/arguments.js";
+import { CommandError, UsageError, parse } from "./cli/arguments.js";
 import { HELP } from "./cli/help.js";
 
 /** Each command: the options it takes beside `--help`, and what runs it. Loaded when called, so that `--help` is quick. */
@@ -25,6 +25,16 @@ const COMMANDS = {
     },
     start: async (...given) => (await import("./cli/run.js")).run(...given),
   },
+  serve: {
+    options: {
+      port: { type: "string" },
+      host: { type: "string" },
+      model: { type: "string" },
+      gguf: { type: "string" },
+      cors: { type: "string", multiple: true },
+    },
+    start: async (...given) => (await import("./cli/serve.js")).serve(...given),
+  },
   models: {
     options: { json: { type: "boolean" } },
     start: async (...given) => (await import("./cli/models.js")).models(...given),
@@ -35,7 +45,7 @@ async function main([name, ...rest]) {
   if (name === undefined || name === "help" || name === "--help" || name === "-h") return void console.log(HELP);
   if (name === "--version" || name === "-v") return void console.log(await version());
   if (name.startsWith("-")) throw new UsageError(`unknown option ${name}: a command comes first`);
-  if (!Object.hasOwn(COMMANDS, name)) throw new UsageError(`unknown command "${name}": the commands are ${Object.keys(COMMANDS).join(" and ")}`);
+  if (!Object.hasOwn(COMMANDS, name)) throw new UsageError(`unknown command "${name}": the commands are ${Object.keys(COMMANDS).join(", ")}`);
   const { options, start } = COMMANDS[name];
   const { values, positionals } = parse(rest, { ...options, help: { type: "boolean", short: "h" } });
   if (values.help) return void console.log(HELP);
@@ -64,7 +74,7 @@ try {
   }
   // As shells report a program that Ctrl+C ended. At once: a download may still be running.
   if (error?.name === "AbortError") process.exit(130);
-  const foreseen = error?.name === "AiError" || error?.name === "AiInternalError";
+  const foreseen = error instanceof CommandError || error?.name === "AiError" || error?.name === "AiInternalError";
   console.error(`error: ${foreseen ? error.message.replaceAll(/\s*\n\s*/g, " ") : (error?.stack ?? error)}`);
   process.exit(1);
 }

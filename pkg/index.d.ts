@@ -95,6 +95,8 @@ export interface AiConfig {
   caches?: number;
   /** Requests accepted at once for each model, at least 1; one more is answered with error 3040. Default: 64. */
   queue?: number;
+  /** Pages of which origins may read what `fetch` answers: these, or with `true` or `"*"` all. Default: none. */
+  cors?: boolean | "*" | string[];
   /** Told how a load goes on, many times a second. */
   onProgress?: (progress: ModelProgress) => void;
   /** Told what a developer should know, for instance that a stand-in answers. Default: `console.warn`. */
@@ -148,7 +150,13 @@ export interface FunctionTool {
   function: FlatTool;
 }
 
-/** How the answer is to be formed. `json_schema` is a schema, or OpenAI's `{ name, schema, strict }`. */
+/** How the model deals with tools: as it likes; not at all; it calls one at least; it calls this one. */
+export type ToolChoice = "auto" | "none" | "required" | { type: "function"; function: { name: string } };
+
+/**
+ * How the answer is to be formed. With JSON, `response` is an object that fits the schema. `json_schema` is a schema, or
+ * OpenAI's `{ name, schema, strict }`; one outside the supported subset is error 5006.
+ */
 export type ResponseFormat = { type: "text" } | { type: "json_object" } | { type: "json_schema"; json_schema: object };
 
 /** Fields that go with a prompt and with messages. */
@@ -183,13 +191,13 @@ export interface TextGenerationParameters {
   stop?: string | string[];
   /** Name of a LoRA adapter. None is known in this version: error 5005. */
   lora?: string;
-  /** Tools that the model may call. Not in this version: error 3003, unless the list is empty. */
+  /** Tools that the model may call. A call always fits the tool's `parameters`. */
   tools?: (FlatTool | FunctionTool)[];
   /** Whether tools are called: `"none"` leaves `tools` out of account. Default: `"auto"`. */
-  tool_choice?: "auto" | "none" | "required" | { type: "function"; function: { name: string } };
+  tool_choice?: ToolChoice;
   /** Accepted and not used. */
   functions?: { name: string; code: string }[];
-  /** Default: text. JSON is not in this version: error 3003. */
+  /** Default: text. With JSON, running out of `max_tokens` is error 5024. */
   response_format?: ResponseFormat;
   /** For models that read images. A text model answers with error 5006. */
   image?: number[] | string;
@@ -250,14 +258,41 @@ export type TextGenerationUsage = {
 /** Why an answer ended: the model's end, or a `stop` text; the limit of tokens; a call. */
 export type FinishReason = "stop" | "length" | "tool_calls";
 
+/** A call that the model makes, flat and complete. */
+export type ToolCall = {
+  name: string;
+  arguments: Record<string, unknown>;
+  /** The same call as messages carry it. */
+  id?: string;
+  type?: "function";
+  function?: {
+    name: string;
+    /** JSON text. */
+    arguments: string;
+  };
+};
+
 /** The answer as one object. */
 export type TextGenerationOutput = {
-  /** The text. */
-  response: string;
-  /** Calls that the model makes, where tools were offered. Not in this version. */
-  tool_calls?: { name: string; arguments: Record<string, unknown> }[];
+  /** The text; in JSON mode, the object; `null` where the model calls tools instead. */
+  response: string | object | null;
+  /** Calls that the model makes, where tools were offered. */
+  tool_calls?: ToolCall[];
   usage: TextGenerationUsage;
   finish_reason: FinishReason;
+};
+
+/** A call in a stream. */
+export type ToolCallEvent = {
+  /** Which of the answer's calls it is. */
+  index: number;
+  id: string;
+  type: "function";
+  function: {
+    name: string;
+    /** JSON text. */
+    arguments: string;
+  };
 };
 
 /**
@@ -266,6 +301,7 @@ export type TextGenerationOutput = {
  */
 export type TextGenerationEvent = {
   response: string;
+  tool_calls?: ToolCallEvent[];
   usage?: TextGenerationUsage;
   finish_reason?: FinishReason;
 };
@@ -416,8 +452,15 @@ export class Ai {
   /** There are no logs. */
   getLogs(): [];
 
-  /** The HTTP surface. Not in this version: throws `AiInternalError`. */
-  fetch(input: unknown, init?: unknown): Promise<Response>;
+  /**
+   * The HTTP surface: REST (`POST /client/v4/accounts/:account/ai/run/:model`), OpenAI-compatible
+   * (`POST /v1/chat/completions`, `GET /v1/models`) and the wire of Cloudflare's own binding. Errors are responses too. A
+   * stream is computed as it is read; cancelling it, or the request's `signal`, ends the computation.
+   *
+   * @param input a path alone is enough, for instance `"/v1/models"`
+   * @throws DOMException `AbortError`, where the signal fires before there is a response
+   */
+  fetch(input: string | URL | Request, init?: RequestInit): Promise<Response>;
 
   // What env.AI has and no computer does alone: each throws `AiInternalError`.
 

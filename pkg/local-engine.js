@@ -1,6 +1,6 @@
-// The engine in this thread. An engine is what an `Ai` talks to: generate, load, models, stats.
+// The engine in this thread. An engine is what an `Ai` talks to: generate, fetch, maxBodyBytes, load, models, stats.
 
-import { Ai as Core, models } from "./wasm/workers_ai_local.js";
+import * as wasm from "./wasm/workers_ai_local.js";
 import { call, drive, epoch, memoryBytes, release } from "./instance.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { toSource } from "./source.js";
@@ -27,7 +27,7 @@ export class LocalEngine {
     await this.#initialise();
     if (this.#since !== epoch()) {
       this.#since = epoch();
-      this.#core = call(this.#since, () => new Core(this.#config));
+      this.#core = call(this.#since, () => new wasm.Ai(this.#config));
     }
     return this.#core;
   }
@@ -37,19 +37,27 @@ export class LocalEngine {
     const core = await this.#ready();
     const since = this.#since;
     const answer = await drive(() => core.generate(model, input), signal, since);
-    const running = new Set();
     return {
       stream: answer.stream,
       servedBy: answer.servedBy,
       object: () => drive(() => answer.object(), signal, since).finally(() => release(answer, since)),
-      chunk: () => drive(() => answer.chunk(), signal, since, running),
-      // At once, not when the task goes on: in workerd the timer that it waits for may be gone with its request.
-      free() {
-        for (const task of running) release(task, since);
-        running.clear();
-        release(answer, since);
-      },
+      ...drawnFrom(answer, signal, since),
     };
+  }
+
+  /** Answers an HTTP request; `headers` are pairs. What is not a stream is complete, and has its whole `body`. */
+  async fetch({ method, url, headers, body, tooLarge }, signal) {
+    const core = await this.#ready();
+    const since = this.#since;
+    const answer = await drive(() => core.fetch(method, url, JSON.stringify(headers), body, tooLarge), signal, since);
+    const { status, stream } = answer;
+    return { status, headers: JSON.parse(answer.headers), body: answer.body, stream, ...drawnFrom(answer, signal, since) };
+  }
+
+  /** The longest body that `fetch` takes. */
+  async maxBodyBytes() {
+    await this.#ready();
+    return call(epoch(), () => wasm.maxBodyBytes());
   }
 
   async load(model = DEFAULT_MODEL.id) {
@@ -59,7 +67,7 @@ export class LocalEngine {
 
   async models(params) {
     await this.#ready();
-    return call(epoch(), () => models(JSON.stringify(params ?? {})));
+    return call(epoch(), () => wasm.models(JSON.stringify(params ?? {})));
   }
 
   /** What is loaded, how much was computed, and how much memory it took. */
@@ -67,4 +75,18 @@ export class LocalEngine {
     const core = await this.#ready();
     return { ...call(this.#since, () => core.stats()), memoryBytes: memoryBytes() };
   }
+}
+
+/** A stream's next bytes, and its end. */
+function drawnFrom(answer, signal, since) {
+  const running = new Set();
+  return {
+    chunk: () => drive(() => answer.chunk(), signal, since, running),
+    // At once, not when the task goes on: in workerd the timer that it waits for may be gone with its request.
+    free() {
+      for (const task of running) release(task, since);
+      running.clear();
+      release(answer, since);
+    },
+  };
 }

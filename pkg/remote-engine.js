@@ -68,6 +68,17 @@ export class RemoteEngine {
   }
 
   async generate(model, input, signal) {
+    const { value, draw, chunk, free } = await this.#open("generate", { model, input }, signal);
+    return { ...value, object: () => draw("object").finally(free), chunk, free };
+  }
+
+  async fetch(request, signal) {
+    const { value, chunk, free } = await this.#open("fetch", { request }, signal);
+    return { ...value, chunk, free };
+  }
+
+  /** A call whose answer stays in the worker, to be drawn from until it is freed. */
+  async #open(call, fields, signal) {
     const id = (this.#next += 1);
     const abort = () => this.#notify("abort", { id });
     signal?.addEventListener("abort", abort, { once: true });
@@ -80,23 +91,22 @@ export class RemoteEngine {
         throw signal?.aborted ? abortError(signal) : error;
       }
     };
+    const draw = (call) => own(this.#call(call, { answer: id }));
+    const free = () => {
+      forget();
+      abort();
+      this.#notify("free", { answer: id });
+    };
     try {
-      const { answer, stream, servedBy } = await own(this.#call("generate", { model, input }, id));
-      return {
-        stream,
-        servedBy,
-        object: () => own(this.#call("object", { answer })).finally(forget),
-        chunk: () => own(this.#call("chunk", { answer })),
-        free: () => {
-          forget();
-          this.#notify("abort", { id });
-          this.#notify("free", { answer });
-        },
-      };
+      return { value: await own(this.#call(call, fields, id)), draw, chunk: () => draw("chunk"), free };
     } catch (error) {
       forget();
       throw error;
     }
+  }
+
+  maxBodyBytes() {
+    return this.#call("maxBodyBytes");
   }
 
   load(model) {

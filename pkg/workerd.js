@@ -10,19 +10,36 @@ import { LocalEngine } from "./local-engine.js";
 export { AiInternalError, InferenceUpstreamError } from "./errors.js";
 export { DEFAULT_MODEL };
 
-/** workerd tells a stream that its reader is gone only while something keeps the request's context. */
 class WorkerdEngine extends LocalEngine {
   async generate(...request) {
-    const answer = await super.generate(...request);
-    if (!answer.stream) return answer;
-    let ended;
-    waitUntil(new Promise((resolve) => (ended = resolve)));
-    const free = () => {
-      answer.free();
-      ended();
-    };
-    return { ...answer, free };
+    const answer = await kept(super.generate(...request));
+    return keptUntilFreed({ ...answer, object: () => kept(answer.object()) });
   }
+
+  async fetch(...request) {
+    return keptUntilFreed(await kept(super.fetch(...request)));
+  }
+}
+
+/**
+ * A request that is cancelled loses its timers, and what it began would stand still for good: a computation would never
+ * give its place in the queue back.
+ */
+function kept(work) {
+  waitUntil(work.catch(() => {}));
+  return work;
+}
+
+/** workerd tells a stream that its reader is gone only while something keeps the request's context. */
+function keptUntilFreed(answer) {
+  if (!answer.stream) return answer;
+  let ended;
+  waitUntil(new Promise((resolve) => (ended = resolve)));
+  const free = () => {
+    answer.free();
+    ended();
+  };
+  return { ...answer, free };
 }
 
 export class Ai extends BaseAi {

@@ -17,6 +17,22 @@ pub fn now_ms() -> f64 {
     }
 }
 
+/// Seconds since 1970.
+pub fn unix_seconds() -> u64 {
+    #[cfg(target_arch = "wasm32")]
+    return (js_sys::Date::now() / 1000.0) as u64;
+    #[cfg(not(target_arch = "wasm32"))]
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Bytes from the host's entropy; zeros where it has none.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0u8; N];
+    // A host without entropy still gets text.
+    let _ = getrandom::fill(&mut bytes);
+    bytes
+}
+
 /// Waits for about `milliseconds`.
 pub async fn pause(milliseconds: u32) {
     #[cfg(target_arch = "wasm32")]

@@ -13,7 +13,9 @@ pub mod catalog;
 pub mod engine;
 pub mod error;
 pub mod gguf;
+pub mod grammar;
 mod host;
+pub mod http;
 pub mod input;
 #[cfg(target_arch = "wasm32")]
 mod js;
@@ -23,3 +25,4 @@ pub mod output;
 pub mod prompt;
 pub mod sampling;
 pub mod tokenizer;
+pub mod tools;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use workers_ai_local::ai::{Ai, Generation};
 use workers_ai_local::engine::{FinishReason, Limits};
 use workers_ai_local::error::ErrorCode;
+use workers_ai_local::output::Part;
 
 fn tiny_ai(limits: Limits) -> Ai {
     ai_with(TinyModel::default().gguf(), limits).0
@@ -18,7 +19,11 @@ fn endless(prompt: &str) -> Value {
 }
 
 async fn piece(generation: &mut Generation) -> Option<String> {
-    generation.next_piece().await.expect("a piece")
+    match generation.next_part().await.expect("a part") {
+        Some(Part::Text(piece)) => Some(piece),
+        Some(Part::Call(call)) => panic!("text was expected, not {call:?}"),
+        None => None,
+    }
 }
 
 #[test]

@@ -5,6 +5,9 @@ import { parseArgs } from "node:util";
 /** The command was called in a way that it does not understand. */
 export class UsageError extends Error {}
 
+/** The command cannot do what it was asked; the message says why, and what helps. */
+export class CommandError extends Error {}
+
 /** Options and positional arguments; a `UsageError` of one line where they do not fit. */
 export function parse(args, options) {
   try {

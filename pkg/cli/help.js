@@ -8,6 +8,8 @@ Text generation as Cloudflare Workers AI offers it, computed on this machine.
 
 Commands:
   run [prompt]        answer a prompt; without one, or where it is -, from stdin
+  serve               answer over HTTP: the REST API of Workers AI, an
+                      OpenAI-compatible one, and the playground
   models              list the model ids
 
 Options of run:
@@ -27,6 +29,15 @@ Options of run:
   --json              print one JSON object instead of the text as it comes
   --stats             say how fast it was, on stderr (in a terminal: always)
 
+Options of serve:
+  --port N            port (default: 8788; 0 takes any free one)
+  --host HOST         address to listen on (default: 127.0.0.1, which only this
+                      machine reaches; 0.0.0.0 is every address)
+  --gguf FILE|URL     the model's weights; with --model for that id, else for every id
+  --model ID          model id to load at the start (default: the default model's)
+  --cors ORIGIN       let pages of this origin call the server, or of any with "*";
+                      may be given several times (default: no other origin)
+
 Options of models:
   --json              print the catalogue as JSON
 
@@ -40,4 +51,5 @@ WORKERS_AI_LOCAL_CACHE=FOLDER another place to keep it.
 Examples:
   workers-ai-local run "Tell me a joke about Cloudflare"
   workers-ai-local run --temperature 0 --max-tokens 40 "What is WebAssembly?"
-  git diff | workers-ai-local run "Summarise this change:" -`;
+  git diff | workers-ai-local run "Summarise this change:" -
+  workers-ai-local serve --port 8080 --cors http://localhost:5173`;

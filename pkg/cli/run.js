@@ -7,7 +7,7 @@ import { DEFAULT_MODEL } from "../default-model.js";
 import { Ai } from "../node.js";
 import { eventData } from "../sse.js";
 import { UsageError, numberOf } from "./arguments.js";
-import { clearStatus, isTerminal, loadProgress, say, showStatus } from "./terminal.js";
+import { clearStatus, isTerminal, loadProgress, note, say, showStatus } from "./terminal.js";
 
 const { stdin, stdout } = process;
 
@@ -27,8 +27,7 @@ export async function run(values, positionals) {
   const ai = new Ai({
     models: values.gguf === undefined ? {} : { [model]: values.gguf },
     onProgress: loadProgress(path.basename(file)),
-    // The library speaks to programs; here the remedy is an option.
-    onWarning: (text) => say(`note: ${text.replace(/^workers-ai-local: /, "").replace(/Give it a GGUF with .*$/s, "Give it a GGUF with --gguf.")}`),
+    onWarning: note,
   });
 
   const out = values.json ? null : writer();

@@ -30,6 +30,11 @@ export function say(text) {
   stderr.write(`${text}\n`);
 }
 
+/** A warning of the library. It speaks to programs; here the remedy is an option. */
+export function note(text) {
+  say(`note: ${text.replace(/^workers-ai-local: /, "").replace(/Give it a GGUF with .*$/s, "Give it a GGUF with --gguf.")}`);
+}
+
 /**
  * Shows how a load or a download goes on. The result is an `onProgress` for `Ai`.
  *

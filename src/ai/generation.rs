@@ -3,51 +3,131 @@
 use super::Model;
 use crate::engine::{Event, FinishReason, GenerationParams, SequenceId};
 use crate::error::Result;
+use crate::grammar::Constraint;
 use crate::host::yield_now;
-use crate::output::{AnswerText, Usage};
+use crate::output::{AnswerText, Part, Usage, json_mode_not_met};
+use crate::tools::{CallReader, Found, MARKERS};
+use std::collections::VecDeque;
 use std::rc::Rc;
+
+/// What an answer has to be, beside text.
+#[derive(Default)]
+pub struct Expectation {
+    /// The grammar of the whole answer.
+    pub constraint: Option<Constraint>,
+    /// Looks for calls.
+    pub calls: Option<CallReader>,
+    /// The grammar of the rest of the answer once a call has begun, where calls are the model's choice.
+    pub begun: Option<Constraint>,
+    /// Anything but a complete answer of the grammar is 5024.
+    pub must_complete: bool,
+}
 
 /// An answer that is computed piece by piece, each when it is asked for. Dropping it ends the computation.
 pub struct Generation {
     model: Rc<Model>,
     sequence: SequenceId,
     text: AnswerText,
+    calls: Option<CallReader>,
+    begun: Option<Constraint>,
+    must_complete: bool,
+    /// For the sequence, as soon as the engine is free.
+    constrain: Option<Constraint>,
+    /// Parts that are certain and not handed out.
+    ready: VecDeque<Part>,
     usage: Usage,
     finish_reason: Option<FinishReason>,
 }
 
 impl Generation {
-    pub(super) fn start(model: Rc<Model>, prompt: Vec<u32>, params: GenerationParams, text: AnswerText, usage: Usage) -> Result<Self> {
-        let sequence = model.engine.borrow_mut().submit(prompt, params)?;
-        Ok(Self { model, sequence, text, usage, finish_reason: None })
+    pub(super) fn start(
+        model: Rc<Model>,
+        prompt: Vec<u32>,
+        params: GenerationParams,
+        text: AnswerText,
+        expectation: Expectation,
+    ) -> Result<Self> {
+        let usage = Usage { prompt_tokens: prompt.len(), ..Usage::default() };
+        let Expectation { constraint, calls, begun, must_complete } = expectation;
+        let sequence = model.engine.borrow_mut().submit(prompt, params, constraint)?;
+        let (constrain, ready, finish_reason) = (None, VecDeque::new(), None);
+        Ok(Self { model, sequence, text, calls, begun, must_complete, constrain, ready, usage, finish_reason })
     }
 
-    /// The next piece of the answer, at least one character; `None` when it is complete.
-    pub async fn next_piece(&mut self) -> Result<Option<String>> {
-        while self.finish_reason.is_none() {
+    /// The next part of the answer; `None` when it is complete.
+    pub async fn next_part(&mut self) -> Result<Option<Part>> {
+        loop {
+            if let Some(part) = self.ready.pop_front() {
+                return Ok(Some(part));
+            }
+            if self.finish_reason.is_some() {
+                return Ok(None);
+            }
             match self.next_event().await {
                 Event::Token(token) => {
                     self.usage.completion_tokens += 1;
-                    let piece = self.text.push(&self.model.tokenizer.token_bytes(token));
-                    if self.text.stopped() {
-                        self.end(FinishReason::Stop);
+                    let bytes = self.bytes_of(token);
+                    if let Some(piece) = self.text.push(&bytes) {
+                        self.take(&piece);
                     }
-                    if piece.is_some() {
-                        return Ok(piece);
+                    if self.text.stopped() {
+                        self.abandon();
+                        self.finish(FinishReason::Stop)?;
                     }
                 }
                 Event::Finished(reason) => {
-                    self.finish_reason = Some(reason);
-                    let piece = self.text.finish();
-                    if self.text.stopped() {
-                        self.finish_reason = Some(FinishReason::Stop);
+                    if let Some(piece) = self.text.finish() {
+                        self.take(&piece);
                     }
-                    return Ok(piece);
+                    self.finish(if self.text.stopped() { FinishReason::Stop } else { reason })?;
                 }
                 Event::Failed(error) => return Err(error),
             }
         }
-        Ok(None)
+    }
+
+    /// What a token adds to the text. Where calls are looked for, control tokens that mark them count as text.
+    fn bytes_of(&self, token: u32) -> Vec<u8> {
+        let tokenizer = &self.model.tokenizer;
+        let marker = self.calls.as_ref().and_then(|_| tokenizer.control_name(token));
+        match marker.filter(|name| MARKERS.contains(&name.as_str()) || name == "</tool_call>") {
+            Some(name) => name.into_bytes(),
+            None => tokenizer.token_bytes(token),
+        }
+    }
+
+    fn take(&mut self, piece: &str) {
+        let Some(calls) = &mut self.calls else { return self.ready.push_back(Part::Text(piece.to_owned())) };
+        let found = calls.push(piece);
+        self.sort(found);
+    }
+
+    fn sort(&mut self, found: Vec<Found>) {
+        for found in found {
+            match found {
+                Found::Text(text) => self.ready.push_back(Part::Text(text)),
+                Found::Call(call) => self.ready.push_back(Part::Call(call)),
+                Found::Beginning(text) => {
+                    let behind = [text.as_bytes(), &self.text.pending()].concat();
+                    // An answer that follows a grammar from its start needs no other.
+                    self.constrain = self.begun.take().and_then(|begun| self.model.constraint_behind(begun, &behind));
+                    let Some(calls) = &mut self.calls else { return };
+                    let found = if self.constrain.is_some() { calls.begin() } else { calls.decline() };
+                    return self.sort(found);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, reason: FinishReason) -> Result<()> {
+        let found = self.calls.as_mut().map(CallReader::finish).unwrap_or_default();
+        self.sort(found);
+        let called = self.calls.as_ref().is_some_and(|calls| calls.calls() > 0);
+        if self.must_complete && !called && (reason == FinishReason::Length || self.text.stopped()) {
+            return Err(json_mode_not_met());
+        }
+        self.finish_reason = Some(if called { FinishReason::ToolCalls } else { reason });
+        Ok(())
     }
 
     /// Waits for the sequence's next event, advancing the engine meanwhile.
@@ -58,6 +138,9 @@ impl Generation {
                 for sequence in self.model.abandoned.borrow_mut().drain(..) {
                     engine.cancel(sequence);
                 }
+                if let Some(constraint) = self.constrain.take() {
+                    engine.constrain(self.sequence, constraint);
+                }
                 self.usage.cached_tokens = self.usage.cached_tokens.max(engine.cached_tokens(self.sequence));
                 match engine.poll(self.sequence) {
                     Some(event) => return event,
@@ -67,11 +150,6 @@ impl Generation {
             // Other requests, timers and cancellation get their turn after every step.
             yield_now().await;
         }
-    }
-
-    fn end(&mut self, reason: FinishReason) {
-        self.finish_reason = Some(reason);
-        self.abandon();
     }
 
     fn abandon(&self) {

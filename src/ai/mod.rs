@@ -1,9 +1,12 @@
 //! The whole way of a request, without JavaScript: model id and JSON in, an answer that grows out.
 
+mod answer;
+mod expect;
 mod generation;
 mod model;
 mod store;
 
+pub use answer::Answer;
 pub use generation::Generation;
 pub use model::Model;
 pub use store::ModelProgress;
@@ -12,8 +15,8 @@ use crate::catalog;
 use crate::engine::{GenerationParams, Limits};
 use crate::error::{AiError, Result};
 use crate::gguf::{Progress, Source};
-use crate::input::{Prompt, TextGenerationRequest};
-use crate::output::{AnswerText, Usage};
+use crate::input::{Prompt, ResponseFormat, TextGenerationRequest};
+use crate::output::{AnswerText, Dialect, Shape};
 use crate::prompt::render;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -50,22 +53,36 @@ impl Ai {
         Self { store: ModelStore::new(config.limits), config, warned: RefCell::default() }
     }
 
+    /// Starts a request, whose answer comes in `dialect`. An id that does not exist is told before what is wrong with
+    /// the input.
+    pub async fn answer(&self, model_id: &str, request: Result<TextGenerationRequest>, dialect: Dialect) -> Result<Answer> {
+        self.source_of(model_id)?;
+        let request = request?;
+        let stream = request.stream;
+        let shape = Shape { tools_offered: !request.tools.is_empty(), json: request.response_format != ResponseFormat::Text };
+        let generation = self.generate(model_id, request).await?;
+        Ok(Answer::new(generation, dialect, shape, stream))
+    }
+
     /// Starts a request. The model is loaded if it is not; nothing is computed before the answer is asked for.
     pub async fn generate(&self, model_id: &str, request: TextGenerationRequest) -> Result<Generation> {
         let source = self.source_of(model_id)?;
         let model = self.load_source(model_id, source).await?;
-        let prompt = model.tokenizer.encode(&render(&request, model.template(model_id)?.as_ref())?)?;
+        let template = model.template(model_id)?;
+        let prompt = model.tokenizer.encode(&render(&request, &template)?)?;
         let max_tokens = answer_length(model_id, &request, prompt.len(), model.positions())?;
-        let params = GenerationParams { max_tokens, sampling: request.sampling, end_tokens: Rc::clone(&model.end_tokens) };
+        let params = GenerationParams { max_tokens, sampling: request.sampling.clone(), end_tokens: Rc::clone(&model.end_tokens) };
         let continues = matches!(request.prompt, Prompt::Raw(_));
+        let expectation = expect::expectation(&request, &template, &model)?;
         let text = AnswerText::new(model.tokenizer.stream_decoder(continues), request.stop);
-        let usage = Usage { prompt_tokens: prompt.len(), ..Usage::default() };
-        Generation::start(model, prompt, params, text, usage)
+        Generation::start(model, prompt, params, text, expectation)
     }
 
-    /// Whether requests for `model_id` can be served: 5007 where not.
-    pub fn check_model(&self, model_id: &str) -> Result<()> {
-        self.source_of(model_id).map(|_| ())
+    /// Ids that are configured and not in the catalogue.
+    pub fn further_models(&self) -> Vec<&str> {
+        let mut ids: Vec<&str> = self.config.models.keys().map(String::as_str).filter(|id| catalog::find(id).is_none()).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// The models in memory.

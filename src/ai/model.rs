@@ -6,10 +6,11 @@ use crate::catalog::{self, ChatFormat};
 use crate::engine::{Engine, Limits, SequenceId};
 use crate::error::Result;
 use crate::gguf::{Header, Progress, Reader, Source};
+use crate::grammar::{Constraint, Grammar, GrammarCompiler};
 use crate::model::{Hyperparameters, load_weights};
 use crate::prompt::{ChatTemplate, template_for};
 use crate::tokenizer::Tokenizer;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -24,6 +25,8 @@ pub struct Model {
     /// Sequences whose requests ended while the engine was borrowed.
     pub(super) abandoned: RefCell<Vec<SequenceId>>,
     own_template: Option<Rc<ChatTemplate>>,
+    /// Made for the first request that has a grammar.
+    grammars: OnceCell<GrammarCompiler>,
     positions: usize,
     backend_name: &'static str,
 }
@@ -54,6 +57,7 @@ impl Model {
             engine: RefCell::new(Engine::new(Box::new(backend), limits)),
             abandoned: RefCell::default(),
             own_template,
+            grammars: OnceCell::new(),
             positions,
         })
     }
@@ -71,6 +75,22 @@ impl Model {
     /// Requests in progress, and tokens computed since the model was loaded (of prompts and of answers).
     pub fn activity(&self) -> (usize, u64) {
         self.engine.try_borrow().map_or((1, 0), |engine| (engine.active(), engine.computed_tokens()))
+    }
+
+    /// Compiles a grammar for this model's vocabulary.
+    pub(super) fn compile(&self, grammar: &Grammar) -> Result<Constraint> {
+        if self.grammars.get().is_none() {
+            let _ = self.grammars.set(GrammarCompiler::new(&self.tokenizer)?);
+        }
+        match self.grammars.get() {
+            Some(grammars) => grammars.compile(grammar),
+            None => GrammarCompiler::new(&self.tokenizer)?.compile(grammar),
+        }
+    }
+
+    /// A constraint behind what already stands; `None` where that does not fit it.
+    pub(super) fn constraint_behind(&self, constraint: Constraint, text: &[u8]) -> Option<Constraint> {
+        self.grammars.get()?.behind(constraint, text)
     }
 
     /// The chat template: the file's own, or the format that the catalogue names for `model_id`.

@@ -11,6 +11,7 @@ pub use sequence::{Event, FinishReason, GenerationParams, SequenceId};
 
 use crate::backend::{Backend, Work};
 use crate::error::{AiError, ErrorCode, Result};
+use crate::grammar::Constraint;
 use crate::host::now_ms;
 use cache_pool::CachePool;
 use sequence::Sequence;
@@ -67,7 +68,7 @@ impl Engine {
     }
 
     /// Takes on a sequence. 3040 when there are too many. The prompt has at least one token.
-    pub fn submit(&mut self, prompt: Vec<u32>, params: GenerationParams) -> Result<SequenceId> {
+    pub fn submit(&mut self, prompt: Vec<u32>, params: GenerationParams, constraint: Option<Constraint>) -> Result<SequenceId> {
         if self.sequences.len() >= self.limits.sequences && !self.drop_abandoned() {
             return Err(AiError::new(
                 ErrorCode::OutOfCapacity,
@@ -79,7 +80,7 @@ impl Engine {
         }
         self.next_id += 1;
         let id = SequenceId(self.next_id);
-        self.sequences.insert(id, Sequence::new(prompt, params));
+        self.sequences.insert(id, Sequence::new(prompt, params, constraint));
         Ok(id)
     }
 
@@ -112,6 +113,13 @@ impl Engine {
             self.remove(id);
         }
         event
+    }
+
+    /// From its next token on, a sequence's answer follows a grammar.
+    pub fn constrain(&mut self, id: SequenceId, constraint: Constraint) {
+        if let Some(sequence) = self.sequences.get_mut(&id) {
+            sequence.constrain(constraint);
+        }
     }
 
     /// Forgets a sequence; what it computed stays as a prefix for the next request. Unknown ids are ignored.

@@ -1,7 +1,8 @@
 //! One sequence: a prompt and the answer that grows behind it.
 
 use crate::backend::CacheId;
-use crate::error::AiError;
+use crate::error::{AiError, Result};
+use crate::grammar::Constraint;
 use crate::host::now_ms;
 use crate::sampling::{Sampler, SamplingParams};
 use std::collections::{HashSet, VecDeque};
@@ -28,6 +29,8 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` were generated.
     Length,
+    /// The answer is calls of tools. (Told by whoever reads the answer; to the engine it is a stop.)
+    ToolCalls,
 }
 
 impl FinishReason {
@@ -35,6 +38,7 @@ impl FinishReason {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
         }
     }
 }
@@ -58,6 +62,8 @@ pub struct Sequence {
     prompt_length: usize,
     params: GenerationParams,
     sampler: Sampler,
+    /// What the answer may be, where it is not free.
+    constraint: Option<Constraint>,
     events: VecDeque<Event>,
     waited_for: bool,
     /// When an event was asked for last, in the host's milliseconds.
@@ -66,7 +72,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    pub fn new(prompt: Vec<u32>, params: GenerationParams) -> Self {
+    pub fn new(prompt: Vec<u32>, params: GenerationParams, constraint: Option<Constraint>) -> Self {
         let sampler = Sampler::new(params.sampling.clone(), &prompt);
         let mut sequence = Self {
             prompt_length: prompt.len(),
@@ -76,6 +82,7 @@ impl Sequence {
             cached_tokens: 0,
             params,
             sampler,
+            constraint,
             events: VecDeque::new(),
             waited_for: false,
             asked_at: now_ms(),
@@ -124,19 +131,42 @@ impl Sequence {
         self.tokens[self.computed..].iter().take(limit).copied().collect()
     }
 
+    /// From the next token on, the answer follows a grammar.
+    pub fn constrain(&mut self, constraint: Constraint) {
+        self.constraint = Some(constraint);
+    }
+
     /// Draws the next token from the logits behind the last one.
     pub fn accept(&mut self, logits: &mut [f32]) {
-        match self.sampler.sample(logits) {
+        match self.next_token(logits) {
             Err(error) => self.fail(error),
-            Ok(token) if self.params.end_tokens.contains(&token) => self.end(Event::Finished(FinishReason::Stop)),
-            Ok(token) => {
+            Ok((None, _)) => self.end(Event::Finished(FinishReason::Stop)),
+            Ok((Some(token), complete)) => {
                 self.tokens.push(token);
                 self.events.push_back(Event::Token(token));
-                if self.tokens.len() - self.prompt_length >= self.params.max_tokens {
-                    self.end(Event::Finished(FinishReason::Length));
+                if complete {
+                    self.end(Event::Finished(FinishReason::Stop));
+                } else if self.tokens.len() - self.prompt_length >= self.params.max_tokens {
+                    // What ends well with its last token was not cut off.
+                    let whole = self.constraint.as_mut().is_some_and(Constraint::is_complete);
+                    self.end(Event::Finished(if whole { FinishReason::Stop } else { FinishReason::Length }));
                 }
             }
         }
+    }
+
+    /// A token, `None` for the end; and whether nothing can follow it.
+    fn next_token(&mut self, logits: &mut [f32]) -> Result<(Option<u32>, bool)> {
+        let Some(constraint) = &mut self.constraint else {
+            let token = self.sampler.sample(logits, None)?;
+            return Ok(((!self.params.end_tokens.contains(&token)).then_some(token), false));
+        };
+        let token = self.sampler.sample(logits, Some(constraint))?;
+        if self.params.end_tokens.contains(&token) {
+            return Ok((None, true));
+        }
+        constraint.accept(token)?;
+        Ok((Some(token), constraint.must_end()))
     }
 
     pub fn fail(&mut self, error: AiError) {

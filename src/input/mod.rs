@@ -3,11 +3,14 @@
 //! Lives here: the published schema with its ranges, and what its fields mean. Does not live here: how JSON arrives
 //! (`js`, `http`) or how messages become a prompt (`prompt`).
 
+mod tools;
 mod validate;
 
 use crate::error::{AiError, ErrorCode, Result};
 use crate::sampling::SamplingParams;
+use crate::tools::{Tool, ToolChoice};
 use serde_json::{Map, Value};
+pub use validate::published_schemas;
 use validate::{Branch, check};
 
 /// What is to be continued.
@@ -21,6 +24,15 @@ pub enum Prompt {
     Messages(Vec<Value>),
 }
 
+/// What the answer is to be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResponseFormat {
+    Text,
+    JsonObject,
+    /// JSON that fits this schema.
+    JsonSchema(Value),
+}
+
 /// One validated request for text generation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextGenerationRequest {
@@ -31,6 +43,11 @@ pub struct TextGenerationRequest {
     pub sampling: SamplingParams,
     /// The answer ends before the first of these strings.
     pub stop: Vec<String>,
+    pub tools: Vec<Tool>,
+    pub tool_choice: ToolChoice,
+    /// Whether an answer may have several calls.
+    pub parallel_tool_calls: bool,
+    pub response_format: ResponseFormat,
     /// Further variables for the chat template (`reasoning_effort`, `chat_template_kwargs`).
     pub template_variables: Map<String, Value>,
 }
@@ -79,13 +96,27 @@ impl TextGenerationRequest {
             _ => return Err(AiError::invalid_input("the input has neither a 'prompt' nor 'messages'")),
         };
         let stop = stop.into_iter().filter(|text| !text.is_empty()).collect();
-        Ok(Self { prompt, stream, max_tokens, sampling, stop, template_variables })
+        let parallel_tool_calls = fields.get("parallel_tool_calls").and_then(Value::as_bool).unwrap_or(true);
+        let tools = tools::tools(&mut fields)?;
+        let tool_choice = tools::tool_choice(&mut fields, &tools)?;
+        let response_format = tools::response_format(&mut fields)?;
+        Ok(Self {
+            prompt,
+            stream,
+            max_tokens,
+            sampling,
+            stop,
+            tools,
+            tool_choice,
+            parallel_tool_calls,
+            response_format,
+            template_variables,
+        })
     }
 }
 
 /// Fields that mean something, but not here: a clear error instead of an answer that ignores them.
 fn refuse_unsupported(fields: &Map<String, Value>) -> Result<()> {
-    let has_entries = |key: &str| fields.get(key).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
     if fields.contains_key("lora") {
         let name = fields["lora"].as_str().unwrap_or_default();
         return Err(AiError::new(
@@ -99,22 +130,19 @@ fn refuse_unsupported(fields: &Map<String, Value>) -> Result<()> {
     if fields.contains_key("requests") {
         return Err(AiError::new(ErrorCode::BadInput, "Batches ('requests') are not supported here. Call run() once for each request."));
     }
-    if has_entries("tools") && fields.get("tool_choice").and_then(Value::as_str) != Some("none") {
-        return Err(AiError::new(ErrorCode::BadInput, "'tools' are not supported in this version. Remove 'tools' from the input."));
-    }
-    let format = fields.get("response_format").and_then(|format| format.get("type")).and_then(Value::as_str);
-    if format.is_some_and(|format| format != "text") {
-        return Err(AiError::new(
-            ErrorCode::BadInput,
-            "'response_format' (JSON mode) is not supported in this version. Remove 'response_format' from the input.",
-        ));
-    }
     Ok(())
 }
 
-/// Text-part arrays become one string, absent or `null` content becomes empty: what chat templates expect.
+/// The roles of OpenAI's newer models are the older ones; text-part arrays become one string, absent or `null` content becomes empty: what chat templates expect.
 fn normalise_message(mut message: Value) -> Value {
     if let Value::Object(fields) = &mut message {
+        if fields.get("role").and_then(Value::as_str) == Some("developer") {
+            fields.insert("role".into(), "system".into());
+        }
+        // Templates ask whether there are calls by asking for the key.
+        if fields.get("tool_calls").is_some_and(|calls| calls.as_array().is_none_or(Vec::is_empty)) {
+            fields.remove("tool_calls");
+        }
         let content = match fields.remove("content") {
             Some(Value::String(text)) => text,
             Some(Value::Array(parts)) => {

@@ -1,7 +1,7 @@
 //! The published input schema, with the messages of the validator that the live service uses.
 
 use crate::error::{AiError, Result};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Which of the schema's two alternatives an input is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,9 @@ enum Rule {
     Integer(f64, f64),
 }
 
+/// What is wrong, without the prefix that the whole schema gives it.
+type Outcome = std::result::Result<(), String>;
+
 /// The plain fields, with the union of the ranges that the published schemas give.
 const FIELDS: &[(&str, Rule)] = &[
     ("raw", Rule::Boolean),
@@ -33,7 +36,73 @@ const FIELDS: &[(&str, Rule)] = &[
     ("repetition_penalty", Rule::Number(0.0, 2.0)),
     ("frequency_penalty", Rule::Number(-2.0, 2.0)),
     ("presence_penalty", Rule::Number(-2.0, 2.0)),
+    ("parallel_tool_calls", Rule::Boolean),
 ];
+
+/// The JSON Schemas of input and output, as the models API gives them.
+pub fn published_schemas() -> Value {
+    let text = || json!({"type": "string", "maxLength": MAX_TEXT});
+    let plain = FIELDS.iter().map(|(key, rule)| {
+        let schema = match rule {
+            Rule::Boolean => json!({"type": "boolean"}),
+            Rule::Number(low, high) => json!({"type": "number", "minimum": low, "maximum": high}),
+            Rule::Integer(low, high) if high.is_finite() => json!({"type": "integer", "minimum": *low as u64, "maximum": *high as u64}),
+            Rule::Integer(low, _) => json!({"type": "integer", "minimum": *low as u64}),
+        };
+        ((*key).to_owned(), schema)
+    });
+    let common: Map<String, Value> = plain
+        .chain([
+            ("lora".to_owned(), json!({"type": "string"})),
+            ("stop".to_owned(), json!({"type": ["string", "array"], "items": {"type": "string"}})),
+            ("response_format".to_owned(), json!({"type": "object", "properties": {"type": {"type": "string"}, "json_schema": {}}})),
+        ])
+        .collect();
+    let branch = |title: &str, own: Value| {
+        let mut properties = own;
+        if let Value::Object(properties) = &mut properties {
+            properties.extend(common.clone());
+        }
+        json!({"title": title, "properties": properties, "required": [title.to_lowercase()]})
+    };
+    let message = json!({
+        "type": "object",
+        "properties": {"role": {"type": "string"}, "content": text()},
+        "required": ["role", "content"],
+    });
+    let function = json!({
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "description": {"type": "string"}, "parameters": {"type": "object"}},
+        "required": ["name"],
+    });
+    let tool = json!({"type": "object", "oneOf": [
+        function,
+        {"properties": {"type": {"type": "string"}, "function": function}, "required": ["type", "function"]},
+    ]});
+    let named_code = json!({
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "code": {"type": "string"}},
+        "required": ["name", "code"],
+    });
+    let input = json!({"type": "object", "oneOf": [
+        branch("Prompt", json!({"prompt": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}})),
+        branch("Messages", json!({
+            "messages": {"type": "array", "items": message},
+            "functions": {"type": "array", "items": named_code},
+            "tools": {"type": "array", "items": tool},
+        })),
+    ]});
+    let call = json!({"type": "object", "properties": {"arguments": {"type": "object"}, "name": {"type": "string"}}});
+    let output = json!({"oneOf": [
+        {
+            "type": "object",
+            "contentType": "application/json",
+            "properties": {"response": {"type": "string"}, "tool_calls": {"type": "array", "items": call}},
+        },
+        {"type": "string", "contentType": "text/event-stream", "format": "binary"},
+    ]});
+    json!({"input": input, "output": output})
+}
 
 /// Checks an input whose absent fields are already removed, and says which alternative it is.
 pub fn check(input: &Value) -> Result<Branch> {
@@ -81,7 +150,7 @@ fn mismatch(path: &str, wanted: &str, value: &Value) -> String {
     format!("Type mismatch of '{path}', '{wanted}' not in '{}'", type_name(value))
 }
 
-fn check_text(path: &str, value: &Value) -> std::result::Result<(), String> {
+fn check_text(path: &str, value: &Value) -> Outcome {
     let Value::String(text) = value else { return Err(mismatch(path, "string", value)) };
     // Every UTF-16 unit takes at least one byte of UTF-8, so most texts need no counting.
     if text.len() > MAX_TEXT && text.encode_utf16().count() > MAX_TEXT {
@@ -90,7 +159,7 @@ fn check_text(path: &str, value: &Value) -> std::result::Result<(), String> {
     Ok(())
 }
 
-fn check_prompt(value: &Value) -> std::result::Result<(), String> {
+fn check_prompt(value: &Value) -> Outcome {
     check_text("/prompt", value)?;
     if value.as_str() == Some("") {
         return Err("Length of '/prompt' must be >= 1".into());
@@ -98,7 +167,7 @@ fn check_prompt(value: &Value) -> std::result::Result<(), String> {
     Ok(())
 }
 
-fn check_messages(value: &Value) -> std::result::Result<(), String> {
+fn check_messages(value: &Value) -> Outcome {
     let Value::Array(messages) = value else { return Err(mismatch("/messages", "array", value)) };
     for (index, message) in messages.iter().enumerate() {
         let path = format!("/messages/{index}");
@@ -118,6 +187,9 @@ fn check_messages(value: &Value) -> std::result::Result<(), String> {
                     match part.get("text") {
                         _ if part.is_string() => check_text(&part_path, part)?,
                         Some(text) => check_text(&format!("{part_path}/text"), text)?,
+                        None if part.get("type").and_then(Value::as_str).is_some_and(|kind| kind.contains("image")) => {
+                            return Err(format!("'{part_path}' is an image, and this model reads text only"));
+                        }
                         None => return Err(format!("required properties at '{part_path}' are 'text'")),
                     }
                 }
@@ -128,7 +200,7 @@ fn check_messages(value: &Value) -> std::result::Result<(), String> {
     Ok(())
 }
 
-fn check_fields(fields: &Map<String, Value>) -> std::result::Result<(), String> {
+fn check_fields(fields: &Map<String, Value>) -> Outcome {
     for (key, rule) in FIELDS {
         let Some(value) = fields.get(*key) else { continue };
         let path = format!("/{key}");
@@ -148,11 +220,66 @@ fn check_fields(fields: &Map<String, Value>) -> std::result::Result<(), String> 
         }
     }
     match fields.get("stop") {
-        None | Some(Value::String(_)) => Ok(()),
-        Some(Value::Array(texts)) => match texts.iter().position(|text| !text.is_string()) {
-            Some(index) => Err(mismatch(&format!("/stop/{index}"), "string", &texts[index])),
-            None => Ok(()),
-        },
-        Some(other) => Err(mismatch("/stop", "string", other)),
+        None | Some(Value::String(_)) => {}
+        Some(Value::Array(texts)) => {
+            if let Some(index) = texts.iter().position(|text| !text.is_string()) {
+                return Err(mismatch(&format!("/stop/{index}"), "string", &texts[index]));
+            }
+        }
+        Some(other) => return Err(mismatch("/stop", "string", other)),
     }
+    check_list(fields, "tools", check_tool)?;
+    check_list(fields, "functions", |path, function| check_strings(path, function, &["name", "code"]))?;
+    match fields.get("response_format") {
+        Some(format) if !format.is_object() => Err(mismatch("/response_format", "object", format)),
+        _ => Ok(()),
+    }
+}
+
+/// A list of objects, each by a rule of its own.
+fn check_list(fields: &Map<String, Value>, key: &str, check: impl Fn(&str, &Map<String, Value>) -> Outcome) -> Outcome {
+    let Some(value) = fields.get(key) else { return Ok(()) };
+    let path = format!("/{key}");
+    let Value::Array(list) = value else { return Err(mismatch(&path, "array", value)) };
+    for (index, entry) in list.iter().enumerate() {
+        let path = format!("{path}/{index}");
+        let Value::Object(entry) = entry else { return Err(mismatch(&path, "object", entry)) };
+        check(&path, entry)?;
+    }
+    Ok(())
+}
+
+/// A tool is flat, or OpenAI's `{type, function}`. Its description and parameters may be missing.
+fn check_tool(path: &str, tool: &Map<String, Value>) -> Outcome {
+    let (path, function) = match tool.get("function") {
+        None => (path.to_owned(), tool),
+        Some(Value::Object(function)) => (format!("{path}/function"), function),
+        Some(other) => return Err(mismatch(&format!("{path}/function"), "object", other)),
+    };
+    if !function.contains_key("name") {
+        let needed = format!("required properties at '{path}' are 'name,description,parameters'");
+        let both = format!("oneOf at '{path}' not met, 0 matches: {needed}, required properties at '{path}' are 'type,function'");
+        return Err(if tool.contains_key("function") { needed } else { both });
+    }
+    check_strings(&path, function, &["name"])?;
+    match function.get("description") {
+        None | Some(Value::Null | Value::String(_)) => {}
+        Some(other) => return Err(mismatch(&format!("{path}/description"), "string", other)),
+    }
+    match function.get("parameters") {
+        None | Some(Value::Null | Value::Object(_)) => Ok(()),
+        Some(other) => Err(mismatch(&format!("{path}/parameters"), "object", other)),
+    }
+}
+
+/// Required texts of an object.
+fn check_strings(path: &str, object: &Map<String, Value>, keys: &[&str]) -> Outcome {
+    for key in keys {
+        match object.get(*key) {
+            Some(Value::String(_)) => {}
+            Some(other) => return Err(mismatch(&format!("{path}/{key}"), "string", other)),
+            None => return Err(format!("required properties at '{path}' are '{}'", keys.join(","))),
+        }
+    }
+    Ok(())
 }

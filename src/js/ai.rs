@@ -1,6 +1,6 @@
 //! The wasm class `Ai`.
 
-use super::answer::Answer;
+use super::answer::{Answer, HttpAnswer};
 use super::convert::{property, to_error, to_js};
 use super::source::{HostSource, JsSource};
 use super::task::Task;
@@ -8,8 +8,10 @@ use crate::ai;
 use crate::catalog;
 use crate::engine::Limits;
 use crate::gguf::Source;
+use crate::http::{self, Cors};
 use crate::input::TextGenerationRequest;
-use js_sys::{Function, Object};
+use crate::output::Dialect;
+use js_sys::{Array, Function, Object};
 use serde_json::json;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -25,12 +27,13 @@ fn start() {
 #[wasm_bindgen]
 pub struct Ai {
     inner: Rc<ai::Ai>,
+    cors: Rc<Cors>,
 }
 
 #[wasm_bindgen]
 impl Ai {
-    /// `config`: `{ models: {id: source}, default: source, strict, caches, queue, onProgress, onWarning }`, its sources
-    /// as `source.js` makes them.
+    /// `config`: `{ models: {id: source}, default: source, strict, caches, queue, cors, onProgress, onWarning }`, its
+    /// sources as `source.js` makes them.
     #[wasm_bindgen(constructor)]
     pub fn new(config: &JsValue) -> Ai {
         let mut models: HashMap<String, Rc<dyn Source>> = HashMap::new();
@@ -60,7 +63,8 @@ impl Ai {
             None => web_sys::console::warn_1(&text.into()),
         });
         let strict = property(config, "strict").is_truthy();
-        Ai { inner: Rc::new(ai::Ai::new(ai::Config { models, default, strict, limits, on_progress, on_warning })) }
+        let cors = Rc::new(cors_from(&property(config, "cors")));
+        Ai { inner: Rc::new(ai::Ai::new(ai::Config { models, default, strict, limits, on_progress, on_warning })), cors }
     }
 
     /// Starts a request; the task gives an [`Answer`].
@@ -69,15 +73,18 @@ impl Ai {
         let inner = Rc::clone(&self.inner);
         let request = TextGenerationRequest::from_json(input);
         Task::new(async move {
-            let started = async {
-                // An id that does not exist is told before what is wrong with the input.
-                inner.check_model(&model)?;
-                let request = request?;
-                let stream = request.stream;
-                Ok(Answer::new(inner.generate(&model, request).await?, stream))
-            };
-            started.await.map(JsValue::from).map_err(|error| to_error(&error))
+            let answer = inner.answer(&model, request, Dialect::Binding).await;
+            answer.map(|answer| Answer::new(answer).into()).map_err(|error| to_error(&error))
         })
+    }
+
+    /// Answers an HTTP request; the task gives an [`HttpAnswer`]. `headers` is JSON text, `[[name, value], …]` with names
+    /// in lower case. A body of more than `maxBodyBytes()` is left out, and `too_large` says so.
+    pub fn fetch(&self, method: String, url: String, headers: &str, body: Option<Vec<u8>>, too_large: bool) -> Task {
+        let (inner, cors) = (Rc::clone(&self.inner), Rc::clone(&self.cors));
+        let headers = serde_json::from_str(headers).unwrap_or_default();
+        let request = http::Request { method, url, headers, body: body.unwrap_or_default(), too_large };
+        Task::new(async move { Ok(HttpAnswer::new(http::handle(&inner, &cors, &request).await).into()) })
     }
 
     /// Loads the model that serves an id; the task gives `{model, backend}`.
@@ -102,6 +109,24 @@ impl Ai {
             .collect();
         to_js(&json!({"models": models}))
     }
+}
+
+/// `true` or "*": every origin; a list: these; anything else: off.
+fn cors_from(value: &JsValue) -> Cors {
+    if value.as_bool() == Some(true) || value.as_string().as_deref() == Some("*") {
+        return Cors::Any;
+    }
+    if Array::is_array(value) {
+        let origins: Vec<String> = Array::from(value).iter().filter_map(|origin| origin.as_string()).collect();
+        return if origins.iter().any(|origin| origin == "*") { Cors::Any } else { Cors::Origins(origins) };
+    }
+    value.as_string().map_or(Cors::Off, |origin| Cors::Origins(vec![origin]))
+}
+
+/// Longest body of an HTTP request, in bytes.
+#[wasm_bindgen(js_name = maxBodyBytes)]
+pub fn max_body_bytes() -> usize {
+    http::MAX_BODY_BYTES
 }
 
 /// The catalogue, filtered and paged by `params` (JSON text).

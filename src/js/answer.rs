@@ -1,29 +1,30 @@
-//! An answer that JavaScript draws out, as one object or as a stream of server-sent events.
+//! Answers that JavaScript draws out: an object, a stream of server-sent events, an HTTP response.
 
-use super::convert::{to_error, to_js};
+use super::convert::to_error;
 use super::task::Task;
-use crate::ai::Generation;
-use crate::engine::FinishReason;
-use crate::error::Result;
-use crate::output;
-use js_sys::Uint8Array;
+use crate::ai;
+use crate::http::{Body, Response};
+use js_sys::{JSON, Uint8Array};
+use serde_json::json;
 use std::cell::RefCell;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 
+/// An answer on its way: `None` while a task draws from it, and once it is complete.
+type Slot = Rc<RefCell<Option<ai::Answer>>>;
+
 /// A request that was accepted. Freeing it ends the computation.
 #[wasm_bindgen]
 pub struct Answer {
-    /// `None` while a task draws from it, and once it is complete.
-    generation: Rc<RefCell<Option<Generation>>>,
+    slot: Slot,
     stream: bool,
     served_by: String,
 }
 
 impl Answer {
-    pub fn new(generation: Generation, stream: bool) -> Self {
-        let served_by = generation.served_by().to_owned();
-        Self { generation: Rc::new(RefCell::new(Some(generation))), stream, served_by }
+    pub fn new(answer: ai::Answer) -> Self {
+        let (stream, served_by) = (answer.is_stream(), answer.served_by().to_owned());
+        Self { slot: Rc::new(RefCell::new(Some(answer))), stream, served_by }
     }
 }
 
@@ -41,42 +42,86 @@ impl Answer {
         self.served_by.clone()
     }
 
-    /// The whole answer; the task gives `{response, usage, finish_reason}`.
+    /// The whole answer; the task gives `{response, tool_calls, usage, finish_reason}`.
     pub fn object(&self) -> Task {
-        let taken = self.generation.take();
+        let taken = self.slot.take();
         Task::new(async move {
-            let Some(mut generation) = taken else { return Ok(JsValue::UNDEFINED) };
-            let whole = async {
-                let mut text = String::new();
-                while let Some(piece) = generation.next_piece().await? {
-                    text.push_str(&piece);
-                }
-                let reason = generation.finish_reason().unwrap_or(FinishReason::Stop);
-                Ok(output::object(&text, generation.usage(), reason))
-            };
-            let whole: Result<_> = whole.await;
-            whole.map(|object| to_js(&object)).map_err(|error| to_error(&error))
+            let Some(answer) = taken else { return Ok(JsValue::UNDEFINED) };
+            let object = answer.object().await.map_err(|error| to_error(&error))?;
+            // As text: every number arrives as JavaScript reads it.
+            JSON::parse(&object.to_string())
         })
     }
 
     /// The next bytes of the event stream; the task gives `undefined` after the last.
     pub fn chunk(&self) -> Task {
-        let slot = Rc::clone(&self.generation);
-        Task::new(async move {
-            let Some(mut generation) = slot.take() else { return Ok(JsValue::UNDEFINED) };
-            match generation.next_piece().await {
-                Ok(Some(piece)) => {
-                    let event = output::text_event(&piece);
-                    slot.replace(Some(generation));
-                    Ok(Uint8Array::from(event.as_bytes()).into())
-                }
-                Ok(None) => {
-                    let reason = generation.finish_reason().unwrap_or(FinishReason::Stop);
-                    let last = output::usage_event(generation.usage(), reason) + output::DONE;
-                    Ok(Uint8Array::from(last.as_bytes()).into())
-                }
-                Err(error) => Err(to_error(&error)),
-            }
-        })
+        next_chunk(&self.slot)
     }
+}
+
+/// A response to an HTTP request. Freeing it ends the computation.
+#[wasm_bindgen]
+pub struct HttpAnswer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Option<Vec<u8>>,
+    slot: Slot,
+    stream: bool,
+}
+
+impl HttpAnswer {
+    pub fn new(response: Response) -> Self {
+        let (body, answer) = match response.body {
+            Body::Whole(bytes) => (Some(bytes), None),
+            Body::Stream(answer) => (None, Some(*answer)),
+        };
+        let stream = answer.is_some();
+        Self { status: response.status, headers: response.headers, body, slot: Rc::new(RefCell::new(answer)), stream }
+    }
+}
+
+#[wasm_bindgen]
+impl HttpAnswer {
+    #[wasm_bindgen(getter)]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// JSON text: `[[name, value], …]`.
+    #[wasm_bindgen(getter)]
+    pub fn headers(&self) -> String {
+        json!(self.headers).to_string()
+    }
+
+    /// The whole body, `undefined` for a stream.
+    #[wasm_bindgen(getter)]
+    pub fn body(&self) -> Option<Vec<u8>> {
+        self.body.clone()
+    }
+
+    /// Whether the body is drawn with `chunk`.
+    #[wasm_bindgen(getter)]
+    pub fn stream(&self) -> bool {
+        self.stream
+    }
+
+    /// The next bytes of a stream; the task gives `undefined` after the last.
+    pub fn chunk(&self) -> Task {
+        next_chunk(&self.slot)
+    }
+}
+
+fn next_chunk(slot: &Slot) -> Task {
+    let slot = Rc::clone(slot);
+    Task::new(async move {
+        let Some(mut answer) = slot.take() else { return Ok(JsValue::UNDEFINED) };
+        match answer.next_chunk().await {
+            Ok(Some(events)) => {
+                slot.replace(Some(answer));
+                Ok(Uint8Array::from(events.as_bytes()).into())
+            }
+            Ok(None) => Ok(JsValue::UNDEFINED),
+            Err(error) => Err(to_error(&error)),
+        }
+    })
 }

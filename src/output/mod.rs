@@ -1,14 +1,20 @@
-//! Output: generated text → what a client receives: one object, or server-sent events.
+//! Output: generated text and calls → what a client receives, in one object or as server-sent events.
 
-mod sse;
+mod binding;
+mod openai;
 mod text;
 
-pub use sse::{DONE, text_event, usage_event};
+pub use openai::Completion;
 pub use text::AnswerText;
 
 use crate::engine::FinishReason;
+use crate::error::{AiError, ErrorCode, Result};
+use crate::tools::ToolCall;
 use serde::Serialize;
 use serde_json::{Value, json};
+
+/// The last event of every stream that ends well.
+const DONE: &str = "data: [DONE]\n\n";
 
 /// Exact token counts of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,7 +26,7 @@ pub struct Usage {
 }
 
 impl Serialize for Usage {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         json!({
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
@@ -31,7 +37,72 @@ impl Serialize for Usage {
     }
 }
 
-/// The answer as one object.
-pub fn object(response: &str, usage: &Usage, finish_reason: FinishReason) -> Value {
-    json!({"response": response, "usage": usage, "finish_reason": finish_reason.as_str()})
+/// A piece of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    /// At least one character.
+    Text(String),
+    Call(ToolCall),
+}
+
+/// A complete answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Whole {
+    pub text: String,
+    pub calls: Vec<ToolCall>,
+    pub usage: Usage,
+    pub finish_reason: FinishReason,
+}
+
+/// What the request asked for, as far as it shows in the answer's form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shape {
+    pub tools_offered: bool,
+    /// JSON mode: the text is JSON.
+    pub json: bool,
+}
+
+/// The dialect in which an answer is written.
+#[derive(Debug, Clone)]
+pub enum Dialect {
+    /// As `env.AI.run` gives it.
+    Binding,
+    /// As OpenAI's chat completions give it.
+    OpenAi(Completion),
+}
+
+impl Dialect {
+    /// The answer as one object.
+    pub fn object(&self, whole: &Whole, shape: Shape) -> Result<Value> {
+        match self {
+            Self::Binding => binding::object(whole, shape),
+            Self::OpenAi(completion) => Ok(completion.object(whole)),
+        }
+    }
+
+    /// Events for a part; `index` counts the answer's parts and `call` its calls, both from 0.
+    pub fn part(&self, part: &Part, index: usize, call: usize) -> String {
+        match self {
+            Self::Binding => binding::part(part, call),
+            Self::OpenAi(completion) => completion.part(part, index, call),
+        }
+    }
+
+    /// The last events; `parts` is how many parts there were.
+    pub fn end(&self, usage: &Usage, finish_reason: FinishReason, parts: usize) -> String {
+        let last = match self {
+            Self::Binding => binding::end(usage, finish_reason),
+            Self::OpenAi(completion) => completion.end(usage, finish_reason, parts),
+        };
+        last + DONE
+    }
+}
+
+/// 5024, in the words of the live service.
+pub fn json_mode_not_met() -> AiError {
+    AiError::new(ErrorCode::JsonModeNotMet, "JSON Mode couldn't be met")
+}
+
+fn event(data: &Value) -> String {
+    format!("data: {data}\n\n")
 }

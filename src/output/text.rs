@@ -27,6 +27,11 @@ impl AnswerText {
         self.pass(&fresh, false)
     }
 
+    /// What has come and is not handed out yet.
+    pub fn pending(&self) -> Vec<u8> {
+        [self.held.as_bytes(), &self.decoder.pending()].concat()
+    }
+
     /// The text that is left at the end of the answer.
     pub fn finish(&mut self) -> Option<String> {
         if self.stopped {

@@ -1,6 +1,7 @@
 //! A model's chat template, rendered as Hugging Face's `apply_chat_template` renders it.
 
 use crate::error::{AiError, Result};
+use crate::tools::CallFormat;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value as JinjaValue};
 use minijinja::{Environment, Error, ErrorKind};
@@ -18,6 +19,7 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     bos_token: String,
     eos_token: String,
+    call_format: Option<CallFormat>,
 }
 
 impl ChatTemplate {
@@ -32,7 +34,19 @@ impl ChatTemplate {
         });
         environment.add_filter("tojson", to_json);
         environment.add_template_owned("chat", source.to_owned()).map_err(|error| failed(&error))?;
-        Ok(Self { environment, bos_token: bos_token.into(), eos_token: eos_token.into() })
+        let names = environment.get_template("chat").map_err(|error| failed(&error))?.undeclared_variables(false);
+        let call_format = names.contains("tools").then(|| CallFormat::of_template(source));
+        Ok(Self { environment, bos_token: bos_token.into(), eos_token: eos_token.into(), call_format })
+    }
+
+    /// Whether the template itself tells the model of its tools.
+    pub fn has_tool_slot(&self) -> bool {
+        self.call_format.is_some()
+    }
+
+    /// How the model writes calls: as its template says, or as our own prompt asks for.
+    pub fn call_format(&self) -> CallFormat {
+        self.call_format.unwrap_or(CallFormat::Bare)
     }
 
     /// Writes the conversation, open for the assistant's next turn. `variables` are further names that the template

@@ -5,6 +5,8 @@
 //! is nucleus sampling (Holtzman et al. 2019).
 
 use crate::error::{AiError, ErrorCode, Result};
+use crate::grammar::Constraint;
+use crate::host::random_bytes;
 use rand_core::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::{Map, Value};
@@ -69,14 +71,17 @@ pub struct Sampler {
 impl Sampler {
     /// A sampler for one sequence that starts with `prompt`. Draws a seed where the request names none.
     pub fn new(params: SamplingParams, prompt: &[u32]) -> Self {
-        let seed = params.seed.unwrap_or_else(random_seed);
+        let seed = params.seed.unwrap_or_else(|| u64::from_le_bytes(random_bytes()));
         let seen = if params.repetition_penalty.is_some() { prompt.iter().map(|token| (*token, 0)).collect() } else { HashMap::new() };
         Self { params, rng: Pcg64Mcg::seed_from_u64(seed), seen, candidates: Vec::new() }
     }
 
-    /// The next token for `logits` (one per vocabulary entry, unnormalised; changed in place).
-    pub fn sample(&mut self, logits: &mut [f32]) -> Result<u32> {
+    /// The next token for `logits` (one per vocabulary entry, unnormalised; changed in place), one that a constraint allows.
+    pub fn sample(&mut self, logits: &mut [f32], constraint: Option<&mut Constraint>) -> Result<u32> {
         self.penalise(logits);
+        if let Some(constraint) = constraint {
+            constraint.mask(logits)?;
+        }
         let (best, best_logit) = arg_max(logits)?;
         let token = if self.params.temperature <= 0.0 { best } else { self.draw(logits, best_logit) };
         *self.seen.entry(token).or_insert(0) += 1;
@@ -105,7 +110,9 @@ impl Sampler {
         let weight = |logit: f32| ((logit - best_logit) * inverse_temperature).exp();
         let candidates = &mut self.candidates;
         candidates.clear();
-        candidates.extend(logits.iter().enumerate().filter(|(_, logit)| !logit.is_nan()).map(|(token, logit)| (token as u32, *logit)));
+        candidates.extend(
+            logits.iter().enumerate().filter(|(_, logit)| **logit > f32::NEG_INFINITY).map(|(token, logit)| (token as u32, *logit)),
+        );
         // Ties are broken by token id, so that the order is the same whatever the selection algorithm does.
         let descending = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         if let Some(top_k) = self.params.top_k.filter(|top_k| *top_k < candidates.len()) {
@@ -173,16 +180,6 @@ fn arg_max(logits: &[f32]) -> Result<(u32, f32)> {
     })
 }
 
-/// A seed from the host's entropy, in the range that a request could name.
-fn random_seed() -> u64 {
-    let mut bytes = [0u8; 8];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => u64::from_le_bytes(bytes),
-        // A host without entropy still gets text.
-        Err(_) => 1,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,7 +190,7 @@ mod tests {
 
     fn draws(params: SamplingParams, logits: &[f32], count: usize) -> Vec<u32> {
         let mut sampler = sampler(params);
-        (0..count).map(|_| sampler.sample(&mut logits.to_vec()).expect("a token")).collect()
+        (0..count).map(|_| sampler.sample(&mut logits.to_vec(), None).expect("a token")).collect()
     }
 
     #[test]
@@ -252,16 +249,19 @@ mod tests {
         };
         let mut sampler = Sampler::new(params, &[0, 2]);
         let mut logits = [4.0, 3.0, -1.0];
-        assert_eq!(sampler.sample(&mut logits).expect("a token"), 1);
+        assert_eq!(sampler.sample(&mut logits, None).expect("a token"), 1);
         assert_eq!(logits, [2.0, 3.0, -2.0], "prompt tokens: multiplicative only");
         let mut logits = [4.0, 3.0, -1.0];
-        sampler.sample(&mut logits).expect("a token");
+        sampler.sample(&mut logits, None).expect("a token");
         assert_eq!(logits, [2.0, 3.0 / 2.0 - 0.5 - 0.25, -2.0]);
     }
 
     #[test]
     fn unusable_logits_are_an_error() {
-        assert!(sampler(SamplingParams::default()).sample(&mut [f32::NAN, f32::NAN]).is_err());
-        assert_eq!(sampler(SamplingParams { temperature: 0.0, ..Default::default() }).sample(&mut [f32::NAN, 1.0]).expect("a token"), 1);
+        assert!(sampler(SamplingParams::default()).sample(&mut [f32::NAN, f32::NAN], None).is_err());
+        assert_eq!(
+            sampler(SamplingParams { temperature: 0.0, ..Default::default() }).sample(&mut [f32::NAN, 1.0], None).expect("a token"),
+            1
+        );
     }
 }

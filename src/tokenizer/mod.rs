@@ -140,6 +140,26 @@ impl Tokenizer {
         }
     }
 
+    /// Entries of the vocabulary.
+    pub fn vocabulary_size(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// A token for a trie of the vocabulary: its bytes, or the name of a control token behind the byte 0xFF, which no
+    /// text has.
+    pub fn word(&self, token: u32) -> Vec<u8> {
+        match self.control_name(token) {
+            Some(name) => [&[0xff], name.as_bytes()].concat(),
+            None => self.token_bytes(token),
+        }
+    }
+
+    /// The name of a control token.
+    pub fn control_name(&self, token: u32) -> Option<String> {
+        let control = self.kinds.get(token as usize) == Some(&TokenKind::Control);
+        control.then(|| self.inner.id_to_token(token)).flatten()
+    }
+
     /// A decoder for an answer; `continues` says that the answer goes on in the middle of a text (a raw prompt).
     pub fn stream_decoder(&self, continues: bool) -> StreamDecoder {
         StreamDecoder::new(self.space_prefix && !continues)

@@ -48,6 +48,11 @@ impl StreamDecoder {
         })
     }
 
+    /// What has come and is not handed out yet.
+    pub fn pending(&self) -> Vec<u8> {
+        [self.held.as_bytes(), &self.partial].concat()
+    }
+
     /// The text that is left at the end. The first bytes of a character whose rest never came (the answer was cut by its
     /// length) are no text.
     pub fn finish(&mut self) -> Option<String> {

@@ -16,6 +16,7 @@ use workers_ai_local::engine::Limits;
 use workers_ai_local::error::Result;
 use workers_ai_local::gguf::{BytesSource, Source};
 use workers_ai_local::input::TextGenerationRequest;
+use workers_ai_local::output::Part;
 
 pub const LLAMA2: &str = "@cf/meta/llama-2-7b-chat-int8";
 pub const LLAMA31: &str = "@cf/meta/llama-3.1-8b-instruct";
@@ -59,8 +60,11 @@ pub async fn start(ai: &Ai, model: &str, input: serde_json::Value) -> Result<Gen
 /// The whole text of an answer.
 pub async fn text_of(generation: &mut Generation) -> Result<String> {
     let mut text = String::new();
-    while let Some(piece) = generation.next_piece().await? {
-        text.push_str(&piece);
+    while let Some(part) = generation.next_part().await? {
+        match part {
+            Part::Text(piece) => text.push_str(&piece),
+            Part::Call(call) => panic!("text was expected, not {call:?}"),
+        }
     }
     Ok(text)
 }

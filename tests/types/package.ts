@@ -7,10 +7,13 @@ import {
   InferenceUpstreamError,
   type AiConfig,
   type ChatMessage,
+  type FunctionTool,
   type ModelSource,
+  type ResponseFormat,
   type TextGenerationEvent,
   type TextGenerationInput,
   type TextGenerationOutput,
+  type ToolChoice,
 } from "workers-ai-local";
 
 /** Fails to compile where the two types are not the same. */
@@ -51,11 +54,25 @@ export async function answers(ai: Ai, decided: boolean): Promise<void> {
   await ai.run(MODEL, { prompt: "Hi", raw: true, max_completion_tokens: 1, n: 1, user: "me" });
 
   const { response, usage, finish_reason } = await ai.run(MODEL, { prompt: "Hi" });
-  same<string>()(response);
+  same<string | object | null>()(response);
   same<number>()(usage.prompt_tokens_details.cached_tokens);
   same<"stop" | "length" | "tool_calls">()(finish_reason);
   const event: TextGenerationEvent = JSON.parse("{}");
   same<string>()(event.response);
+
+  // Tools and JSON.
+  const tools: FunctionTool[] = [{ type: "function", function: { name: "add", description: "Adds", parameters: { type: "object" } } }];
+  const choices: ToolChoice[] = ["auto", "none", "required", { type: "function", function: { name: "add" } }];
+  const formats: ResponseFormat[] = [{ type: "json_object" }, { type: "json_schema", json_schema: { name: "sum", schema: {}, strict: true } }];
+  for (const tool_choice of choices) {
+    const { tool_calls } = await ai.run(MODEL, { prompt: "1 + 2", tools, tool_choice });
+    for (const call of tool_calls ?? []) same<Record<string, unknown>>()(call.arguments);
+    messages.push({ role: "assistant", content: null, tool_calls: [{ id: "1", type: "function", function: { name: "add", arguments: "{}" } }] });
+    messages.push({ role: "tool", tool_call_id: "1", content: "3" }, { role: "tool", name: "add", content: "3" });
+  }
+  for (const response_format of formats) await ai.run(MODEL, { prompt: "A sum", response_format });
+  await ai.run(MODEL, { prompt: "1 + 2", functions: [{ name: "add", code: "(a, b) => a + b" }], tools: [] });
+  same<string | undefined>()(event.tool_calls?.[0]?.function.arguments);
 
   // @ts-expect-error temperature is a number
   await ai.run(MODEL, { prompt: "Hi", temperature: "0.5" });
@@ -67,6 +84,10 @@ export async function answers(ai: Ai, decided: boolean): Promise<void> {
   await ai.run(MODEL, { prompt: "Hi", max_token: 10 });
   // @ts-expect-error a message has a role
   await ai.run(MODEL, { messages: [{ content: "Hi" }] });
+  // @ts-expect-error a forced tool is named
+  await ai.run(MODEL, { prompt: "Hi", tools, tool_choice: { type: "function" } });
+  // @ts-expect-error a format is one of three
+  await ai.run(MODEL, { prompt: "Hi", response_format: { type: "xml" } });
   // @ts-expect-error there is no batch queue here
   await ai.run(MODEL, { prompt: "Hi" }, { queueRequest: true });
   // @ts-expect-error a stream is no object
@@ -93,6 +114,7 @@ export function configurations(bucket: R2Bucket, own: { name: string; open(offse
     strict: true,
     caches: 2,
     queue: 8,
+    cors: ["http://localhost:5173"],
     onProgress: ({ model, loaded, total }) => console.log(model, total === null ? loaded : loaded / total),
     onWarning: (text) => console.log(text.length),
   };
@@ -105,6 +127,8 @@ export function configurations(bucket: R2Bucket, own: { name: string; open(offse
   new Ai({ models: { [MODEL]: { bucket } } });
   // @ts-expect-error a misspelt field
   new Ai({ model: {} });
+  // @ts-expect-error several origins are a list
+  new Ai({ cors: "http://a.example, http://b.example" });
 
   return [new Ai(), new Ai(config), ...sources.map((source) => new Ai({ default: source }))];
 }
@@ -120,6 +144,11 @@ export async function members(ai: Ai): Promise<void> {
   same<number | undefined>()((await ai.stats()).models[0]?.tokens);
   same<string | undefined>()((await ai.models())[0]?.name);
   same<[]>()(ai.getLogs());
+  same<Response>()(await ai.fetch("/v1/models"));
+  same<Response>()(await ai.fetch(new Request("https://example.com/v1/models"), { signal: AbortSignal.timeout(1000) }));
+  same<Response>()(await ai.fetch(new URL("https://example.com/v1/chat/completions"), { method: "POST", body: "{}" }));
+  // @ts-expect-error an address is missing
+  await ai.fetch({ method: "POST" });
   // @ts-expect-error what computes is not chosen so
   ai.backend = "webgpu";
 

@@ -1,0 +1,70 @@
+//! OpenAI's chat completions and models.
+
+use super::{Request, Response, respond};
+use crate::ai::Ai;
+use crate::catalog::{CARDS, find};
+use crate::error::{AiError, ErrorCode, Result};
+use crate::host::unix_seconds;
+use crate::input::TextGenerationRequest;
+use crate::output::{Completion, Dialect};
+use serde_json::{Map, Value, json};
+
+/// When the catalogue's models were made: long ago.
+const CREATED: u64 = 1_700_000_000;
+
+/// `POST …/v1/chat/completions`.
+pub async fn chat_completions(ai: &Ai, request: &Request, id: &str) -> Result<Response> {
+    let Value::Object(mut fields) = request.json()? else {
+        return Err(AiError::invalid_input("Type mismatch of '/', 'object' expected"));
+    };
+    let Some(Value::String(model)) = fields.remove("model") else {
+        return Err(AiError::invalid_input(
+            "required properties at '/' are 'model': name a model, for instance @cf/meta/llama-3.1-8b-instruct",
+        ));
+    };
+    let include_usage = fields.get("stream_options").is_some_and(|options| options["include_usage"] == Value::Bool(true));
+    let completion = Completion { id: format!("chatcmpl-{id}"), model: model.clone(), created: unix_seconds(), include_usage };
+    let input = TextGenerationRequest::from_value(Value::Object(as_input(fields)));
+    let answer = ai.answer(&model, input, Dialect::OpenAi(completion)).await?;
+    respond(answer, |object| object).await
+}
+
+/// Where OpenAI's ranges are wider than the binding's.
+fn as_input(mut fields: Map<String, Value>) -> Map<String, Value> {
+    // Any integer is a seed there.
+    if let Some(seed) = fields.get("seed").and_then(Value::as_i64)
+        && !(1..=9_999_999_999).contains(&seed)
+    {
+        fields.insert("seed".into(), (seed.unsigned_abs() % 9_999_999_999 + 1).into());
+    }
+    fields
+}
+
+/// `GET …/v1/models`.
+pub fn models(ai: &Ai) -> Response {
+    let ids = CARDS.iter().map(|card| card.id).chain(ai.further_models());
+    Response::json(200, &json!({"object": "list", "data": ids.map(listing).collect::<Vec<Value>>()}))
+}
+
+/// `GET …/v1/models/:id`.
+pub fn model(ai: &Ai, id: &str) -> Result<Response> {
+    if find(id).is_none() && !ai.further_models().contains(&id) {
+        return Err(AiError::new(ErrorCode::NotFound, format!("No such model {id}")));
+    }
+    Ok(Response::json(200, &listing(id)))
+}
+
+fn listing(id: &str) -> Value {
+    let owner = id.split('/').nth(1).unwrap_or("local");
+    json!({"id": id, "object": "model", "created": CREATED, "owned_by": owner})
+}
+
+/// The error as OpenAI's clients read it.
+pub fn error(error: &AiError) -> Value {
+    let kind = match error.code {
+        ErrorCode::OutOfCapacity => "rate_limit_error",
+        ErrorCode::NotFound => "not_found_error",
+        _ => "invalid_request_error",
+    };
+    json!({"message": error.to_string(), "type": kind, "param": null, "code": error.code.internal()})
+}

@@ -1,0 +1,148 @@
+//! Paths → routes, and the percent-encoding in them.
+
+use serde_json::{Map, Value};
+
+/// A surface, as far as its paths tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    OpenAi,
+    Other,
+}
+
+/// What a path asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    BindingRun,
+    BindingModels,
+    RestRun(String),
+    RestModels,
+    RestSchema,
+    ChatCompletions,
+    OpenAiModels,
+    OpenAiModel(String),
+    Unknown(Surface),
+}
+
+/// The route of a URL, and its query parameters.
+pub fn parse(url: &str) -> (Route, Value) {
+    let path = of(url);
+    let query = url.split_once('?').map_or("", |(_, query)| query.split('#').next().unwrap_or_default());
+    (route(path), parameters(query))
+}
+
+/// The path of a URL, as it was sent.
+pub fn of(url: &str) -> &str {
+    let behind_scheme = url.split_once("://").map_or(url, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
+    behind_scheme.split(['?', '#']).next().unwrap_or_default()
+}
+
+fn route(path: &str) -> Route {
+    let trimmed = path.trim_end_matches('/');
+    match trimmed {
+        "/run" | "/ai-gateway/run" => return Route::BindingRun,
+        "/ai-api/models/search" => return Route::BindingModels,
+        _ => {}
+    }
+    if let Some(rest) = trimmed.strip_prefix("/v1").filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+        return openai(rest);
+    }
+    let behind_account = trimmed.strip_prefix("/client/v4/accounts/").and_then(|rest| rest.split_once('/'));
+    let Some((_, "ai")) = behind_account.map(|(account, rest)| (account, rest.split('/').next().unwrap_or_default())) else {
+        return Route::Unknown(Surface::Other);
+    };
+    let rest = behind_account.map_or("", |(_, rest)| &rest["ai".len()..]);
+    match rest {
+        "/models/search" => Route::RestModels,
+        "/models/schema" => Route::RestSchema,
+        _ => match (rest.strip_prefix("/run/"), rest.strip_prefix("/v1")) {
+            (Some(model), _) => Route::RestRun(decode(model)),
+            (_, Some(rest)) => openai(rest),
+            _ => Route::Unknown(Surface::Other),
+        },
+    }
+}
+
+fn openai(rest: &str) -> Route {
+    match rest {
+        "/chat/completions" => Route::ChatCompletions,
+        "/models" => Route::OpenAiModels,
+        _ => match rest.strip_prefix("/models/") {
+            Some(model) => Route::OpenAiModel(decode(model)),
+            None => Route::Unknown(Surface::OpenAi),
+        },
+    }
+}
+
+/// Query parameters as an object of texts; of several with one name, the last.
+fn parameters(query: &str) -> Value {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(&name.replace('+', " ")), Value::String(decode(&value.replace('+', " "))))
+    });
+    Value::Object(pairs.collect::<Map<String, Value>>())
+}
+
+/// Resolves percent-encoding (RFC 3986); what is no encoding stays as it is.
+pub fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let encoded = bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        let value = encoded.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        // `from_str_radix` would take a sign for a digit.
+        match value.filter(|_| encoded.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A text that a header may carry: everything but visible ASCII is percent-encoded.
+pub fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| if byte.is_ascii_graphic() && byte != b'%' { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn documented_paths() {
+        let route = |url: &str| parse(url).0;
+        let model = "@cf/meta/llama-3.1-8b-instruct";
+        assert_eq!(route("https://workers-binding.ai/run?version=3"), Route::BindingRun);
+        assert_eq!(route("https://workers-binding.ai/ai-gateway/run?version=3"), Route::BindingRun);
+        assert_eq!(route("https://workers-binding.ai/ai-api/models/search?search=a"), Route::BindingModels);
+        let account = "http://localhost:8788/client/v4/accounts/0a1b";
+        assert_eq!(route(&format!("{account}/ai/run/{model}")), Route::RestRun(model.into()));
+        assert_eq!(route(&format!("{account}/ai/run/@cf%2Fmeta%2Fllama-3.1-8b-instruct?x=1")), Route::RestRun(model.into()));
+        assert_eq!(route(&format!("{account}/ai/models/search")), Route::RestModels);
+        assert_eq!(route(&format!("{account}/ai/v1/chat/completions")), Route::ChatCompletions);
+        assert_eq!(route("/v1/chat/completions"), Route::ChatCompletions);
+        assert_eq!(route("/v1/models"), Route::OpenAiModels);
+        assert_eq!(route(&format!("/v1/models/{model}")), Route::OpenAiModel(model.into()));
+        assert_eq!(route("/v1/embeddings"), Route::Unknown(Surface::OpenAi));
+        for unknown in ["", "/", "/v11", "/client/v4/accounts/a/air/run/x", "/client/v4/accounts/ai/run/x", "http://host"] {
+            assert_eq!(route(unknown), Route::Unknown(Surface::Other), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn queries_and_encodings() {
+        assert_eq!(parse("/v1/models?a=1&b=x%20y+z&c&a=2").1, json!({"a": "2", "b": "x y z", "c": ""}));
+        assert_eq!(decode("%zz%4%%41%+1"), "%zz%4%A%+1");
+        assert_eq!(decode("%ff"), "\u{fffd}");
+        assert_eq!(encode("a b\nü%.gguf"), "a%20b%0A%C3%BC%25.gguf");
+    }
+}

@@ -1,0 +1,33 @@
+//! Cloudflare's REST API: answers in an envelope.
+
+use super::{Request, Response, respond};
+use crate::ai::Ai;
+use crate::catalog;
+use crate::error::{AiError, Result};
+use crate::input::{TextGenerationRequest, published_schemas};
+use crate::output::Dialect;
+use serde_json::{Value, json};
+
+/// `POST …/ai/run/:model`; the body is the input.
+pub async fn run(ai: &Ai, model: &str, request: &Request) -> Result<Response> {
+    let input = request.json().and_then(TextGenerationRequest::from_value);
+    let answer = ai.answer(model, input, Dialect::Binding).await?;
+    respond(answer, |object| enveloped(&object)).await
+}
+
+/// `GET …/ai/models/schema?model=`: the JSON Schemas of input and output.
+pub fn schema(query: &Value) -> Result<Response> {
+    let model = query["model"].as_str().unwrap_or_default();
+    match catalog::find(model) {
+        Some(_) => Ok(envelope(&published_schemas())),
+        None => Err(AiError::no_such_model(model)),
+    }
+}
+
+pub fn envelope(result: &Value) -> Response {
+    Response::json(200, &enveloped(result))
+}
+
+fn enveloped(result: &Value) -> Value {
+    json!({"result": result, "success": true, "errors": [], "messages": []})
+}

@@ -1,0 +1,195 @@
+//! Tools in a conversation: for templates that have a place for them, and for those that have none.
+
+use crate::tools::{Tool, call_of_text};
+use serde_json::{Map, Value, json};
+
+/// Tool turns in one form, OpenAI's with arguments as objects: what templates expect.
+///
+/// Two forms come in: calls in `tool_calls`, answered by id, and the older one, where an assistant's content is the call
+/// itself as JSON text and the answer has no id. Ids become ones that every template accepts: to the model they only say
+/// which answer belongs to which call.
+pub fn normalise_turns(messages: &[Value]) -> Vec<Value> {
+    let mut out: Vec<Value> = Vec::with_capacity(messages.len());
+    // (the client's id, the function's name, our id) of calls that are not answered yet.
+    let mut open: Vec<(Option<String>, String, String)> = Vec::new();
+    let mut count = 0;
+    for (index, message) in messages.iter().enumerate() {
+        let mut message = message.clone();
+        let answered = messages.get(index + 1).is_some_and(|next| role(next) == "tool");
+        match role(&message) {
+            "assistant" => {
+                let calls = calls_of(&message, answered);
+                if let (Some(calls), Value::Object(fields)) = (calls, &mut message) {
+                    open.clear();
+                    let mut written = Vec::new();
+                    for (id, name, arguments) in calls {
+                        count += 1;
+                        let own = format!("call{count:05}");
+                        written.push(json!({"id": own, "type": "function", "function": {"name": name, "arguments": arguments}}));
+                        open.push((id, name, own));
+                    }
+                    if !fields.contains_key("tool_calls") {
+                        fields.insert("content".into(), Value::String(String::new()));
+                    }
+                    fields.insert("tool_calls".into(), Value::Array(written));
+                }
+            }
+            "tool" => {
+                let text = |key: &str| message.get(key).and_then(Value::as_str).map(str::to_owned);
+                let (id, name) = (text("tool_call_id"), text("name"));
+                let by_id = open.iter().position(|call| id.is_some() && call.0 == id);
+                let by_name = || open.iter().position(|call| name.as_ref() == Some(&call.1));
+                let answers = by_id.or_else(by_name).or(if open.is_empty() { None } else { Some(0) });
+                if let (Some(answers), Value::Object(fields)) = (answers, &mut message) {
+                    let (_, name, own) = open.remove(answers);
+                    fields.insert("name".into(), Value::String(name));
+                    fields.insert("tool_call_id".into(), Value::String(own));
+                }
+            }
+            _ => {}
+        }
+        out.push(message);
+    }
+    out
+}
+
+/// The same conversation for a template without a place for tools: the tools stand in the system's turn, calls are the
+/// JSON text that it asks for, answers are the user's words.
+pub fn without_slot(messages: &[Value], tools: &[Tool]) -> Vec<Value> {
+    let mut out: Vec<Value> = Vec::with_capacity(messages.len() + 1);
+    for message in messages {
+        let content = text_of(message);
+        let (role, content) = match role(message) {
+            "assistant" if message.get("tool_calls").is_some() => {
+                let calls = message["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let written = calls.iter().map(|call| {
+                    let function = call.get("function").unwrap_or(call);
+                    format!("{{\"name\": {}, \"arguments\": {}}}", function["name"], function["arguments"])
+                });
+                let parts: Vec<String> = Some(content.to_owned()).filter(|text| !text.is_empty()).into_iter().chain(written).collect();
+                ("assistant", parts.join("\n"))
+            }
+            "tool" => {
+                let name = message.get("name").and_then(Value::as_str).unwrap_or("the function");
+                ("user", format!("Result of {name}: {content}"))
+            }
+            other => (other, content.to_owned()),
+        };
+        // Templates without tools often want user and assistant in turn.
+        match out.last_mut() {
+            Some(last) if role == "user" && self::role(last) == "user" => {
+                last["content"] = Value::String(format!("{}\n{content}", text_of(last)))
+            }
+            _ => out.push(json!({"role": role, "content": content})),
+        }
+    }
+    if !tools.is_empty() {
+        let instructions = instructions(tools);
+        match out.first_mut() {
+            Some(first) if role(first) == "system" => first["content"] = Value::String(format!("{}\n\n{instructions}", text_of(first))),
+            _ => out.insert(0, json!({"role": "system", "content": instructions})),
+        }
+    }
+    out
+}
+
+/// The default prompt for tools.
+fn instructions(tools: &[Tool]) -> String {
+    let listed: Vec<String> = tools
+        .iter()
+        .map(|tool| {
+            let mut listing = Map::new();
+            listing.insert("name".into(), Value::String(tool.name.clone()));
+            if let Some(description) = &tool.description {
+                listing.insert("description".into(), Value::String(description.clone()));
+            }
+            listing.insert("parameters".into(), tool.parameters.clone());
+            Value::Object(listing).to_string()
+        })
+        .collect();
+    format!(
+        "You can call these functions, described by JSON Schema:\n{}\n\nTo call a function, answer with nothing but JSON in this form:\n{{\"name\": \"the function's name\", \"arguments\": {{\"parameter\": \"value\"}}}}\nIf no function helps, answer in plain words.",
+        listed.join("\n")
+    )
+}
+
+type Call = (Option<String>, String, Value);
+
+/// The calls of an assistant's turn, in either form.
+fn calls_of(message: &Value, answered: bool) -> Option<Vec<Call>> {
+    if let Some(calls) = message.get("tool_calls").and_then(Value::as_array).filter(|calls| !calls.is_empty()) {
+        let call = |call: &Value| {
+            let function = call.get("function").unwrap_or(call);
+            let name = function.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let arguments = match function.get("arguments") {
+                Some(Value::String(text)) => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())),
+                Some(value) => value.clone(),
+                None => json!({}),
+            };
+            (call.get("id").and_then(Value::as_str).map(str::to_owned), name, arguments)
+        };
+        return Some(calls.iter().map(call).collect());
+    }
+    let (name, arguments) = answered.then(|| call_of_text(text_of(message)))??;
+    Some(vec![(None, name, arguments)])
+}
+
+fn role(message: &Value) -> &str {
+    message.get("role").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn text_of(message: &Value) -> &str {
+    message.get("content").and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weather() -> Tool {
+        Tool { name: "get_weather".into(), description: Some("The weather.".into()), parameters: json!({"type": "object"}) }
+    }
+
+    #[test]
+    fn both_forms_of_tool_turns_become_one() {
+        let newer = [
+            json!({"role": "user", "content": "Weather?"}),
+            json!({"role": "assistant", "content": "", "tool_calls": [{"id": "x", "type": "function", "function": {"name": "get_weather", "arguments": "{\"city\":\"Ghent\"}"}}]}),
+            json!({"role": "tool", "tool_call_id": "x", "content": "rain"}),
+        ];
+        let older = [
+            json!({"role": "user", "content": "Weather?"}),
+            json!({"role": "assistant", "content": "{\"name\":\"get_weather\",\"arguments\":{\"city\":\"Ghent\"}}"}),
+            json!({"role": "tool", "name": "get_weather", "content": "rain"}),
+        ];
+        let wanted = normalise_turns(&newer);
+        assert_eq!(normalise_turns(&older), wanted);
+        assert_eq!(wanted[1]["tool_calls"][0]["function"], json!({"name": "get_weather", "arguments": {"city": "Ghent"}}));
+        assert_eq!(wanted[2]["tool_call_id"], wanted[1]["tool_calls"][0]["id"]);
+        assert_eq!(wanted[2]["name"], "get_weather");
+    }
+
+    #[test]
+    fn an_answer_in_json_is_no_call() {
+        let messages =
+            [json!({"role": "assistant", "content": "{\"name\":\"a\",\"arguments\":{}}"}), json!({"role": "user", "content": "b"})];
+        assert_eq!(normalise_turns(&messages), messages);
+    }
+
+    #[test]
+    fn a_template_without_a_slot_gets_plain_turns() {
+        let messages = normalise_turns(&[
+            json!({"role": "system", "content": "Be kind."}),
+            json!({"role": "user", "content": "Weather?"}),
+            json!({"role": "assistant", "content": null, "tool_calls": [{"id": "x", "function": {"name": "get_weather", "arguments": "{}"}}]}),
+            json!({"role": "tool", "tool_call_id": "x", "content": "rain"}),
+            json!({"role": "user", "content": "So?"}),
+        ]);
+        let plain = without_slot(&messages, &[weather()]);
+        let roles: Vec<&str> = plain.iter().map(role).collect();
+        assert_eq!(roles, ["system", "user", "assistant", "user"]);
+        assert!(text_of(&plain[0]).starts_with("Be kind.\n\nYou can call"));
+        assert_eq!(text_of(&plain[2]), "{\"name\": \"get_weather\", \"arguments\": {}}");
+        assert_eq!(text_of(&plain[3]), "Result of get_weather: rain\nSo?");
+    }
+}

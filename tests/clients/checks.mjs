@@ -1,0 +1,47 @@
+// What several suites of clients check, and with what.
+
+import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Ajv } from "ajv";
+import { z } from "zod";
+
+/** In the catalogue; the default model answers for it. */
+export const MODEL = "@cf/meta/llama-3.1-8b-instruct";
+
+const ajv = new Ajv({ strict: false });
+
+/** A value fits a schema, says a validator that is neither ours nor the client's. */
+export function assertFits(value, schema) {
+  const validate = ajv.compile(z.toJSONSchema(schema, { target: "draft-7" }));
+  assert.ok(validate(value), `${JSON.stringify(value)}: ${ajv.errorsText(validate.errors)}`);
+}
+
+/** Bounded everywhere, so that a small model comes to an end. */
+export const PERSON = z.object({
+  name: z.string().min(1).max(20),
+  age: z.int().min(0).max(120),
+  roles: z.array(z.enum(["author", "editor", "reader"])).min(1).max(3),
+  address: z.object({ city: z.string().max(20), zip: z.string().regex(/^[0-9]{5}$/) }),
+});
+export const ASK_PERSON = "Describe a person who writes books.";
+
+export const CITY = z.object({ city: z.string().min(1).max(20) });
+export const ORDER = z.object({
+  items: z.array(z.object({ name: z.enum(["tea", "coffee", "cake"]), count: z.int().min(1).max(9) })).min(1).max(3),
+  size: z.union([z.enum(["small", "large"]), z.int().min(1).max(10)]),
+  express: z.boolean().optional(),
+});
+export const NOTHING = z.object({});
+export const ASK_WEATHER = "What is the weather in Oslo?";
+/** Enough for the longest call that these schemas allow. */
+export const CALL_TOKENS = 400;
+
+/** As many words as it has numbers, none of them twice: at least that many tokens. */
+export const LONG_REPORT = Array.from({ length: 60 }, (_, index) => `${index + 1} mm`).join(", ");
+
+export async function eventually(what, check, patience = 5_000) {
+  for (const end = Date.now() + patience; Date.now() < end; await sleep(20)) {
+    if (await check()) return;
+  }
+  assert.fail(`not within ${patience / 1000} s: ${what}`);
+}

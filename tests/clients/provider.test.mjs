@@ -1,0 +1,413 @@
+// `workers-ai-provider` and `ai`, as applications use them: over `env.AI` itself, and over Cloudflare's REST API, whose
+// host is replaced.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { APICallError, Output, generateText, isStepCount, streamText, tool } from "ai";
+import { Ai } from "workers-ai-local";
+import { createWorkersAI } from "workers-ai-provider";
+import { z } from "zod";
+import { ASK_PERSON, ASK_WEATHER, CALL_TOKENS, CITY, LONG_REPORT, MODEL, NOTHING, ORDER, PERSON, assertFits, eventually } from "./checks.mjs";
+import { startServer } from "./server.mjs";
+
+const API = "https://api.cloudflare.com";
+const INSTRUCTIONS = "You are brief.";
+const QUESTION = "Why is the sky blue?";
+const GREEDY = { temperature: 0, maxOutputTokens: 24 };
+/** More tokens than any test waits for. */
+const LONG = { prompt: "Count to one thousand.", temperature: 0, maxOutputTokens: 1500 };
+
+const WEATHER = tool({ description: "Gets the weather of a city.", inputSchema: CITY });
+const SCHEMAS = { weather: CITY, order: ORDER, ping: NOTHING };
+const TOOLS = {
+  weather: WEATHER,
+  order: tool({ description: "Orders from the menu.", inputSchema: ORDER }),
+  // Without a description, and without parameters.
+  ping: tool({ inputSchema: NOTHING }),
+};
+const CALLING = { prompt: ASK_WEATHER, tools: TOOLS, temperature: 0, maxOutputTokens: CALL_TOKENS };
+
+const ai = new Ai({ onWarning() {} });
+let server;
+/** Requests to the server. */
+let sent = 0;
+before(async () => {
+  await ai.load(MODEL);
+  server = await startServer();
+});
+after(() => server?.stop());
+
+/** Requests in progress and tokens computed in this process. */
+async function activity() {
+  const [{ active, tokens }] = (await ai.stats()).models;
+  return { active, tokens };
+}
+
+const MODES = {
+  "env.AI": {
+    provider: () => createWorkersAI({ binding: ai }),
+    /** The service's error in what the client throws, with the status that the client knows. */
+    errorIn({ message, statusCode }) {
+      const [, code, text] = /^(\d{4}): (.*)$/s.exec(message) ?? assert.fail(`no code in ${message}`);
+      return { code: Number(code), text, status: statusCode };
+    },
+    // The client's own table of the binding's codes lacks the newer ones.
+    statusOf: (code, status) => ([5006, 5021, 5024].includes(code) ? undefined : status),
+    brokenOff: /^AiError: 5024: JSON Mode couldn't be met/,
+    work: async () => (await activity()).tokens,
+    mark: activity,
+    async stopped({ tokens }) {
+      await eventually("nothing is in progress", async () => (await activity()).active === 0);
+      assert.ok((await activity()).tokens - tokens < LONG.maxOutputTokens, "it did not simply reach its end");
+    },
+  },
+  "the REST API": {
+    provider: () =>
+      createWorkersAI({
+        accountId: "account",
+        apiKey: "key",
+        async fetch(url, init) {
+          assert.ok(url.startsWith(`${API}/client/v4/accounts/account/ai/run/@cf/`), url);
+          // One that is aborted already is not sent.
+          if (!init.signal?.aborted) sent++;
+          return fetch(url.replace(API, server.url), init);
+        },
+      }),
+    errorIn({ responseBody, statusCode }) {
+      const { result, success, errors, messages, ...others } = JSON.parse(responseBody);
+      assert.deepEqual([result, success, messages, others], [{}, false, [], {}]);
+      assert.equal(errors.length, 1);
+      const [, text] = /^AiError: (.*)$/s.exec(errors[0].message) ?? assert.fail(`no AiError: ${responseBody}`);
+      return { code: errors[0].code, text, status: statusCode };
+    },
+    statusOf: (code, status) => status,
+    // The connection breaks: fetch has no more to say.
+    brokenOff: /^TypeError: terminated/,
+    // What it computes does not show outside the server.
+    work: async () => sent,
+    mark: async () => server.mark(),
+    async stopped(mark) {
+      await server.logged(/^POST \S*\/ai\/run\/\S+ .*cut off/, mark);
+    },
+  },
+};
+
+for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped }] of Object.entries(MODES)) {
+  describe(`over ${mode}`, () => {
+    const model = provider()(MODEL);
+    const generate = (options) => generateText({ model, ...options });
+    const stream = (options) => streamText({ model, onError() {}, ...options });
+
+    /** All parts of a stream, and those of a type. */
+    async function partsOf(result) {
+      const parts = [];
+      for await (const part of result.fullStream) parts.push(part);
+      return { parts, of: (type) => parts.filter((part) => part.type === type) };
+    }
+
+    const isAbort = (error) => {
+      assert.equal(error.name, "AbortError", error.stack);
+      return true;
+    };
+    /** The service's error, thrown at once: none of these is worth another try. */
+    const isError = (code, status, says) => (error) => {
+      assert.ok(APICallError.isInstance(error), error.stack);
+      assert.equal(error.isRetryable, false);
+      const { text, ...rest } = errorIn(error);
+      assert.deepEqual(rest, { code, status: statusOf(code, status) });
+      assert.match(text, says);
+      return true;
+    };
+
+    describe("text", () => {
+      const messages = [
+        { role: "user", content: "My name is Ada." },
+        { role: "assistant", content: "Hello, Ada." },
+        { role: "user", content: QUESTION },
+      ];
+
+      test("generateText gives the answer of env.AI.run, its usage and its end", async () => {
+        const direct = await ai.run(MODEL, { messages: [{ role: "system", content: INSTRUCTIONS }, ...messages], temperature: 0, max_tokens: 24 });
+        const { text, usage, finishReason, warnings } = await generate({ instructions: INSTRUCTIONS, messages, ...GREEDY });
+        assert.ok(text.length > 0);
+        assert.equal(text, direct.response);
+        assert.equal(finishReason, direct.finish_reason);
+        assert.deepEqual(warnings ?? [], []);
+        const { prompt_tokens, completion_tokens, total_tokens } = direct.usage;
+        assert.deepEqual([usage.inputTokens, usage.outputTokens, usage.totalTokens], [prompt_tokens, completion_tokens, total_tokens]);
+        const { cacheReadTokens, noCacheTokens } = usage.inputTokenDetails;
+        assert.ok(cacheReadTokens >= 0 && noCacheTokens > 0);
+        assert.equal(cacheReadTokens + noCacheTokens, prompt_tokens);
+      });
+
+      test("the cache shows in the usage of the same question asked again", async () => {
+        const ask = { prompt: "Name three colours of the rainbow.", ...GREEDY, maxOutputTokens: 2 };
+        await generate(ask);
+        const { usage } = await generate(ask);
+        assert.equal(usage.inputTokenDetails.cacheReadTokens, usage.inputTokens - 1, "all but the last token");
+      });
+
+      test("streamText gives the same text piece by piece, the usage and the end", async () => {
+        const whole = await generate({ prompt: QUESTION, ...GREEDY });
+        const result = stream({ prompt: QUESTION, ...GREEDY });
+        const { parts, of } = await partsOf(result);
+        const deltas = of("text-delta").map(({ text }) => text);
+        assert.ok(deltas.length > 3, "text comes in pieces");
+        assert.equal(deltas.join(""), whole.text);
+        assert.equal(await result.text, whole.text);
+        assert.equal(await result.finishReason, whole.finishReason);
+        const { inputTokens, outputTokens } = await result.usage;
+        assert.deepEqual([inputTokens, outputTokens], [whole.usage.inputTokens, whole.usage.outputTokens]);
+        assert.deepEqual(parts.filter(({ type }) => type === "error" || type === "abort"), []);
+        assert.equal(parts.at(-1).type, "finish");
+      });
+
+      test("the settings of applications do no harm: affinity, headers, options of their own, reasoning", async () => {
+        const plain = await generate({ prompt: QUESTION, ...GREEDY });
+        const settings = { sessionAffinity: "session", safePrompt: true, custom: "value", extraHeaders: { "x-own": "1" } };
+        const own = await generateText({ model: provider()(MODEL, settings), prompt: QUESTION, ...GREEDY });
+        assert.equal(own.text, plain.text);
+        for (const reasoning of ["none", "low"]) assert.equal((await generate({ prompt: QUESTION, reasoning, ...GREEDY })).text, plain.text);
+      });
+    });
+
+    describe("objects", () => {
+      const ASK = { prompt: ASK_PERSON, temperature: 0, maxOutputTokens: CALL_TOKENS };
+
+      test("Output.object fits its schema", async () => {
+        const output = Output.object({ schema: PERSON, name: "person", description: "A person" });
+        const result = await generate({ ...ASK, output });
+        assertFits(result.output, PERSON);
+        assert.equal(result.finishReason, "stop");
+      });
+
+      test("Output.object streams, and the whole fits its schema", async () => {
+        const result = stream({ ...ASK, output: Output.object({ schema: PERSON }) });
+        const partial = [];
+        for await (const value of result.partialOutputStream) partial.push(value);
+        const output = await result.output;
+        assertFits(output, PERSON);
+        assert.ok(partial.length > 3, "objects come piece by piece");
+        assert.deepEqual(partial.at(-1), output);
+        assert.deepEqual(JSON.parse(await result.text), output);
+        assert.equal(await result.finishReason, "stop");
+        assert.ok((await result.usage).outputTokens > 0);
+      });
+
+      test("Output.array and Output.choice fit", async () => {
+        const element = z.object({ word: z.enum(["ink", "page", "pen"]) });
+        const { output } = await generate({ ...ASK, output: Output.array({ element, minItems: 2, maxItems: 3 }) });
+        assertFits(output, z.array(element).min(2).max(3));
+        const options = ["sunny", "rainy", "snowy"];
+        const { output: choice } = await generate({ ...ASK, prompt: ASK_WEATHER, output: Output.choice({ options }) });
+        assert.ok(options.includes(choice), choice);
+      });
+
+      test("Output.json, which sends no schema at all, gives some JSON", async () => {
+        // Nothing bounds what the model writes: it may not come to an end.
+        const { output } = await generate({ ...ASK, prompt: 'Answer with {"ok": true}.', output: Output.json() }).catch((error) => {
+          isError(5024, 400, /JSON Mode couldn't be met/)(error);
+          return { output: null };
+        });
+        assert.doesNotThrow(() => JSON.stringify(output));
+      });
+
+      test("an object that does not fit into maxOutputTokens is 5024", async () => {
+        const output = Output.object({ schema: PERSON });
+        await assert.rejects(generate({ ...ASK, maxOutputTokens: 3, output }), isError(5024, 400, /^JSON Mode couldn't be met/));
+      });
+
+      test("a streamed one fails, too, and never looks finished", async () => {
+        const result = stream({ ...ASK, maxOutputTokens: 3, output: Output.object({ schema: PERSON }) });
+        await assert.rejects(async () => {
+          for await (const part of result.fullStream) {
+            assert.notEqual(part.type, "finish");
+            if (part.type === "error") throw part.error;
+          }
+        }, brokenOff);
+        await assert.rejects(async () => result.output);
+      });
+    });
+
+    describe("tools", () => {
+      /** Calls that fit their schemas, by the client's own validation and by another one. */
+      function assertCalls(calls, names = Object.keys(TOOLS)) {
+        assert.ok(calls.length > 0, "there is a call");
+        assert.equal(new Set(calls.map(({ toolCallId }) => toolCallId)).size, calls.length, "each has its own id");
+        for (const call of calls) {
+          assert.ok(!call.invalid, String(call.error));
+          assert.ok(names.includes(call.toolName), call.toolName);
+          assertFits(call.input, SCHEMAS[call.toolName]);
+        }
+      }
+
+      for (const [name, toolChoice, names] of [
+        ["required", "required", undefined],
+        ["forced to one", { type: "tool", toolName: "weather" }, ["weather"]],
+        ["forced to one that does not suit, with nested arguments", { type: "tool", toolName: "order" }, ["order"]],
+        ["forced to one without parameters", { type: "tool", toolName: "ping" }, ["ping"]],
+      ]) {
+        test(`${name}: a call that fits`, async () => {
+          const { toolCalls, finishReason, text, warnings } = await generate({ ...CALLING, toolChoice });
+          assertCalls(toolCalls, names);
+          assert.equal(finishReason, "tool-calls");
+          assert.equal(text, "");
+          assert.deepEqual(warnings ?? [], [], "the client had nothing to mend");
+        });
+
+        test(`${name}, streamed: a call that fits`, async () => {
+          const result = stream({ ...CALLING, toolChoice });
+          const { of } = await partsOf(result);
+          assert.deepEqual(of("error"), []);
+          assertCalls(of("tool-call"), names);
+          for (const { toolCallId, toolName, input } of of("tool-call")) {
+            assert.deepEqual(of("tool-input-start").filter(({ id }) => id === toolCallId).map((part) => part.toolName), [toolName]);
+            const deltas = of("tool-input-delta").filter(({ id }) => id === toolCallId);
+            assert.deepEqual(JSON.parse(deltas.map(({ delta }) => delta).join("")), input);
+            assert.equal(of("tool-input-end").filter(({ id }) => id === toolCallId).length, 1);
+          }
+          assert.equal(await result.finishReason, "tool-calls");
+          assert.equal(await result.text, "");
+          assert.ok((await result.usage).outputTokens > 0);
+        });
+      }
+
+      test("auto: text, or calls that fit", async () => {
+        for (const prompt of [ASK_WEATHER, "Say hello."]) {
+          const { text, toolCalls, finishReason } = await generate({ ...CALLING, prompt, maxOutputTokens: 64 });
+          if (toolCalls.length > 0) assertCalls(toolCalls);
+          assert.equal(finishReason === "tool-calls", toolCalls.length > 0);
+          assert.ok(toolCalls.length > 0 || text.length > 0);
+        }
+      });
+
+      test("auto, streamed, says the same", async () => {
+        const ask = { ...CALLING, maxOutputTokens: 64 };
+        const whole = await generate(ask);
+        const result = stream(ask);
+        assert.equal(await result.text, whole.text);
+        assert.equal(await result.finishReason, whole.finishReason);
+        const plain = ({ toolName, input }) => ({ toolName, input });
+        assert.deepEqual((await result.toolCalls).map(plain), whole.toolCalls.map(plain));
+      });
+
+      test("none: no call, as the client itself demands", async () => {
+        const { toolCalls, text } = await generate({ ...CALLING, toolChoice: "none", maxOutputTokens: 32 });
+        assert.deepEqual(toolCalls, []);
+        assert.ok(text.length > 0);
+        assert.deepEqual(await stream({ ...CALLING, toolChoice: "none", maxOutputTokens: 32 }).toolCalls, []);
+      });
+
+      /** First step with a call, second one with its result. */
+      const loop = (report, ran) => ({
+        prompt: ASK_WEATHER,
+        tools: {
+          weather: tool({
+            ...WEATHER,
+            async execute(input) {
+              ran.push(input);
+              return report;
+            },
+          }),
+        },
+        toolChoice: "required",
+        prepareStep: ({ stepNumber }) => (stepNumber === 0 ? {} : { toolChoice: "none" }),
+        stopWhen: isStepCount(2),
+        temperature: 0,
+        maxOutputTokens: 128,
+      });
+
+      test("two steps: the call is executed, and its result is in the second prompt", async () => {
+        const ran = [];
+        const brief = await generate(loop("dry", ran));
+        const long = await generate(loop(LONG_REPORT, ran));
+        for (const { steps, text } of [brief, long]) {
+          assert.equal(steps.length, 2);
+          assertCalls(steps[0].toolCalls, ["weather"]);
+          assert.equal(steps[0].finishReason, "tool-calls");
+          assert.equal(steps[0].toolResults.length, steps[0].toolCalls.length);
+          assert.deepEqual(steps[1].toolCalls, []);
+          assert.equal(text, steps[1].text);
+          assert.ok(text.length > 0);
+        }
+        assert.deepEqual(ran, [...brief.steps[0].toolCalls, ...long.steps[0].toolCalls].map(({ input }) => input));
+        assert.ok(long.steps[1].usage.inputTokens - brief.steps[1].usage.inputTokens >= 60, "the prompt has the longer result");
+      });
+
+      test("two steps, streamed", async () => {
+        const ran = [];
+        const result = stream(loop({ sky: "clear", degrees: 21 }, ran));
+        const { of } = await partsOf(result);
+        assert.deepEqual(of("error"), []);
+        const calls = of("tool-call");
+        assertCalls(calls, ["weather"]);
+        assert.deepEqual(ran, calls.map(({ input }) => input));
+        assert.deepEqual(of("tool-result").map(({ output }) => output), calls.map(() => ({ sky: "clear", degrees: 21 })));
+        assert.deepEqual(of("finish-step").map(({ finishReason }) => finishReason)[0], "tool-calls");
+        assert.equal(of("finish-step").length, 2);
+        assert.ok((await result.text).length > 0);
+      });
+    });
+
+    describe("errors", () => {
+      const image = { type: "file", mediaType: "image/png", data: new Uint8Array([137, 80, 78, 71]) };
+      for (const [name, code, status, says, options] of [
+        ["a bad model", 5007, 400, /^No such model @cf\/no\/such or task$/, { model: provider()("@cf/no/such"), prompt: "Hi" }],
+        ["a value out of its range", 5006, 400, /^oneOf at '\/' not met, 0 matches: '\/temperature' must be <= 5$/, { prompt: "Hi", temperature: 9 }],
+        [
+          "an answer longer than the context",
+          5021,
+          413,
+          /^The estimated number of input and maximum output tokens \(\d+\) exceeded this model context window limit \(\d+\)\.$/,
+          { prompt: "Hi", maxOutputTokens: 10_000_000 },
+        ],
+        ["an image", 5006, 400, /image/i, { messages: [{ role: "user", content: [{ type: "text", text: "What is it?" }, image] }] }],
+      ]) {
+        test(`${name} is ${code}`, async () => {
+          await assert.rejects(generate(options), isError(code, status, says));
+        });
+
+        test(`${name} is ${code} of a stream`, async () => {
+          const errors = [];
+          const result = stream({ ...options, onError: ({ error }) => errors.push(error) });
+          await assert.rejects(async () => result.text);
+          assert.equal(errors.length, 1);
+          isError(code, status, says)(errors[0]);
+        });
+      }
+    });
+
+    describe("aborting", () => {
+      test("before the start nothing is computed", async () => {
+        const done = await work();
+        await assert.rejects(generate({ ...LONG, abortSignal: AbortSignal.abort() }), isAbort);
+        assert.equal(await work(), done);
+      });
+
+      test("in flight ends the call", async () => {
+        const controller = new AbortController();
+        const done = await work();
+        const answer = generate({ ...LONG, abortSignal: controller.signal });
+        await Promise.race([eventually("it is under way", async () => (await work()) > done), answer]);
+        controller.abort();
+        await assert.rejects(answer, isAbort);
+        assert.ok((await generate({ prompt: QUESTION, ...GREEDY })).text.length > 0, "the next call is answered");
+      });
+
+      test("mid-stream ends the computation", async () => {
+        const controller = new AbortController();
+        const since = await mark();
+        const result = stream({ ...LONG, abortSignal: controller.signal });
+        const types = [];
+        for await (const { type } of result.fullStream) {
+          types.push(type);
+          if (types.filter((type) => type === "text-delta").length === 3) controller.abort();
+        }
+        assert.equal(types.at(-1), "abort");
+        assert.ok(!types.includes("finish"));
+        await assert.rejects(async () => result.text, isAbort);
+        await stopped(since);
+      });
+    });
+  });
+}

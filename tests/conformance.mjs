@@ -1,0 +1,605 @@
+// The contract as a table: each row is a field or feature, and proves itself on each surface that has it. What the rows
+// found is docs/conformance.md.
+//
+// `prove({ ask, open, ai, surface })` throws where the row does not hold. `ask(input, model)` gives an outcome in one form
+// for all surfaces (see surfaces.mjs), `open` a stream. A row with `refused` names the error that its inputs must give.
+
+import assert from "node:assert/strict";
+import { maxBodyBytes } from "../pkg/wasm/workers_ai_local.js";
+import { MODEL, PARIS } from "./real-model.mjs";
+import { validatorOf } from "./schemas.mjs";
+
+/** All of them, in the order of the page's columns. */
+export const SURFACES = { run: "`run()`", wire: "binding wire", rest: "REST", openAi: "OpenAI" };
+const ALL = Object.keys(SURFACES);
+const NOT_OPENAI = ["run", "wire", "rest"];
+const HTTP = ["wire", "rest", "openAi"];
+
+/** In the catalogue, with a window of 2,048 tokens and 1,800 tokens of streamed answer; the default model answers. */
+const WINDOWED = "@cf/meta/llama-2-7b-chat-int8";
+/** Ids that the tests configure: a file that breaks off, and one that is not there. */
+export const BROKEN = "@cf/test/broken";
+export const MISSING = "@cf/test/missing";
+
+const QUESTION = "Name a colour.";
+const HI = { messages: [{ role: "user", content: QUESTION }], max_tokens: 4 };
+const GREEDY = { ...HI, temperature: 0 };
+const DRAWN = { ...HI, temperature: 5, seed: 1 };
+const REPETITIVE = { messages: [{ role: "user", content: "Say: one two one two one two one two one two" }], temperature: 0, max_tokens: 12 };
+
+const WEATHER = {
+  name: "getWeather",
+  description: "Weather of a city",
+  parameters: { type: "object", properties: { city: { type: "string", maxLength: 12, description: "The city" } }, required: ["city"], additionalProperties: false },
+};
+const { description: _, ...WITHOUT_DESCRIPTION } = WEATHER;
+const nested = (tool) => ({ type: "function", function: tool });
+const FORCED = { type: "function", function: { name: "getWeather" } };
+const TOOLS = { messages: [{ role: "user", content: "The weather in Paris?" }], tools: [nested(WEATHER)], temperature: 0, max_tokens: 60 };
+/** On OpenAI's surface tools have OpenAI's shape only. */
+const toolsOf = (surface) => (surface === "openAi" ? [nested(WEATHER)] : [WEATHER]);
+
+const COLOUR = { type: "object", properties: { colour: { enum: ["red", "blue"] } }, required: ["colour"], additionalProperties: false };
+const schemaFormat = (json_schema) => ({ response_format: { type: "json_schema", json_schema } });
+
+const textOf = async (ask, input, model) => {
+  const { text } = await ask(input, model);
+  assert.equal(typeof text, "string");
+  return text;
+};
+/** Fields that must not change a greedy answer. */
+const changesNothing = (...fields) => async ({ ask }) => {
+  const greedy = await textOf(ask, GREEDY);
+  for (const field of fields) assert.equal(await textOf(ask, { ...GREEDY, ...field }), greedy, JSON.stringify(field));
+};
+/** Values that must give an error, as inputs. */
+const outside = (field, ...values) => values.map((value) => ({ ...HI, [field]: value }));
+
+function assertCalls({ response, tool_calls, finish_reason }) {
+  assert.equal(response, null);
+  assert.equal(finish_reason, "tool_calls");
+  assert.ok(tool_calls.length >= 1);
+  for (const { name, arguments: values } of tool_calls) {
+    assert.equal(name, "getWeather");
+    assert.equal(validatorOf(WEATHER.parameters)(values), null);
+  }
+}
+
+const isColour = (value) => assert.equal(validatorOf(COLOUR)(value), null, JSON.stringify(value));
+const computed = async (ai) => (await ai.stats()).models[0].tokens;
+const active = async (ai) => (await ai.stats()).models[0].active;
+
+const INPUT = [
+  {
+    field: "`prompt`",
+    meaning: "1 to 131,072 characters, a user's turn",
+    on: NOT_OPENAI,
+    async prove({ ask }) {
+      const turn = await ask({ prompt: QUESTION, temperature: 0, max_tokens: 4 });
+      const messages = await ask(GREEDY);
+      assert.equal(turn.text, messages.text);
+      assert.equal(turn.usage.prompt_tokens, messages.usage.prompt_tokens);
+    },
+  },
+  { field: "`prompt`", meaning: "empty, too long, or no text", on: NOT_OPENAI, refused: 5006, inputs: [{ prompt: "" }, { prompt: "x".repeat(131_073) }, { prompt: 7 }] },
+  {
+    field: "`raw`",
+    meaning: "no chat template",
+    on: NOT_OPENAI,
+    async prove({ ask }) {
+      const { text, usage } = await ask({ ...PARIS, max_tokens: 2 });
+      assert.match(text, /^ Paris/);
+      assert.equal(usage.prompt_tokens, 5);
+    },
+  },
+  {
+    field: "`messages`",
+    meaning: "`{role, content}`, through the model's own chat template",
+    async prove({ ask }) {
+      const short = (await ask({ ...HI, messages: [{ role: "system", content: "Be brief." }, ...HI.messages] })).usage.prompt_tokens;
+      const longer = (await ask({ ...HI, messages: [{ role: "system", content: "Be very, very brief." }, ...HI.messages] })).usage.prompt_tokens;
+      assert.ok(longer > short);
+      assert.equal(typeof (await textOf(ask, HI)), "string");
+    },
+  },
+  {
+    field: "`messages[].content`",
+    meaning: "a list of text parts",
+    async prove({ ask }) {
+      const parts = [{ type: "text", text: "Name a " }, { type: "text", text: "colour." }];
+      const inParts = await ask({ ...GREEDY, messages: [{ role: "user", content: parts }] });
+      const whole = await ask(GREEDY);
+      assert.equal(inParts.text, whole.text);
+      assert.equal(inParts.usage.prompt_tokens, whole.usage.prompt_tokens);
+    },
+  },
+  {
+    field: "`messages[].content`",
+    meaning: "`null` or `\"\"` in an assistant's turn",
+    async prove({ ask }) {
+      const turn = (content) => ask({ ...GREEDY, messages: [...HI.messages, { role: "assistant", content }, { role: "user", content: "And now?" }] });
+      assert.equal((await turn(null)).usage.prompt_tokens, (await turn("")).usage.prompt_tokens);
+    },
+  },
+  { field: "`messages`", meaning: "no list, no role, content that is too long or no text", refused: 5006, inputs: [{ messages: "Hi" }, { messages: [{ content: "Hi" }] }, { messages: [{ role: "user", content: "x".repeat(131_073) }] }, { messages: [{ role: "user", content: 7 }] }] },
+  { field: "`prompt`, `messages`", meaning: "neither", refused: 5006, inputs: [{ max_tokens: 1 }] },
+  { field: "`prompt`, `messages`", meaning: "both", on: NOT_OPENAI, refused: 5006, inputs: [{ ...HI, prompt: "Hi" }] },
+  {
+    field: "`stream`",
+    meaning: "server-sent events",
+    async prove({ ask }) {
+      const streamed = await ask({ ...GREEDY, stream: true });
+      assert.ok(streamed.pieces.length > 1);
+      assert.equal(streamed.text, await textOf(ask, GREEDY));
+    },
+  },
+  {
+    field: "`max_tokens`",
+    meaning: "from 0",
+    async prove({ ask }) {
+      for (const max_tokens of [0, 1, 3]) {
+        const { usage, finish_reason } = await ask({ ...GREEDY, max_tokens });
+        assert.deepEqual([usage.completion_tokens, finish_reason], [max_tokens, "length"]);
+      }
+    },
+  },
+  {
+    field: "`max_completion_tokens`",
+    meaning: "the same, by OpenAI's newer name",
+    async prove({ ask }) {
+      assert.equal((await ask({ messages: HI.messages, temperature: 0, max_completion_tokens: 2 })).usage.completion_tokens, 2);
+    },
+  },
+  {
+    field: "`max_tokens`",
+    meaning: "without it: 256, or the catalogue's default for streams",
+    note: "seen in the numbers of 5021",
+    async prove({ ask }) {
+      const needed = async (stream) => {
+        const { code, message } = await ask({ messages: [{ role: "user", content: " a".repeat(2048) }], stream }, WINDOWED);
+        assert.equal(code, 5021);
+        return Number(/\((\d+)\)/.exec(message)[1]);
+      };
+      const object = await needed(false);
+      assert.ok(object > 2048 + 256);
+      assert.equal((await needed(true)) - object, 1800 - 256);
+    },
+  },
+  { field: "`max_tokens`", meaning: "negative, no integer, no number", refused: 5006, inputs: outside("max_tokens", -1, 1.5, "4") },
+  {
+    field: "`temperature`",
+    meaning: "0 to 5; 0 is greedy",
+    async prove({ ask }) {
+      const greedy = await textOf(ask, { ...GREEDY, seed: 1 });
+      assert.equal(await textOf(ask, { ...GREEDY, seed: 2 }), greedy);
+      assert.notEqual(await textOf(ask, DRAWN), greedy);
+    },
+  },
+  { field: "`temperature`", meaning: "outside", refused: 5006, inputs: outside("temperature", -0.1, 5.1, "hot") },
+  {
+    field: "`top_p`",
+    meaning: "0 to 2; from 1 on it is off",
+    async prove({ ask }) {
+      assert.equal(await textOf(ask, { ...DRAWN, top_p: 0.0001 }), await textOf(ask, GREEDY));
+      assert.equal(await textOf(ask, { ...DRAWN, top_p: 1.5 }), await textOf(ask, DRAWN));
+    },
+  },
+  { field: "`top_p`", meaning: "outside", refused: 5006, inputs: outside("top_p", -0.1, 2.1) },
+  {
+    field: "`top_k`",
+    meaning: "1 to 50",
+    async prove({ ask }) {
+      assert.equal(await textOf(ask, { ...DRAWN, top_k: 1 }), await textOf(ask, GREEDY));
+      assert.notEqual(await textOf(ask, { ...DRAWN, top_k: 50 }), await textOf(ask, GREEDY));
+    },
+  },
+  { field: "`top_k`", meaning: "outside", refused: 5006, inputs: outside("top_k", 0, 51, 1.5) },
+  {
+    field: "`seed`",
+    meaning: "1 to 9,999,999,999: the same seed, the same text",
+    async prove({ ask }) {
+      const first = await textOf(ask, DRAWN);
+      assert.equal(await textOf(ask, DRAWN), first);
+      assert.notEqual(await textOf(ask, { ...DRAWN, seed: 9_999_999_999 }), first);
+    },
+  },
+  { field: "`seed`", meaning: "outside", on: NOT_OPENAI, refused: 5006, inputs: outside("seed", 0, 10_000_000_000, 1.5) },
+  {
+    field: "`seed`",
+    meaning: "any integer",
+    on: ["openAi"],
+    async prove({ ask }) {
+      for (const seed of [0, -5, 2 ** 40]) assert.equal(await textOf(ask, { ...DRAWN, seed }), await textOf(ask, { ...DRAWN, seed }));
+    },
+  },
+  ...["repetition_penalty", "frequency_penalty", "presence_penalty"].flatMap((field) => [
+    {
+      field: `\`${field}\``,
+      meaning: field === "repetition_penalty" ? "0 to 2, multiplicative; 0 is off" : "−2 to 2, additive",
+      async prove({ ask }) {
+        const greedy = await textOf(ask, REPETITIVE);
+        assert.notEqual(await textOf(ask, { ...REPETITIVE, [field]: 2 }), greedy);
+        assert.equal(await textOf(ask, { ...REPETITIVE, [field]: 0 }), greedy);
+      },
+    },
+    { field: `\`${field}\``, meaning: "outside", refused: 5006, inputs: outside(field, field === "repetition_penalty" ? -0.1 : -2.1, 2.1) },
+  ]),
+  { field: "`lora`", meaning: "an adapter", note: "no adapter can be configured, so every name is unknown", refused: 5005, inputs: [{ ...HI, lora: "mine" }] },
+  {
+    field: "`tools[]`",
+    meaning: "`{type: \"function\", function: {name, description, parameters}}`",
+    async prove({ ask }) {
+      assertCalls(await ask({ ...TOOLS, tool_choice: "required" }));
+    },
+  },
+  {
+    field: "`tools[]`",
+    meaning: "flat: `{name, description, parameters}`",
+    on: NOT_OPENAI,
+    async prove({ ask }) {
+      assertCalls(await ask({ ...TOOLS, tools: [WEATHER], tool_choice: "required" }));
+    },
+  },
+  {
+    field: "`tools[].description`",
+    meaning: "may be missing",
+    async prove({ ask }) {
+      assertCalls(await ask({ ...TOOLS, tools: [nested(WITHOUT_DESCRIPTION)], tool_choice: "required" }));
+    },
+  },
+  { field: "`tools[]`", meaning: "an empty list", prove: changesNothing({ tools: [] }) },
+  { field: "`tools[]`", meaning: "no list, no name, parameters that cannot be guaranteed", refused: 5006, inputs: [{ ...TOOLS, tools: "getWeather" }, { ...TOOLS, tools: [nested({ parameters: WEATHER.parameters })] }, { ...TOOLS, tools: [nested({ ...WEATHER, parameters: { ...WEATHER.parameters, not: {} } })], tool_choice: "required" }] },
+  {
+    field: "`tool_choice`",
+    meaning: "`auto`, the default: a text, or calls that fit",
+    async prove({ ask, surface }) {
+      for (const tool_choice of ["auto", undefined]) {
+        const outcome = await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice, max_tokens: 30 });
+        if (outcome.tool_calls.length > 0) assertCalls(outcome);
+        else assert.equal(typeof outcome.text, "string");
+      }
+    },
+  },
+  {
+    field: "`tool_choice`",
+    meaning: "`none`: a text",
+    async prove({ ask, surface }) {
+      const { text, tool_calls } = await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: "none", max_tokens: 8 });
+      assert.equal(typeof text, "string");
+      assert.deepEqual(tool_calls, []);
+    },
+  },
+  {
+    field: "`tool_choice`",
+    meaning: "`required`: a call, guaranteed by a grammar",
+    async prove({ ask, surface }) {
+      for (const seed of [1, 2]) assertCalls(await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: "required", temperature: 2, seed }));
+    },
+  },
+  {
+    field: "`tool_choice`",
+    meaning: "`{type: \"function\", function: {name}}`: a call of this one",
+    async prove({ ask, surface }) {
+      assertCalls(await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: FORCED, temperature: 2, seed: 3 }));
+    },
+  },
+  { field: "`tool_choice`", meaning: "an unknown function, an unknown word", refused: 5006, inputs: [{ ...TOOLS, tool_choice: { type: "function", function: { name: "nothing" } } }, { ...TOOLS, tool_choice: "perhaps" }] },
+  {
+    field: "tool turns",
+    meaning: "OpenAI's: `tool_calls`, then `tool` with `tool_call_id`",
+    async prove(context) {
+      const tool_calls = (city) => [{ id: "call00001", type: "function", function: { name: "getWeather", arguments: JSON.stringify({ city }) } }];
+      await provesToolTurns(context, (city, result) => [{ role: "assistant", content: null, tool_calls: tool_calls(city) }, { role: "tool", tool_call_id: "call00001", content: result }]);
+    },
+  },
+  {
+    field: "tool turns",
+    meaning: "the older: the call as text, then `tool` with `name`",
+    async prove(context) {
+      const call = (city) => JSON.stringify({ name: "getWeather", arguments: { city } });
+      await provesToolTurns(context, (city, result) => [{ role: "assistant", content: call(city) }, { role: "tool", name: "getWeather", content: result }]);
+    },
+  },
+  { field: "`functions[]`", meaning: "`{name, code}`", note: "accepted, and not executed", prove: changesNothing({ functions: [{ name: "f", code: "return 1" }] }) },
+  {
+    field: "`response_format`",
+    meaning: "`{type: \"json_object\"}`",
+    async prove({ ask }) {
+      const prompt = [{ role: "user", content: "Give me the JSON {\"colour\": \"red\"} and nothing else." }];
+      const { response } = await ask({ messages: prompt, response_format: { type: "json_object" }, temperature: 0, max_tokens: 150 });
+      assert.ok(typeof response === "object" && response !== null && !Array.isArray(response));
+    },
+  },
+  {
+    field: "`response_format`",
+    meaning: "`{type: \"json_schema\", json_schema}` with a bare schema",
+    async prove({ ask }) {
+      for (const temperature of [0, 5]) isColour((await ask({ ...HI, ...schemaFormat(COLOUR), temperature, max_tokens: 40 })).response);
+    },
+  },
+  {
+    field: "`response_format`",
+    meaning: "the same in OpenAI's `{name, schema, strict}`",
+    async prove({ ask }) {
+      for (const temperature of [0, 5]) isColour((await ask({ ...HI, ...schemaFormat({ name: "c", schema: COLOUR, strict: true }), temperature, max_tokens: 40 })).response);
+    },
+  },
+  { field: "`response_format`", meaning: "`{type: \"text\"}`", prove: changesNothing({ response_format: { type: "text" } }) },
+  { field: "`response_format`", meaning: "a schema that cannot be guaranteed, an unknown type", note: "before any token is computed", refused: 5006, inputs: [{ ...HI, ...schemaFormat({ not: {} }) }, { ...HI, ...schemaFormat({ $ref: "#/$defs/a" }) }, { ...HI, response_format: { type: "yaml" } }] },
+  {
+    field: "`stop`",
+    meaning: "a text or a list of texts",
+    async prove({ ask }) {
+      const counting = { messages: [{ role: "user", content: "Count: 1, 2, 3" }], temperature: 0, max_tokens: 16 };
+      const whole = await textOf(ask, counting);
+      const stop = whole.slice(4, 6);
+      for (const field of [stop, ["never seen", stop]]) {
+        const { text, finish_reason } = await ask({ ...counting, stop: field });
+        assert.deepEqual([text, finish_reason], [whole.slice(0, whole.indexOf(stop)), "stop"]);
+      }
+    },
+  },
+  { field: "`stop`", meaning: "no text", refused: 5006, inputs: outside("stop", 7, [7]) },
+  { field: "`image`", meaning: "bytes or a binary string", note: "the models are text models", refused: 5006, inputs: [{ ...HI, image: [1, 2, 3] }, { ...HI, image: "abc" }] },
+  { field: "`reasoning_effort`, `chat_template_kwargs`", meaning: "variables of the chat template", note: "the default model's template asks for none", prove: changesNothing({ reasoning_effort: "low" }, { chat_template_kwargs: { enable_thinking: false } }) },
+  { field: "`n`, `logit_bias`, `logprobs`, `user`, …", meaning: "OpenAI's further fields", note: "accepted", prove: changesNothing({ n: 1, logit_bias: {}, logprobs: false, user: "u", parallel_tool_calls: true, store: false, metadata: {} }) },
+  {
+    field: "`stream_options.include_usage`",
+    meaning: "the usage as the last chunk",
+    note: "streams of the other surfaces always end with it",
+    async prove({ ask, surface }) {
+      assert.ok((await ask({ ...GREEDY, stream: true, stream_options: { include_usage: true } })).usage);
+      if (surface === "openAi") assert.equal((await ask({ ...GREEDY, stream: true, stream_options: { include_usage: false } })).usage, undefined);
+    },
+  },
+  { field: "unknown fields", meaning: "", note: "ignored", prove: changesNothing({ unknown: 1, another: { a: [] } }) },
+  { field: "`null`", meaning: "counts as absent", prove: changesNothing({ seed: null, tools: null, stop: null, response_format: null, top_p: null, tool_choice: null }) },
+  { field: "`undefined`, functions", meaning: "dropped, as JSON drops them", on: ["run"], prove: changesNothing({ seed: undefined, tools: undefined, onDone() {} }) },
+];
+
+async function provesToolTurns({ ask, surface }, turns) {
+  const second = (city, result) => ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: "none", max_tokens: 4, messages: [...TOOLS.messages, ...turns(city, result)] });
+  const answer = await second("Paris", "sunny");
+  assert.equal(typeof answer.text, "string");
+  const { usage } = answer;
+  assert.ok((await second("Paris", "sunny, and it stays so all the week")).usage.prompt_tokens > usage.prompt_tokens, "the result is in the prompt");
+  assert.ok((await second("Paris, Rome, Oslo and Bern", "sunny")).usage.prompt_tokens > usage.prompt_tokens, "the arguments are in the prompt");
+}
+
+const OUTPUT = [
+  {
+    field: "text",
+    meaning: "`response`; `choices[0].message.content` with OpenAI",
+    async prove({ ask }) {
+      const { response } = await ask(GREEDY);
+      assert.ok(typeof response === "string" && response !== "");
+    },
+  },
+  {
+    field: "`usage`",
+    meaning: "exact, with `prompt_tokens_details.cached_tokens`",
+    async prove({ ask }) {
+      await ask(GREEDY);
+      const { usage } = await ask(GREEDY);
+      const { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details } = usage;
+      assert.equal(completion_tokens, 4);
+      assert.equal(total_tokens, prompt_tokens + 4);
+      assert.equal(prompt_tokens_details.cached_tokens, prompt_tokens - 1, "all of a repeated prompt but its last token");
+      assert.deepEqual((await ask({ ...GREEDY, stream: true })).usage, usage, "a stream counts the same");
+    },
+  },
+  {
+    field: "`finish_reason`",
+    meaning: "`stop`, `length` or `tool_calls`",
+    async prove({ ask, surface }) {
+      assert.equal((await ask(GREEDY)).finish_reason, "length");
+      assert.equal((await ask({ ...HI, ...schemaFormat(COLOUR), temperature: 0, max_tokens: 40 })).finish_reason, "stop");
+      assert.equal((await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: FORCED })).finish_reason, "tool_calls");
+    },
+  },
+  {
+    field: "`tool_calls`",
+    meaning: "`{name, arguments: {…}}`, complete, beside a `null` response; OpenAI's shape with OpenAI",
+    async prove({ ask, surface }) {
+      const outcome = await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: FORCED });
+      assertCalls(outcome);
+      const [call] = outcome.body.tool_calls ?? outcome.body.choices[0].message.tool_calls;
+      if (surface === "openAi") {
+        assert.equal(typeof call.function.arguments, "string");
+        assert.match(call.id, /^\S+$/);
+        assert.equal(call.type, "function");
+      } else {
+        assert.deepEqual([call.name, typeof call.arguments], ["getWeather", "object"]);
+      }
+    },
+  },
+  {
+    field: "JSON mode",
+    meaning: "`response` is the value; its text with OpenAI",
+    async prove({ ask, surface }) {
+      const outcome = await ask({ ...HI, ...schemaFormat(COLOUR), temperature: 0, max_tokens: 40 });
+      const value = outcome.body.response ?? outcome.body.choices[0].message.content;
+      assert.equal(typeof value, surface === "openAi" ? "string" : "object");
+      isColour(outcome.response);
+    },
+  },
+  {
+    field: "JSON mode, streamed",
+    meaning: "the text of the value, in pieces",
+    note: "the service itself refuses it (5023)",
+    async prove({ ask }) {
+      const { text } = await ask({ ...HI, ...schemaFormat(COLOUR), temperature: 1, max_tokens: 40, stream: true });
+      isColour(JSON.parse(text));
+    },
+  },
+  {
+    field: "events",
+    meaning: "each with a text; at the end the usage event and `[DONE]`; with OpenAI, chunks that all have `choices`",
+    note: "checked in every stream of these tests",
+    async prove({ ask }) {
+      const { events } = await ask({ ...GREEDY, stream: true });
+      assert.equal(events.at(-1), "[DONE]");
+      assert.ok(JSON.parse(events.at(-2)).usage);
+    },
+  },
+  {
+    field: "characters",
+    meaning: "never split between events",
+    async prove({ ask }) {
+      const input = { messages: [{ role: "user", content: "Ελληνικά 中文 👩‍👩‍👧‍👦 é" }], temperature: 5, seed: 9_999_999_999, max_tokens: 16 };
+      const { pieces, text } = await ask({ ...input, stream: true });
+      const graphemes = (each) => [...new Intl.Segmenter().segment(each)].length;
+      assert.equal(pieces.reduce((sum, piece) => sum + graphemes(piece), 0), graphemes(text));
+      assert.equal(text, await textOf(ask, input));
+    },
+  },
+  {
+    field: "tool calls, streamed",
+    meaning: "`{index, id, type, function: {name, arguments}}`, the arguments as text",
+    async prove({ ask, surface }) {
+      const streamed = await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: FORCED, stream: true });
+      assert.equal(streamed.text, "");
+      assertCalls({ ...streamed, response: null });
+      const object = await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: FORCED });
+      assert.deepEqual(streamed.tool_calls, object.tool_calls);
+    },
+  },
+  {
+    field: "a stream that fails",
+    meaning: "errors, and never just ends",
+    async prove({ open }) {
+      const reader = (await open({ ...HI, ...schemaFormat(COLOUR), max_tokens: 2 })).getReader();
+      await assert.rejects(async () => {
+        while (!(await reader.read()).done);
+      });
+    },
+  },
+  {
+    field: "a stream that nobody reads",
+    meaning: "computes nothing",
+    async prove({ open, ask, ai }) {
+      const stream = await open({ ...HI, messages: [{ role: "user", content: "Never read" }] });
+      const before = await computed(ai);
+      // Time for the engine: another request comes and goes.
+      const { usage } = await ask(GREEDY);
+      const most = usage.prompt_tokens - usage.prompt_tokens_details.cached_tokens + usage.completion_tokens;
+      assert.ok((await computed(ai)) - before <= most);
+      await stream.cancel();
+    },
+  },
+  {
+    field: "cancelling a stream",
+    meaning: "ends the computation",
+    async prove({ open, ai }) {
+      const reader = (await open({ ...HI, max_tokens: 2000 })).getReader();
+      await reader.read();
+      assert.equal(await active(ai), 1);
+      await reader.cancel();
+      assert.equal(await active(ai), 0);
+    },
+  },
+  {
+    field: "`cf-ai-req-id`",
+    meaning: "an id for each request; `lastRequestId` with `run()`",
+    async prove({ ask, ai, surface }) {
+      const idOf = async () => {
+        const { headers } = await ask(GREEDY);
+        return surface === "run" ? ai.lastRequestId : headers.get("cf-ai-req-id");
+      };
+      const first = await idOf();
+      assert.match(first, /^[\w-]{8,}$/);
+      assert.notEqual(await idOf(), first);
+    },
+  },
+  {
+    field: "content type",
+    meaning: "`application/json` without a charset, or `text/event-stream`",
+    note: "of `run()` with `returnRawResponse`",
+    async prove({ ask, open, ai, surface }) {
+      const typeOf = (headers) => headers.get("content-type");
+      if (surface === "run") {
+        const raw = (input) => ai.run(MODEL, input, { returnRawResponse: true });
+        assert.equal(typeOf((await raw(GREEDY)).headers), "application/json");
+        const stream = await raw({ ...GREEDY, stream: true });
+        assert.equal(typeOf(stream.headers), "text/event-stream");
+        await stream.body.cancel();
+        assert.equal(typeOf((await raw({})).headers), "application/json");
+      } else {
+        assert.equal(typeOf((await ask(GREEDY)).headers), "application/json");
+        assert.equal(typeOf((await ask({})).headers), "application/json");
+        // `open` insists on it.
+        await (await open(GREEDY)).cancel();
+      }
+    },
+  },
+];
+
+/** Each gives its own error on each surface, in that surface's form and with the table's HTTP status. */
+const ERRORS = [
+  { field: "3003", meaning: "bad input: a batch (`requests`)", refused: 3003, inputs: [{ ...HI, requests: [{ prompt: "Hi" }] }] },
+  { field: "3006", meaning: "the body is too large", on: HTTP, refused: 3006, inputs: [() => ({ ...HI, padding: "x".repeat(maxBodyBytes()) })] },
+  { field: "3007", meaning: "timed out", on: [], note: "nothing here has a time limit" },
+  { field: "3008", meaning: "broken off: a model's file that stops coming", refused: 3008, inputs: [HI], model: BROKEN },
+  { field: "3036", meaning: "out of quota", on: [], note: "nothing here is counted" },
+  { field: "3040", meaning: "out of capacity: the queue is full", refused: 3040, inputs: [HI], busy: true },
+  { field: "3042", meaning: "a model's file that is not there", refused: 3042, inputs: [HI], model: MISSING },
+  { field: "5004", meaning: "invalid data: half of a surrogate pair", refused: 5004, inputs: [{ ...HI, messages: [{ role: "user", content: "a\uD83D" }] }] },
+  { field: "5005", meaning: "an unknown LoRA adapter", refused: 5005, inputs: [{ ...HI, lora: "mine" }] },
+  { field: "5006", meaning: "input that does not fit the schema", refused: 5006, says: /'\/temperature' must be <= 5$/, inputs: [{ ...HI, temperature: 6 }] },
+  { field: "5007", meaning: "no such model", refused: 5007, says: /No such model @cf\/x\/y or task$/, inputs: [HI], model: "@cf/x/y" },
+  {
+    field: "5021",
+    meaning: "prompt and answer exceed the context window",
+    refused: 5021,
+    says: /The estimated number of input and maximum output tokens \(\d{4}\) exceeded this model context window limit \(2048\)\.$/,
+    inputs: [{ ...HI, max_tokens: 2048 }],
+    model: WINDOWED,
+  },
+  { field: "5024", meaning: "JSON mode could not be met in `max_tokens`", refused: 5024, says: /JSON Mode couldn't be met/, inputs: [{ ...HI, ...schemaFormat(COLOUR), max_tokens: 2 }] },
+];
+
+const ACCOUNT = "/client/v4/accounts/0123456789abcdef/ai";
+const INPUT_JSON = JSON.stringify(GREEDY);
+const WIRE = { "content-type": "application/json", "cf-consn-sdk-version": "2.0.0", "cf-consn-model-id": MODEL };
+const ENCODED = encodeURIComponent(MODEL);
+const WIRE_BODY = JSON.stringify({ inputs: GREEDY, options: {} });
+const CHAT_BODY = JSON.stringify({ ...GREEDY, model: MODEL });
+
+const isListing = (models) => assert.ok(models.length > 1 && models.every(({ id, name, task }) => id && name && task.name === "Text Generation"));
+const isAnswer = ({ response }) => assert.ok(typeof response === "string" && response !== "");
+const isCompletion = ({ object, choices }) => assert.deepEqual([object, typeof choices[0].message.content], ["chat.completion", "string"]);
+const isEnveloped = (check) => ({ result, success, errors, messages }) => {
+  assert.deepEqual({ success, errors, messages }, { success: true, errors: [], messages: [] });
+  check(result);
+};
+const isModels = ({ object, data }) => assert.ok(object === "list" && data.some(({ id }) => id === MODEL) && data.every((each) => each.object === "model"));
+
+/** `check` gets the body as JSON; `sent` is what is requested. */
+const ROUTES = [
+  { route: "`POST /run?version=3`", what: "the binding's wire: the model in `cf-consn-model-id`, `{inputs, options}`; the answer without an envelope", sent: ["/run?version=3", { method: "POST", headers: WIRE, body: WIRE_BODY }], check: isAnswer },
+  { route: "`POST /run?version=2`", what: "the same, from older bindings", sent: ["/run?version=2", { method: "POST", headers: WIRE, body: WIRE_BODY }], check: isAnswer },
+  { route: "`POST /ai-gateway/run?version=3`", what: "the same, where a gateway was named", sent: ["/ai-gateway/run?version=3", { method: "POST", headers: WIRE, body: WIRE_BODY }], check: isAnswer },
+  { route: "`POST /run`", what: "a model id with the `prefix` option in front", sent: ["/run?version=3", { method: "POST", headers: { ...WIRE, "cf-consn-model-id": `mine:${MODEL}` }, body: WIRE_BODY }], check: isAnswer },
+  { route: "`GET /ai-api/models/search`", what: "the catalogue as `{result}`, filtered and paged", sent: ["/ai-api/models/search?per_page=3&search=llama"], check: ({ result }) => (isListing(result), assert.equal(result.length, 3)) },
+  { route: "`POST …/ai/run/:model`", what: "REST: the body is the input, whatever its content type; the answer in an envelope", sent: [`${ACCOUNT}/run/${MODEL}`, { method: "POST", body: INPUT_JSON, headers: { "content-type": "application/x-www-form-urlencoded" } }], check: isEnveloped(isAnswer) },
+  { route: "`POST …/ai/run/:model`", what: "the model percent-encoded; unknown query parameters", sent: [`${ACCOUNT}/run/${ENCODED}?unknown=1`, { method: "POST", body: INPUT_JSON }], check: isEnveloped(isAnswer) },
+  { route: "`GET …/ai/models/search`", what: "the catalogue, filtered", sent: [`${ACCOUNT}/models/search`], check: isEnveloped(isListing) },
+  { route: "`GET …/ai/models/search`", what: "`page` past the end: an empty list", sent: [`${ACCOUNT}/models/search?page=99&per_page=50`], check: isEnveloped((result) => assert.deepEqual(result, [])) },
+  { route: "`GET …/ai/models/schema?model=`", what: "the JSON Schemas of input and output", sent: [`${ACCOUNT}/models/schema?model=${ENCODED}`], check: isEnveloped(({ input, output }) => assert.ok(input && output)) },
+  { route: "`POST …/ai/v1/chat/completions`", what: "OpenAI's chat completions", sent: [`${ACCOUNT}/v1/chat/completions`, { method: "POST", body: CHAT_BODY }], check: isCompletion },
+  { route: "`POST /v1/chat/completions`", what: "the same without an account", sent: ["/v1/chat/completions", { method: "POST", body: CHAT_BODY }], check: isCompletion },
+  { route: "`GET …/ai/v1/models`, `GET /v1/models`", what: "OpenAI's list of models", sent: ["/v1/models"], check: isModels },
+  { route: "`GET /v1/models/:id`", what: "one of them, plain", sent: [`/v1/models/${MODEL}`], check: ({ id }) => assert.equal(id, MODEL) },
+  { route: "`GET /v1/models/:id`", what: "one of them, percent-encoded", sent: [`/v1/models/${ENCODED}`], check: ({ id }) => assert.equal(id, MODEL) },
+  { route: "`GET /v1/models/:id`", what: "an unknown one", sent: ["/v1/models/nothing"], status: 404, check: ({ error }) => assert.equal(error.code, 3042) },
+  { route: "any other path", what: "not found", sent: ["/client/v4/nothing"], status: 404, check: ({ errors }) => assert.equal(errors[0].code, 3042) },
+  { route: "another method", what: "not allowed; the header `allow` names the one that is", sent: ["/run", { method: "PUT", headers: WIRE, body: WIRE_BODY }], status: 405, check: ({ internalCode }) => assert.ok(internalCode) },
+];
+
+export const SECTIONS = [
+  { title: "Input", rows: INPUT },
+  { title: "Output", rows: OUTPUT },
+  { title: "Errors", rows: ERRORS },
+].map(({ title, rows }) => ({ title, rows: rows.map((row) => ({ on: ALL, ...row })) }));
+
+export { ROUTES };

@@ -1,0 +1,87 @@
+// The contract, row by row on each surface; docs/conformance.md says what came of it. `UPDATE=1` writes that page.
+
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { before, describe, test } from "node:test";
+import { Ai } from "workers-ai-local";
+import { PAGE, pageOf } from "../../scripts/conformance.mjs";
+import { BROKEN, MISSING, ROUTES, SECTIONS, SURFACES } from "../conformance.mjs";
+import { MODEL } from "../real-model.mjs";
+import { surfacesOf } from "../surfaces.mjs";
+
+const models = {
+  [BROKEN]: { name: "broken.gguf", open: () => Promise.reject(new Error("the connection was cut")) },
+  [MISSING]: "no-such-file.gguf",
+};
+const ai = new Ai({ models, onWarning() {} });
+const surfaces = surfacesOf(ai);
+/** What each row came to on each surface: `marks.get(row)[surface]`. */
+const marks = new Map();
+
+before(() => ai.load());
+
+for (const { title, rows } of SECTIONS) {
+  describe(title, () => {
+    for (const row of rows) {
+      const found = {};
+      marks.set(row, found);
+      for (const surface of row.on) {
+        test(`${row.field}: ${row.meaning || row.note} (${SURFACES[surface]})`, async () => {
+          found[surface] = row.refused ? await refusal(row, surface) : await proof(row, surface);
+        });
+      }
+    }
+  });
+}
+
+async function proof(row, surface) {
+  await row.prove({ ...surfaces[surface], ai, surface });
+  return "✓";
+}
+
+/** The error that every input of a row gives. */
+async function refusal({ inputs, model, refused, says, busy }, surface) {
+  const { ask, leave } = busy ? await busyAsk(surface) : surfaces[surface];
+  try {
+    for (const input of inputs) {
+      const { code, message } = await ask(typeof input === "function" ? input() : input, model);
+      assert.equal(code, refused, message ?? `an answer, not an error: ${JSON.stringify(input).slice(0, 300)}`);
+      if (says) assert.match(message, says);
+    }
+  } finally {
+    await leave?.();
+  }
+  return String(refused);
+}
+
+/** An `Ai` whose queue is full: of one, which a stream takes that nobody reads. */
+async function busyAsk(surface) {
+  const busy = new Ai({ queue: 1, onWarning() {} });
+  const stream = await busy.run(MODEL, { prompt: "Wait", stream: true });
+  return { ask: surfacesOf(busy)[surface].ask, leave: () => stream.cancel() };
+}
+
+describe("Routes", () => {
+  for (const row of ROUTES) {
+    test(`${row.route}: ${row.what}`, async () => {
+      const response = await ai.fetch(...row.sent);
+      assert.equal(response.status, row.status ?? 200);
+      assert.equal(response.headers.get("content-type"), "application/json");
+      row.check(await response.json());
+      marks.set(row, String(row.status ?? "✓"));
+    });
+  }
+});
+
+describe("the page", () => {
+  test("docs/conformance.md says what these tests found", async () => {
+    for (const { rows } of SECTIONS) {
+      for (const row of rows) assert.deepEqual(Object.keys(marks.get(row)), row.on, `${row.field}: ${row.meaning} has not held on every surface`);
+    }
+    for (const row of ROUTES) assert.ok(marks.has(row), `${row.route} has not held`);
+    const page = pageOf(marks);
+    if (process.env.UPDATE) await writeFile(PAGE, page);
+    const written = await readFile(PAGE, "utf8").catch(() => "");
+    assert.equal(written, page, "the page is not up to date: `node scripts/conformance.mjs` writes it");
+  });
+});

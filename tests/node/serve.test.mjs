@@ -1,0 +1,501 @@
+// `workers-ai-local serve`: the HTTP server, as a process of its own and, where its engine is looked at, in this one.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFile, stat } from "node:fs/promises";
+import { request as httpRequest } from "node:http";
+import { connect, createServer as createTcpServer } from "node:net";
+import { networkInterfaces } from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { Ai, DEFAULT_MODEL } from "workers-ai-local";
+import { createServer } from "../../pkg/cli/serve.js";
+import { freePort } from "../../scripts/lib/ports.mjs";
+import { MODEL, MODEL_PATH } from "../real-model.mjs";
+import { chunksOf, eventsIn, readAnswer } from "../sse.mjs";
+
+const CLI = fileURLToPath(new URL("../../pkg/cli.js", import.meta.url));
+const STORY = { prompt: "Once upon a time", raw: true, temperature: 1, seed: 5, max_tokens: 10 };
+/** More tokens than any test reads. */
+const LONG = { ...STORY, max_tokens: 2000 };
+/** Long enough for a token, if one were being computed. */
+const WHILE = 400;
+const RUN = `/client/v4/accounts/local/ai/run/${MODEL}`;
+const CHAT = { model: MODEL, messages: [{ role: "user", content: "Name a colour." }], temperature: 0, max_tokens: 8 };
+
+/** Starts `serve`, and resolves once it says where it listens. */
+async function startServe(...args) {
+  const child = spawn(process.execPath, [CLI, "serve", ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  const ended = once(child, "close").then(([code]) => code);
+  const server = { child, ended, said: "", out: "", stop: () => (child.kill("SIGTERM"), ended) };
+  child.stdout.setEncoding("utf8").on("data", (text) => (server.out += text));
+  await new Promise((resolve, reject) => {
+    child.stderr.setEncoding("utf8").on("data", (text) => {
+      server.said += text;
+      server.url ??= /Listening on (http:\S+) /.exec(server.said)?.[1];
+      if (server.url) resolve();
+    });
+    ended.then((code) => reject(new Error(`serve ended with ${code}: ${server.said}`)));
+  });
+  return server;
+}
+
+/** Runs the command to its end, which comes by itself. */
+async function failing(...args) {
+  const child = spawn(process.execPath, [CLI, "serve", ...args], { stdio: ["ignore", "ignore", "pipe"] });
+  let error = "";
+  child.stderr.setEncoding("utf8").on("data", (text) => (error += text));
+  const [code] = await once(child, "close");
+  return { code, error };
+}
+
+const isOneLine = (error, says) => assert.ok(error.startsWith(`error: ${says}`) && error.indexOf("\n") === error.length - 1, error);
+
+/** Waits until `check` gives something true. */
+async function eventually(what, check) {
+  for (const end = Date.now() + 5_000; Date.now() < end; await sleep(20)) {
+    if (await check()) return;
+  }
+  assert.fail(`not within 5 s: ${what}`);
+}
+
+describe("serve", () => {
+  const own = new Ai({ onWarning() {} });
+  let server;
+  let post;
+  before(async () => {
+    server = await startServe("--port", "0");
+    // As the documented curl sends it: without a JSON content type.
+    post = (where, body, init) => fetch(`${server.url}${where}`, { method: "POST", body: JSON.stringify(body), ...init });
+  });
+  after(() => server?.stop());
+
+  test("says where it listens, what to try and where the playground is, on stderr", async () => {
+    assert.match(server.url, /^http:\/\/127\.0\.0\.1:\d+$/);
+    assert.ok(server.said.includes(path.basename(MODEL_PATH)));
+    assert.match(server.said, new RegExp(`Playground +${server.url}/\n`));
+    const [, address, body] = / curl (\S+) .*-d '(.+)'\n/.exec(server.said);
+    const response = await fetch(address, { method: "POST", headers: { "content-type": "application/json" }, body });
+    assert.equal(response.status, 200);
+    assert.notEqual((await response.json()).choices[0].message.content, "");
+    assert.equal(server.out, "");
+  });
+
+  for (const [what, where] of Object.entries({
+    "the model's id as it is": RUN,
+    "the model's id percent-encoded": `/client/v4/accounts/local/ai/run/${encodeURIComponent(MODEL)}?unknown=1`,
+  })) {
+    test(`REST, ${what}: an object in an envelope`, async () => {
+      const response = await post(where, STORY);
+      assert.equal(response.status, 200);
+      assert.equal(response.headers.get("content-type"), "application/json");
+      const { result, ...envelope } = await response.json();
+      assert.deepEqual(envelope, { success: true, errors: [], messages: [] });
+      const expected = await own.run(MODEL, STORY);
+      assert.equal(result.response, expected.response);
+      assert.equal(result.finish_reason, expected.finish_reason);
+      assert.equal(result.usage.completion_tokens, expected.usage.completion_tokens);
+    });
+  }
+
+  test("REST: a stream without one", async () => {
+    const response = await post(RUN, { ...STORY, stream: true });
+    assert.equal(response.headers.get("content-type"), "text/event-stream");
+    const answer = await readAnswer(response.body);
+    assert.equal(answer.text, (await own.run(MODEL, STORY)).response);
+    assert.equal(answer.usage.completion_tokens, 10);
+  });
+
+  for (const prefix of ["/v1", "/client/v4/accounts/local/ai/v1"]) {
+    test(`OpenAI's chat completions at ${prefix}: an object, and the same as a stream`, async () => {
+      const response = await post(`${prefix}/chat/completions`, CHAT);
+      assert.equal(response.status, 200);
+      const completion = await response.json();
+      assert.equal(completion.object, "chat.completion");
+      assert.equal(completion.choices.length, 1);
+      const { message, finish_reason } = completion.choices[0];
+      const { model, ...input } = CHAT;
+      const expected = await own.run(model, input);
+      assert.deepEqual([message.role, message.content, finish_reason], ["assistant", expected.response, expected.finish_reason]);
+      assert.equal(completion.usage.completion_tokens, expected.usage.completion_tokens);
+
+      const streamed = await post(`${prefix}/chat/completions`, { ...CHAT, stream: true, stream_options: { include_usage: true } });
+      assert.equal(streamed.headers.get("content-type"), "text/event-stream");
+      const events = eventsIn(...(await chunksOf(streamed.body)));
+      assert.equal(events.pop(), "[DONE]");
+      const chunks = events.map((event) => JSON.parse(event));
+      for (const { object, choices } of chunks) {
+        assert.equal(object, "chat.completion.chunk");
+        assert.ok(Array.isArray(choices));
+      }
+      const { choices, usage } = chunks.at(-1);
+      assert.deepEqual(choices, []);
+      assert.equal(usage.completion_tokens, expected.usage.completion_tokens);
+      assert.equal(chunks.map(({ choices }) => choices[0]?.delta.content ?? "").join(""), message.content);
+    });
+  }
+
+  test("OpenAI's list of models, and each of them", async () => {
+    const { object, data } = await (await fetch(`${server.url}/v1/models`)).json();
+    assert.equal(object, "list");
+    const ids = data.map(({ id }) => id);
+    for (const { name } of await own.models()) assert.ok(ids.includes(name), name);
+    for (const id of [MODEL, encodeURIComponent(MODEL)]) {
+      const response = await fetch(`${server.url}/v1/models/${id}`);
+      assert.equal((await response.json()).id, MODEL);
+    }
+  });
+
+  test("a body that is too long is 413 with code 3006, told before all of it was sent", async () => {
+    for (const headers of [{ "content-length": 1e12 }, { "transfer-encoding": "chunked" }]) {
+      const sent = httpRequest(`${server.url}${RUN}`, { method: "POST", headers });
+      sent.on("error", () => {});
+      let over = false;
+      const answered = once(sent, "response").finally(() => (over = true));
+      const piece = Buffer.alloc(1 << 16, " ");
+      for (let bytes = 0; !over && bytes < 1e9; bytes += piece.length) {
+        await new Promise((resolve) => sent.write(piece, resolve));
+      }
+      const [response] = await answered;
+      assert.equal(response.statusCode, 413);
+      const { success, errors } = JSON.parse(Buffer.concat(await chunksOf(response)));
+      assert.deepEqual([success, errors[0].code], [false, 3006]);
+      sent.destroy();
+    }
+  });
+
+  test("a client that sends all of a body that is too long hears the answer too", async () => {
+    const response = await fetch(`${server.url}${RUN}`, { method: "POST", body: Buffer.alloc(64 << 20, " ") });
+    assert.equal(response.status, 413);
+    assert.equal((await response.json()).errors[0].code, 3006);
+  });
+
+  test("wrong paths, models and input are errors of the surface", async () => {
+    const nowhere = await fetch(`${server.url}/nowhere`);
+    assert.equal(nowhere.status, 404);
+    assert.equal((await nowhere.json()).success, false);
+    const error = await post("/v1/chat/completions", { ...CHAT, temperature: 9 });
+    assert.equal(error.status, 400);
+    const body = await error.json();
+    assert.match(body.error.message, /temperature/);
+    assert.equal(body.errors[0].code, 5006);
+    assert.equal((await post("/client/v4/accounts/local/ai/run/@cf/no/such", STORY)).status, 400);
+  });
+
+  test("requests that the web has no form for are refused, and the server goes on", async () => {
+    const { port } = new URL(server.url);
+    for (const start of ["TRACE / HTTP/1.1", "GET // HTTP/1.1"]) {
+      const socket = connect(port, "127.0.0.1");
+      socket.write(`${start}\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
+      assert.match(Buffer.concat(await chunksOf(socket)).toString(), /^HTTP\/1\.1 400 /, start);
+    }
+    assert.equal((await fetch(`${server.url}/v1/models`)).status, 200);
+  });
+
+  test("writes a line for each request: method, path, status and time", async () => {
+    await fetch(`${server.url}/nowhere/at/all?key=secret`);
+    await eventually("the line is there", () => /^GET \/nowhere\/at\/all 404 \d+ ms$/m.test(server.said));
+    assert.match(server.said, new RegExp(`^POST ${RUN} 200 \\d+ ms$`, "m"));
+    assert.doesNotMatch(server.said, /secret/, "a query may hold what is nobody's business");
+  });
+
+  test("is reached from this machine only", async () => {
+    const { port } = new URL(server.url);
+    const answers = (port, host) =>
+      new Promise((resolve) => {
+        const socket = connect({ port, host });
+        socket.on("connect", () => resolve(true)).on("error", () => resolve(false));
+        socket.on("close", () => resolve(false)).setTimeout(2_000, () => socket.destroy());
+        socket.on("connect", () => socket.destroy());
+      });
+    // A server that listens everywhere shows which of this machine's other addresses can be reached at all.
+    const everywhere = createTcpServer().listen(0, "0.0.0.0");
+    await once(everywhere, "listening");
+    const addresses = Object.values(networkInterfaces()).flat().filter(({ family }) => family === "IPv4");
+    const others = [...addresses.map(({ address }) => address), "127.0.0.2"].filter((address) => address !== "127.0.0.1");
+    const reached = [];
+    for (const address of others) {
+      if (await answers(everywhere.address().port, address)) reached.push(address);
+    }
+    everywhere.close();
+    assert.ok(reached.length > 0, "this machine has another address");
+    for (const address of reached) assert.equal(await answers(port, address), false, address);
+    assert.equal(await answers(port, "127.0.0.1"), true);
+  });
+
+  test("serves the playground: its page, the package and the model", async () => {
+    const page = await fetch(`${server.url}/`);
+    assert.equal(page.headers.get("content-type"), "text/html; charset=utf-8");
+    assert.equal(page.headers.get("cross-origin-embedder-policy"), "require-corp");
+    assert.equal(await page.text(), await readFile(new URL("../../www/index.html", import.meta.url), "utf8"));
+    const types = { "/pkg/browser.js": /^text\/javascript/, "/pkg/wasm/workers_ai_local_bg.wasm": /^application\/wasm$/ };
+    for (const [file, type] of Object.entries(types)) {
+      const response = await fetch(`${server.url}${file}`, { method: "HEAD" });
+      assert.equal(response.status, 200);
+      assert.match(response.headers.get("content-type"), type);
+    }
+    const model = await fetch(`${server.url}/models/${DEFAULT_MODEL.file}`, { method: "HEAD" });
+    assert.equal(Number(model.headers.get("content-length")), (await stat(MODEL_PATH)).size);
+    for (const outside of ["/..%2fpackage.json", "/pkg/..%2f..%2fpackage.json", "/pkg/%2e%2e/%2e%2e/package.json"]) {
+      assert.equal((await fetch(`${server.url}${outside}`)).status, 404, outside);
+    }
+  });
+
+  test("lets no page of another origin read anything, unless asked to", async () => {
+    const headers = { origin: "https://a.example" };
+    const asked = { ...headers, "access-control-request-method": "POST", "access-control-request-headers": "content-type" };
+    for (const [where, init] of [
+      ["/v1/models", { headers }],
+      [RUN, { method: "POST", headers, body: JSON.stringify({ ...STORY, max_tokens: 1 }) }],
+      [RUN, { method: "OPTIONS", headers: asked }],
+      ["/", { headers }],
+    ]) {
+      const response = await fetch(`${server.url}${where}`, init);
+      assert.equal(response.headers.get("access-control-allow-origin"), null, where);
+      await response.body?.cancel();
+    }
+  });
+
+  for (const signal of ["SIGINT", "SIGTERM"]) {
+    test(`${signal} ends it in the middle of an answer, without a complaint`, { skip: process.platform === "win32" }, async () => {
+      const other = await startServe("--port", "0");
+      const response = await fetch(`${other.url}${RUN}`, { method: "POST", body: JSON.stringify({ ...LONG, stream: true }) });
+      const reader = response.body.getReader();
+      await reader.read();
+      other.child.kill(signal);
+      await assert.rejects(async () => {
+        while (!(await reader.read()).done);
+      }, "an answer that is cut off does not look complete");
+      assert.equal(await other.ended, 0);
+      assert.doesNotMatch(other.said, /error/i);
+    });
+  }
+
+  test("a port that is taken is one line and exit code 1", async () => {
+    const { port } = new URL(server.url);
+    const { code, error } = await failing("--port", port);
+    assert.equal(code, 1);
+    isOneLine(error, `port ${port} is taken: `);
+  });
+});
+
+describe("serve with options", () => {
+  test("takes the port, the file of an id, and the origins that it is given", async () => {
+    const port = await freePort();
+    const model = "@cf/own/model";
+    const server = await startServe(
+      ...["--port", String(port), "--gguf", MODEL_PATH, "--model", model],
+      ...["--cors", "https://a.example", "--cors", "http://localhost:5173/"],
+    );
+    try {
+      assert.equal(server.url, `http://127.0.0.1:${port}`);
+      const body = JSON.stringify({ ...STORY, max_tokens: 1 });
+      const ask = (origin) => fetch(`${server.url}/client/v4/accounts/local/ai/run/${model}`, { method: "POST", headers: { origin }, body });
+      const preflight = (origin) =>
+        fetch(`${server.url}/v1/chat/completions`, {
+          method: "OPTIONS",
+          headers: { origin, "access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type" },
+        });
+      for (const origin of ["https://a.example", "http://localhost:5173"]) {
+        const response = await ask(origin);
+        assert.equal(response.status, 200);
+        assert.equal(response.headers.get("access-control-allow-origin"), origin);
+        const allowed = await preflight(origin);
+        assert.ok(allowed.ok);
+        assert.equal(allowed.headers.get("access-control-allow-origin"), origin);
+        assert.match(allowed.headers.get("access-control-allow-methods"), /\bPOST\b/);
+        assert.match(allowed.headers.get("access-control-allow-headers"), /authorization.*content-type/i);
+      }
+      for (const origin of ["https://b.example", "http://a.example", "https://a.example.org"]) {
+        for (const response of [await ask(origin), await preflight(origin)]) {
+          assert.equal(response.headers.get("access-control-allow-origin"), null, origin);
+        }
+      }
+      assert.doesNotMatch(server.said, /^note:/m, "the id has a file of its own");
+    } finally {
+      await server.stop();
+    }
+  });
+
+  test("a file alone answers for every id, and * is every origin", async () => {
+    const server = await startServe("--port", "0", "--gguf", MODEL_PATH, "--cors", "*");
+    try {
+      const response = await fetch(`${server.url}/v1/models`, { headers: { origin: "https://a.example" } });
+      assert.ok(["*", "https://a.example"].includes(response.headers.get("access-control-allow-origin")));
+      const answer = await fetch(`${server.url}/v1/chat/completions`, { method: "POST", body: JSON.stringify({ ...CHAT, model: "@cf/meta/llama-3-8b-instruct" }) });
+      assert.equal(answer.status, 200);
+    } finally {
+      await server.stop();
+    }
+  });
+
+  for (const [args, says] of [
+    [["now"], 'serve takes no argument "now"'],
+    [["--loud"], "unknown option --loud"],
+    [["--port"], "--port needs a value"],
+    [["--port", "http"], '--port takes a number, not "http"'],
+    [["--port", "70000"], '--port takes a number from 0 to 65535, not "70000"'],
+    [["--port", "1.5"], '--port takes a number from 0 to 65535, not "1.5"'],
+    [["--cors", "a.example"], '--cors takes an origin such as http://localhost:3000, or *, not "a.example"'],
+    [["--cors", "https://a.example/page"], "--cors takes an origin"],
+  ]) {
+    test(`a wrong call is one line and exit code 2: ${args.join(" ")}`, async () => {
+      const { code, error } = await failing(...args);
+      assert.equal(code, 2);
+      isOneLine(error, says);
+    });
+  }
+
+  test("a file or an address that is not there is one line and exit code 1", async () => {
+    const file = await failing("--port", "0", "--gguf", "/no/such.gguf");
+    assert.equal(file.code, 1);
+    isOneLine(file.error, "3042: ");
+    // An address that is set aside for documentation: no machine has it.
+    const address = await failing("--port", "0", "--host", "192.0.2.1");
+    assert.equal(address.code, 1);
+    isOneLine(address.error, "cannot listen on port 0 of 192.0.2.1 (EADDRNOTAVAIL)");
+  });
+});
+
+describe("a client of the server", () => {
+  const ai = new Ai({ onWarning() {} });
+  let url;
+  let close;
+
+  async function listen(served) {
+    const server = createServer(served);
+    await once(server.listen(0, "127.0.0.1"), "listening");
+    return {
+      url: `http://127.0.0.1:${server.address().port}`,
+      close() {
+        server.close();
+        server.closeAllConnections();
+      },
+    };
+  }
+
+  before(async () => {
+    await ai.load();
+    ({ url, close } = await listen(ai));
+  });
+  after(() => close?.());
+
+  const post = (input, init) => fetch(`${url}${RUN}`, { method: "POST", body: JSON.stringify(input), ...init });
+  async function activity() {
+    const { models } = await ai.stats();
+    return { active: models[0].active, tokens: models[0].tokens };
+  }
+  async function isOver() {
+    await eventually("no request is in progress", async () => (await activity()).active === 0);
+    const before = await activity();
+    await sleep(WHILE);
+    assert.deepEqual(await activity(), before, "nothing is computed for nobody");
+  }
+
+  test("that leaves in the middle of a stream ends the computation", async () => {
+    const leave = new AbortController();
+    const reader = (await post({ ...LONG, stream: true }, { signal: leave.signal })).body.getReader();
+    await reader.read();
+    assert.equal((await activity()).active, 1);
+    leave.abort();
+    await assert.rejects(reader.read());
+    await isOver();
+  });
+
+  test("that leaves while it waits for an object ends the computation", async () => {
+    const { tokens } = await activity();
+    const leave = new AbortController();
+    const asked = post(LONG, { signal: leave.signal });
+    asked.catch(() => {});
+    await eventually("it is being computed", async () => (await activity()).tokens > tokens);
+    leave.abort();
+    await assert.rejects(asked, { name: "AbortError" });
+    await isOver();
+  });
+
+  test("that leaves while it sends its request is forgotten", async () => {
+    const sent = httpRequest(`${url}${RUN}`, { method: "POST", headers: { "content-length": 1000 } });
+    const closed = new Promise((resolve) => sent.on("close", resolve));
+    sent.on("error", () => {}).write('{"prompt":', () => sent.destroy());
+    await closed;
+    await isOver();
+    assert.equal((await post({ ...STORY, max_tokens: 1 })).status, 200);
+  });
+
+  test("gets a stream as it is computed", async () => {
+    const { body } = await post({ ...LONG, stream: true });
+    const reader = body.getReader();
+    const { value } = await reader.read();
+    assert.ok(eventsIn(value).length >= 1, "whole events");
+    assert.equal((await activity()).active, 1, "the answer is not complete");
+    await reader.cancel();
+    await isOver();
+  });
+
+  // The model's answers are shorter than what the operating system's sockets hold: streams of our own show the rest.
+  const over = (source) => listen({ fetch: async () => new Response(new ReadableStream(source, { highWaterMark: 0 }), { headers: { "content-type": "text/event-stream" } }) });
+
+  test("hears of a stream at once, before it has any bytes", async () => {
+    const server = await over({});
+    try {
+      const response = await fetch(server.url + RUN, { method: "POST", body: "{}" });
+      assert.equal(response.headers.get("content-type"), "text/event-stream");
+      await response.body.cancel();
+    } finally {
+      server.close();
+    }
+  });
+
+  test("that does not read makes the stream wait, and ends it by leaving", async () => {
+    let pulled = 0;
+    let cancelled;
+    const isCancelled = new Promise((resolve) => (cancelled = resolve));
+    const server = await over({
+      pull(controller) {
+        pulled += 1;
+        controller.enqueue(new Uint8Array(1 << 18));
+      },
+      cancel: cancelled,
+    });
+    try {
+      const sent = httpRequest(server.url + RUN, { method: "POST" }).end("{}");
+      sent.on("error", () => {});
+      const [response] = await once(sent, "response");
+      response.on("error", () => {}).pause();
+      let before = -1;
+      await eventually("the stream stands still", async () => {
+        const same = pulled === before;
+        before = pulled;
+        await sleep(WHILE);
+        return same;
+      });
+      assert.ok(pulled > 0);
+      response.resume();
+      await eventually("it goes on once it is read", () => pulled > before);
+      sent.destroy();
+      await isCancelled;
+    } finally {
+      server.close();
+    }
+  });
+
+  test("sees a stream that fails as one that is cut off, not as one that ended", async () => {
+    let pulls = 0;
+    const server = await over({
+      pull(controller) {
+        if ((pulls += 1) > 1) throw new Error("the engine failed");
+        controller.enqueue(new TextEncoder().encode("data: {}\n\n"));
+      },
+    });
+    try {
+      const response = await fetch(server.url + RUN, { method: "POST", body: "{}" });
+      assert.equal(response.status, 200);
+      await assert.rejects(response.text());
+    } finally {
+      server.close();
+    }
+  });
+});

@@ -1,0 +1,159 @@
+// The surfaces on which one `Ai` is reached, each asked in its own way and answering in one form.
+
+import assert from "node:assert/strict";
+import { InferenceUpstreamError } from "workers-ai-local";
+import { MODEL } from "./real-model.mjs";
+import { answerIn, chunksOf, eventsIn } from "./sse.mjs";
+
+const ORIGIN = "https://workers-binding.ai";
+const ACCOUNT = "https://api.cloudflare.com/client/v4/accounts/0123456789abcdef/ai";
+
+/** HTTP statuses of the codes, as the contract has them. */
+export const STATUS = { 3003: 400, 3006: 413, 3007: 408, 3008: 408, 3036: 429, 3040: 429, 3042: 404, 5004: 400, 5005: 405, 5006: 400, 5007: 400, 5021: 413, 5024: 400 };
+
+/**
+ * What a surface answered.
+ *
+ * @typedef {object} Outcome
+ * @property {number} [code] of an error, and then its `message`
+ * @property {Headers} [headers] where the surface has them
+ * @property {object} [body] an answer in one object, as it came
+ * @property {unknown} [response] its text, or its value in JSON mode; null in a tool turn
+ * @property {string} [text] the text of an object or of a stream
+ * @property {string[]} [pieces] of a stream
+ * @property {string[]} [events] of a stream, as they came
+ * @property {{name: string, arguments: object}[]} tool_calls
+ * @property {object} [usage]
+ * @property {string} [finish_reason]
+ */
+
+/** Each surface: `ask(input, model)` gives an Outcome, `open(input, model)` the bytes of a stream. */
+export function surfacesOf(ai) {
+  const post = (url, headers, body) => ai.fetch(url, { method: "POST", headers, body: JSON.stringify(body) });
+  const wire = (input, model) => {
+    const headers = { "content-type": "application/json", "cf-consn-sdk-version": "2.0.0", "cf-consn-model-id": model };
+    return post(`${ORIGIN}/run?version=3`, headers, { inputs: input, options: {} });
+  };
+  const rest = (input, model) => post(`${ACCOUNT}/run/${encodeURIComponent(model)}`, {}, input);
+  // Streams say their usage only when they are asked to.
+  const openAi = (input, model) => {
+    const { stream_options = input.stream ? { include_usage: true } : undefined } = input;
+    return post(`${ACCOUNT}/v1/chat/completions`, { "content-type": "application/json" }, { model, ...input, stream_options });
+  };
+  return {
+    run: overRun(ai),
+    wire: overHttp(wire, { error: wireError, object: bindingObject, stream: bindingStream }),
+    rest: overHttp(rest, { error: restError, object: ({ result, success, errors, messages }) => {
+      assert.deepEqual({ success, errors, messages }, { success: true, errors: [], messages: [] });
+      return bindingObject(result);
+    }, stream: bindingStream }),
+    openAi: overHttp(openAi, { error: openAiError, object: openAiObject, stream: openAiStream }),
+  };
+}
+
+function overRun(ai) {
+  return {
+    async ask(input, model = MODEL) {
+      try {
+        const answer = await ai.run(model, input);
+        return answer instanceof ReadableStream ? bindingStream(await chunksOf(answer)) : bindingObject(answer);
+      } catch (error) {
+        if (!(error instanceof InferenceUpstreamError)) throw error;
+        const [, code, message] = /^(\d{4}): (.+)$/s.exec(error.message);
+        assert.deepEqual([ai.lastRequestInternalStatusCode, ai.lastRequestHttpStatusCode], [Number(code), STATUS[code]]);
+        return { code: Number(code), message };
+      }
+    },
+    open: (input, model = MODEL) => ai.run(model, { ...input, stream: true }),
+  };
+}
+
+function overHttp(send, { error, object, stream }) {
+  const isStream = ({ headers }) => headers.get("content-type") === "text/event-stream";
+  return {
+    async ask(input, model = MODEL) {
+      const response = await send(input, model);
+      const { status, headers } = response;
+      if (isStream(response)) return { headers, ...stream(await chunksOf(response.body)) };
+      const body = await response.json();
+      if (status === 200) return { headers, ...object(body, input) };
+      const { code, message } = error(body, status);
+      assert.equal(status, STATUS[code], `code ${code} with status ${status}`);
+      return { headers, code, message };
+    },
+    async open(input, model = MODEL) {
+      const response = await send({ ...input, stream: true }, model);
+      assert.ok(response.status === 200 && isStream(response), `a stream, not ${response.status}`);
+      return response.body;
+    },
+  };
+}
+
+const flat = ({ name, arguments: values }) => ({ name, arguments: values });
+const unnested = ({ function: { name, arguments: text } }) => ({ name, arguments: JSON.parse(text) });
+const inText = (value) => (typeof value === "string" ? value : undefined);
+
+function bindingObject(body) {
+  const { response, tool_calls = [], usage, finish_reason } = body;
+  return { body, response, text: inText(response), tool_calls: tool_calls.map(flat), usage, finish_reason };
+}
+
+function bindingStream(chunks) {
+  const { text, pieces, usage, finish_reason } = answerIn(...chunks);
+  const events = eventsIn(...chunks);
+  const calls = events.slice(0, -1).flatMap((event) => JSON.parse(event).tool_calls ?? []);
+  return { text, pieces: pieces.filter(Boolean), events, tool_calls: distinct(calls).map(unnested), usage, finish_reason };
+}
+
+function openAiObject(body, input) {
+  assert.equal(body.object, "chat.completion");
+  assert.ok(typeof body.id === "string" && Number.isInteger(body.created) && typeof body.model === "string");
+  const [{ index, message, finish_reason }, ...more] = body.choices;
+  assert.deepEqual([index, message.role, more], [0, "assistant", []]);
+  const { content, tool_calls = [] } = message;
+  const isJson = input.response_format?.type?.startsWith("json") && content !== null;
+  return { body, response: isJson ? JSON.parse(content) : content, text: inText(content), tool_calls: (tool_calls ?? []).map(unnested), usage: body.usage, finish_reason };
+}
+
+function openAiStream(chunks) {
+  const events = eventsIn(...chunks);
+  assert.equal(events.at(-1), "[DONE]");
+  const parsed = events.slice(0, -1).map((event) => JSON.parse(event));
+  for (const { object, choices } of parsed) assert.ok(object === "chat.completion.chunk" && Array.isArray(choices));
+  const choices = parsed.flatMap((chunk) => chunk.choices);
+  const usages = parsed.filter(({ usage }) => usage);
+  for (const chunk of usages) assert.deepEqual([chunk.choices, chunk], [[], parsed.at(-1)], "the usage is alone in the last chunk");
+  const reasons = choices.map(({ finish_reason }) => finish_reason).filter(Boolean);
+  assert.equal(reasons.length, 1, "one chunk says why it ended");
+  const pieces = choices.map(({ delta }) => delta.content).filter(Boolean);
+  const calls = choices.flatMap(({ delta }) => delta.tool_calls ?? []);
+  return { text: pieces.join(""), pieces, events, tool_calls: distinct(calls).map(unnested), usage: usages[0]?.usage, finish_reason: reasons[0] };
+}
+
+/** Calls of a stream: each is complete and has an index of its own. */
+function distinct(calls) {
+  assert.equal(new Set(calls.map(({ index }) => index)).size, calls.length);
+  for (const { index, id, type } of calls) assert.ok(Number.isInteger(index) && typeof id === "string" && type === "function");
+  return calls;
+}
+
+function wireError({ name, internalCode, httpCode, message, description }, status) {
+  assert.deepEqual([name, message, httpCode], ["AiError", `AiError: ${description}`, status]);
+  return { code: internalCode, message: description };
+}
+
+function restError({ result, success, errors, messages }) {
+  assert.deepEqual([result, success, errors.length, messages], [{}, false, 1, []]);
+  const [{ code, message }] = errors;
+  assert.match(message, /^AiError: /);
+  return { code, message: message.slice("AiError: ".length) };
+}
+
+function openAiError({ error, errors }) {
+  assert.ok(typeof error.message === "string" && typeof error.type === "string");
+  const [{ code, message }] = errors;
+  assert.equal(String(error.code), String(code));
+  const text = message.replace(/^AiError: /, "");
+  assert.ok(error.message.includes(text), "it is readable in either place");
+  return { code, message: text };
+}
