@@ -1,6 +1,6 @@
 // The engine in this thread. An engine is what an `Ai` talks to: generate, fetch, maxBodyBytes, load, models, stats.
 
-import * as wasm from "./wasm/workers_ai_local.js";
+import { Ai as Core, maxBodyBytes, models } from "./wasm/workers_ai_local.js";
 import { call, drive, epoch, memoryBytes, release } from "./instance.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { toSource } from "./source.js";
@@ -27,7 +27,7 @@ export class LocalEngine {
     await this.#initialise();
     if (this.#since !== epoch()) {
       this.#since = epoch();
-      this.#core = call(this.#since, () => new wasm.Ai(this.#config));
+      this.#core = call(this.#since, () => new Core(this.#config));
     }
     return this.#core;
   }
@@ -57,7 +57,7 @@ export class LocalEngine {
   /** The longest body that `fetch` takes. */
   async maxBodyBytes() {
     await this.#ready();
-    return call(epoch(), () => wasm.maxBodyBytes());
+    return call(epoch(), maxBodyBytes);
   }
 
   async load(model = DEFAULT_MODEL.id) {
@@ -67,7 +67,7 @@ export class LocalEngine {
 
   async models(params) {
     await this.#ready();
-    return call(epoch(), () => wasm.models(JSON.stringify(params ?? {})));
+    return call(epoch(), () => models(JSON.stringify(params ?? {})));
   }
 
   /** What is loaded, how much was computed, and how much memory it took. */

@@ -16,7 +16,7 @@ What of Workers AI's text generation holds here, field by field and on each surf
 prove it (\`tests/node/conformance.test.mjs\`; \`node scripts/conformance.mjs\` writes it), and \`npm test\` fails where it says
 anything else than they find.
 
-✓ holds · a number is the error that it gives, documented and with its HTTP status · – is not part of that surface
+✓ holds · a number is the error that it gives, documented and with its HTTP status · – does not apply
 
 The surfaces: \`run()\` of the class; the wire of the genuine binding, REST and OpenAI's API over \`fetch()\`. The rows run in
 Node. In workerd and in browsers the same WebAssembly answers through the same class; \`tests/workerd\` and \`tests/browser\` show
@@ -28,11 +28,23 @@ export function pageOf(marks) {
   const sections = SECTIONS.map(({ title, rows }) => {
     const columns = [title === "Errors" ? "code" : "field", title === "Errors" ? "when" : "meaning", ...Object.values(SURFACES), "notes"];
     const cells = (row) => Object.keys(SURFACES).map((surface) => marks.get(row)[surface] ?? "–");
-    return `## ${title}\n\n${table(columns, rows.map((row) => [row.field, row.meaning, ...cells(row), row.note ?? ""]))}`;
+    return `## ${title}\n\n${table(
+      columns,
+      rows.map((row) => [row.field, row.meaning, ...cells(row), row.note ?? ""]),
+    )}`;
   });
-  const routes = table(["route", "what", ""], ROUTES.map((row) => [row.route, row.what, marks.get(row)]));
+  const routes = table(
+    ["route", "what", ""],
+    ROUTES.map((row) => [row.route, row.what, marks.get(row)]),
+  );
   const errors = "Each in the form of its surface.";
-  return [HEAD, sections[0], sections[1], sections[2].replace("\n\n", `\n\n${errors}\n\n`), `## Routes\n\n\`…\` is \`/client/v4/accounts/:account\`.\n\n${routes}`].join("\n");
+  return [
+    HEAD,
+    sections[0],
+    sections[1],
+    sections[2].replace("\n\n", `\n\n${errors}\n\n`),
+    `## Routes\n\n\`…\` is \`/client/v4/accounts/:account\`.\n\n${routes}`,
+  ].join("\n");
 }
 
 function table(columns, rows) {

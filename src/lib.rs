@@ -3,8 +3,9 @@
 //! A request goes one way through the modules, in this order:
 //!
 //! [`input`] (JSON → request) → [`prompt`] (→ text) → [`tokenizer`] (→ tokens) → [`engine`] (sequences over a
-//! [`backend`]) → [`sampling`] (logits → token) → [`output`] (tokens → text, objects, events). [`ai`] puts them
-//! together; [`gguf`] and [`model`] bring the weights; [`catalog`] knows the model ids, [`error`] the codes. Only `js`
+//! [`backend`]) → [`sampling`] (logits → token) → [`output`] (tokens → text, objects, events). [`grammar`] says which
+//! tokens may come next, [`tools`] what a call is. [`ai`] puts them together; [`http`] is the same by requests and
+//! responses; [`gguf`] and [`model`] bring the weights; [`catalog`] knows the model ids, [`error`] the codes. Only `js`
 //! knows JavaScript, so everything else is tested natively.
 
 pub mod ai;

@@ -7,8 +7,40 @@ import { isIPv4, isIPv6 } from "node:net";
 import Ajv from "ajv";
 import Ajv2020 from "ajv/dist/2020.js";
 
-const KEYS = ["id", "name", "value", "a b", "x-y", 'say "hi"', "größe", "日本", "emoji 🙂", "back\\slash", "new\nline", "", "1", "toString", "tags"];
-const STRINGS = ["", "a", "red", "two words", 'a "quote"', "back\\slash", "line\nbreak", "tab\t", "naïve", "日本語", "👩‍👩‍👧", "\u0001", "</script>", "null", "1"];
+const KEYS = [
+  "id",
+  "name",
+  "value",
+  "a b",
+  "x-y",
+  'say "hi"',
+  "größe",
+  "日本",
+  "emoji 🙂",
+  "back\\slash",
+  "new\nline",
+  "",
+  "1",
+  "toString",
+  "tags",
+];
+const STRINGS = [
+  "",
+  "a",
+  "red",
+  "two words",
+  'a "quote"',
+  "back\\slash",
+  "line\nbreak",
+  "tab\t",
+  "naïve",
+  "日本語",
+  "👩‍👩‍👧",
+  "\u0001",
+  "</script>",
+  "null",
+  "1",
+];
 
 /** Patterns whose strings have an end. */
 const BOUNDED_PATTERNS = [
@@ -97,7 +129,9 @@ class Maker {
     const properties = Object.fromEntries(names.map((name) => [name, this.#any(depth - 1)]));
     const schema = { type: "object", properties };
     if (random.chance(0.8)) schema.required = names.filter(() => random.chance(0.7));
-    const further = this.#open ? [false, true, undefined, this.#any(0, random.pick(["integer", "boolean", "string"]))] : [false, false, undefined];
+    const further = this.#open
+      ? [false, true, undefined, this.#any(0, random.pick(["integer", "boolean", "string"]))]
+      : [false, false, undefined];
     const additionalProperties = random.pick(further);
     return additionalProperties === undefined ? schema : { ...schema, additionalProperties };
   }
@@ -124,7 +158,13 @@ class Maker {
     const type = random.pick(["integer", "boolean", "string", "object"]);
     if (type === "string") return { ...this.#string(), type: ["string", "null"] };
     if (type === "object") return { ...this.#object(depth), type: ["object", "null"] };
-    return { type: random.pick([[type, "null"], ["null", type], [type, "null", "number"]]) };
+    return {
+      type: random.pick([
+        [type, "null"],
+        ["null", type],
+        [type, "null", "number"],
+      ]),
+    };
   }
 
   #reference(depth) {
@@ -139,7 +179,8 @@ class Maker {
       const next = { anyOf: [{ type: "null" }, { $ref }] };
       return { type: "object", properties: { value: this.#any(0), next }, required: ["value", "next"], additionalProperties: false };
     };
-    this.#definitions[name] = this.#open && random.chance(0.5) ? list() : this.#any(depth - 1, random.pick(["object", "string", "literal"]));
+    this.#definitions[name] =
+      this.#open && random.chance(0.5) ? list() : this.#any(depth - 1, random.pick(["object", "string", "literal"]));
     return { $ref };
   }
 
@@ -207,7 +248,11 @@ function range(random, type) {
     case "steps": {
       const multipleOf = type === "integer" ? random.int(1, 12) : random.pick([2, 0.5, 0.25, 0.1]);
       const first = random.int(-20, 20);
-      return { multipleOf, minimum: Number((first * multipleOf).toFixed(2)), maximum: Number(((first + random.int(0, 40)) * multipleOf).toFixed(2)) };
+      return {
+        multipleOf,
+        minimum: Number((first * multipleOf).toFixed(2)),
+        maximum: Number(((first + random.int(0, 40)) * multipleOf).toFixed(2)),
+      };
     }
     default:
       return {};
@@ -226,7 +271,12 @@ export function wildSchema(random) {
     () => ({ not: base }),
     () => ({ ...base, not: { type: "object" } }),
     () => ({ oneOf: [base, text(4)] }),
-    () => ({ oneOf: [{ type: "integer", minimum: 0, maximum: 9 }, { type: "number", minimum: 5, maximum: 20 }] }),
+    () => ({
+      oneOf: [
+        { type: "integer", minimum: 0, maximum: 9 },
+        { type: "number", minimum: 5, maximum: 20 },
+      ],
+    }),
     () => ({ oneOf: [{ type: "integer", maximum: 4 }, { type: "boolean" }] }),
     () => ({ allOf: [base, part()] }),
     () => ({ allOf: [object({ required: ["a"] }), { properties: { c: { type: "boolean" } }, required: ["c"] }] }),
@@ -237,7 +287,7 @@ export function wildSchema(random) {
     () => list({ contains: { const: 3 }, minContains: 0 }),
     () => list({ unevaluatedItems: false }),
     () => object({ patternProperties: { "^x-": { type: "boolean" } }, additionalProperties: false }),
-    () => object({ patternProperties: { "^a": { type: "integer", multipleOf: 3 }, "b$": text(2) }, additionalProperties: false }),
+    () => object({ patternProperties: { "^a": { type: "integer", multipleOf: 3 }, b$: text(2) }, additionalProperties: false }),
     () => object({ propertyNames: { pattern: "^[a-c]$" } }),
     () => object({ minProperties: 1, additionalProperties: false }),
     () => object({ minProperties: 2, additionalProperties: { type: "integer", minimum: 0, maximum: 9 } }),
@@ -284,12 +334,19 @@ export function wildSchema(random) {
     () => ({ type: "string", format: "date", maxLength: 4 }),
     () => ({ ...base, "x-guidance": { lenient: true, whitespace_pattern: "x" } }),
     () => ({ ...base, title: "T", description: "D", default: 1, examples: [2], deprecated: true, $comment: "c" }),
-    () => ({ type: "array", items: [{ type: "integer", maximum: 3 }], additionalItems: false, $schema: "http://json-schema.org/draft-07/schema#" }),
+    () => ({
+      type: "array",
+      items: [{ type: "integer", maximum: 3 }],
+      additionalItems: false,
+      $schema: "http://json-schema.org/draft-07/schema#",
+    }),
     () => false,
   ])();
   if (typeof wild !== "object" || random.chance(0.6)) return wild;
   // These two mean something at the root only.
-  return /"\$(ref|schema)"/.test(JSON.stringify(wild)) ? wild : { type: "object", properties: { ok: { type: "boolean" }, wild }, required: ["ok", "wild"] };
+  return /"\$(ref|schema)"/.test(JSON.stringify(wild))
+    ? wild
+    : { type: "object", properties: { ok: { type: "boolean" }, wild }, required: ["ok", "wild"] };
 }
 
 /**

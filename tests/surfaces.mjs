@@ -9,7 +9,21 @@ const ORIGIN = "https://workers-binding.ai";
 const ACCOUNT = "https://api.cloudflare.com/client/v4/accounts/0123456789abcdef/ai";
 
 /** HTTP statuses of the codes, as the contract has them. */
-export const STATUS = { 3003: 400, 3006: 413, 3007: 408, 3008: 408, 3036: 429, 3040: 429, 3042: 404, 5004: 400, 5005: 405, 5006: 400, 5007: 400, 5021: 413, 5024: 400 };
+export const STATUS = {
+  3003: 400,
+  3006: 413,
+  3007: 408,
+  3008: 408,
+  3036: 429,
+  3040: 429,
+  3042: 404,
+  5004: 400,
+  5005: 405,
+  5006: 400,
+  5007: 400,
+  5021: 413,
+  5024: 400,
+};
 
 /**
  * What a surface answered.
@@ -43,10 +57,14 @@ export function surfacesOf(ai) {
   return {
     run: overRun(ai),
     wire: overHttp(wire, { error: wireError, object: bindingObject, stream: bindingStream }),
-    rest: overHttp(rest, { error: restError, object: ({ result, success, errors, messages }) => {
-      assert.deepEqual({ success, errors, messages }, { success: true, errors: [], messages: [] });
-      return bindingObject(result);
-    }, stream: bindingStream }),
+    rest: overHttp(rest, {
+      error: restError,
+      object: ({ result, success, errors, messages }) => {
+        assert.deepEqual({ success, errors, messages }, { success: true, errors: [], messages: [] });
+        return bindingObject(result);
+      },
+      stream: bindingStream,
+    }),
     openAi: overHttp(openAi, { error: openAiError, object: openAiObject, stream: openAiStream }),
   };
 }
@@ -112,7 +130,14 @@ function openAiObject(body, input) {
   assert.deepEqual([index, message.role, more], [0, "assistant", []]);
   const { content, tool_calls = [] } = message;
   const isJson = input.response_format?.type?.startsWith("json") && content !== null;
-  return { body, response: isJson ? JSON.parse(content) : content, text: inText(content), tool_calls: (tool_calls ?? []).map(unnested), usage: body.usage, finish_reason };
+  return {
+    body,
+    response: isJson ? JSON.parse(content) : content,
+    text: inText(content),
+    tool_calls: (tool_calls ?? []).map(unnested),
+    usage: body.usage,
+    finish_reason,
+  };
 }
 
 function openAiStream(chunks) {
@@ -127,7 +152,14 @@ function openAiStream(chunks) {
   assert.equal(reasons.length, 1, "one chunk says why it ended");
   const pieces = choices.map(({ delta }) => delta.content).filter(Boolean);
   const calls = choices.flatMap(({ delta }) => delta.tool_calls ?? []);
-  return { text: pieces.join(""), pieces, events, tool_calls: distinct(calls).map(unnested), usage: usages[0]?.usage, finish_reason: reasons[0] };
+  return {
+    text: pieces.join(""),
+    pieces,
+    events,
+    tool_calls: distinct(calls).map(unnested),
+    usage: usages[0]?.usage,
+    finish_reason: reasons[0],
+  };
 }
 
 /** Calls of a stream: each is complete and has an index of its own. */

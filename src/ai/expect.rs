@@ -33,7 +33,7 @@ pub fn expectation(request: &TextGenerationRequest, template: &ChatTemplate, mod
     let format = template.call_format();
     let names = tools.iter().map(|tool| tool.name.clone()).collect();
     if request.tool_choice != ToolChoice::Auto {
-        let constraint = model.compile(&Grammar::Calls { tools, format, most })?;
+        let constraint = model.compile(&Grammar::Calls { tools, format, most })?.ends_in_time();
         let calls = Some(CallReader::new(names, true));
         return Ok(Expectation { constraint: Some(constraint), calls, begun: None, must_complete: true });
     }

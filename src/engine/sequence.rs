@@ -161,7 +161,11 @@ impl Sequence {
             let token = self.sampler.sample(logits, None)?;
             return Ok(((!self.params.end_tokens.contains(&token)).then_some(token), false));
         };
-        let token = self.sampler.sample(logits, Some(constraint))?;
+        let remaining = self.params.max_tokens.saturating_sub(self.tokens.len() - self.prompt_length);
+        let token = match constraint.forced(remaining) {
+            Some(token) => token,
+            None => self.sampler.sample(logits, Some(constraint))?,
+        };
         if self.params.end_tokens.contains(&token) {
             return Ok((None, true));
         }

@@ -5,11 +5,13 @@
 //! ([`schema`]) and how calls are written ([`calls`]).
 
 mod calls;
+mod ending;
 mod schema;
 
 use crate::error::{AiError, ErrorCode, Result};
 use crate::tokenizer::Tokenizer;
 use crate::tools::{CallFormat, Tool};
+use ending::Ending;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
@@ -83,7 +85,7 @@ impl GrammarCompiler {
         if matcher.compute_mask_or_eos().is_ok_and(|mask| mask.is_zero()) {
             return Err(AiError::invalid_input(format!("{what} cannot be met: nothing fits it.")));
         }
-        Ok(Constraint { matcher })
+        Ok(Constraint { matcher, environment: self.factory.tok_env().clone(), ending: None })
     }
 
     /// A constraint behind a text that already stands, or `None` where the text does not fit.
@@ -120,9 +122,23 @@ fn first_line(text: &str) -> String {
 /// A grammar on its way through one answer.
 pub struct Constraint {
     matcher: Matcher,
+    environment: TokEnv,
+    /// For answers that have to be complete when their tokens run out.
+    ending: Option<Ending>,
 }
 
 impl Constraint {
+    /// Makes the answer end in time, in whatever way the grammar allows.
+    pub fn ends_in_time(mut self) -> Self {
+        self.ending = Some(Ending::default());
+        self
+    }
+
+    /// The token that must be taken to end in time, where only `remaining` are left.
+    pub fn forced(&mut self, remaining: usize) -> Option<u32> {
+        self.ending.as_mut()?.next(&self.matcher, self.environment.tok_trie(), remaining)
+    }
+
     /// Forbids, by minus infinity, every token that cannot come next.
     pub fn mask(&mut self, logits: &mut [f32]) -> Result<()> {
         let mask = self.matcher.compute_mask_or_eos().map_err(failed)?;

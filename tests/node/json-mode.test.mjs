@@ -24,11 +24,13 @@ const wrapped = (schema) => ({ response_format: { type: "json_schema", json_sche
 /** Tokens that the model has computed so far, of prompts and answers. */
 const computed = async () => (await ai.stats()).models[0].tokens;
 
-const isError = (code, says = "") => (error) => {
-  assert.ok(error instanceof InferenceUpstreamError, `not an AiError: ${error?.stack ?? error}`);
-  assert.match(error.message, new RegExp(`^${code}: ${says}`));
-  return true;
-};
+const isError =
+  (code, says = "") =>
+  (error) => {
+    assert.ok(error instanceof InferenceUpstreamError, `not an AiError: ${error?.stack ?? error}`);
+    assert.match(error.message, new RegExp(`^${code}: ${says}`));
+    return true;
+  };
 
 function assertFits(schema, value, context) {
   const wrong = validatorOf(schema)(value);
@@ -60,7 +62,10 @@ async function judged(schema, input) {
     }
     isError(5024, "JSON Mode couldn't be met")(error);
     // The prompt's last token always, and each token of the answer but the last.
-    assert.ok(tokens >= request.max_tokens, `5024 after ${tokens} of ${request.max_tokens} tokens: ${JSON.stringify({ schema, ...input })}`);
+    assert.ok(
+      tokens >= request.max_tokens,
+      `5024 after ${tokens} of ${request.max_tokens} tokens: ${JSON.stringify({ schema, ...input })}`,
+    );
     return { unmet: error.message };
   }
 }
@@ -81,7 +86,7 @@ before(() => ai.load());
 
 describe(`random schemas (SEED=${SEED})`, () => {
   test("what has an end: every answer fits, as object and as stream", async (t) => {
-    const count = countOf(20);
+    const count = countOf(16);
     let unmet = 0;
     await forEachCase(count, async (random, index) => {
       const schema = boundedSchema(random);
@@ -95,7 +100,7 @@ describe(`random schemas (SEED=${SEED})`, () => {
   });
 
   test("what may go on for ever: an answer fits, or it had all its tokens", async (t) => {
-    const count = countOf(8);
+    const count = countOf(6);
     let unmet = 0;
     await forEachCase(count, async (random, index) => {
       const schema = openSchema(random);
@@ -108,7 +113,7 @@ describe(`random schemas (SEED=${SEED})`, () => {
   });
 
   test("any keyword at all: it is refused before any token, or the answer fits", async (t) => {
-    const count = countOf(40);
+    const count = countOf(30);
     const seen = { value: 0, refused: 0, unmet: 0 };
     await forEachCase(count, async (random, index) => {
       const schema = wildSchema(random);
@@ -135,11 +140,21 @@ describe("json_object", () => {
 
   test("gives some object, whatever the seed", async () => {
     const outcomes = [];
-    for (const seed of [1, 2, 3, 4]) {
-      const input = { ...anyObject, prompt: 'Answer in JSON.\n{"city": "Paris"}\n', temperature: 0.6, seed, max_tokens: 100, stream: seed % 2 === 0 };
+    for (const seed of [1, 2, 3]) {
+      const input = {
+        ...anyObject,
+        prompt: 'Answer in JSON.\n{"city": "Paris"}\n',
+        temperature: 0.6,
+        seed,
+        max_tokens: 80,
+        stream: seed % 2 === 0,
+      };
       outcomes.push(await objectOr5024(input));
     }
-    assert.ok(outcomes.some((outcome) => !(outcome instanceof Error)), "at least one of them came to an end");
+    assert.ok(
+      outcomes.some((outcome) => !(outcome instanceof Error)),
+      "at least one of them came to an end",
+    );
   });
 
   test("in a chat too", async () => {
@@ -191,7 +206,14 @@ describe("json_schema", () => {
   });
 
   test("holds with every other sampling field", async () => {
-    const fields = [{ top_k: 1 }, { top_p: 0.001 }, { repetition_penalty: 2 }, { repetition_penalty: 0.1 }, { frequency_penalty: 2, presence_penalty: 2 }, { frequency_penalty: -2 }];
+    const fields = [
+      { top_k: 1 },
+      { top_p: 0.001 },
+      { repetition_penalty: 2 },
+      { repetition_penalty: 0.1 },
+      { frequency_penalty: 2, presence_penalty: 2 },
+      { frequency_penalty: -2 },
+    ];
     for (const field of fields) assertFits(PERSON, (await run({ ...input, ...bare(PERSON), ...field })).response, field);
   });
 
@@ -230,7 +252,7 @@ describe("json_schema", () => {
 describe("a schema that cannot be guaranteed", () => {
   const person = (more) => ({ ...PERSON, properties: { ...PERSON.properties, ...more } });
   const FORMATS = {
-    "not": bare({ not: { type: "string" } }),
+    not: bare({ not: { type: "string" } }),
     "not, inside": bare(person({ x: { type: "string", not: { const: "a" } } })),
     "a reference to nothing": bare({ type: "object", properties: { a: { $ref: "#/$defs/nowhere" } }, required: ["a"] }),
     "bounds that contradict each other": bare({ type: "integer", minimum: 5, maximum: 4 }),
@@ -252,7 +274,10 @@ describe("a schema that cannot be guaranteed", () => {
     for (const stream of [false, true]) {
       test(`${what}: 5006 before any token (stream: ${stream})`, async () => {
         const before = await computed();
-        await assert.rejects(run({ ...JSON_PROMPT, prompt: `A prompt of its own, ${what}`, ...format, max_tokens: 5, stream }), isError(5006));
+        await assert.rejects(
+          run({ ...JSON_PROMPT, prompt: `A prompt of its own, ${what}`, ...format, max_tokens: 5, stream }),
+          isError(5006),
+        );
         assert.equal(await computed(), before);
         assert.equal(ai.lastRequestHttpStatusCode, 400);
       });
@@ -289,8 +314,14 @@ describe("a prompt that lures the model out of the schema", () => {
   // Each prompt repeats what the schema forbids, and greedily the model repeats it, wherever the mask has a hole.
   const digit = { type: "integer", minimum: 0, maximum: 9 };
   const LURES = {
-    "another spelling of a key": ['{"a": 1, "\\u0061": "x"}', { type: "object", properties: { a: digit }, required: ["a"], additionalProperties: { type: "string", maxLength: 3 } }],
-    "another spelling of a key, alone": ['{"\\u0061": "x"}', { type: "object", properties: { a: digit }, additionalProperties: { type: "string", maxLength: 3 } }],
+    "another spelling of a key": [
+      '{"a": 1, "\\u0061": "x"}',
+      { type: "object", properties: { a: digit }, required: ["a"], additionalProperties: { type: "string", maxLength: 3 } },
+    ],
+    "another spelling of a key, alone": [
+      '{"\\u0061": "x"}',
+      { type: "object", properties: { a: digit }, additionalProperties: { type: "string", maxLength: 3 } },
+    ],
     "a key twice": ['{"x": 1, "x": 1, "x": 1}', { type: "object", additionalProperties: digit, minProperties: 3, maxProperties: 3 }],
     "a number that is infinite": ["1e999", { type: "number" }],
     "an integer of many digits": ["9".repeat(40), { type: "integer" }],
@@ -306,15 +337,24 @@ describe("a prompt that lures the model out of the schema", () => {
     "another case": ['"RED"', { enum: ["red", "blue"] }],
     "a longer string": ['"abcdefghijkl"', { type: "string", maxLength: 4 }],
     "a longer string of characters of several tokens": ['"👩‍👩‍👧‍👦👩‍👩‍👧‍👦"', { type: "string", minLength: 2, maxLength: 3 }],
-    "prose": ["Sure! Here is the JSON you asked for.", { type: "object", properties: { ok: { type: "boolean" } }, required: ["ok"], additionalProperties: false }],
+    prose: [
+      "Sure! Here is the JSON you asked for.",
+      { type: "object", properties: { ok: { type: "boolean" } }, required: ["ok"], additionalProperties: false },
+    ],
     "a fence": ["```json", { type: "object", properties: { ok: { type: "boolean" } }, required: ["ok"], additionalProperties: false }],
-    "another property": ['{"ok": true, "more": 1}', { type: "object", properties: { ok: { type: "boolean" } }, additionalProperties: false }],
+    "another property": [
+      '{"ok": true, "more": 1}',
+      { type: "object", properties: { ok: { type: "boolean" } }, additionalProperties: false },
+    ],
     "a missing property": ["{}", { type: "object", properties: { ok: { type: "boolean" } }, required: ["ok"] }],
-    "an inherited property": ['{"toString": 1}', { type: "object", properties: { toString: { type: "boolean" } }, required: ["toString"], additionalProperties: false }],
+    "an inherited property": [
+      '{"toString": 1}',
+      { type: "object", properties: { toString: { type: "boolean" } }, required: ["toString"], additionalProperties: false },
+    ],
   };
   for (const [what, [text, schema]] of Object.entries(LURES)) {
     test(what, async () => {
-      const outcome = await judged(schema, { prompt: `${text}\n`.repeat(6), temperature: 0, max_tokens: 60 });
+      const outcome = await judged(schema, { prompt: `${text}\n`.repeat(4), temperature: 0, max_tokens: 60 });
       // `JSON.stringify` escapes half characters, and nothing else so.
       if ("value" in outcome) assert.doesNotMatch(JSON.stringify(outcome.value), /\\ud[89a-f]/i);
     });
@@ -329,13 +369,13 @@ describe("a prompt that lures the model out of the schema", () => {
 describe("beside others", () => {
   test("several schemas at once do not mix", async () => {
     const random = new Random(SEED);
-    const schemas = Array.from({ length: 4 }, () => boundedSchema(random));
-    const inputs = schemas.map((schema) => ({ ...JSON_PROMPT, ...bare(schema), temperature: 1, seed: random.seed(), max_tokens: 400 }));
+    const schemas = [PERSON, boundedSchema(random), { type: "array", items: { type: "boolean" }, minItems: 2, maxItems: 3 }];
+    const inputs = schemas.map((schema) => ({ ...JSON_PROMPT, ...bare(schema), temperature: 1, seed: random.seed(), max_tokens: 200 }));
     const settled = await Promise.allSettled([...inputs.map((input) => run(input)), run({ ...JSON_PROMPT, max_tokens: 5 })]);
-    for (const [index, { value, reason }] of settled.slice(0, 4).entries()) {
+    for (const [index, { value, reason }] of settled.slice(0, -1).entries()) {
       if (reason) isError(5024)(reason);
       else assertFits(schemas[index], value.response, { SEED });
     }
-    assert.equal(typeof settled[4].value.response, "string", "one without a schema is free");
+    assert.equal(typeof settled.at(-1).value.response, "string", "one without a schema is free");
   });
 });
