@@ -36,7 +36,7 @@ const WEATHER = {
   description: "Weather of a city",
   parameters: {
     type: "object",
-    properties: { city: { type: "string", maxLength: 12, description: "The city" } },
+    properties: { city: { type: "string", enum: ["Paris", "Rome"], description: "The city" } },
     required: ["city"],
     additionalProperties: false,
   },
@@ -119,10 +119,9 @@ const INPUT = [
     field: "`messages`",
     meaning: "`{role, content}`, through the model's own chat template",
     async prove({ ask }) {
-      const short = (await ask({ ...HI, messages: [{ role: "system", content: "Be brief." }, ...HI.messages] })).usage.prompt_tokens;
-      const longer = (await ask({ ...HI, messages: [{ role: "system", content: "Be very, very brief." }, ...HI.messages] })).usage
-        .prompt_tokens;
-      assert.ok(longer > short);
+      const tokens = async (content) =>
+        (await ask({ messages: [{ role: "system", content }, ...HI.messages], max_tokens: 0 })).usage.prompt_tokens;
+      assert.ok((await tokens("Be very, very brief.")) > (await tokens("Be brief.")));
       assert.equal(typeof (await textOf(ask, HI)), "string");
     },
   },
@@ -326,8 +325,7 @@ const INPUT = [
     field: "`tool_choice`",
     meaning: "`required`: a call, guaranteed by a grammar",
     async prove({ ask, surface }) {
-      for (const seed of [1, 2])
-        assertCalls(await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: "required", temperature: 2, seed }));
+      assertCalls(await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: "required", temperature: 2, seed: 1 }));
     },
   },
   {
@@ -475,19 +473,13 @@ const INPUT = [
 ];
 
 async function provesToolTurns({ ask, surface }, turns) {
-  const second = (city, result) =>
-    ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: "none", max_tokens: 4, messages: [...TOOLS.messages, ...turns(city, result)] });
-  const answer = await second("Paris", "sunny");
-  assert.equal(typeof answer.text, "string");
-  const { usage } = answer;
-  assert.ok(
-    (await second("Paris", "sunny, and it stays so all the week")).usage.prompt_tokens > usage.prompt_tokens,
-    "the result is in the prompt",
-  );
-  assert.ok(
-    (await second("Paris, Rome, Oslo and Bern", "sunny")).usage.prompt_tokens > usage.prompt_tokens,
-    "the arguments are in the prompt",
-  );
+  const input = { ...TOOLS, tools: toolsOf(surface), tool_choice: "none" };
+  const second = (city, result, max_tokens) => ask({ ...input, max_tokens, messages: [...TOOLS.messages, ...turns(city, result)] });
+  const tokens = async (city, result) => (await second(city, result, 0)).usage.prompt_tokens;
+  const { text, usage } = await second("Paris", "sunny", 4);
+  assert.equal(typeof text, "string");
+  assert.ok((await tokens("Paris", "sunny, and it stays so all the week")) > usage.prompt_tokens, "the result is in the prompt");
+  assert.ok((await tokens("Paris, Rome, Oslo and Bern", "sunny")) > usage.prompt_tokens, "the arguments are in the prompt");
 }
 
 const OUTPUT = [
@@ -741,7 +733,12 @@ export const ROUTES = [
     check: isAnswer,
   },
   { route: "`POST /run?version=2`", what: "the same, from older bindings", sent: overWire("/run?version=2"), check: isAnswer },
-  { route: "`POST /ai-gateway/run`", what: "the same, where a gateway was named", sent: overWire("/ai-gateway/run?version=3"), check: isAnswer },
+  {
+    route: "`POST /ai-gateway/run`",
+    what: "the same, where a gateway was named",
+    sent: overWire("/ai-gateway/run?version=3"),
+    check: isAnswer,
+  },
   {
     route: "`POST /run`",
     what: "the `prefix` option in front of the model's id",
@@ -789,7 +786,13 @@ export const ROUTES = [
     also: post("/v1/chat/completions", CHAT_BODY),
     check: isCompletion,
   },
-  { route: "`GET …/ai/v1/models`, `GET /v1/models`", what: "OpenAI's list of models", sent: [`${ACCOUNT}/v1/models`], also: ["/v1/models"], check: isModels },
+  {
+    route: "`GET …/ai/v1/models`, `GET /v1/models`",
+    what: "OpenAI's list of models",
+    sent: [`${ACCOUNT}/v1/models`],
+    also: ["/v1/models"],
+    check: isModels,
+  },
   {
     route: "`GET /v1/models/:id`",
     what: "one of them, plain or percent-encoded",

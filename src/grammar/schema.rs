@@ -92,7 +92,10 @@ pub fn prepare(schema: &Value) -> Result<Value, String> {
             definitions[any_name(depth)] = any_value(depth);
         }
         // One line, a space at most behind commas and colons: nothing that a model could go on writing for ever.
-        let layout = json!({"whitespace_flexible": false, "item_separator": ", ?", "key_separator": ": ?"});
+        // No \u escapes: with them a key could be spelled so that it is not recognised as one that has a schema of its own.
+        let escapes = "nrbtf\\\"";
+        let layout =
+            json!({"whitespace_flexible": false, "item_separator": ", ?", "key_separator": ": ?", "json_allowed_escapes": escapes});
         root.insert("x-guidance".into(), layout);
     }
     Ok(prepared)
@@ -174,6 +177,12 @@ fn prepare_at(schema: &Value, path: &str, open: bool, depth: usize) -> Result<Va
         }
     }
     narrow(&mut out, open);
+    // Keys that are not named could be the same key twice, which counts once.
+    let named = out.get("required").and_then(Value::as_array).map_or(0, Vec::len) as u64;
+    let free = out.get("additionalProperties") != Some(&Value::Bool(false)) || out.contains_key("patternProperties");
+    if free && out.get("minProperties").and_then(Value::as_u64).is_some_and(|least| least > named + 1) {
+        return Err(format!("'{path}/minProperties' cannot be guaranteed where further properties have no names"));
+    }
     let constrains = out.keys().any(|key| !matches!(key.as_str(), "$schema" | "$id" | "$anchor" | "$defs" | "definitions"));
     if !constrains {
         let Value::Object(any) = any_reference(ANY_DEPTH) else { return Err("no reference".into()) };

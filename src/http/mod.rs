@@ -93,6 +93,10 @@ async fn route(ai: &Ai, request: &Request) -> Response {
         Route::BindingRun | Route::RestRun(_) | Route::ChatCompletions => "POST",
         _ => "GET",
     };
+    if route == Route::BindingRun && request.header("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
+        let text = "A WebSocket is not available locally. Leave options.websocket out.";
+        return fail(&route, &AiError::new(ErrorCode::BadInput, text));
+    }
     let method_fits = request.method == wanted || (wanted == "GET" && request.method == "HEAD");
     if !method_fits && !matches!(route, Route::Unknown(_)) {
         let text = format!("{} is not a method of this path: use {wanted}.", request.method);
@@ -137,9 +141,6 @@ async fn binding_run(ai: &Ai, request: &Request) -> Result<Response> {
     let header = request.header("cf-consn-model-id").unwrap_or_default();
     // The prefix option stands before the id, with a colon between.
     let model = header.find(":@").map_or(header, |at| &header[at + 1..]);
-    if request.header("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
-        return bad("A WebSocket is not available locally. Leave options.websocket out.");
-    }
     if request.url.contains("userInputs=") {
         return bad("A stream or FormData is no input for text generation: send an object with prompt or messages.");
     }

@@ -65,6 +65,10 @@ impl TextGenerationRequest {
         if let Value::Object(fields) = &mut input {
             fields.retain(|_, value| !value.is_null());
         }
+        if input.get("requests").is_some() {
+            let text = "Batches ('requests') are not supported here. Call run() once for each request.";
+            return Err(AiError::new(ErrorCode::BadInput, text));
+        }
         let branch = check(&input)?;
         let Value::Object(mut fields) = input else {
             return Err(AiError::invalid_input("Type mismatch of '/', 'object' expected"));
@@ -126,9 +130,6 @@ fn refuse_unsupported(fields: &Map<String, Value>) -> Result<()> {
     }
     if fields.contains_key("image") {
         return Err(AiError::invalid_input("'image' needs a model that reads images; this one reads text. Remove 'image' from the input."));
-    }
-    if fields.contains_key("requests") {
-        return Err(AiError::new(ErrorCode::BadInput, "Batches ('requests') are not supported here. Call run() once for each request."));
     }
     Ok(())
 }

@@ -265,7 +265,6 @@ describe("a schema that cannot be guaranteed", () => {
     "a string": bare("object"),
     "a number": bare(7),
     "a list": bare([{ type: "object" }]),
-    "no schema": { response_format: { type: "json_schema" } },
     "not, in OpenAI's wrapping": wrapped({ not: {} }),
     "an unknown type of format": { response_format: { type: "yaml" } },
     "a format that is no object": { response_format: "json" },

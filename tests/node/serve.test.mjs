@@ -167,18 +167,24 @@ describe("serve", () => {
     }
   });
 
-  test("a client that sends all of a body that is too long before it reads hears the answer too", async () => {
-    const socket = connect(new URL(server.url).port, "127.0.0.1");
-    const body = Buffer.alloc(64 << 20, " ");
-    socket.write(`POST ${RUN} HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n`);
-    await new Promise((resolve, reject) => {
-      socket.on("error", reject);
-      socket.write(body, (error) => (error ? reject(error) : resolve()));
+  for (const kind of ["Content-Length: 67108864", "Transfer-Encoding: chunked"]) {
+    test(`a client that sends all of a body that is too long before it reads hears the answer too (${kind})`, async () => {
+      const socket = connect(new URL(server.url).port, "127.0.0.1").setEncoding("utf8");
+      const body = Buffer.alloc(1 << 26, " ");
+      socket.write(`POST ${RUN} HTTP/1.1\r\nHost: localhost\r\n${kind}\r\n\r\n`);
+      if (kind.endsWith("chunked")) socket.write(`${body.length.toString(16)}\r\n`);
+      await new Promise((resolve, reject) => {
+        socket.on("error", reject);
+        socket.write(body, (error) => (error ? reject(error) : resolve()));
+      });
+      let answer = "";
+      for await (const text of socket) {
+        answer += text;
+        if (answer.includes("\r\n0\r\n")) break;
+      }
+      assert.match(answer, /^HTTP\/1\.1 413 .*"code":3006/s);
     });
-    const [answer] = await once(socket, "data");
-    assert.match(answer.toString(), /^HTTP\/1\.1 413 .*"code":3006/s);
-    socket.destroy();
-  });
+  }
 
   test("wrong paths, models and input are errors of the surface", async () => {
     const nowhere = await fetch(`${server.url}/nowhere`);

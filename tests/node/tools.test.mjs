@@ -123,7 +123,7 @@ describe("a call that must be", () => {
     "the other function": forced("add"),
   })) {
     test(`${what}: complete, flat and fitting, whatever the seed and temperature`, async () => {
-      for (const [index, temperature] of [0, 0.6, 1, 2, 5].entries()) {
+      for (const [index, temperature] of [0, 1, 5].entries()) {
         const answer = await run({ ...ASK, tool_choice, temperature, seed: index + 1 });
         assertToolTurn(answer);
         if (tool_choice.function) {
@@ -152,15 +152,11 @@ describe("a call that must be", () => {
   });
 
   test("the tools reach the prompt: with them it is longer, and a longer description makes it longer still", async () => {
-    const prompt = async (fields) =>
-      (await run({ messages: ASK.messages, max_tokens: 120, temperature: 0, ...fields })).usage.prompt_tokens;
-    const required = { tool_choice: "required" };
-    const none = await prompt({ max_tokens: 1 });
-    const one = await prompt({ tools: [ADD], ...required });
-    const wordy = await prompt({
-      tools: [{ ...ADD, description: `${ADD.description}, one and the other and nothing else at all` }],
-      ...required,
-    });
+    const prompt = async (tools) =>
+      (await run({ messages: ASK.messages, tools, tool_choice: "required", max_tokens: 120, temperature: 0 })).usage.prompt_tokens;
+    const none = (await run({ messages: ASK.messages, max_tokens: 0 })).usage.prompt_tokens;
+    const one = await prompt([ADD]);
+    const wordy = await prompt([{ ...ADD, description: `${ADD.description}, one and the other and nothing else at all` }]);
     assert.ok(none < one && one < wordy, `${none}, ${one}, ${wordy} tokens`);
   });
 
@@ -199,7 +195,7 @@ describe("a call that must be", () => {
 
 describe(`random parameters (SEED=${SEED})`, () => {
   test("every call fits its schema, as object and as stream", async (t) => {
-    const count = countOf(4);
+    const count = countOf(3);
     let unmet = 0;
     await forEachCase(count, async (random) => {
       const parameters = parametersSchema(random);
@@ -225,11 +221,11 @@ describe(`random parameters (SEED=${SEED})`, () => {
 describe("a call that may be", () => {
   test("whatever comes is a text, or calls that fit", async (t) => {
     const outcomes = { text: 0, calls: 0 };
-    for (const [index, choice] of ["auto", undefined, "auto", undefined, "auto", "auto"].entries()) {
-      const content = ["How is the weather in Paris?", "Add 2 and 3.", "Hello!"][index % 3];
+    for (const [index, choice] of ["auto", undefined, "auto", undefined].entries()) {
+      const content = ["How is the weather in Paris?", "Add 2 and 3."][index % 2];
       // Written like a call, so that the model is tempted.
       const more =
-        index < 3
+        index < 2
           ? []
           : [
               { role: "assistant", content: '{"name": "add", "arguments": {"a": 1, "b": 2}}' },
@@ -289,7 +285,7 @@ describe("a call that may be", () => {
   test("beside a JSON schema: calls, or JSON that fits", async () => {
     const schema = { type: "object", properties: { ok: { type: "boolean" } }, required: ["ok"], additionalProperties: false };
     const response_format = { type: "json_schema", json_schema: schema };
-    for (const seed of [1, 2, 3]) {
+    for (const seed of [1, 2]) {
       const answer = await run({ ...ASK, response_format, temperature: 1, seed });
       if (answer.tool_calls.length > 0) assertToolTurn(answer);
       else assert.equal(validatorOf(schema)(answer.response), null, JSON.stringify(answer.response));
@@ -407,8 +403,8 @@ describe("the loop of two turns", () => {
       const cached = again.usage.prompt_tokens_details.cached_tokens;
       assert.ok(cached >= usage.prompt_tokens - 10, `${cached} tokens of ${usage.prompt_tokens} were not computed again`);
 
-      const tokens = async (call, result) => (await second(form(call, result), { max_tokens: 1 })).usage.prompt_tokens;
-      const short = await tokens(call, "It is sunny.");
+      const tokens = async (call, result) => (await second(form(call, result), { max_tokens: 0 })).usage.prompt_tokens;
+      const short = answer.usage.prompt_tokens;
       assert.ok((await tokens(call, "It is sunny, and it will be sunny all day long.")) >= short + 5, "the result is in the prompt");
       const longer = { ...call, arguments: { city: "Paris and Rome and Oslo", unit: "C" } };
       const shorter = { ...call, arguments: { city: "Rome", unit: "C" } };

@@ -11,7 +11,7 @@ import { startWorkerd } from "./workerd.mjs";
 const FIXTURES = inProject("tests", "workerd", "fixtures");
 const PACKAGE = inProject("pkg");
 /** No answer of a test takes so long: a failure, not a hang. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 30_000;
 
 /** What workerd makes of a file in the package; others are none of its modules. */
 const MODULE_KINDS = { ".js": "esModule", ".wasm": "wasm" };
