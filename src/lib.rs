@@ -20,6 +20,7 @@ pub mod http;
 pub mod input;
 #[cfg(target_arch = "wasm32")]
 mod js;
+mod lanes;
 mod memory;
 pub mod model;
 pub mod output;

@@ -96,7 +96,7 @@ impl Ai {
         })
     }
 
-    /// What is loaded and how much was computed: `{models: [{name, backend, active, tokens}]}`.
+    /// What is loaded and how much was computed: `{models: [{name, backend, active, tokens}], threads}`.
     pub fn stats(&self) -> JsValue {
         let models: Vec<_> = self
             .inner
@@ -107,7 +107,7 @@ impl Ai {
                 json!({"name": model.name, "backend": model.backend_name(), "active": active, "tokens": tokens})
             })
             .collect();
-        to_js(&json!({"models": models}))
+        to_js(&json!({"models": models, "threads": crate::backend::cpu::threads()}))
     }
 }
 
@@ -141,4 +141,25 @@ pub fn models(params: &str) -> JsValue {
 pub fn compare_kernels(seed: u32, rounds: u32) -> Vec<u32> {
     let (different, compared) = crate::backend::cpu::compare_with_twin(u64::from(seed), rounds as usize);
     vec![different as u32, compared as u32]
+}
+
+/// Times the kernels of this build for about `milliseconds` each: JSON text, `[{type, op, bytes, multiplyAdds, seconds}, …]`.
+/// For benchmarks.
+#[wasm_bindgen(js_name = benchKernels)]
+pub fn bench_kernels(milliseconds: f64) -> String {
+    let measured: Vec<_> = crate::backend::cpu::measure(milliseconds)
+        .iter()
+        .map(|one| {
+            let op = if one.rows == 1 { "decode" } else { "prefill" };
+            json!({"type": one.format, "op": op, "bytes": one.bytes, "multiplyAdds": one.multiply_adds, "seconds": one.seconds})
+        })
+        .collect();
+    json!(measured).to_string()
+}
+
+/// Makes this thread, a worker that shares the memory, help the others to compute. Never returns.
+#[cfg(target_feature = "atomics")]
+#[wasm_bindgen(js_name = workThread)]
+pub fn work_thread() {
+    crate::backend::cpu::help()
 }

@@ -4,11 +4,15 @@
 //! Keskar et al. 2019), `frequency_penalty` and `presence_penalty` are subtractive over the answer (OpenAI's API). Top-p
 //! is nucleus sampling (Holtzman et al. 2019).
 
+mod ranking;
+
 use crate::error::{AiError, ErrorCode, Result};
 use crate::grammar::Constraint;
 use crate::host::random_bytes;
+use crate::lanes;
 use rand_core::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
+use ranking::Ranking;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
@@ -65,7 +69,10 @@ pub struct Sampler {
     rng: Pcg64Mcg,
     /// Every token of prompt and answer → how often it stands in the answer.
     seen: HashMap<u32, u32>,
+    ranking: Ranking,
+    /// Scratch: tokens that may come with their weights, and the weight of every token.
     candidates: Vec<(u32, f32)>,
+    weights: Vec<f32>,
 }
 
 impl Sampler {
@@ -73,7 +80,7 @@ impl Sampler {
     pub fn new(params: SamplingParams, prompt: &[u32]) -> Self {
         let seed = params.seed.unwrap_or_else(|| u64::from_le_bytes(random_bytes()));
         let seen = if params.repetition_penalty.is_some() { prompt.iter().map(|token| (*token, 0)).collect() } else { HashMap::new() };
-        Self { params, rng: Pcg64Mcg::seed_from_u64(seed), seen, candidates: Vec::new() }
+        Self { params, rng: Pcg64Mcg::seed_from_u64(seed), seen, ranking: Ranking::default(), candidates: Vec::new(), weights: Vec::new() }
     }
 
     /// The next token for `logits` (one per vocabulary entry, unnormalised; changed in place), one that a constraint allows.
@@ -82,7 +89,12 @@ impl Sampler {
         if let Some(constraint) = constraint {
             constraint.mask(logits)?;
         }
-        let (best, best_logit) = arg_max(logits)?;
+        let Some((best, best_logit)) = self.ranking.read(logits) else {
+            return Err(AiError::new(
+                ErrorCode::InvalidData,
+                "The model computed no usable logits (all are NaN or infinite). Its weights are probably damaged; get the file again.",
+            ));
+        };
         let token = if self.params.temperature <= 0.0 { best } else { self.draw(logits, best_logit) };
         *self.seen.entry(token).or_insert(0) += 1;
         Ok(token)
@@ -105,79 +117,136 @@ impl Sampler {
     }
 
     fn draw(&mut self, logits: &[f32], best_logit: f32) -> u32 {
-        // A candidate's weight is its probability times a common factor; the best one weighs 1.
-        let inverse_temperature = 1.0 / self.params.temperature;
-        let weight = |logit: f32| ((logit - best_logit) * inverse_temperature).exp();
-        let candidates = &mut self.candidates;
-        candidates.clear();
-        candidates.extend(
-            logits.iter().enumerate().filter(|(_, logit)| **logit > f32::NEG_INFINITY).map(|(token, logit)| (token as u32, *logit)),
-        );
-        // Ties are broken by token id, so that the order is the same whatever the selection algorithm does.
-        let descending = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        if let Some(top_k) = self.params.top_k.filter(|top_k| *top_k < candidates.len()) {
-            candidates.select_nth_unstable_by(top_k, descending);
-            candidates.truncate(top_k);
-        }
-        for candidate in candidates.iter_mut() {
-            candidate.1 = weight(candidate.1);
-        }
-        if let Some(top_p) = self.params.top_p {
-            let wanted = top_p * candidates.iter().map(|candidate| candidate.1).sum::<f32>();
-            // Only the head of the distribution is sorted: first 32 candidates, then four times as many, and so on.
-            let mut sorted = 32;
-            loop {
-                let head = sorted.min(candidates.len());
-                if head < candidates.len() {
-                    candidates.select_nth_unstable_by(head, descending);
-                }
-                candidates[..head].sort_unstable_by(descending);
-                let mut sum = 0.0;
-                let nucleus = candidates[..head].iter().position(|candidate| {
-                    sum += candidate.1;
-                    sum >= wanted
-                });
-                if let Some(last) = nucleus {
-                    candidates.truncate(last + 1);
-                    break;
-                }
-                if head == candidates.len() {
-                    break;
-                }
-                sorted *= 4;
-            }
-        } else if self.params.top_k.is_some() {
-            candidates.sort_unstable_by(descending);
-        }
-        let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.1)).sum();
+        // A token's weight is its probability times a common factor; the best one weighs 1.
+        let scale = 1.0 / self.params.temperature;
         // 53 random bits: a uniform number in [0, 1).
         let uniform = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let mut remaining = uniform * total;
-        for (token, weight) in candidates.iter() {
-            remaining -= f64::from(*weight);
-            if remaining < 0.0 {
-                return *token;
+        let top_k = self.params.top_k.filter(|top_k| *top_k < logits.len());
+        let Self { ranking, candidates, weights, .. } = self;
+        match (top_k, self.params.top_p) {
+            (None, None) => {
+                let total = weigh_all(logits, best_logit, scale, weights);
+                draw_from_blocks(weights, uniform * total)
+            }
+            (Some(top_k), top_p) => {
+                ranking.largest(logits, top_k, candidates);
+                weigh(candidates, best_logit, scale);
+                if let Some(top_p) = top_p {
+                    let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.1)).sum();
+                    cut_to_nucleus(candidates, f64::from(top_p) * total);
+                }
+                draw_from(candidates, uniform)
+            }
+            (None, Some(top_p)) => {
+                let wanted = f64::from(top_p) * weigh_all(logits, best_logit, scale, weights);
+                // Only the head of the distribution is ranked: first 64 tokens, then eight times as many, and so on.
+                let mut count = 64;
+                loop {
+                    ranking.largest(logits, count, candidates);
+                    weigh(candidates, best_logit, scale);
+                    if cut_to_nucleus(candidates, wanted) || count >= logits.len() {
+                        break;
+                    }
+                    count *= 8;
+                }
+                draw_from(candidates, uniform)
             }
         }
-        // Rounding can leave a last crumb; a candidate that has weight takes it.
-        candidates.iter().rev().find(|candidate| candidate.1 > 0.0).map_or(0, |candidate| candidate.0)
     }
 }
 
-/// The index and value of the largest logit; the first of equals. An error where no logit is a number.
-fn arg_max(logits: &[f32]) -> Result<(u32, f32)> {
-    let mut best: Option<(u32, f32)> = None;
-    for (token, logit) in logits.iter().enumerate() {
-        if logit.is_finite() && best.is_none_or(|(_, largest)| *logit > largest) {
-            best = Some((token as u32, *logit));
+/// What weighs less than e^−80 of the best one weighs nothing, so that tokens a mask forbids cannot come.
+const NOTHING: f32 = -80.0;
+
+fn weight(logits: lanes::F32x4, best: f32, scale: f32) -> lanes::F32x4 {
+    let exponent = lanes::mul(lanes::sub(logits, lanes::splat(best)), lanes::splat(scale));
+    lanes::where_above(exponent, lanes::splat(NOTHING), lanes::exp(exponent))
+}
+
+/// Tokens whose weights are summed before they are added to the total.
+const BLOCK: usize = 256;
+
+/// The weight of every token, and their sum.
+fn weigh_all(logits: &[f32], best: f32, scale: f32, weights: &mut Vec<f32>) -> f64 {
+    weights.clear();
+    weights.resize(logits.len(), 0.0);
+    let mut total = 0.0;
+    for (logits, weights) in logits.chunks(BLOCK).zip(weights.chunks_mut(BLOCK)) {
+        let (fours, rest) = logits.as_chunks::<4>();
+        let (out, rest_out) = weights.as_chunks_mut::<4>();
+        for (four, out) in fours.iter().zip(out) {
+            lanes::to_slice(weight(lanes::from_slice(four), best, scale), out);
+        }
+        for (logit, out) in rest.iter().zip(rest_out) {
+            *out = lanes::to_array(weight(lanes::splat(*logit), best, scale))[0];
+        }
+        total += sum_of(weights);
+    }
+    total
+}
+
+/// The sum of a block's weights.
+fn sum_of(weights: &[f32]) -> f64 {
+    let (fours, rest) = weights.as_chunks::<4>();
+    let sum = fours.iter().fold(lanes::splat(0.0), |sum, four| lanes::add(sum, lanes::from_slice(four)));
+    f64::from(lanes::horizontal_sum(sum) + rest.iter().sum::<f32>())
+}
+
+/// The token at which the running sum of weights passes `remaining`.
+fn draw_from_blocks(weights: &[f32], mut remaining: f64) -> u32 {
+    let mut last = 0;
+    for (index, block) in weights.chunks(BLOCK).enumerate() {
+        let sum = sum_of(block);
+        if sum > remaining {
+            for (place, weight) in block.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+                last = index * BLOCK + place;
+                remaining -= f64::from(*weight);
+                if remaining < 0.0 {
+                    break;
+                }
+            }
+            return last as u32;
+        }
+        if let Some(place) = block.iter().rposition(|weight| *weight > 0.0) {
+            last = index * BLOCK + place;
+        }
+        remaining -= sum;
+    }
+    // Rounding can leave a last crumb; the last token that has weight takes it.
+    last as u32
+}
+
+/// Logits → weights.
+fn weigh(candidates: &mut [(u32, f32)], best: f32, scale: f32) {
+    for candidate in candidates {
+        candidate.1 = lanes::to_array(weight(lanes::splat(candidate.1), best, scale))[0];
+    }
+}
+
+/// Cuts candidates, largest first, behind the one with which `wanted` is reached. Whether it is.
+fn cut_to_nucleus(candidates: &mut Vec<(u32, f32)>, wanted: f64) -> bool {
+    let mut sum = 0.0;
+    let last = candidates.iter().position(|candidate| {
+        sum += f64::from(candidate.1);
+        sum >= wanted
+    });
+    if let Some(last) = last {
+        candidates.truncate(last + 1);
+    }
+    last.is_some()
+}
+
+fn draw_from(candidates: &[(u32, f32)], uniform: f64) -> u32 {
+    let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.1)).sum();
+    let mut remaining = uniform * total;
+    for (token, weight) in candidates {
+        remaining -= f64::from(*weight);
+        if remaining < 0.0 {
+            return *token;
         }
     }
-    best.ok_or_else(|| {
-        AiError::new(
-            ErrorCode::InvalidData,
-            "The model computed no usable logits (all are NaN or infinite). Its weights are probably damaged; get the file again.",
-        )
-    })
+    // Rounding can leave a last crumb; a candidate that has weight takes it.
+    candidates.iter().rev().find(|candidate| candidate.1 > 0.0).map_or(0, |candidate| candidate.0)
 }
 
 #[cfg(test)]

@@ -1,34 +1,231 @@
-//! Attention of one query position over a layer's cache, with grouped query heads (GQA, Ainslie et al. 2023).
+//! Attention of one query position over a layer's cache, with grouped query heads (GQA, Ainslie et al. 2023), in one pass
+//! over keys and values (online softmax, Milakov & Gimelshein 2018).
+//!
+//! Keys, values and softmax weights are multiplied as integers, whose sums are exact. The result for a position depends
+//! neither on how many positions are computed together nor on the build: a prefix that is reused gives the same text as one
+//! that is computed anew.
 
-use super::kv_cache::LayerCache;
-use super::ops::{add_scaled, dot};
-use crate::model::Hyperparameters;
+use super::kv_cache::{HeadPage, KvCache, LARGEST, MAX_HEAD_WIDTH, PAGE, to_fixed_point};
+use crate::lanes::{self, I32x4};
 
-/// Attends from one position to the first `length` positions of `cache`. `query` and `out` are
-/// `[heads, head_width]`; `scores` is scratch. The result for a position does not depend on how many positions are
-/// computed together: a prefix that is reused gives the same text as one that is computed anew.
-pub fn attend(parameters: &Hyperparameters, cache: &LayerCache, length: usize, query: &[f32], scores: &mut Vec<f32>, out: &mut [f32]) {
-    let (head_width, kv_width) = (parameters.head_width, parameters.kv_width());
-    let group = parameters.heads / parameters.kv_heads;
-    let scale = 1.0 / (head_width as f32).sqrt();
-    for (head, (query, out)) in query.chunks_exact(head_width).zip(out.chunks_exact_mut(head_width)).enumerate() {
-        let columns = head / group * head_width..(head / group + 1) * head_width;
-        scores.clear();
-        let mut largest = f32::NEG_INFINITY;
-        for key in cache.keys.chunks_exact(kv_width).take(length) {
-            let score = dot(query, &key[columns.clone()]) * scale;
-            largest = largest.max(score);
-            scores.push(score);
+/// Positions between two corrections of the softmax.
+const STEP: usize = 32;
+
+/// Attends from one position to the first `length` positions of the cache with the query heads that share `kv_head`. `query`
+/// and `out` are `[heads of the group, head_width]`.
+pub fn attend(cache: &KvCache, layer: usize, kv_head: usize, length: usize, query: &[f32], out: &mut [f32]) {
+    let width = cache.shape().head_width;
+    for (query, out) in query.chunks(4 * width).zip(out.chunks_mut(4 * width)) {
+        // Called through a pointer, so that each case is a function of its own: engines compile small ones sooner and better.
+        let run: Run = match (query.len() / width, cache.shape().stride()) {
+            (1, 64) => Heads::<1, 64>::attend,
+            (2, 64) => Heads::<2, 64>::attend,
+            (3, 64) => Heads::<3, 64>::attend,
+            (4, 64) => Heads::<4, 64>::attend,
+            (1, 128) => Heads::<1, 128>::attend,
+            (2, 128) => Heads::<2, 128>::attend,
+            (3, 128) => Heads::<3, 128>::attend,
+            (4, 128) => Heads::<4, 128>::attend,
+            (1, _) => Heads::<1, 0>::attend,
+            (2, _) => Heads::<2, 0>::attend,
+            (3, _) => Heads::<3, 0>::attend,
+            _ => Heads::<4, 0>::attend,
+        };
+        run(cache, layer, kv_head, length, query, out);
+    }
+}
+
+type Run = fn(&KvCache, usize, usize, usize, &[f32], &mut [f32]);
+
+/// `H` query heads over the same keys and values, whose rows are `STRIDE` numbers long (0: any length).
+struct Heads<const H: usize, const STRIDE: usize> {
+    /// Numbers of a head in memory.
+    stride: usize,
+    query: [[i16; MAX_HEAD_WIDTH]; H],
+    /// What a product of query and key is multiplied with, beside the key's own scale.
+    factor: [f32; H],
+    largest: [f32; H],
+    sum: [f32; H],
+    total: [[f32; MAX_HEAD_WIDTH]; H],
+}
+
+impl<const H: usize, const STRIDE: usize> Heads<H, STRIDE> {
+    fn attend(cache: &KvCache, layer: usize, kv_head: usize, length: usize, query: &[f32], out: &mut [f32]) {
+        let (width, stride) = (cache.shape().head_width, cache.shape().stride());
+        // So that a sum over the head's width fits into 32 bits.
+        let resolution = (i32::MAX / (i32::from(LARGEST) * stride.max(8) as i32)).min(i32::from(i16::MAX)) as i16;
+        let mut heads = Self {
+            stride,
+            query: [[0; MAX_HEAD_WIDTH]; H],
+            factor: [0.0; H],
+            largest: [f32::NEG_INFINITY; H],
+            sum: [0.0; H],
+            total: [[0.0; MAX_HEAD_WIDTH]; H],
+        };
+        for (head, query) in query.chunks_exact(width).enumerate().take(H) {
+            heads.factor[head] = to_fixed_point(query, resolution, &mut heads.query[head]) / (width as f32).sqrt();
         }
-        out.fill(0.0);
-        let mut sum = 0.0;
-        for (score, value) in scores.iter().zip(cache.values.chunks_exact(kv_width)) {
-            let weight = (score - largest).exp();
-            sum += weight;
-            add_scaled(out, weight, &value[columns.clone()]);
+        for start in (0..length).step_by(STEP) {
+            let page = cache.head_page(layer, kv_head, start / PAGE);
+            heads.step(&page, start % PAGE, STEP.min(length - start));
         }
-        for value in out {
-            *value /= sum;
+        for (head, out) in out.chunks_exact_mut(width).enumerate().take(H) {
+            for (out, total) in out.iter_mut().zip(&heads.total[head]) {
+                *out = total / heads.sum[head];
+            }
         }
+    }
+
+    /// Takes in `count` positions (at most `STEP`) from `first` on.
+    #[inline(always)]
+    fn step(&mut self, page: &HeadPage<'_>, first: usize, count: usize) {
+        let stride = if STRIDE > 0 { STRIDE } else { self.stride };
+        // Up to a whole pair: what lies behind the last position is zero or old, and is masked below.
+        let pairs = count.div_ceil(2);
+        let keys = &page.keys[first * stride..(first + STEP) * stride];
+        let values = &page.values[first * stride..(first + STEP) * stride];
+        let key_scales = page.key_scales[first..first + STEP].as_chunks::<4>().0;
+        let value_scales = page.value_scales[first..first + STEP].as_chunks::<4>().0;
+
+        let mut products = [[lanes::splat_int(0); STEP]; H];
+        for pair in 0..pairs {
+            let mut sums = [[lanes::splat_int(0); 2]; H];
+            for column in (0..stride).step_by(8) {
+                // SAFETY: both rows are inside `keys`, which has `STEP` rows of `stride`; `column + 8 <= stride`.
+                let rows = unsafe {
+                    let at = keys.as_ptr().add(2 * pair * stride + column);
+                    [lanes::load_i16(at), lanes::load_i16(at.add(stride))]
+                };
+                for (sums, query) in sums.iter_mut().zip(&self.query) {
+                    // SAFETY: `stride` is at most `MAX_HEAD_WIDTH` (checked when a model is loaded, and by the slices above).
+                    let query = unsafe { lanes::load_i16(query.as_ptr().add(column)) };
+                    *sums = [lanes::dot_pairs(sums[0], rows[0], query), lanes::dot_pairs(sums[1], rows[1], query)];
+                }
+            }
+            for (products, sums) in products.iter_mut().zip(sums) {
+                [products[2 * pair], products[2 * pair + 1]] = sums;
+            }
+        }
+
+        let mut weights = [[[0i16; 8]; STEP / 8]; H];
+        let mut factors = [0f32; H];
+        for head in 0..H {
+            let products = products[head].as_chunks::<4>().0;
+            let factor = lanes::splat(self.factor[head]);
+            let mut scores = [lanes::splat(f32::NEG_INFINITY); STEP / 4];
+            let mut largest = lanes::splat(self.largest[head]);
+            for (index, score) in scores.iter_mut().enumerate().take(count.div_ceil(4)) {
+                let product = lanes::to_float(lanes::sums_of_four(products[index]));
+                let scaled = lanes::mul(product, lanes::mul(factor, lanes::from_slice(&key_scales[index])));
+                *score = lanes::first_lanes(count - index * 4, scaled, *score);
+                largest = lanes::max(*score, largest);
+            }
+            let largest = lanes::horizontal_max(largest);
+            let mut sum = lanes::splat(0.0);
+            let mut weighted = [[lanes::splat(0.0); 2]; STEP / 8];
+            for (index, score) in scores.iter().enumerate().take(count.div_ceil(4)) {
+                let weight = lanes::exp(lanes::sub(*score, lanes::splat(largest)));
+                let weight = lanes::first_lanes(count - index * 4, weight, lanes::splat(0.0));
+                sum = lanes::add(sum, weight);
+                weighted[index / 2][index % 2] = lanes::mul(weight, lanes::from_slice(&value_scales[index]));
+            }
+            let correction = lanes::to_array(lanes::exp(lanes::splat(self.largest[head] - largest)))[0];
+            self.largest[head] = largest;
+            self.sum[head] = self.sum[head] * correction + lanes::horizontal_sum(sum);
+            if correction != 1.0 {
+                self.total[head][..stride].iter_mut().for_each(|total| *total *= correction);
+            }
+            factors[head] = lanes::to_fixed_point(&weighted, LARGEST, &mut weights[head]);
+        }
+
+        for column in (0..stride).step_by(8) {
+            let mut sums: [[I32x4; 2]; H] = [[lanes::splat_int(0); 2]; H];
+            for pair in 0..pairs {
+                // SAFETY: `values` has `STEP / 2` pairs of rows, two times `stride` numbers each.
+                let rows = unsafe {
+                    let at = values.as_ptr().add(2 * pair * stride + 2 * column);
+                    [lanes::load_i16(at), lanes::load_i16(at.add(8))]
+                };
+                for (sums, weights) in sums.iter_mut().zip(&weights) {
+                    // SAFETY: two of `STEP` weights.
+                    let weights = unsafe { lanes::load_i16_pair(weights.as_flattened().as_ptr().add(2 * pair)) };
+                    *sums = [lanes::dot_pairs(sums[0], rows[0], weights), lanes::dot_pairs(sums[1], rows[1], weights)];
+                }
+            }
+            for ((total, sums), factor) in self.total.iter_mut().zip(sums).zip(factors) {
+                let (total, _) = total.as_chunks_mut::<4>();
+                for (total, sum) in total[column / 4..].iter_mut().zip(sums) {
+                    let added = lanes::add(lanes::from_slice(total), lanes::mul(lanes::to_float(sum), lanes::splat(factor)));
+                    lanes::to_slice(added, total);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kv_cache::Shape;
+    use super::*;
+    use rand_core::{RngCore, SeedableRng};
+    use rand_pcg::Pcg64Mcg;
+
+    /// Random shapes and lengths against the definition in f64.
+    #[test]
+    fn attention_agrees_with_its_definition() {
+        let mut rng = Pcg64Mcg::seed_from_u64(5);
+        for _ in 0..40 {
+            let mut below = |limit: usize| rng.next_u32() as usize % limit;
+            let (kv_heads, group, width, length) = (1 + below(3), 1 + below(9), 4 * (1 + below(33)), 1 + below(200));
+            let mut random = |count: usize, scale: f32| -> Vec<f32> {
+                (0..count).map(|_| (rng.next_u32() as f32 / u32::MAX as f32 - 0.5) * scale).collect()
+            };
+            let shape = Shape { layers: 2, kv_heads, head_width: width };
+            let mut cache = KvCache::new(shape);
+            cache.reserve(length + 3).expect("memory");
+            let (keys, values) = (random((length + 3) * kv_heads * width, 6.0), random((length + 3) * kv_heads * width, 2.0));
+            for position in 0..length + 3 {
+                let row = position * kv_heads * width..(position + 1) * kv_heads * width;
+                cache.write(1, position, &keys[row.clone()], &values[row]);
+            }
+            let query = random(group * width, 4.0);
+            let kv_head = kv_heads - 1;
+            let mut out = vec![0.0; group * width];
+            attend(&cache, 1, kv_head, length, &query, &mut out);
+
+            for (query, out) in query.chunks_exact(width).zip(out.chunks_exact(width)) {
+                let row = |numbers: &[f32], position: usize| -> Vec<f64> {
+                    numbers[(position * kv_heads + kv_head) * width..][..width].iter().map(|number| f64::from(*number)).collect()
+                };
+                let scores: Vec<f64> = (0..length)
+                    .map(|position| {
+                        let product: f64 = row(&keys, position).iter().zip(query).map(|(key, query)| key * f64::from(*query)).sum();
+                        product / (width as f64).sqrt()
+                    })
+                    .collect();
+                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+                let mut exact = vec![0f64; width];
+                for (position, score) in scores.iter().enumerate() {
+                    for (exact, value) in exact.iter_mut().zip(row(&values, position)) {
+                        *exact += (score - largest).exp() / sum * value;
+                    }
+                }
+                for (out, exact) in out.iter().zip(exact) {
+                    assert!((f64::from(*out) - exact).abs() < 4e-3, "{group} heads of {width} over {length}: {out} instead of {exact}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_exponential_is_exact_to_a_few_units() {
+        for index in -8700..=8800 {
+            let x = index as f32 * 0.01;
+            let ours = lanes::to_array(lanes::exp(lanes::splat(x)))[0];
+            let exact = f64::from(x).exp();
+            assert!((f64::from(ours) - exact).abs() <= 3e-7 * exact, "e^{x} = {ours}, not {exact}");
+        }
+        assert!(lanes::to_array(lanes::exp(lanes::splat(f32::NAN)))[0].is_nan());
     }
 }

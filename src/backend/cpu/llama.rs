@@ -1,9 +1,10 @@
 //! The forward pass of a llama-architecture model (Touvron et al. 2023) on the CPU.
 
 use super::attention::attend;
-use super::kv_cache::KvCache;
+use super::kv_cache::{KvCache, MAX_HEAD_WIDTH, Shape};
 use super::matrix::Operand;
 use super::ops;
+use super::threads;
 use super::weights::{CpuWeights, Weights};
 use crate::backend::{Backend, CacheId, Work};
 use crate::error::{AiError, ErrorCode, Result};
@@ -40,7 +41,6 @@ struct Scratch {
     delta: Vec<f32>,
     /// `cos, sin` of every pair, per row.
     angles: Vec<f32>,
-    scores: Vec<f32>,
 }
 
 impl Scratch {
@@ -70,6 +70,12 @@ impl Scratch {
 
 impl CpuBackend {
     pub fn new(parameters: Hyperparameters, weights: CpuWeights) -> Result<Self> {
+        if parameters.head_width > MAX_HEAD_WIDTH {
+            return Err(AiError::invalid_data(format!(
+                "The model has attention heads of {} dimensions; up to {MAX_HEAD_WIDTH} are supported.",
+                parameters.head_width
+            )));
+        }
         let weights = weights.build(parameters.layers)?;
         let rope = RopeFrequencies::new(&parameters, weights.rope_divisors.as_deref());
         Ok(Self { parameters, weights, rope, caches: HashMap::new(), next_cache: 0, scratch: Scratch::default() })
@@ -92,10 +98,10 @@ impl CpuBackend {
             let start = caches[&work.cache].length();
             for (index, token) in work.tokens.iter().enumerate() {
                 let token = *token as usize;
-                if token >= weights.token_embedding.rows() {
+                if token >= weights.token_embedding.rows {
                     return Err(AiError::invalid_data(format!("Token {token} is not in the vocabulary.")));
                 }
-                weights.token_embedding.copy_row(token, &mut scratch.stream[row * p.width..(row + 1) * p.width])?;
+                weights.token_embedding.copy_row(token, &mut scratch.stream[row * p.width..(row + 1) * p.width]);
                 rope.push_angles(start + index, &mut scratch.angles);
                 row += 1;
             }
@@ -103,9 +109,11 @@ impl CpuBackend {
         for (index, layer) in weights.layers.iter().enumerate() {
             ops::rms_norm(&scratch.stream, &layer.attention_norm, p.rms_epsilon, &mut scratch.normed.values);
             scratch.normed.changed(p.width);
-            layer.query.multiply(&scratch.normed, &mut scratch.query)?;
-            layer.key.multiply(&scratch.normed, &mut scratch.key)?;
-            layer.value.multiply(&scratch.normed, &mut scratch.value)?;
+            scratch.normed.multiply([
+                (&layer.query, &mut scratch.query),
+                (&layer.key, &mut scratch.key),
+                (&layer.value, &mut scratch.value),
+            ]);
             let angles = scratch.angles.chunks_exact(p.rope_width);
             let queries = scratch.query.chunks_exact_mut(p.query_width());
             for ((query, key), angles) in queries.zip(scratch.key.chunks_exact_mut(p.kv_width())).zip(angles) {
@@ -117,28 +125,33 @@ impl CpuBackend {
                 let count = work.tokens.len();
                 let Some(cache) = caches.get_mut(&work.cache) else { continue };
                 let start = cache.length();
-                let cache = cache.layer_mut(index);
-                let rows = first * p.kv_width()..(first + count) * p.kv_width();
-                cache.keys.extend_from_slice(&scratch.key[rows.clone()]);
-                cache.values.extend_from_slice(&scratch.value[rows]);
                 for offset in 0..count {
-                    let columns = (first + offset) * p.query_width()..(first + offset + 1) * p.query_width();
-                    let out = &mut scratch.attended.values[columns.clone()];
-                    attend(p, cache, start + offset + 1, &scratch.query[columns], &mut scratch.scores, out);
+                    let columns = (first + offset) * p.kv_width()..(first + offset + 1) * p.kv_width();
+                    cache.write(index, start + offset, &scratch.key[columns.clone()], &scratch.value[columns]);
                 }
+                // One part per row and KV head: the query heads that share it stand side by side.
+                let part = p.query_width() / p.kv_heads;
+                let rows = first * p.query_width()..(first + count) * p.query_width();
+                let (cache, query) = (&*cache, &scratch.query[rows.clone()]);
+                threads::for_parts(&mut scratch.attended.values[rows], part, |index_of_part, out| {
+                    let query = &query[index_of_part * part..(index_of_part + 1) * part];
+                    attend(cache, index, index_of_part % p.kv_heads, start + index_of_part / p.kv_heads + 1, query, out);
+                });
                 first += count;
             }
             scratch.attended.changed(p.query_width());
-            layer.attention_output.multiply(&scratch.attended, &mut scratch.delta)?;
+            scratch.attended.multiply([(&layer.attention_output, &mut scratch.delta)]);
             ops::add(&mut scratch.stream, &scratch.delta);
 
             ops::rms_norm(&scratch.stream, &layer.ffn_norm, p.rms_epsilon, &mut scratch.normed.values);
             scratch.normed.changed(p.width);
-            layer.gate.multiply(&scratch.normed, &mut scratch.gate.values)?;
-            layer.up.multiply(&scratch.normed, &mut scratch.up)?;
-            ops::swiglu(&mut scratch.gate.values, &scratch.up);
+            scratch.normed.multiply([(&layer.gate, &mut scratch.gate.values), (&layer.up, &mut scratch.up)]);
+            let up = &scratch.up;
+            threads::for_parts(&mut scratch.gate.values, p.ffn_width, |row, gate| {
+                ops::swiglu(gate, &up[row * p.ffn_width..(row + 1) * p.ffn_width]);
+            });
             scratch.gate.changed(p.ffn_width);
-            layer.down.multiply(&scratch.gate, &mut scratch.delta)?;
+            scratch.gate.multiply([(&layer.down, &mut scratch.delta)]);
             ops::add(&mut scratch.stream, &scratch.delta);
         }
         let output = weights.output.as_ref().unwrap_or(&weights.token_embedding);
@@ -158,7 +171,7 @@ impl CpuBackend {
                 return Err(AiError::out_of_memory("computing logits", p.vocabulary as u64 * 4));
             }
             row.resize(p.vocabulary, 0.0);
-            output.multiply(&scratch.normed, &mut row)?;
+            scratch.normed.multiply([(output, &mut row)]);
             logits.push(row);
         }
         for work in batch {
@@ -182,7 +195,9 @@ impl Backend for CpuBackend {
     fn create_cache(&mut self) -> Result<CacheId> {
         let id = CacheId(self.next_cache);
         self.next_cache += 1;
-        self.caches.insert(id, KvCache::new(self.parameters.layers, self.parameters.kv_width()));
+        let Hyperparameters { layers, kv_heads, head_width, .. } = self.parameters;
+        let shape = Shape { layers, kv_heads, head_width };
+        self.caches.insert(id, KvCache::new(shape));
         Ok(id)
     }
 

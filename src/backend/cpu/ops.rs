@@ -1,5 +1,7 @@
 //! The small operations between the matrix products, on rows of plain numbers.
 
+use crate::lanes::{self, F32x4};
+
 /// Root mean square norm (Zhang & Sennrich 2019) of every row of `input`, scaled by `weight`.
 pub fn rms_norm(input: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     let width = weight.len();
@@ -14,8 +16,15 @@ pub fn rms_norm(input: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
 
 /// SwiGLU (Shazeer 2020): `gate = silu(gate) · up`.
 pub fn swiglu(gate: &mut [f32], up: &[f32]) {
-    for (gate, up) in gate.iter_mut().zip(up) {
-        *gate = *gate / (1.0 + (-*gate).exp()) * up;
+    let one = lanes::splat(1.0);
+    let silu = |gate: F32x4, up: F32x4| lanes::mul(lanes::div(gate, lanes::add(one, lanes::exp(lanes::sub(lanes::splat(0.0), gate)))), up);
+    let (gates, rest) = gate.as_chunks_mut::<4>();
+    let (ups, rest_up) = up.as_chunks::<4>();
+    for (gate, up) in gates.iter_mut().zip(ups) {
+        lanes::to_slice(silu(lanes::from_slice(gate), lanes::from_slice(up)), gate);
+    }
+    for (gate, up) in rest.iter_mut().zip(rest_up) {
+        *gate = lanes::to_array(silu(lanes::splat(*gate), lanes::splat(*up)))[0];
     }
 }
 
@@ -40,7 +49,7 @@ pub fn rope(row: &mut [f32], head_width: usize, angles: &[f32]) {
 
 /// The inner product, in eight partial sums that a compiler can keep in vector registers. The order of additions is
 /// fixed: the same numbers give the same result on every platform.
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
     let rest: f32 = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| a * b).sum();
@@ -50,11 +59,4 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7])) + rest
-}
-
-/// `out += factor · row`.
-pub fn add_scaled(out: &mut [f32], factor: f32, row: &[f32]) {
-    for (out, value) in out.iter_mut().zip(row) {
-        *out += factor * value;
-    }
 }

@@ -1,85 +1,37 @@
 //! Weights packed for the kernels: four rows interleaved, so that each 32-bit lane of a vector belongs to one row.
 //!
-//! For every group of four rows and every block of 32 columns: the four scales (f16), the four offsets (f16, only Q4_1),
-//! then the quants, word by word: 16 bytes hold word `j` of each row's block. A word is four columns; of Q4 types its
-//! low nibbles are columns `4j..4j+4`, its high nibbles `16+4j..`. Together a group takes exactly the bytes of the file.
+//! For every group of four rows and every block of the file's format: the f16 numbers of the four rows side by side, then the
+//! scales' words (16 bytes hold word `j` of each row), then for every 32 columns the planes of their codes (`format.rs`). Floats
+//! are a column of four rows after the other. Together a group takes exactly the bytes of the file.
 
-use super::activations::BLOCK;
+use super::format::{BLOCK, FileBlock, Format, High, Low, six_bit_pair, six_bit_scale};
 use crate::error::{AiError, Result};
 use crate::memory::try_grow;
-use candle_core::quantized::GgmlDType;
-use half::f16;
+use half::{bf16, f16};
 
 /// Rows of a group.
 pub const ROWS: usize = 4;
-
-/// The block formats that have kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// `scale · (q − 8)`, q in 0..16
-    Q4_0,
-    /// `scale · q + offset`, q in 0..16
-    Q4_1,
-    /// `scale · q`, q in −128..128
-    Q8_0,
-}
-
-impl Format {
-    /// The packed format of a type, where there is one.
-    pub fn of(dtype: GgmlDType) -> Option<Self> {
-        match dtype {
-            GgmlDType::Q4_0 => Some(Self::Q4_0),
-            GgmlDType::Q4_1 => Some(Self::Q4_1),
-            GgmlDType::Q8_0 => Some(Self::Q8_0),
-            _ => None,
-        }
-    }
-
-    /// Bytes in front of a block's quants, in the file.
-    const fn head(self) -> usize {
-        match self {
-            Self::Q4_0 | Self::Q8_0 => 2,
-            Self::Q4_1 => 4,
-        }
-    }
-
-    /// 32-bit words of a block's quants.
-    pub const fn words(self) -> usize {
-        match self {
-            Self::Q4_0 | Self::Q4_1 => 4,
-            Self::Q8_0 => 8,
-        }
-    }
-
-    /// Bytes of one row's block, in the file.
-    const fn block_bytes(self) -> usize {
-        self.head() + self.words() * 4
-    }
-
-    /// Bytes in front of a group's quants.
-    pub const fn group_head(self) -> usize {
-        self.head() * ROWS
-    }
-
-    /// Bytes of one block of a whole group.
-    pub const fn group_bytes(self) -> usize {
-        self.block_bytes() * ROWS
-    }
-}
 
 /// A packed matrix `[rows, columns]`.
 pub struct Packed {
     pub format: Format,
     pub rows: usize,
     pub columns: usize,
-    /// Groups of four rows (the last one filled up with zeros), each `columns / 32` blocks.
+    /// Groups of four rows (the last one filled up with zeros), each `columns / format.columns()` blocks.
     pub bytes: Vec<u8>,
 }
 
+/// What 32 columns of one row are made of: `scales[half].0 · code + scales[half].1`, a half for 16 columns.
+pub struct RowBlock {
+    /// Signed for Q8_0, otherwise 0 and above.
+    pub codes: [i32; BLOCK],
+    pub scales: [(f32, f32); 2],
+}
+
 impl Packed {
-    /// Blocks of one row.
+    /// Blocks of one row, as the format cuts it.
     pub fn blocks(&self) -> usize {
-        self.columns / BLOCK
+        self.columns / self.format.columns()
     }
 
     /// Groups of four rows.
@@ -87,46 +39,105 @@ impl Packed {
         self.rows.div_ceil(ROWS)
     }
 
-    /// The block `block` of group `group`.
-    pub fn group_block(&self, group: usize, block: usize) -> &[u8] {
-        let size = self.format.group_bytes();
-        let start = (group * self.blocks() + block) * size;
-        &self.bytes[start..start + size]
+    /// Bytes of a whole group.
+    pub fn group_bytes(&self) -> usize {
+        self.blocks() * self.format.packed_bytes()
+    }
+
+    /// One number of a matrix of floats.
+    pub fn float(&self, row: usize, column: usize) -> f32 {
+        let size = self.format.file_bytes();
+        let at = (row / ROWS * self.columns + column) * ROWS * size + row % ROWS * size;
+        match (self.format, &self.bytes[at..at + size]) {
+            (Format::F16, [a, b]) => f16::from_le_bytes([*a, *b]).to_f32(),
+            (Format::Bf16, [a, b]) => bf16::from_le_bytes([*a, *b]).to_f32(),
+            (_, [a, b, c, d]) => f32::from_le_bytes([*a, *b, *c, *d]),
+            _ => f32::NAN,
+        }
+    }
+
+    /// 32 columns of a row of a quantised matrix, taken apart.
+    pub fn row_block(&self, row: usize, block: usize) -> RowBlock {
+        let (format, lane) = (self.format, row % ROWS);
+        let parts = format.columns() / BLOCK;
+        let start = row / ROWS * self.group_bytes() + block / parts * format.packed_bytes();
+        let (head, planes) = self.bytes[start..start + format.packed_bytes()].split_at(format.head_bytes());
+        let part = block % parts;
+        let planes = &planes[part * format.plane_bytes()..][..format.plane_bytes()];
+        RowBlock { codes: codes(format, planes, lane), scales: scales(format, head, lane, part) }
     }
 
     /// Copies row `row`, dequantised, to `out`.
     pub fn copy_row(&self, row: usize, out: &mut [f32]) {
-        let (group, lane) = (row / ROWS, row % ROWS);
-        for (block, out) in out.chunks_exact_mut(BLOCK).enumerate() {
-            let bytes = self.group_block(group, block);
-            let (scale, offset) = scale_and_offset(self.format, bytes, lane);
-            for word in 0..self.format.words() {
-                let at = self.format.group_head() + word * 16 + lane * 4;
-                for (column, byte) in bytes[at..at + 4].iter().enumerate() {
-                    let column = word * 4 + column;
-                    match self.format {
-                        Format::Q8_0 => out[column] = scale * f32::from(*byte as i8),
-                        Format::Q4_0 | Format::Q4_1 => {
-                            out[column] = scale * f32::from(byte & 15) + offset;
-                            out[column + 16] = scale * f32::from(byte >> 4) + offset;
-                        }
-                    }
-                }
+        if !self.format.is_quantised() {
+            for (column, out) in out.iter_mut().enumerate() {
+                *out = self.float(row, column);
+            }
+            return;
+        }
+        for (index, out) in out.chunks_exact_mut(BLOCK).enumerate() {
+            let block = self.row_block(row, index);
+            for (column, (out, code)) in out.iter_mut().zip(block.codes).enumerate() {
+                let (scale, offset) = block.scales[column / 16];
+                *out = scale * code as f32 + offset;
             }
         }
     }
 }
 
-/// Scale and offset of one row in a group's block.
-pub fn scale_and_offset(format: Format, bytes: &[u8], lane: usize) -> (f32, f32) {
-    let half = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();
-    let scale = half(lane * 2);
-    let offset = match format {
-        Format::Q4_0 => scale * -8.0,
-        Format::Q4_1 => half(ROWS * 2 + lane * 2),
-        Format::Q8_0 => 0.0,
+/// The codes of one row out of the planes of 32 columns.
+fn codes(format: Format, planes: &[u8], lane: usize) -> [i32; BLOCK] {
+    let (low, high) = format.planes();
+    let (low_plane, high_plane) = planes.split_at(low.words() * 16);
+    let byte = |plane: &[u8], word: usize, column: usize| plane[word * 16 + lane * 4 + column];
+    std::array::from_fn(|index| {
+        let (word, column) = (index / 4, index % 4);
+        let below = match low {
+            Low::Bytes => return i32::from(byte(low_plane, word, column) as i8),
+            Low::Nibbles => byte(low_plane, word % 4, column) >> (word / 4 * 4) & 15,
+            Low::Pairs => byte(low_plane, word / 4, column) >> (word % 4 * 2) & 3,
+        };
+        let above = match high {
+            High::None => 0,
+            High::Bit => byte(high_plane, 0, column) >> word & 1,
+            High::Pairs => byte(high_plane, word / 4, column) >> (word % 4 * 2) & 3,
+        };
+        i32::from(below | above << low.bits())
+    })
+}
+
+/// Scale and offset of one row for each half of part `part` of a block.
+fn scales(format: Format, head: &[u8], lane: usize, part: usize) -> [(f32, f32); 2] {
+    let half = |index: usize| {
+        let at = (index * ROWS + lane) * 2;
+        f16::from_le_bytes([head[at], head[at + 1]]).to_f32()
     };
-    (scale, offset)
+    let words = &head[format.halves() * 2 * ROWS..];
+    let byte = |index: usize| words[index / 4 * 16 + lane * 4 + index % 4];
+    let twelve = || std::array::from_fn(byte);
+    let scale = half(0);
+    match format {
+        Format::Q4_0 => [(scale, scale * -8.0); 2],
+        Format::Q5_0 => [(scale, scale * -16.0); 2],
+        Format::Q4_1 | Format::Q5_1 => [(scale, half(1)); 2],
+        Format::Q2K => [0, 1].map(|side| {
+            let byte = byte(2 * part + side);
+            (scale * f32::from(byte & 15), half(1) * -f32::from(byte >> 4))
+        }),
+        Format::Q3K => [0, 1].map(|side| {
+            let scale = scale * f32::from(six_bit_scale(twelve(), 2 * part + side));
+            (scale, scale * -4.0)
+        }),
+        Format::Q4K | Format::Q5K => {
+            let (own, offset) = six_bit_pair(twelve(), part);
+            [(scale * f32::from(own), half(1) * -f32::from(offset)); 2]
+        }
+        Format::Q6K => [0, 1].map(|side| {
+            let scale = scale * f32::from(byte(2 * part + side) as i8);
+            (scale, scale * -32.0)
+        }),
+        Format::Q8_0 | Format::F32 | Format::F16 | Format::Bf16 => [(scale, 0.0); 2],
+    }
 }
 
 /// A packed matrix that is being filled, in the order of the file.
@@ -141,7 +152,7 @@ pub struct Packing {
 impl Packing {
     /// Takes the memory for a matrix.
     pub fn new(format: Format, rows: usize, columns: usize) -> Result<Self> {
-        let size = rows.div_ceil(ROWS) * (columns / BLOCK) * format.group_bytes();
+        let size = format.matrix_bytes(rows, columns);
         let mut bytes = Vec::new();
         if !try_grow(&mut bytes, size) {
             return Err(AiError::out_of_memory("loading the model's weights", size as u64));
@@ -152,7 +163,7 @@ impl Packing {
 
     /// The next bytes of the tensor; never more than it has.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
-        let size = self.packed.format.block_bytes();
+        let size = self.packed.format.file_bytes();
         if !self.partial.is_empty() {
             let missing = (size - self.partial.len()).min(bytes.len());
             self.partial.extend_from_slice(&bytes[..missing]);
@@ -167,29 +178,35 @@ impl Packing {
         blocks.into_iter().try_for_each(|block| self.place(block))
     }
 
-    fn place(&mut self, block: &[u8]) -> Result<()> {
-        let Packed { format, rows, columns, .. } = self.packed;
-        let blocks = columns / BLOCK;
+    fn place(&mut self, file: &[u8]) -> Result<()> {
+        let format = self.packed.format;
+        let blocks = self.packed.blocks();
         let (row, column_block) = (self.done / blocks, self.done % blocks);
-        if row >= rows {
+        if row >= self.packed.rows {
             return Err(AiError::invalid_data("A tensor got more bytes than it has."));
         }
         self.done += 1;
         let lane = row % ROWS;
-        let start = (row / ROWS * blocks + column_block) * format.group_bytes();
-        let group = &mut self.packed.bytes[start..start + format.group_bytes()];
-        let (head, quants) = block.split_at(format.head());
-        for (index, half) in head.chunks_exact(2).enumerate() {
-            // The kernels widen finite numbers only.
-            if half[1] & 0x7c == 0x7c {
-                return Err(AiError::invalid_data("The model's weights are damaged: a scale is not a finite number. Get the file again."));
-            }
-            let at = (index * ROWS + lane) * 2;
-            group[at..at + 2].copy_from_slice(half);
+        let start = (row / ROWS * blocks + column_block) * format.packed_bytes();
+        let packed = &mut self.packed.bytes[start..start + format.packed_bytes()];
+        if !format.is_quantised() {
+            packed[lane * file.len()..][..file.len()].copy_from_slice(file);
+            return Ok(());
         }
-        for (index, word) in quants.chunks_exact(4).enumerate() {
-            let at = format.group_head() + index * 16 + lane * 4;
-            group[at..at + 4].copy_from_slice(word);
+        let (head, planes) = packed.split_at_mut(format.head_bytes());
+        let (numbers, words) = head.split_at_mut(format.halves() * 2 * ROWS);
+        if let Format::Q4_0 | Format::Q4_1 | Format::Q8_0 = format {
+            // The file's words are the planes' words.
+            let (halves, quants) = file.split_at(format.halves() * 2);
+            place_halves(numbers, lane, halves.chunks_exact(2))?;
+            interleave(planes, lane, quants);
+            return Ok(());
+        }
+        let block = FileBlock::read(format, file);
+        place_halves(numbers, lane, block.halves.into_iter().take(format.halves()))?;
+        interleave(words, lane, block.scales);
+        for (codes, planes) in block.codes.chunks_exact(BLOCK).zip(planes.chunks_exact_mut(format.plane_bytes())) {
+            place_codes(format, codes, planes, lane);
         }
         Ok(())
     }
@@ -200,12 +217,51 @@ impl Packing {
     }
 }
 
+fn place_halves<'a>(numbers: &mut [u8], lane: usize, halves: impl Iterator<Item = &'a [u8]>) -> Result<()> {
+    for (index, half) in halves.enumerate() {
+        // The kernels widen finite numbers only.
+        if half[1] & 0x7c == 0x7c {
+            return Err(AiError::invalid_data("The model's weights are damaged: a scale is not a finite number. Get the file again."));
+        }
+        let at = (index * ROWS + lane) * 2;
+        numbers[at..at + 2].copy_from_slice(half);
+    }
+    Ok(())
+}
+
+/// Every word of `bytes` to its lane.
+fn interleave(words: &mut [u8], lane: usize, bytes: &[u8]) {
+    for (word, bytes) in words.chunks_exact_mut(16).zip(bytes.chunks_exact(4)) {
+        word[lane * 4..lane * 4 + 4].copy_from_slice(bytes);
+    }
+}
+
+/// 32 codes of one row into the planes.
+fn place_codes(format: Format, codes: &[u8], planes: &mut [u8], lane: usize) {
+    let (low, high) = format.planes();
+    let (low_plane, high_plane) = planes.split_at_mut(low.words() * 16);
+    for (index, code) in codes.iter().enumerate() {
+        let (word, column) = (index / 4, index % 4);
+        let at = |word: usize| word * 16 + lane * 4 + column;
+        match low {
+            Low::Bytes => low_plane[at(word)] = *code,
+            Low::Nibbles => low_plane[at(word % 4)] |= (code & 15) << (word / 4 * 4),
+            Low::Pairs => low_plane[at(word / 4)] |= (code & 3) << (word % 4 * 2),
+        }
+        match high {
+            High::None => {}
+            High::Bit => high_plane[at(0)] |= (code >> low.bits()) << word,
+            High::Pairs => high_plane[at(word / 4)] |= (code >> low.bits()) << (word % 4 * 2),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::activations::Activations;
     use super::super::kernels::plain;
     use super::*;
-    use candle_core::quantized::QTensor;
+    use candle_core::quantized::{GgmlDType, QTensor};
     use candle_core::{Device, Tensor};
     use rand_core::{RngCore, SeedableRng};
     use rand_pcg::Pcg64Mcg;
@@ -217,15 +273,20 @@ mod tests {
     /// Random shapes and values of every format, written in random pieces, against candle's blocks.
     #[test]
     fn packed_matrices_agree_with_candle() {
+        use GgmlDType::*;
         let mut rng = Pcg64Mcg::seed_from_u64(11);
-        for dtype in [GgmlDType::Q4_0, GgmlDType::Q4_1, GgmlDType::Q8_0] {
+        for dtype in [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K] {
+            let format = Format::of(dtype).expect("a format");
+            assert_eq!(format.file_bytes(), dtype.type_size(), "{dtype:?}");
+            assert_eq!(format.columns(), dtype.block_size(), "{dtype:?}");
             for _ in 0..12 {
+                let unit = format.columns().max(BLOCK);
                 let (rows, columns, batch) =
-                    (1 + rng.next_u32() as usize % 21, 32 * (1 + rng.next_u32() as usize % 9), 1 + rng.next_u32() as usize % 9);
+                    (1 + rng.next_u32() as usize % 21, unit * (1 + rng.next_u32() as usize % 5), 1 + rng.next_u32() as usize % 9);
                 let weights = Tensor::from_vec(random(&mut rng, rows * columns), (rows, columns), &Device::Cpu).expect("a tensor");
                 let quantised = QTensor::quantize(&weights, dtype).expect("quantised");
                 let file = quantised.data().expect("bytes");
-                let mut packing = Packing::new(Format::of(dtype).expect("a format"), rows, columns).expect("memory");
+                let mut packing = Packing::new(format, rows, columns).expect("memory");
                 let mut rest: &[u8] = &file;
                 while !rest.is_empty() {
                     let (piece, after) = rest.split_at((1 + rng.next_u32() as usize % 90).min(rest.len()));
@@ -247,7 +308,7 @@ mod tests {
                 let mut activations = Activations::default();
                 activations.quantise(&input, columns);
                 let mut out = vec![0.0; batch * rows];
-                plain::multiply(&packed, &activations, &mut out);
+                plain::multiply(&packed, &input, &activations, &mut out);
                 for (index, out) in out.iter().enumerate() {
                     let (input, weights) = (&input[index / rows * columns..][..columns], &plain[index % rows * columns..][..columns]);
                     let exact: f32 = input.iter().zip(weights).map(|(a, b)| a * b).sum();

@@ -1,6 +1,7 @@
 //! The weights of a llama model in the CPU's memory, and the sink that collects them.
 
-use super::matrix::{Filling, Matrix, MatrixFilling};
+use super::format::Format;
+use super::packed::{Packed, Packing};
 use crate::error::{AiError, Result};
 use crate::gguf::TensorEntry;
 use crate::model::{Role, WeightSink};
@@ -9,68 +10,63 @@ use std::collections::HashMap;
 /// The weights of one transformer layer.
 pub struct Layer {
     pub attention_norm: Vec<f32>,
-    pub query: Matrix,
-    pub key: Matrix,
-    pub value: Matrix,
-    pub attention_output: Matrix,
+    pub query: Packed,
+    pub key: Packed,
+    pub value: Packed,
+    pub attention_output: Packed,
     pub ffn_norm: Vec<f32>,
-    pub gate: Matrix,
-    pub up: Matrix,
-    pub down: Matrix,
+    pub gate: Packed,
+    pub up: Packed,
+    pub down: Packed,
 }
 
 /// Every weight of a model.
 pub struct Weights {
-    pub token_embedding: Matrix,
+    pub token_embedding: Packed,
     pub layers: Vec<Layer>,
     pub output_norm: Vec<f32>,
     /// `None`: the embedding serves as output.
-    pub output: Option<Matrix>,
+    pub output: Option<Packed>,
     pub rope_divisors: Option<Vec<f32>>,
 }
 
 /// Collects weights as they arrive.
 #[derive(Default)]
 pub struct CpuWeights {
-    matrices: HashMap<Role, Matrix>,
-    vectors: HashMap<Role, Vec<f32>>,
-    filling: Option<(Role, Target)>,
-}
-
-/// The tensor that is being filled.
-enum Target {
-    Matrix(MatrixFilling),
-    /// With its number of elements.
-    Vector(Filling, usize),
+    tensors: HashMap<Role, Packed>,
+    filling: Option<(Role, Packing)>,
 }
 
 impl WeightSink for CpuWeights {
     fn begin(&mut self, role: Role, entry: &TensorEntry) -> Result<()> {
-        let length = usize::try_from(entry.length).map_err(|_| AiError::out_of_memory("loading the model's weights", entry.length))?;
-        let target = match entry.shape[..] {
-            [rows, columns] => Target::Matrix(MatrixFilling::new(entry.dtype, rows, columns, length)?),
-            _ => {
-                let elements = entry.shape.iter().product();
-                Target::Vector(Filling::new(entry.dtype, elements, length)?, elements)
-            }
+        let Some(format) = Format::of(entry.dtype) else {
+            return Err(AiError::invalid_data(format!(
+                "Tensor '{}' is of type {:?}, which is not for weights. Use a file of another type, for instance Q4_K or Q8_0.",
+                entry.name, entry.dtype
+            )));
         };
-        self.filling = Some((role, target));
+        let (rows, columns) = match entry.shape[..] {
+            [rows, columns] => (rows, columns),
+            _ => (1, entry.shape.iter().product()),
+        };
+        let length = rows * columns / format.columns() * format.file_bytes();
+        if entry.length != length as u64 {
+            return Err(AiError::invalid_data(format!("Tensor '{}' has {} bytes instead of {length}.", entry.name, entry.length)));
+        }
+        self.filling = Some((role, Packing::new(format, rows, columns)?));
         Ok(())
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.filling {
-            Some((_, Target::Matrix(filling))) => filling.write(bytes),
-            Some((_, Target::Vector(filling, _))) => filling.write(bytes),
+            Some((_, packing)) => packing.write(bytes),
             None => Err(AiError::invalid_data("Bytes came for no tensor.")),
         }
     }
 
     fn finish(&mut self) -> Result<()> {
-        match self.filling.take() {
-            Some((role, Target::Matrix(filling))) => drop(self.matrices.insert(role, filling.finish())),
-            Some((role, Target::Vector(filling, elements))) => drop(self.vectors.insert(role, filling.into_numbers(elements)?)),
-            None => {}
+        if let Some((role, packing)) = self.filling.take() {
+            self.tensors.insert(role, packing.finish());
         }
         Ok(())
     }
@@ -98,17 +94,21 @@ impl CpuWeights {
             token_embedding: self.matrix(Role::TokenEmbedding)?,
             layers,
             output_norm: self.vector(Role::OutputNorm)?,
-            output: self.matrices.remove(&Role::Output),
-            rope_divisors: self.vectors.remove(&Role::RopeDivisors),
+            output: self.tensors.remove(&Role::Output),
+            rope_divisors: self.vector(Role::RopeDivisors).ok(),
         })
     }
 
-    fn matrix(&mut self, role: Role) -> Result<Matrix> {
-        self.matrices.remove(&role).ok_or_else(|| missing(role))
+    fn matrix(&mut self, role: Role) -> Result<Packed> {
+        self.tensors.remove(&role).ok_or_else(|| missing(role))
     }
 
+    /// A tensor of one row as numbers.
     fn vector(&mut self, role: Role) -> Result<Vec<f32>> {
-        self.vectors.remove(&role).ok_or_else(|| missing(role))
+        let packed = self.matrix(role)?;
+        let mut numbers = vec![0.0; packed.columns];
+        packed.copy_row(0, &mut numbers);
+        Ok(numbers)
     }
 }
 

@@ -1,8 +1,9 @@
-//! Holds the kernels in use to their plain twin, on the machine that runs them.
+//! Holds the kernels in use to their plain twin, and measures them, on the machine that runs them.
 
-use super::super::activations::{Activations, BLOCK};
-use super::super::packed::{Format, Packed};
-use super::{multiply, plain};
+use super::super::activations::Activations;
+use super::super::format::{BLOCK, Format};
+use super::super::packed::Packed;
+use super::{Product, multiply, plain};
 use rand_core::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
@@ -11,28 +12,101 @@ use rand_pcg::Pcg64Mcg;
 pub fn compare_with_twin(seed: u64, rounds: usize) -> (usize, usize) {
     let mut rng = Pcg64Mcg::seed_from_u64(seed);
     let (mut different, mut compared) = (0, 0);
-    for format in [Format::Q4_0, Format::Q4_1, Format::Q8_0] {
+    for format in Format::ALL {
         for _ in 0..rounds {
             let mut below = |limit: u32| (rng.next_u32() % limit) as usize;
-            let (rows, columns, batch) = (1 + below(23), BLOCK * (1 + below(9)), 1 + below(10));
-            let mut bytes = vec![0u8; rows.div_ceil(4) * (columns / BLOCK) * format.group_bytes()];
-            rng.fill_bytes(&mut bytes);
-            // Scales and offsets are f16: any but infinities and NaN, which no weight has.
-            for block in bytes.chunks_exact_mut(format.group_bytes()) {
-                for half in block[..format.group_head()].chunks_exact_mut(2) {
-                    half[1] &= 0xbb;
-                }
-            }
-            let weights = Packed { format, rows, columns, bytes };
-            let values: Vec<f32> = (0..batch * columns).map(|_| (rng.next_u32() as f32 / u32::MAX as f32 - 0.5) * 8.0).collect();
+            let unit = if format.is_quantised() { format.columns() } else { 1 };
+            let columns = if format.is_quantised() { unit * (1 + below(if unit > BLOCK { 3 } else { 9 })) } else { 1 + below(70) };
+            let (rows, batch) = (1 + below(23), [1, 1 + below(10), 30 + below(40)][below(3)]);
+            let weights = random_matrix(&mut rng, format, rows, columns);
+            let values = random_numbers(&mut rng, batch * columns);
             let mut input = Activations::default();
-            input.quantise(&values, columns);
+            if format.is_quantised() {
+                input.quantise(&values, columns);
+            }
             let (mut ours, mut twin) = (vec![0f32; batch * rows], vec![0f32; batch * rows]);
-            multiply(&weights, &input, &mut ours);
-            plain::multiply(&weights, &input, &mut twin);
+            multiply([Product { weights: &weights, out: &mut ours }], &values, &input);
+            plain::multiply(&weights, &values, &input, &mut twin);
             compared += ours.len();
             different += ours.iter().zip(&twin).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
         }
     }
     (different, compared)
+}
+
+fn random_numbers(rng: &mut Pcg64Mcg, count: usize) -> Vec<f32> {
+    (0..count).map(|_| (rng.next_u32() as f32 / u32::MAX as f32 - 0.5) * 8.0).collect()
+}
+
+/// Any bytes, but f16 numbers that are finite, as in every model.
+fn random_matrix(rng: &mut Pcg64Mcg, format: Format, rows: usize, columns: usize) -> Packed {
+    if !format.is_quantised() {
+        let bytes = random_numbers(rng, rows.div_ceil(4) * 4 * columns)
+            .into_iter()
+            .flat_map(|number| match format {
+                Format::F16 => half::f16::from_f32(number).to_le_bytes().to_vec(),
+                Format::Bf16 => half::bf16::from_f32(number).to_le_bytes().to_vec(),
+                _ => number.to_le_bytes().to_vec(),
+            })
+            .collect();
+        return Packed { format, rows, columns, bytes };
+    }
+    let mut bytes = vec![0u8; format.matrix_bytes(rows, columns)];
+    rng.fill_bytes(&mut bytes);
+    for block in bytes.chunks_exact_mut(format.packed_bytes()) {
+        for half in block[..format.halves() * 8].chunks_exact_mut(2) {
+            half[1] &= 0xbb;
+        }
+    }
+    Packed { format, rows, columns, bytes }
+}
+
+/// One measured product.
+#[cfg(target_arch = "wasm32")]
+pub struct Measured {
+    pub format: &'static str,
+    /// Rows of the input: 1 as in decoding, more as in prefill.
+    pub rows: usize,
+    /// Bytes of weights that were read.
+    pub bytes: f64,
+    pub multiply_adds: f64,
+    pub seconds: f64,
+}
+
+/// Times the kernels of every format over more weights than a processor's cache holds, for `milliseconds` each.
+#[cfg(target_arch = "wasm32")]
+pub fn measure(milliseconds: f64) -> Vec<Measured> {
+    let now = crate::host::now_ms;
+    let mut rng = Pcg64Mcg::seed_from_u64(3);
+    let (rows, columns) = (256, 1536);
+    let mut all = Vec::new();
+    for format in Format::ALL {
+        let matrices: Vec<Packed> = (0..128).map(|_| random_matrix(&mut rng, format, rows, columns)).collect();
+        for batch in [1, 32] {
+            let values = random_numbers(&mut rng, batch * columns);
+            let mut input = Activations::default();
+            input.quantise(&values, columns);
+            let mut out = vec![0f32; batch * rows];
+            let mut pass = |count: usize| {
+                for weights in matrices.iter().cycle().take(count) {
+                    multiply([Product { weights, out: &mut out }], &values, &input);
+                }
+            };
+            // Until the engine has compiled it well.
+            let begun = now();
+            while now() - begun < milliseconds {
+                pass(2);
+            }
+            let (begun, mut passes) = (now(), 0);
+            while now() - begun < milliseconds {
+                pass(matrices.len());
+                passes += matrices.len();
+            }
+            let seconds = (now() - begun) / 1000.0;
+            let bytes = (passes * format.matrix_bytes(rows, columns)) as f64;
+            let multiply_adds = (passes * rows * columns * batch) as f64;
+            all.push(Measured { format: format.name(), rows: batch, bytes, multiply_adds, seconds });
+        }
+    }
+    all
 }

@@ -1,28 +1,56 @@
-//! Matrix products over packed weights: the plain twin, which defines the result, and SIMD variants that give the same
-//! bits.
+//! Matrix products over packed weights, by kernels for every format, and the plain twin that defines their results.
 //!
-//! Integer sums are exact, and every lane of the SIMD code does the twin's floating-point operations in the twin's
-//! order; so text does not depend on which of them computed it.
+//! Integer sums are exact, and every lane of a vector does the twin's floating-point operations in the twin's order; so text
+//! does not depend on which build or which number of threads computed it.
 
 #[cfg(any(test, target_arch = "wasm32"))]
 mod check;
+mod codes;
+mod floats;
+mod output;
 pub mod plain;
-#[cfg(target_feature = "simd128")]
-mod simd128;
 
 #[cfg(target_arch = "wasm32")]
-pub use check::compare_with_twin;
+pub use check::{compare_with_twin, measure};
 
 use super::activations::Activations;
 use super::packed::Packed;
+use super::threads;
+use output::Output;
 
-/// `out[r, o] = Σ_i input[r, i] · weights[o, i]`. `out` is `[input.rows(), weights.rows]`, the columns are as many: the
-/// caller sees to it.
-pub fn multiply(weights: &Packed, input: &Activations, out: &mut [f32]) {
-    #[cfg(target_feature = "simd128")]
-    simd128::multiply(weights, input, out);
-    #[cfg(not(target_feature = "simd128"))]
-    plain::multiply(weights, input, out);
+/// A product to be computed: `out[r, o] = Σ_i input[r, i] · weights[o, i]`. `out` is `[rows, weights.rows]`.
+pub struct Product<'a> {
+    pub weights: &'a Packed,
+    pub out: &'a mut [f32],
+}
+
+/// Multiply-adds that are worth handing to another thread at once.
+const GRAIN: usize = 1 << 16;
+
+/// Computes products with the same input (`[rows, columns]`, and the same in 8 bits), by all threads that there are. Shapes
+/// fit: the caller sees to it.
+pub fn multiply<const N: usize>(products: [Product<'_>; N], input: &[f32], quantised: &Activations) {
+    let products = products.map(|product| (product.weights, Output::new(product.out, product.weights.rows)));
+    let columns = products.first().map_or(1, |(weights, _)| weights.columns.max(1));
+    let groups: usize = products.iter().map(|(weights, _)| weights.groups()).sum();
+    let grain = (GRAIN / (input.len() * 4).max(1)).max(1);
+    debug_assert!(products.iter().all(|(weights, _)| weights.columns == columns));
+    // Every group belongs to one range, so each is written by one thread.
+    threads::for_ranges(groups, grain, |range| {
+        let mut first = 0;
+        for (weights, out) in &products {
+            let own = weights.groups();
+            let groups = range.start.clamp(first, first + own) - first..range.end.clamp(first, first + own) - first;
+            if !groups.is_empty() {
+                if weights.format.is_quantised() {
+                    codes::multiply(weights, quantised, groups, out);
+                } else {
+                    floats::multiply(weights, input, groups, out);
+                }
+            }
+            first += own;
+        }
+    });
 }
 
 #[cfg(test)]

@@ -1,50 +1,55 @@
-//! The plain twin: what the SIMD kernels must give, to the last bit.
+//! The plain twin: what the kernels must give, to the last bit. One number at a time, from the definitions.
 
-use super::super::activations::{Activations, BLOCK};
-use super::super::packed::{Format, Packed, ROWS, scale_and_offset};
+use super::super::activations::Activations;
+use super::super::format::BLOCK;
+use super::super::packed::Packed;
 
-/// `out[r, o] = Σ_i input[r, i] · weights[o, i]`. `out` is `[input.rows(), weights.rows]`.
-pub fn multiply(weights: &Packed, input: &Activations, out: &mut [f32]) {
-    let blocks = weights.blocks();
-    for group in 0..weights.groups() {
-        for row in 0..input.rows() {
-            let mut sums = [0f32; ROWS];
-            for block in 0..blocks {
-                let bytes = weights.group_block(group, block);
-                let at = row * blocks + block;
-                let values = &input.values[at * BLOCK..(at + 1) * BLOCK];
-                let (scale, sum) = (input.scales[at], input.sums[at]);
-                for (lane, total) in sums.iter_mut().enumerate() {
-                    let product = dot(weights.format, bytes, lane, values);
-                    let (weight_scale, offset) = scale_and_offset(weights.format, bytes, lane);
-                    *total += product as f32 * (weight_scale * scale);
-                    if weights.format != Format::Q8_0 {
-                        *total += offset * sum;
-                    }
-                }
-            }
-            for (lane, total) in sums.iter().enumerate().take(weights.rows - group * ROWS) {
-                out[row * weights.rows + group * ROWS + lane] = *total;
-            }
+/// `out[r, o] = Σ_i input[r, i] · weights[o, i]`; `input` is `[rows, columns]` and `quantised` the same in 8 bits, which is
+/// taken where weights are quantised. `out` is `[rows, weights.rows]`.
+pub fn multiply(weights: &Packed, input: &[f32], quantised: &Activations, out: &mut [f32]) {
+    for (row, out) in out.chunks_exact_mut(weights.rows).enumerate() {
+        for (output, out) in out.iter_mut().enumerate() {
+            *out = if weights.format.is_quantised() {
+                of_codes(weights, output, quantised, row)
+            } else {
+                of_floats(weights, output, &input[row * weights.columns..][..weights.columns])
+            };
         }
     }
 }
 
-/// `Σ q · x` of one row's block.
-fn dot(format: Format, bytes: &[u8], lane: usize, values: &[i16]) -> i32 {
-    let words = &bytes[format.group_head()..];
-    let mut sum = 0;
-    for word in 0..format.words() {
-        for column in 0..4 {
-            let byte = words[word * 16 + lane * 4 + column];
-            let at = word * 4 + column;
-            sum += match format {
-                Format::Q8_0 => i32::from(byte as i8) * i32::from(values[at]),
-                Format::Q4_0 | Format::Q4_1 => {
-                    i32::from(byte & 15) * i32::from(values[at]) + i32::from(byte >> 4) * i32::from(values[at + 16])
-                }
-            };
+fn of_codes(weights: &Packed, output: usize, input: &Activations, row: usize) -> f32 {
+    let blocks = weights.columns / BLOCK;
+    let mut total = 0f32;
+    for index in 0..blocks {
+        let block = weights.row_block(output, index);
+        let values = &input.wide[(row * blocks + index) * BLOCK..][..BLOCK];
+        let [scale, sum, sums @ ..] = input.scales[row * blocks + index];
+        let product = |from: usize, to: usize| -> i32 {
+            block.codes[from..to].iter().zip(&values[from..to]).map(|(code, value)| code * i32::from(*value)).sum()
+        };
+        if weights.format.has_halves() {
+            for half in 0..2 {
+                let (weight, offset) = block.scales[half];
+                total += product(half * 16, half * 16 + 16) as f32 * (weight * scale);
+                total += offset * sums[half];
+            }
+        } else {
+            let (weight, offset) = block.scales[0];
+            total += product(0, BLOCK) as f32 * (weight * scale);
+            if weights.format.has_offset() {
+                total += offset * sum;
+            }
         }
     }
-    sum
+    total
+}
+
+/// In four sums, one for every fourth column.
+fn of_floats(weights: &Packed, output: usize, input: &[f32]) -> f32 {
+    let mut sums = [0f32; 4];
+    for (column, value) in input.iter().enumerate() {
+        sums[column % 4] += weights.float(output, column) * value;
+    }
+    (sums[0] + sums[2]) + (sums[1] + sums[3])
 }

@@ -1,0 +1,325 @@
+//! The block formats of GGUF files (as ggml defines them) and how they are packed for the kernels.
+//!
+//! Every quantised weight is `scale · code + offset`: a *code* of 2 to 8 bits, and scale and offset for 32 columns, or for 16
+//! of them. A file's block holds 32 columns of a row, or 256 (K-quants); four rows are packed together (`packed.rs`).
+
+use candle_core::quantized::GgmlDType;
+
+/// Columns that share what a kernel does at once, and one scale of activations.
+pub const BLOCK: usize = 32;
+
+/// The types that a model's tensors may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    F32,
+    F16,
+    Bf16,
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q2K,
+    Q3K,
+    Q4K,
+    Q5K,
+    Q6K,
+}
+
+/// What of a code's bits stands in which plane of a packed block of 32 columns and four rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Low {
+    /// 8 words: a byte per code.
+    Bytes,
+    /// 4 words: word `j` holds word `j` of the columns in its low nibbles and word `4 + j` in its high ones.
+    Nibbles,
+    /// 2 words: bits `2j` of word `v` are word `4v + j` of the columns.
+    Pairs,
+}
+
+/// The bits above the low plane's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum High {
+    None,
+    /// 1 word: bit `j` of each byte belongs to word `j` of the columns.
+    Bit,
+    /// 2 words, as [`Low::Pairs`].
+    Pairs,
+}
+
+impl Format {
+    pub const ALL: [Self; 13] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+    ];
+
+    /// The format of a file's type; `None` for types that no weights have (Q8_1 and Q8_K are for activations).
+    pub fn of(dtype: GgmlDType) -> Option<Self> {
+        Some(match dtype {
+            GgmlDType::F32 => Self::F32,
+            GgmlDType::F16 => Self::F16,
+            GgmlDType::BF16 => Self::Bf16,
+            GgmlDType::Q4_0 => Self::Q4_0,
+            GgmlDType::Q4_1 => Self::Q4_1,
+            GgmlDType::Q5_0 => Self::Q5_0,
+            GgmlDType::Q5_1 => Self::Q5_1,
+            GgmlDType::Q8_0 => Self::Q8_0,
+            GgmlDType::Q2K => Self::Q2K,
+            GgmlDType::Q3K => Self::Q3K,
+            GgmlDType::Q4K => Self::Q4K,
+            GgmlDType::Q5K => Self::Q5K,
+            GgmlDType::Q6K => Self::Q6K,
+            GgmlDType::Q8_1 | GgmlDType::Q8K => return None,
+        })
+    }
+
+    /// The name that people know.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
+            Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
+            Self::Q8_0 => "Q8_0",
+            Self::Q2K => "Q2_K",
+            Self::Q3K => "Q3_K",
+            Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
+            Self::Q6K => "Q6_K",
+        }
+    }
+
+    /// Whether weights are codes, to be multiplied with activations in 8 bits.
+    pub const fn is_quantised(self) -> bool {
+        !matches!(self, Self::F32 | Self::F16 | Self::Bf16)
+    }
+
+    /// Columns of a file's block.
+    pub const fn columns(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => 1,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => BLOCK,
+            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 256,
+        }
+    }
+
+    /// f16 numbers per block that scales and offsets are made of.
+    pub const fn halves(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => 0,
+            Self::Q4_0 | Self::Q5_0 | Self::Q8_0 | Self::Q3K | Self::Q6K => 1,
+            Self::Q4_1 | Self::Q5_1 | Self::Q2K | Self::Q4K | Self::Q5K => 2,
+        }
+    }
+
+    /// 32-bit words per block that hold the scales of its parts.
+    pub const fn scale_words(self) -> usize {
+        match self {
+            Self::Q2K | Self::Q6K => 4,
+            Self::Q3K | Self::Q4K | Self::Q5K => 3,
+            _ => 0,
+        }
+    }
+
+    /// Whether scale and offset hold for 16 columns instead of 32.
+    pub const fn has_halves(self) -> bool {
+        matches!(self, Self::Q2K | Self::Q3K | Self::Q6K)
+    }
+
+    /// Whether weights have an offset beside their scale.
+    pub const fn has_offset(self) -> bool {
+        self.is_quantised() && !matches!(self, Self::Q8_0)
+    }
+
+    /// The planes of a quantised format.
+    pub const fn planes(self) -> (Low, High) {
+        match self {
+            Self::Q4_0 | Self::Q4_1 | Self::Q4K => (Low::Nibbles, High::None),
+            Self::Q5_0 | Self::Q5_1 | Self::Q5K => (Low::Nibbles, High::Bit),
+            Self::Q6K => (Low::Nibbles, High::Pairs),
+            Self::Q2K => (Low::Pairs, High::None),
+            Self::Q3K => (Low::Pairs, High::Bit),
+            Self::Q8_0 | Self::F32 | Self::F16 | Self::Bf16 => (Low::Bytes, High::None),
+        }
+    }
+
+    /// Bytes of the planes of 32 columns of four rows.
+    pub const fn plane_bytes(self) -> usize {
+        let (low, high) = self.planes();
+        low.words() * 16 + high.words() * 16
+    }
+
+    /// Bytes in front of the planes in a packed block of four rows.
+    pub const fn head_bytes(self) -> usize {
+        (self.halves() * 2 + self.scale_words() * 4) * 4
+    }
+
+    /// Bytes of a packed block of four rows: exactly those that the file has for them.
+    pub const fn packed_bytes(self) -> usize {
+        match self {
+            Self::F32 => 16,
+            Self::F16 | Self::Bf16 => 8,
+            _ => self.head_bytes() + self.columns() / BLOCK * self.plane_bytes(),
+        }
+    }
+
+    /// Bytes of a file's block.
+    pub const fn file_bytes(self) -> usize {
+        self.packed_bytes() / 4
+    }
+
+    /// Bytes of a packed matrix.
+    pub const fn matrix_bytes(self, rows: usize, columns: usize) -> usize {
+        rows.div_ceil(4) * (columns / self.columns()) * self.packed_bytes()
+    }
+}
+
+impl Low {
+    pub const fn words(self) -> usize {
+        match self {
+            Self::Bytes => 8,
+            Self::Nibbles => 4,
+            Self::Pairs => 2,
+        }
+    }
+
+    /// Bits of a code in this plane.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::Bytes => 8,
+            Self::Nibbles => 4,
+            Self::Pairs => 2,
+        }
+    }
+}
+
+impl High {
+    pub const fn words(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Bit => 1,
+            Self::Pairs => 2,
+        }
+    }
+}
+
+/// One row's block as a file has it, taken apart: the f16 numbers, the bytes of the scales, and a code per column.
+pub struct FileBlock<'a> {
+    pub halves: [&'a [u8]; 2],
+    pub scales: &'a [u8],
+    pub codes: [u8; 256],
+}
+
+impl<'a> FileBlock<'a> {
+    /// Takes a block of a quantised format apart. `bytes` are `format.file_bytes()`.
+    pub fn read(format: Format, bytes: &'a [u8]) -> Self {
+        let none: &[u8] = &[];
+        let mut codes = [0u8; 256];
+        // Two nibbles of one byte are 16 columns apart in a block of 32.
+        let nibbles = |codes: &mut [u8; 256], quants: &[u8]| {
+            for (column, byte) in quants.iter().enumerate() {
+                codes[column] = byte & 15;
+                codes[column + 16] = byte >> 4;
+            }
+        };
+        let (halves, scales) = match format {
+            Format::Q4_0 => {
+                nibbles(&mut codes, &bytes[2..]);
+                ([&bytes[..2], none], none)
+            }
+            Format::Q4_1 => {
+                nibbles(&mut codes, &bytes[4..]);
+                ([&bytes[..2], &bytes[2..4]], none)
+            }
+            Format::Q5_0 | Format::Q5_1 => {
+                let (head, quants) = bytes.split_at(format.halves() * 2 + 4);
+                nibbles(&mut codes, quants);
+                let (numbers, high) = head.split_at(head.len() - 4);
+                for (column, code) in codes[..BLOCK].iter_mut().enumerate() {
+                    *code |= (high[column / 8] >> (column % 8) & 1) << 4;
+                }
+                ([&numbers[..2], &numbers[2..]], none)
+            }
+            Format::Q8_0 => {
+                codes[..BLOCK].copy_from_slice(&bytes[2..]);
+                ([&bytes[..2], none], none)
+            }
+            Format::Q2K => {
+                let (scales, rest) = bytes.split_at(16);
+                let (quants, numbers) = rest.split_at(64);
+                for (column, code) in codes.iter_mut().enumerate() {
+                    let (half, shift, place) = (column / 128, column / 32 % 4 * 2, column % 32);
+                    *code = quants[32 * half + place] >> shift & 3;
+                }
+                ([&numbers[..2], &numbers[2..]], scales)
+            }
+            Format::Q3K => {
+                let (high, rest) = bytes.split_at(32);
+                let (quants, rest) = rest.split_at(64);
+                let (scales, numbers) = rest.split_at(12);
+                for (column, code) in codes.iter_mut().enumerate() {
+                    let (half, shift, place) = (column / 128, column / 32 % 4 * 2, column % 32);
+                    *code = quants[32 * half + place] >> shift & 3 | (high[place] >> (column / 32) & 1) << 2;
+                }
+                ([numbers, none], scales)
+            }
+            Format::Q4K | Format::Q5K => {
+                let (numbers, rest) = bytes.split_at(4);
+                let (scales, rest) = rest.split_at(12);
+                let (high, quants) = rest.split_at(rest.len() - 128);
+                for (column, code) in codes.iter_mut().enumerate() {
+                    let (block, place) = (column / 32, column % 32);
+                    *code = quants[block / 2 * 32 + place] >> (block % 2 * 4) & 15;
+                    if let Some(high) = high.get(place) {
+                        *code |= (high >> block & 1) << 4;
+                    }
+                }
+                ([&numbers[..2], &numbers[2..]], scales)
+            }
+            Format::Q6K => {
+                let (low, rest) = bytes.split_at(128);
+                let (high, rest) = rest.split_at(64);
+                let (scales, numbers) = rest.split_at(16);
+                for (column, code) in codes.iter_mut().enumerate() {
+                    let (half, quarter, place) = (column / 128, column / 32 % 4, column % 32);
+                    let nibble = low[64 * half + quarter % 2 * 32 + place] >> (quarter / 2 * 4) & 15;
+                    *code = nibble | (high[32 * half + place] >> (2 * quarter) & 3) << 4;
+                }
+                ([numbers, none], scales)
+            }
+            Format::F32 | Format::F16 | Format::Bf16 => ([none, none], none),
+        };
+        Self { halves, scales, codes }
+    }
+}
+
+/// The six-bit scales and offsets of Q4_K and Q5_K: of part `block` (0 to 7) out of 12 bytes.
+pub fn six_bit_pair(scales: [u8; 12], block: usize) -> (u8, u8) {
+    if block < 4 {
+        (scales[block] & 63, scales[block + 4] & 63)
+    } else {
+        let (both, low, high) = (scales[block + 4], scales[block - 4], scales[block]);
+        (both & 15 | low >> 6 << 4, both >> 4 | high >> 6 << 4)
+    }
+}
+
+/// The six-bit scales of Q3_K: of part `part` (0 to 15) out of 12 bytes, −32 to 31.
+pub fn six_bit_scale(scales: [u8; 12], part: usize) -> i8 {
+    let low = scales[part % 8] >> (part / 8 * 4) & 15;
+    let high = scales[8 + part % 4] >> (part / 4 * 2) & 3;
+    (low | high << 4) as i8 - 32
+}

@@ -1,0 +1,65 @@
+//! Vectors of 128 bits: WebAssembly SIMD, or the same operations on arrays where it is missing.
+//!
+//! Both do the same floating-point operations in the same order and the integer sums are exact, so a result has the same
+//! bits whatever computed it. None of it uses fused multiply-add, whose rounding depends on the processor.
+//!
+//! A *word* is four columns of four rows: lane `r` of the vector holds four bytes of row `r`. A block of 32 columns is eight
+//! words.
+
+#[cfg(not(target_feature = "simd128"))]
+mod portable;
+#[cfg(target_feature = "simd128")]
+mod wasm;
+
+#[cfg(not(target_feature = "simd128"))]
+pub use portable::*;
+#[cfg(target_feature = "simd128")]
+pub use wasm::*;
+
+/// `e^x` (within 2 units in the last place; 0 below −87, at most e^88). Cephes' scheme: x = n·ln 2 + r, then a polynomial.
+#[inline(always)]
+pub fn exp(x: F32x4) -> F32x4 {
+    let x = min(splat(88.0), max(splat(-87.3), x));
+    // Adding 1.5·2²³ rounds to an integer, which then stands in the low bits.
+    let shifted = add(mul(x, splat(std::f32::consts::LOG2_E)), splat(ROUND));
+    let n = sub(shifted, splat(ROUND));
+    // ln 2 in two parts, the first with few enough bits that n times it is exact.
+    let r = sub(sub(x, mul(n, splat(0.693_359_4))), mul(n, splat(-2.121_944_4e-4)));
+    let mut polynomial = splat(1.987_569_1e-4);
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 0.5] {
+        polynomial = add(mul(polynomial, r), splat(coefficient));
+    }
+    let fraction = add(add(mul(polynomial, mul(r, r)), r), splat(1.0));
+    scale_by_power(fraction, shifted)
+}
+
+/// 1.5·2²³: added to a number below 2²² it leaves the nearest integer (ties to even) in the low bits.
+pub const ROUND: f32 = 12_582_912.0;
+
+/// The sum of four lanes, always in this order.
+#[inline(always)]
+pub fn horizontal_sum(vector: F32x4) -> f32 {
+    let [a, b, c, d] = to_array(vector);
+    (a + c) + (b + d)
+}
+
+/// The largest lane; NaN is left out, unless all are.
+#[inline(always)]
+pub fn horizontal_max(vector: F32x4) -> f32 {
+    to_array(vector).into_iter().fold(f32::NEG_INFINITY, |largest, lane| if lane > largest { lane } else { largest })
+}
+
+/// Writes numbers, eight at a time, as integers up to `±largest` to `out`, and gives their scale. NaN makes the scale NaN.
+#[inline(always)]
+pub fn to_fixed_point(numbers: &[[F32x4; 2]], largest: i16, out: &mut [[i16; 8]]) -> f32 {
+    let magnitude = numbers.iter().flatten().fold(splat_int(0), |magnitude, four| max_int(magnitude, magnitude_bits(*four)));
+    let magnitude = f32::from_bits(horizontal_max_int(magnitude) as u32);
+    // A magnitude so small that its inverse is infinite counts as nothing.
+    let inverse = f32::from(largest) / magnitude;
+    let inverse = splat(if inverse.is_finite() { inverse } else { 0.0 });
+    for ([low, high], out) in numbers.iter().zip(out) {
+        let rounded = |four| add(mul(four, inverse), splat(ROUND));
+        *out = rounded_to_i16(rounded(*low), rounded(*high));
+    }
+    magnitude / f32::from(largest)
+}

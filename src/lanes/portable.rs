@@ -1,0 +1,317 @@
+//! The same operations on arrays, for processors that this project has no SIMD code for: native tests.
+
+pub type F32x4 = [f32; 4];
+pub type I32x4 = [i32; 4];
+/// Sixteen bytes, as four lanes.
+pub type Bytes = [u32; 4];
+/// Eight 16-bit numbers.
+pub type I16x8 = [i16; 8];
+/// What activations are in memory where they meet unsigned weights.
+pub type Activation = i8;
+
+#[inline(always)]
+fn zip<A: Copy, B: Copy, R>(a: [A; 4], b: [B; 4], f: impl Fn(A, B) -> R) -> [R; 4] {
+    [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
+}
+
+#[inline(always)]
+pub fn splat(value: f32) -> F32x4 {
+    [value; 4]
+}
+
+#[inline(always)]
+pub fn add(a: F32x4, b: F32x4) -> F32x4 {
+    zip(a, b, |a, b| a + b)
+}
+
+#[inline(always)]
+pub fn sub(a: F32x4, b: F32x4) -> F32x4 {
+    zip(a, b, |a, b| a - b)
+}
+
+#[inline(always)]
+pub fn mul(a: F32x4, b: F32x4) -> F32x4 {
+    zip(a, b, |a, b| a * b)
+}
+
+#[inline(always)]
+pub fn div(a: F32x4, b: F32x4) -> F32x4 {
+    zip(a, b, |a, b| a / b)
+}
+
+/// The larger one; where one is NaN, either (compilers use relaxed instructions for it).
+#[inline(always)]
+pub fn max(a: F32x4, b: F32x4) -> F32x4 {
+    zip(a, b, |a, b| if b < a { a } else { b })
+}
+
+/// The smaller one; where one is NaN, either.
+#[inline(always)]
+pub fn min(a: F32x4, b: F32x4) -> F32x4 {
+    zip(a, b, |a, b| if a < b { a } else { b })
+}
+
+#[inline(always)]
+pub fn to_array(vector: F32x4) -> [f32; 4] {
+    vector
+}
+
+#[inline(always)]
+pub fn from_slice(values: &[f32; 4]) -> F32x4 {
+    *values
+}
+
+#[inline(always)]
+pub fn to_slice(vector: F32x4, out: &mut [f32; 4]) {
+    *out = vector;
+}
+
+#[inline(always)]
+pub fn to_float(vector: I32x4) -> F32x4 {
+    vector.map(|value| value as f32)
+}
+
+#[inline(always)]
+pub fn splat_int(value: i32) -> I32x4 {
+    [value; 4]
+}
+
+#[inline(always)]
+pub fn sub_int(a: I32x4, b: I32x4) -> I32x4 {
+    zip(a, b, i32::wrapping_sub)
+}
+
+/// The magnitudes' bits, which are ordered as the magnitudes are; NaN is above all.
+#[inline(always)]
+pub fn magnitude_bits(vector: F32x4) -> I32x4 {
+    vector.map(|value| (value.to_bits() & 0x7fff_ffff) as i32)
+}
+
+#[inline(always)]
+pub fn max_int(a: I32x4, b: I32x4) -> I32x4 {
+    zip(a, b, i32::max)
+}
+
+#[inline(always)]
+pub fn horizontal_max_int(vector: I32x4) -> i32 {
+    vector[0].max(vector[1]).max(vector[2].max(vector[3]))
+}
+
+/// Integers that are ordered as the numbers are; NaN lies beyond the infinities.
+#[inline(always)]
+pub fn ordered_bits(vector: F32x4) -> I32x4 {
+    vector.map(|value| value.to_bits() as i32).map(|bits| bits ^ (bits >> 31 & 0x7fff_ffff))
+}
+
+/// `a` where `x` is above `limit`, otherwise 0; NaN is not above.
+#[inline(always)]
+pub fn where_above(x: F32x4, limit: F32x4, a: F32x4) -> F32x4 {
+    std::array::from_fn(|lane| if x[lane] > limit[lane] { a[lane] } else { 0.0 })
+}
+
+/// Eight numbers that are integers + [`super::ROUND`] as 16 bits.
+#[inline(always)]
+pub fn rounded_to_i16(low: F32x4, high: F32x4) -> [i16; 8] {
+    let bias = super::ROUND.to_bits() as i32;
+    let narrow = |value: f32| (value.to_bits() as i32).wrapping_sub(bias).clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
+    let ([a, b, c, d], [e, f, g, h]) = (low.map(narrow), high.map(narrow));
+    [a, b, c, d, e, f, g, h]
+}
+
+/// `value · 2ⁿ`, where `shifted` is n + [`super::ROUND`].
+#[inline(always)]
+pub fn scale_by_power(value: F32x4, shifted: F32x4) -> F32x4 {
+    let power = |shifted: f32| f32::from_bits(shifted.to_bits().wrapping_sub(super::ROUND.to_bits() - 127) << 23);
+    zip(value, shifted, |value, shifted| value * power(shifted))
+}
+
+/// # Safety
+/// Sixteen bytes can be read at `at`.
+#[inline(always)]
+pub unsafe fn load(at: *const u8) -> Bytes {
+    // SAFETY: the caller's promise; unaligned.
+    unsafe { at.cast::<Bytes>().read_unaligned() }.map(u32::from_le)
+}
+
+/// Four numbers.
+///
+/// # Safety
+/// Sixteen bytes can be read at `at`.
+#[inline(always)]
+pub unsafe fn load_floats(at: *const f32) -> F32x4 {
+    // SAFETY: the caller's promise; unaligned.
+    unsafe { at.cast::<F32x4>().read_unaligned() }
+}
+
+/// One number in all lanes.
+///
+/// # Safety
+/// `at` can be read.
+#[inline(always)]
+pub unsafe fn load_splat(at: *const f32) -> F32x4 {
+    // SAFETY: the caller's promise.
+    [unsafe { at.read_unaligned() }; 4]
+}
+
+/// Eight f16 → the first four and the last four as f32.
+///
+/// # Safety
+/// Sixteen bytes can be read at `at`.
+#[inline(always)]
+pub unsafe fn load_halves(at: *const u8) -> (F32x4, F32x4) {
+    // SAFETY: the caller's promise.
+    unsafe { (load_four_halves(at), load_four_halves(at.add(8))) }
+}
+
+/// Four f16 as f32.
+///
+/// # Safety
+/// Eight bytes can be read at `at`.
+#[inline(always)]
+pub unsafe fn load_four_halves(at: *const u8) -> F32x4 {
+    // SAFETY: the caller's promise; unaligned.
+    let halves = unsafe { at.cast::<[u16; 4]>().read_unaligned() };
+    halves.map(|half| half::f16::from_bits(u16::from_le(half)).to_f32())
+}
+
+/// Four bf16 as f32.
+///
+/// # Safety
+/// Eight bytes can be read at `at`.
+#[inline(always)]
+pub unsafe fn load_four_brain_halves(at: *const u8) -> F32x4 {
+    // SAFETY: the caller's promise; unaligned.
+    let halves = unsafe { at.cast::<[u16; 4]>().read_unaligned() };
+    halves.map(|half| half::bf16::from_bits(u16::from_le(half)).to_f32())
+}
+
+#[inline(always)]
+pub fn and(a: Bytes, mask: u32) -> Bytes {
+    a.map(|lane| lane & mask)
+}
+
+#[inline(always)]
+pub fn or(a: Bytes, b: Bytes) -> Bytes {
+    zip(a, b, |a, b| a | b)
+}
+
+/// Shifts each 32-bit lane.
+#[inline(always)]
+pub fn shr(a: Bytes, bits: u32) -> Bytes {
+    a.map(|lane| lane >> bits)
+}
+
+/// Shifts each 32-bit lane.
+#[inline(always)]
+pub fn shl(a: Bytes, bits: u32) -> Bytes {
+    a.map(|lane| lane << bits)
+}
+
+/// Byte `index` of each 32-bit lane, 0 to 255.
+#[inline(always)]
+pub fn byte(a: Bytes, index: u32) -> I32x4 {
+    a.map(|lane| (lane >> (8 * index) & 0xff) as i32)
+}
+
+/// Byte `index` of each 32-bit lane, −128 to 127.
+#[inline(always)]
+pub fn signed_byte(a: Bytes, index: u32) -> I32x4 {
+    a.map(|lane| i32::from((lane >> (8 * index)) as u8 as i8))
+}
+
+/// A block's words, made ready for several rows of activations.
+#[derive(Clone, Copy)]
+pub struct Words([Bytes; 8]);
+
+impl Words {
+    #[inline(always)]
+    pub fn new(words: [Bytes; 8]) -> Self {
+        Self(words)
+    }
+
+    /// `Σ q · x` of words `FROM..TO`, per row.
+    ///
+    /// # Safety
+    /// 32 activations can be read at `x`.
+    #[inline(always)]
+    pub unsafe fn dot<const FROM: usize, const TO: usize, const EXACT: usize>(&self, x: *const Activation) -> I32x4 {
+        // SAFETY: the caller's promise.
+        let x = unsafe { &*x.cast::<[[i8; 4]; 8]>() };
+        let mut sums = [0; 4];
+        for (word, x) in self.0.iter().zip(x).take(TO).skip(FROM) {
+            for (sum, lane) in sums.iter_mut().zip(word) {
+                *sum += lane.to_le_bytes().iter().zip(x).map(|(q, x)| i32::from(*q) * i32::from(*x)).sum::<i32>();
+            }
+        }
+        sums
+    }
+}
+
+/// A block of signed bytes.
+#[derive(Clone, Copy)]
+pub struct SignedWords([[[i8; 4]; 4]; 8]);
+
+impl SignedWords {
+    /// # Safety
+    /// 128 bytes can be read at `at`: eight words.
+    #[inline(always)]
+    pub unsafe fn load(at: *const u8) -> Self {
+        // SAFETY: the caller's promise; bytes need no alignment.
+        Self(unsafe { *at.cast() })
+    }
+
+    /// `Σ q · x`, per row.
+    ///
+    /// # Safety
+    /// 32 activations can be read at `x`.
+    #[inline(always)]
+    pub unsafe fn dot(&self, x: *const i16) -> I32x4 {
+        // SAFETY: the caller's promise.
+        let x = unsafe { x.cast::<[[i16; 4]; 8]>().read_unaligned() };
+        let mut sums = [0; 4];
+        for (word, x) in self.0.iter().zip(x) {
+            for (sum, lane) in sums.iter_mut().zip(word) {
+                *sum += lane.iter().zip(x).map(|(q, x)| i32::from(*q) * i32::from(x)).sum::<i32>();
+            }
+        }
+        sums
+    }
+}
+
+/// `acc[j] += a[2j] · b[2j] + a[2j + 1] · b[2j + 1]` over 16-bit numbers.
+#[inline(always)]
+pub fn dot_pairs(acc: I32x4, a: I16x8, b: I16x8) -> I32x4 {
+    let product = |index: usize| i32::from(a[index]) * i32::from(b[index]);
+    std::array::from_fn(|lane| acc[lane].wrapping_add(product(2 * lane)).wrapping_add(product(2 * lane + 1)))
+}
+
+/// # Safety
+/// Eight numbers can be read at `at`.
+#[inline(always)]
+pub unsafe fn load_i16(at: *const i16) -> I16x8 {
+    // SAFETY: the caller's promise; unaligned.
+    unsafe { at.cast::<I16x8>().read_unaligned() }
+}
+
+/// Two 16-bit numbers, four times.
+///
+/// # Safety
+/// Two numbers can be read at `at`.
+#[inline(always)]
+pub unsafe fn load_i16_pair(at: *const i16) -> I16x8 {
+    // SAFETY: the caller's promise; unaligned.
+    let [a, b] = unsafe { at.cast::<[i16; 2]>().read_unaligned() };
+    [a, b, a, b, a, b, a, b]
+}
+
+/// The sum of each of four vectors.
+#[inline(always)]
+pub fn sums_of_four(vectors: [I32x4; 4]) -> I32x4 {
+    vectors.map(|vector| vector.into_iter().fold(0, i32::wrapping_add))
+}
+
+/// The first `count` lanes of `a`, the others of `b`.
+#[inline(always)]
+pub fn first_lanes(count: usize, a: F32x4, b: F32x4) -> F32x4 {
+    std::array::from_fn(|lane| if lane < count { a[lane] } else { b[lane] })
+}

@@ -1,0 +1,401 @@
+//! WebAssembly SIMD. With relaxed instructions dot products take bytes (`i16x8.relaxed_dot_i8x16_i7x16_s`), without them
+//! bytes are widened to 16 bits first (`i32x4.dot_i16x8_s`).
+
+use core::arch::wasm32::*;
+
+pub type F32x4 = v128;
+pub type I32x4 = v128;
+/// Sixteen bytes.
+pub type Bytes = v128;
+
+#[inline(always)]
+pub fn splat(value: f32) -> F32x4 {
+    f32x4_splat(value)
+}
+
+#[inline(always)]
+pub fn add(a: F32x4, b: F32x4) -> F32x4 {
+    f32x4_add(a, b)
+}
+
+#[inline(always)]
+pub fn sub(a: F32x4, b: F32x4) -> F32x4 {
+    f32x4_sub(a, b)
+}
+
+#[inline(always)]
+pub fn mul(a: F32x4, b: F32x4) -> F32x4 {
+    f32x4_mul(a, b)
+}
+
+#[inline(always)]
+pub fn div(a: F32x4, b: F32x4) -> F32x4 {
+    f32x4_div(a, b)
+}
+
+/// The larger one; where one is NaN, either (compilers use relaxed instructions for it).
+#[inline(always)]
+pub fn max(a: F32x4, b: F32x4) -> F32x4 {
+    f32x4_pmax(b, a)
+}
+
+/// The smaller one; where one is NaN, either.
+#[inline(always)]
+pub fn min(a: F32x4, b: F32x4) -> F32x4 {
+    f32x4_pmin(b, a)
+}
+
+#[inline(always)]
+pub fn to_array(vector: F32x4) -> [f32; 4] {
+    [f32x4_extract_lane::<0>(vector), f32x4_extract_lane::<1>(vector), f32x4_extract_lane::<2>(vector), f32x4_extract_lane::<3>(vector)]
+}
+
+#[inline(always)]
+pub fn from_slice(values: &[f32; 4]) -> F32x4 {
+    // SAFETY: four numbers are sixteen bytes; wasm loads need no alignment.
+    unsafe { v128_load(values.as_ptr().cast()) }
+}
+
+#[inline(always)]
+pub fn to_slice(vector: F32x4, out: &mut [f32; 4]) {
+    // SAFETY: as in `from_slice`.
+    unsafe { v128_store(out.as_mut_ptr().cast(), vector) }
+}
+
+#[inline(always)]
+pub fn to_float(vector: I32x4) -> F32x4 {
+    f32x4_convert_i32x4(vector)
+}
+
+#[inline(always)]
+pub fn splat_int(value: i32) -> I32x4 {
+    i32x4_splat(value)
+}
+
+#[inline(always)]
+pub fn sub_int(a: I32x4, b: I32x4) -> I32x4 {
+    i32x4_sub(a, b)
+}
+
+/// The magnitudes' bits, which are ordered as the magnitudes are; NaN is above all.
+#[inline(always)]
+pub fn magnitude_bits(vector: F32x4) -> I32x4 {
+    v128_and(vector, i32x4_splat(0x7fff_ffff))
+}
+
+#[inline(always)]
+pub fn max_int(a: I32x4, b: I32x4) -> I32x4 {
+    i32x4_max(a, b)
+}
+
+#[inline(always)]
+pub fn horizontal_max_int(vector: I32x4) -> i32 {
+    let pairs = i32x4_max(vector, i32x4_shuffle::<2, 3, 0, 1>(vector, vector));
+    i32x4_extract_lane::<0>(pairs).max(i32x4_extract_lane::<1>(pairs))
+}
+
+/// Integers that are ordered as the numbers are; NaN lies beyond the infinities.
+#[inline(always)]
+pub fn ordered_bits(vector: F32x4) -> I32x4 {
+    v128_xor(vector, v128_and(i32x4_shr(vector, 31), i32x4_splat(0x7fff_ffff)))
+}
+
+/// `a` where `x` is above `limit`, otherwise 0; NaN is not above.
+#[inline(always)]
+pub fn where_above(x: F32x4, limit: F32x4, a: F32x4) -> F32x4 {
+    v128_and(a, f32x4_gt(x, limit))
+}
+
+/// Eight numbers that are integers + [`super::ROUND`] as 16 bits.
+#[inline(always)]
+pub fn rounded_to_i16(low: F32x4, high: F32x4) -> [i16; 8] {
+    let bias = i32x4_splat(super::ROUND.to_bits() as i32);
+    let narrow = i16x8_narrow_i32x4(i32x4_sub(low, bias), i32x4_sub(high, bias));
+    let mut out = [0i16; 8];
+    // SAFETY: eight times 16 bits are sixteen bytes.
+    unsafe { v128_store(out.as_mut_ptr().cast(), narrow) };
+    out
+}
+
+/// `value · 2ⁿ`, where `shifted` is n + [`super::ROUND`].
+#[inline(always)]
+pub fn scale_by_power(value: F32x4, shifted: F32x4) -> F32x4 {
+    let exponent = i32x4_sub(shifted, i32x4_splat(super::ROUND.to_bits() as i32 - 127));
+    f32x4_mul(value, i32x4_shl(exponent, 23))
+}
+
+/// # Safety
+/// Sixteen bytes can be read at `at`.
+#[inline(always)]
+pub unsafe fn load(at: *const u8) -> Bytes {
+    // SAFETY: the caller's promise.
+    unsafe { v128_load(at.cast()) }
+}
+
+/// Four numbers.
+///
+/// # Safety
+/// Sixteen bytes can be read at `at`.
+#[inline(always)]
+pub unsafe fn load_floats(at: *const f32) -> F32x4 {
+    // SAFETY: the caller's promise.
+    unsafe { v128_load(at.cast()) }
+}
+
+/// One number in all lanes.
+///
+/// # Safety
+/// `at` can be read.
+#[inline(always)]
+pub unsafe fn load_splat(at: *const f32) -> F32x4 {
+    // SAFETY: the caller's promise.
+    unsafe { v128_load32_splat(at.cast()) }
+}
+
+/// Two words as 16-bit halves: eight f16 → the first four and the last four as f32. Exact for every finite number: the
+/// exponent is moved by a multiplication, which also makes subnormal numbers right.
+///
+/// # Safety
+/// Sixteen bytes can be read at `at`.
+#[inline(always)]
+pub unsafe fn load_halves(at: *const u8) -> (F32x4, F32x4) {
+    let zero = i32x4_splat(0);
+    // SAFETY: the caller's promise.
+    let halves = unsafe { v128_load(at.cast()) };
+    let low = i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(zero, halves);
+    let high = i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(zero, halves);
+    (widen_half(low), widen_half(high))
+}
+
+/// Four f16 as f32.
+///
+/// # Safety
+/// Eight bytes can be read at `at`.
+#[inline(always)]
+pub unsafe fn load_four_halves(at: *const u8) -> F32x4 {
+    // SAFETY: the caller's promise.
+    let halves = unsafe { v128_load64_zero(at.cast()) };
+    widen_half(i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(i32x4_splat(0), halves))
+}
+
+/// f16 in the upper half of each lane.
+#[inline(always)]
+fn widen_half(upper: v128) -> F32x4 {
+    // The sign is spread over the three bits that an f32's exponent has more; the mask leaves one of it.
+    let moved = v128_and(i32x4_shr(upper, 3), u32x4_splat(0x8fff_e000));
+    // 2^112: the difference of the two exponents' biases.
+    f32x4_mul(moved, f32x4_splat(f32::from_bits(0x7780_0000)))
+}
+
+/// Four bf16 as f32.
+///
+/// # Safety
+/// Eight bytes can be read at `at`.
+#[inline(always)]
+pub unsafe fn load_four_brain_halves(at: *const u8) -> F32x4 {
+    // SAFETY: the caller's promise.
+    let halves = unsafe { v128_load64_zero(at.cast()) };
+    i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(i32x4_splat(0), halves)
+}
+
+#[inline(always)]
+pub fn and(a: Bytes, mask: u32) -> Bytes {
+    v128_and(a, u32x4_splat(mask))
+}
+
+#[inline(always)]
+pub fn or(a: Bytes, b: Bytes) -> Bytes {
+    v128_or(a, b)
+}
+
+/// Shifts each 32-bit lane.
+#[inline(always)]
+pub fn shr(a: Bytes, bits: u32) -> Bytes {
+    u32x4_shr(a, bits)
+}
+
+/// Shifts each 32-bit lane.
+#[inline(always)]
+pub fn shl(a: Bytes, bits: u32) -> Bytes {
+    u32x4_shl(a, bits)
+}
+
+/// Byte `index` of each 32-bit lane, 0 to 255.
+#[inline(always)]
+pub fn byte(a: Bytes, index: u32) -> I32x4 {
+    v128_and(u32x4_shr(a, 8 * index), u32x4_splat(0xff))
+}
+
+/// Byte `index` of each 32-bit lane, −128 to 127.
+#[inline(always)]
+pub fn signed_byte(a: Bytes, index: u32) -> I32x4 {
+    i32x4_shr(i32x4_shl(a, 24 - 8 * index), 24)
+}
+
+/// What activations are in memory where they meet unsigned weights.
+#[cfg(target_feature = "relaxed-simd")]
+pub type Activation = i8;
+#[cfg(not(target_feature = "relaxed-simd"))]
+pub type Activation = i16;
+
+/// A block's words, made ready for several rows of activations.
+#[cfg(target_feature = "relaxed-simd")]
+#[derive(Clone, Copy)]
+pub struct Words([v128; 8]);
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[derive(Clone, Copy)]
+pub struct Words([v128; 16]);
+
+#[cfg(target_feature = "relaxed-simd")]
+impl Words {
+    #[inline(always)]
+    pub fn new(words: [Bytes; 8]) -> Self {
+        Self(words)
+    }
+
+    /// `Σ q · x` of words `FROM..TO`, per row. `EXACT` words can be summed in 16 bits: 2 · 127 · q for each of them.
+    ///
+    /// # Safety
+    /// 32 activations can be read at `x`; no byte of a word is above 127.
+    #[inline(always)]
+    pub unsafe fn dot<const FROM: usize, const TO: usize, const EXACT: usize>(&self, x: *const Activation) -> I32x4 {
+        // SAFETY: four activations of a word, the caller's promise.
+        let product = |word: usize| unsafe { i16x8_relaxed_dot_i8x16_i7x16(v128_load32_splat(x.add(word * 4).cast()), self.0[word]) };
+        let widened = |from: usize| {
+            let mut sums = product(from);
+            let mut word = from + 1;
+            while word < from + EXACT && word < TO {
+                sums = i16x8_add(sums, product(word));
+                word += 1;
+            }
+            // By one: pairs of 16 bits → 32 bits.
+            i32x4_dot_i16x8(sums, i16x8_splat(1))
+        };
+        let mut total = widened(FROM);
+        let mut word = FROM + EXACT;
+        while word < TO {
+            total = i32x4_add(total, widened(word));
+            word += EXACT;
+        }
+        total
+    }
+}
+
+#[cfg(not(target_feature = "relaxed-simd"))]
+impl Words {
+    #[inline(always)]
+    pub fn new(words: [Bytes; 8]) -> Self {
+        let mut wide = [words[0]; 16];
+        let mut word = 0;
+        while word < 8 {
+            wide[2 * word] = u16x8_extend_low_u8x16(words[word]);
+            wide[2 * word + 1] = u16x8_extend_high_u8x16(words[word]);
+            word += 1;
+        }
+        Self(wide)
+    }
+
+    /// `Σ q · x` of words `FROM..TO`, per row.
+    ///
+    /// # Safety
+    /// 32 activations can be read at `x`.
+    #[inline(always)]
+    pub unsafe fn dot<const FROM: usize, const TO: usize, const EXACT: usize>(&self, x: *const Activation) -> I32x4 {
+        let (mut low, mut high) = (i32x4_splat(0), i32x4_splat(0));
+        let mut word = FROM;
+        while word < TO {
+            // SAFETY: four activations of the block, the caller's promise.
+            let x = unsafe { v128_load64_splat(x.add(word * 4).cast()) };
+            low = i32x4_add(low, i32x4_dot_i16x8(self.0[2 * word], x));
+            high = i32x4_add(high, i32x4_dot_i16x8(self.0[2 * word + 1], x));
+            word += 1;
+        }
+        join(low, high)
+    }
+}
+
+/// A block of signed bytes, in 16 bits.
+#[derive(Clone, Copy)]
+pub struct SignedWords([v128; 16]);
+
+impl SignedWords {
+    /// # Safety
+    /// 128 bytes can be read at `at`: eight words.
+    #[inline(always)]
+    pub unsafe fn load(at: *const u8) -> Self {
+        let mut wide = [i16x8_splat(0); 16];
+        let mut half = 0;
+        while half < 16 {
+            // SAFETY: the caller's promise.
+            wide[half] = unsafe { i16x8_load_extend_i8x8(at.add(half * 8).cast()) };
+            half += 1;
+        }
+        Self(wide)
+    }
+
+    /// `Σ q · x`, per row.
+    ///
+    /// # Safety
+    /// 32 activations can be read at `x`.
+    #[inline(always)]
+    pub unsafe fn dot(&self, x: *const i16) -> I32x4 {
+        let (mut low, mut high) = (i32x4_splat(0), i32x4_splat(0));
+        let mut word = 0;
+        while word < 8 {
+            // SAFETY: four activations of the block, the caller's promise.
+            let x = unsafe { v128_load64_splat(x.add(word * 4).cast()) };
+            low = i32x4_add(low, i32x4_dot_i16x8(self.0[2 * word], x));
+            high = i32x4_add(high, i32x4_dot_i16x8(self.0[2 * word + 1], x));
+            word += 1;
+        }
+        join(low, high)
+    }
+}
+
+/// Half sums of rows 0 and 1, and of rows 2 and 3 → the sums of the four rows.
+#[inline(always)]
+fn join(low: v128, high: v128) -> v128 {
+    i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(low, high), i32x4_shuffle::<1, 3, 5, 7>(low, high))
+}
+
+/// `acc[j] += a[2j] · b[2j] + a[2j + 1] · b[2j + 1]` over 16-bit numbers.
+#[inline(always)]
+pub fn dot_pairs(acc: I32x4, a: I16x8, b: I16x8) -> I32x4 {
+    i32x4_add(acc, i32x4_dot_i16x8(a, b))
+}
+
+/// Eight 16-bit numbers.
+pub type I16x8 = v128;
+
+/// # Safety
+/// Eight numbers can be read at `at`.
+#[inline(always)]
+pub unsafe fn load_i16(at: *const i16) -> I16x8 {
+    // SAFETY: the caller's promise.
+    unsafe { v128_load(at.cast()) }
+}
+
+/// Two 16-bit numbers, four times.
+///
+/// # Safety
+/// Two numbers can be read at `at`.
+#[inline(always)]
+pub unsafe fn load_i16_pair(at: *const i16) -> I16x8 {
+    // SAFETY: the caller's promise.
+    unsafe { v128_load32_splat(at.cast()) }
+}
+
+/// The sum of each of four vectors.
+#[inline(always)]
+pub fn sums_of_four(vectors: [I32x4; 4]) -> I32x4 {
+    let [a, b, c, d] = vectors;
+    let first = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<2, 6, 3, 7>(a, b));
+    let second = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(c, d), i32x4_shuffle::<2, 6, 3, 7>(c, d));
+    i32x4_add(i32x4_shuffle::<0, 1, 4, 5>(first, second), i32x4_shuffle::<2, 3, 6, 7>(first, second))
+}
+
+/// The first `count` lanes of `a`, the others of `b`.
+#[inline(always)]
+pub fn first_lanes(count: usize, a: F32x4, b: F32x4) -> F32x4 {
+    v128_bitselect(a, b, i32x4_lt(i32x4(0, 1, 2, 3), i32x4_splat(count.min(4) as i32)))
+}
