@@ -1,10 +1,35 @@
 // The Web Worker of a page's `Ai`: the engine, behind messages. Its other half is remote-engine.js.
 
-import initialise from "./wasm/workers_ai_local.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { toMessage } from "./errors.js";
+import { start } from "./instance.js";
 import { LocalEngine } from "./local-engine.js";
 import { cachedHttp } from "./browser-cache.js";
+import { builds } from "./wasm/builds.js";
+
+const HOST = {
+  builds,
+  cores: navigator.hardwareConcurrency ?? 1,
+  mayShare: globalThis.crossOriginIsolated === true,
+  async compile(wasm) {
+    const response = await fetch(wasm);
+    if (!response.ok) throw new Error(`${wasm} cannot be loaded: ${response.status} ${response.statusText}`);
+    // A server that does not know the type, or an engine that cannot compile while it reads.
+    const isStream = response.headers.get("content-type")?.startsWith("application/wasm") && WebAssembly.compileStreaming;
+    return isStream ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
+  },
+  startThread(shared, { ready, ended }) {
+    const thread = new Worker(new URL("./browser-thread.js", import.meta.url), { type: "module" });
+    thread.addEventListener("message", ready, { once: true });
+    thread.addEventListener("error", (event) => {
+      // What becomes of it is decided there; as an error of this worker it would end the engine.
+      event.preventDefault();
+      ended(event.message || "a worker thread failed");
+    });
+    thread.postMessage(shared);
+    return () => thread.terminate();
+  },
+};
 
 let engine;
 /** Running calls, so that they can be aborted. */
@@ -17,7 +42,7 @@ const calls = {
     const onProgress = observe.progress ? (progress) => postMessage({ event: "progress", value: progress }) : undefined;
     const onWarning = observe.warning ? (text) => postMessage({ event: "warning", value: text }) : undefined;
     const standIn = config.default ?? cachedHttp(DEFAULT_MODEL.url);
-    engine = new LocalEngine(() => initialise(), { ...config, default: standIn, onProgress, onWarning });
+    engine = new LocalEngine((settings) => start(settings, HOST), { ...config, default: standIn, onProgress, onWarning });
   },
   async generate({ id, model, input }, signal) {
     const answer = await engine.generate(model, input, signal);

@@ -78,6 +78,14 @@ export interface ModelProgress {
   total: number | null;
 }
 
+/**
+ * A build of the crate:
+ * - `"simd128"` runs in every engine with WebAssembly SIMD;
+ * - `"relaxed"` uses relaxed SIMD;
+ * - `"threads"` uses relaxed SIMD and several threads: in Node, and in a page that is cross-origin isolated.
+ */
+export type Build = "simd128" | "relaxed" | "threads";
+
 export interface AiConfig {
   /** Model id → its weights. Ids that are not in the catalogue are welcome. */
   models?: Record<string, ModelSource>;
@@ -97,6 +105,17 @@ export interface AiConfig {
   queue?: number;
   /** Pages of which origins may read what `fetch` answers: these, or with `true` or `"*"` all. Default: none. */
   cors?: boolean | "*" | string[];
+  /**
+   * What computes; all give the same text. `"auto"` takes the fastest build that runs here, and another one is refused
+   * with `AiInternalError` where it does not run. An engine serves all `Ai`s of a thread (in a page, each has one of its
+   * own): the first one decides, and one that asks for another build is refused. Default: `"auto"`.
+   */
+  build?: "auto" | Build;
+  /**
+   * Threads that compute, 1 to 64, where the build `"threads"` can run. 1 takes the build `"relaxed"`, unless `build` says
+   * otherwise. Default: the number of cores up to 4; of more cores half, at most 8.
+   */
+  threads?: number;
   /** Told how a load goes on, many times a second. */
   onProgress?: (progress: ModelProgress) => void;
   /** Told what a developer should know, for instance that a stand-in answers. Default: `console.warn`. */
@@ -370,6 +389,9 @@ export type ModelListing = {
 
 /** What is loaded and how much was computed. */
 export interface AiStats {
+  build: Build;
+  /** Threads that compute, with the calling one. Worker threads come in while the first model is loaded. */
+  threads: number;
   models: {
     /** The file. */
     name: string;

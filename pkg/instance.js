@@ -3,13 +3,92 @@
 // All work happens inside `poll()`, called from here. So a trap (memory that ran out, a bug) is an exception of the
 // request that caused it; the broken instance is then replaced by a fresh one, and the next request finds it whole.
 
-import { __wbg_reset_state, initSync } from "./wasm/workers_ai_local.js";
-import { abortError, aiError, InferenceUpstreamError } from "./errors.js";
+import { candidates } from "./builds.js";
+import { abortError, aiError, AiInternalError, InferenceUpstreamError } from "./errors.js";
+import { NO_THREADS, startThreads } from "./threads.js";
 
+/** What was started: `{ build, glue, module, threads, startThread }`, as `instantiate` takes it. */
+let running;
+/** The worker threads of the instance. */
+let pool = NO_THREADS;
+/** Why the instance must be replaced before it is used again. */
+let lost;
 /** Counts instances: handles of an earlier one must not be touched. */
 let current = 0;
 
 export const epoch = () => current;
+
+/** wasm-bindgen's functions and classes, of the build that runs. */
+export const glue = () => running.glue;
+
+/** Which build runs, and in how many threads by now. */
+export const facts = () => ({ build: running.build, threads: 1 + pool.size });
+
+let first;
+
+/**
+ * Starts the best build that runs here, or the one that is asked for. All of a thread's `Ai`s share the instance: the
+ * first one decides, and another one that asks for something else is refused.
+ *
+ * @param {import("./index.d.ts").AiConfig} config
+ * @param {object} host what this runtime has: as in builds.js, and
+ * @param {Record<string, {glue: () => Promise<object>, wasm: URL}>} host.builds
+ * @param {(wasm: URL) => Promise<WebAssembly.Module>} host.compile
+ * @param {import("./threads.js").StartThread} host.startThread
+ */
+export async function start(config, host) {
+  first ??= startFirst(candidates(config, host), host).then(
+    () => config,
+    (error) => {
+      first = undefined;
+      throw error;
+    },
+  );
+  const { build = "auto", threads } = config;
+  const asked = await first;
+  const refuse = (what) => {
+    throw new AiInternalError(`${what} is asked for, but another Ai of this thread has started the build "${running.build}" (threads: ${running.threads}), and they share it.`);
+  };
+  if (build !== "auto" && build !== running.build) refuse(`The build "${build}"`);
+  // Who asks as the first one did takes what that one could get.
+  if (threads !== undefined && threads !== asked.threads && threads !== running.threads) refuse(`threads: ${threads}`);
+}
+
+async function startFirst(list, { builds, compile, startThread }) {
+  for (const [index, { build, threads }] of list.entries()) {
+    const { glue, wasm } = builds[build];
+    const [loaded, module] = await Promise.all([glue(), compile(wasm)]).catch((error) => {
+      // An instruction that this engine lacks. Anything else, such as a file that did not come, may be better next time.
+      if (error instanceof WebAssembly.CompileError && index + 1 < list.length) return [];
+      throw error;
+    });
+    try {
+      if (module) instantiate({ build, threads, glue: loaded, module, startThread });
+    } catch (error) {
+      // Memory of the size that threads share must be reserved at once, which not every device grants.
+      if (index + 1 === list.length) throw error;
+    }
+    if (running) return;
+  }
+}
+
+/** Makes the instance of this thread from what is loaded already; `threads` counts this one. */
+export function instantiate({ build, glue, module, threads = 1, startThread }) {
+  glue.initSync({ module });
+  running = { build, glue, module, threads, startThread };
+  startPool();
+}
+
+export const isStarted = () => running !== undefined;
+
+function startPool() {
+  const { module, threads, startThread } = running;
+  lost = undefined;
+  pool = threads > 1 ? startThreads(threads - 1, { module, memory: exportsOf(running).memory }, startThread, (reason) => (lost = reason)) : NO_THREADS;
+}
+
+/** Without an argument it gives the exports of the instance that is there, a replaced one too. */
+const exportsOf = ({ glue }) => glue.initSync();
 
 /** Whether an exception means that the instance can no longer be trusted. */
 function isTrap(error) {
@@ -20,17 +99,29 @@ function isTrap(error) {
 /** Calls into wasm. Errors of the table come out as InferenceUpstreamError; a trap replaces the instance. */
 export function call(since, work) {
   if (since !== current) throw restarted("another request broke it");
+  if (lost !== undefined) throw replaced(lost);
   try {
     return work();
   } catch (error) {
-    if (isTrap(error)) {
-      current += 1;
-      __wbg_reset_state();
-      throw restarted(error.message);
-    }
+    if (isTrap(error)) throw replaced(error.message);
     if (error?.internalCode) throw new InferenceUpstreamError(error.message, error);
     throw error;
   }
+}
+
+/** Puts a fresh instance, with a memory of its own, in the place of this one. Gives the error to throw. */
+function replaced(reason) {
+  current += 1;
+  pool.stop();
+  pool = NO_THREADS;
+  try {
+    running.glue.__wbg_reset_state();
+    startPool();
+  } catch (error) {
+    // No room for another memory yet: the next call tries again.
+    lost = error.message;
+  }
+  return restarted(reason);
 }
 
 function restarted(reason) {
@@ -42,20 +133,19 @@ function restarted(reason) {
  * instance was last replaced.
  */
 export function memoryBytes() {
-  // Without an argument it gives the exports of the instance that is there, a replaced one too.
-  return initSync().memory.buffer.byteLength;
+  return exportsOf(running).memory.buffer.byteLength;
 }
 
-/** Gives a wasm object's memory back, unless it belongs to an instance that is gone. */
+/** Gives a wasm object's memory back, unless it belongs to an instance that is gone, or is to go. */
 export function release(handle, since) {
-  if (handle && since === current && handle.__wbg_ptr) handle.free();
+  if (handle && since === current && lost === undefined && handle.__wbg_ptr) handle.free();
 }
 
 /**
  * Runs an operation to its end. Aborting ends it at the next step; what it computed so far is not lost.
  *
  * @template T
- * @param {() => import("./wasm/workers_ai_local.js").Task} begin
+ * @param {() => import("./wasm/relaxed/workers_ai_local.js").Task} begin
  * @param {AbortSignal} [signal]
  * @param {number} [since] the instance that what `begin` calls belongs to
  * @param {Set<object>} [running] holds the task while it runs; whoever frees it takes it out

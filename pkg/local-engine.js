@@ -1,7 +1,7 @@
 // The engine in this thread. An engine is what an `Ai` talks to: generate, fetch, maxBodyBytes, load, models, stats.
 
-import { Ai as Core, maxBodyBytes, models } from "./wasm/workers_ai_local.js";
-import { call, drive, epoch, memoryBytes, release } from "./instance.js";
+import { checkBuild } from "./builds.js";
+import { call, drive, epoch, facts, glue, memoryBytes, release } from "./instance.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { toSource } from "./source.js";
 
@@ -12,11 +12,12 @@ export class LocalEngine {
   #since;
 
   /**
-   * @param {() => void | Promise<void>} initialise makes the WebAssembly instance ready
+   * @param {(config: import("./index.d.ts").AiConfig) => void | Promise<void>} initialise makes the WebAssembly instance ready
    * @param {import("./index.d.ts").AiConfig} config
    * @param {(value: unknown, place: string) => object} [source] how this runtime reads a configured file
    */
   constructor(initialise, config = {}, source = toSource) {
+    checkBuild(config);
     this.#initialise = initialise;
     const own = Object.entries(config.models ?? {}).map(([id, value]) => [id, source(value, `models["${id}"]`)]);
     const standIn = config.default === undefined ? undefined : source(config.default, "default");
@@ -24,10 +25,10 @@ export class LocalEngine {
   }
 
   async #ready() {
-    await this.#initialise();
+    await this.#initialise(this.#config);
     if (this.#since !== epoch()) {
       this.#since = epoch();
-      this.#core = call(this.#since, () => new Core(this.#config));
+      this.#core = call(this.#since, () => new (glue().Ai)(this.#config));
     }
     return this.#core;
   }
@@ -57,7 +58,7 @@ export class LocalEngine {
   /** The longest body that `fetch` takes. */
   async maxBodyBytes() {
     await this.#ready();
-    return call(epoch(), maxBodyBytes);
+    return call(epoch(), () => glue().maxBodyBytes());
   }
 
   async load(model = DEFAULT_MODEL.id) {
@@ -67,13 +68,13 @@ export class LocalEngine {
 
   async models(params) {
     await this.#ready();
-    return call(epoch(), () => models(JSON.stringify(params ?? {})));
+    return call(epoch(), () => glue().models(JSON.stringify(params ?? {})));
   }
 
-  /** What is loaded, how much was computed, and how much memory it took. */
+  /** What computes, what is loaded, how much was computed, and how much memory it took. */
   async stats() {
     const core = await this.#ready();
-    return { ...call(this.#since, () => core.stats()), memoryBytes: memoryBytes() };
+    return { ...facts(), ...call(this.#since, () => core.stats()), memoryBytes: memoryBytes() };
   }
 }
 

@@ -2,32 +2,45 @@
 
 import { createWriteStream, rmSync } from "node:fs";
 import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
-import { homedir } from "node:os";
+import { availableParallelism, homedir } from "node:os";
 import path from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
-import { initSync } from "./wasm/workers_ai_local.js";
+import { Worker } from "node:worker_threads";
 import { Ai as BaseAi } from "./ai.js";
 import { DEFAULT_MODEL, modelFolder } from "./default-model.js";
+import { start } from "./instance.js";
 import { LocalEngine } from "./local-engine.js";
 import { http, sourceError, toSource } from "./source.js";
+import { builds } from "./wasm/builds.js";
 
 export { AiInternalError, InferenceUpstreamError } from "./errors.js";
 export { DEFAULT_MODEL };
 
 const PIECE = 1 << 20;
 
-let initialised;
-function initialise() {
-  initialised ??= readFile(new URL("./wasm/workers_ai_local_bg.wasm", import.meta.url)).then((module) => void initSync({ module }));
-  return initialised;
-}
+const HOST = {
+  builds,
+  cores: availableParallelism(),
+  mayShare: true,
+  compile: async (wasm) => WebAssembly.compile(await readFile(wasm)),
+  startThread(shared, { ready, ended }) {
+    // No options of this process: some are for its main script alone.
+    const thread = new Worker(new URL("./node-thread.js", import.meta.url), { workerData: shared, execArgv: [] });
+    thread.once("message", ready);
+    thread.once("error", (error) => ended(error.message));
+    thread.once("exit", () => ended("a worker thread ended"));
+    // It waits for work for ever, and the process ends without it.
+    thread.unref();
+    return () => void thread.terminate();
+  },
+};
 
 export class Ai extends BaseAi {
   constructor(config = {}) {
     const { default: standIn = defaultModel(config.onProgress), ...rest } = config;
-    super(new LocalEngine(initialise, { ...rest, default: standIn }, nodeSource));
+    super(new LocalEngine((settings) => start(settings, HOST), { ...rest, default: standIn }, nodeSource));
   }
 }
 

@@ -1,5 +1,6 @@
 // An engine in a Web Worker, driven by messages. Its other half is browser-worker.js.
 
+import { checkBuild } from "./builds.js";
 import { AiInternalError, abortError, aiError, fromMessage } from "./errors.js";
 
 export class RemoteEngine {
@@ -15,6 +16,7 @@ export class RemoteEngine {
    * @param {import("./index.d.ts").AiConfig} config
    */
   constructor(startWorker, { onProgress, onWarning, ...config }) {
+    checkBuild(config);
     this.#startWorker = startWorker;
     this.#config = config;
     this.#observers = { progress: onProgress, warning: onWarning };

@@ -1,16 +1,27 @@
 // In workerd: `import { Ai } from "workers-ai-local"` inside a Worker of one's own.
 
 import { waitUntil } from "cloudflare:workers";
-import wasm from "./wasm/workers_ai_local_bg.wasm";
-import { initSync } from "./wasm/workers_ai_local.js";
+import module from "./wasm/relaxed/workers_ai_local_bg.wasm";
+import * as glue from "./wasm/relaxed/workers_ai_local.js";
 import { Ai as BaseAi } from "./ai.js";
 import { DEFAULT_MODEL } from "./default-model.js";
+import { AiInternalError } from "./errors.js";
+import { instantiate, isStarted } from "./instance.js";
 import { LocalEngine } from "./local-engine.js";
 
 export { AiInternalError, InferenceUpstreamError } from "./errors.js";
 export { DEFAULT_MODEL };
 
+/** workerd has relaxed SIMD, and no threads. */
+const BUILD = "relaxed";
+
 class WorkerdEngine extends LocalEngine {
+  constructor(config) {
+    super(() => isStarted() || instantiate({ build: BUILD, glue, module }), config);
+    const { build = "auto" } = config;
+    if (build !== "auto" && build !== BUILD) throw new AiInternalError(`The build "${build}" cannot run here: in workerd, "${BUILD}" computes.`);
+  }
+
   async generate(...request) {
     const answer = await kept(super.generate(...request));
     return keptUntilFreed({ ...answer, object: () => kept(answer.object()) });
@@ -44,6 +55,6 @@ function keptUntilFreed(answer) {
 
 export class Ai extends BaseAi {
   constructor(config = {}) {
-    super(new WorkerdEngine(() => void initSync({ module: wasm }), { default: DEFAULT_MODEL.url, ...config }));
+    super(new WorkerdEngine({ default: DEFAULT_MODEL.url, ...config }));
   }
 }

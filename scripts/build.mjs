@@ -1,28 +1,28 @@
-// `npm run build`: src/ → pkg/wasm/, by cargo, wasm-bindgen and wasm-opt.
+// `npm run build`: src/ → pkg/wasm/, by cargo, wasm-bindgen and wasm-opt; three times, for engines of different abilities.
+// `npm run build -- --only relaxed` makes one of them.
 
-import { mkdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { inProject, npmBin, withNode22 } from "./lib/project.mjs";
 import { run, which } from "./lib/process.mjs";
-import { main, say, withProgress } from "./lib/report.mjs";
-import { hashFiles, isStamped, stamp, unstamp } from "./lib/stamp.mjs";
+import { UserError, main, say, withProgress } from "./lib/report.mjs";
+import { hashFiles, hashText, isStamped, stamp, unstamp } from "./lib/stamp.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
-import { WASM_TARGET, ensureToolchain } from "./setup/toolchain.mjs";
+import { STD_SOURCES_HELP, WASM_TARGET, ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
 import { ensureWasmBindgen } from "./setup/wasm-bindgen.mjs";
 
 const NAME = "workers_ai_local";
 const PROFILE = "wasm";
 const OUTPUT = inProject("pkg", "wasm");
-const WASM = path.join(OUTPUT, `${NAME}_bg.wasm`);
-const OUTPUTS = [WASM, path.join(OUTPUT, `${NAME}.js`), path.join(OUTPUT, `${NAME}.d.ts`)];
-const TARGET_FOLDER = inProject("target", "wasm");
-const STAMP = inProject(".cache", "build.stamp");
+/** What the package's entries read: the builds that are there, in a form that bundlers can follow. */
+const INDEX = path.join(OUTPUT, "builds.js");
 /** Everything that the output depends on. */
-const INPUTS = ["src", "Cargo.toml", "Cargo.lock", "build.rs", ".cargo", "scripts/build.mjs", "package-lock.json"];
+const INPUTS = ["src", "Cargo.toml", "Cargo.lock", "build.rs", ".cargo", "scripts/build.mjs", "node_modules/binaryen/package.json"];
 
-/** Features of WebAssembly that the output may use: rustc's name and wasm-opt's flag. */
+/** Features of WebAssembly that each output may use: rustc's name and wasm-opt's flag. */
 const FEATURES = [
   ["simd128", "simd"],
   ["bulk-memory", "bulk-memory"],
@@ -30,81 +30,159 @@ const FEATURES = [
   ["sign-ext", "sign-ext"],
   ["mutable-globals", "mutable-globals"],
 ];
+const RELAXED_SIMD = ["relaxed-simd", "relaxed-simd"];
+const ATOMICS = ["atomics", "threads"];
 /** Features that rustc and wasm-bindgen use unasked, so that wasm-opt must know them. */
 const IMPLIED_FEATURES = ["reference-types", "multivalue"];
 
-const RUSTFLAGS = [
-  `-Ctarget-feature=${FEATURES.map(([rustc]) => `+${rustc}`).join(",")}`,
-  "--cfg",
-  'getrandom_backend="wasm_js"',
+/** Memory that comes from outside and is shared, up to all that 32 bits can address; and what wasm-bindgen needs for threads. */
+const SHARED_MEMORY = [
+  ...["--shared-memory", "--import-memory", "--max-memory=4294967296"],
+  ...["__wasm_init_tls", "__tls_size", "__tls_align", "__tls_base", "__heap_base"].map((symbol) => `--export=${symbol}`),
 ];
 
-/** Makes pkg/wasm/ where it is not what the sources give. */
-export async function build() {
+/**
+ * - `features`: of everything; together with `link` they decide which compiled dependencies can be used again;
+ * - `own`: of our crate alone, whose kernels are all that gains by them;
+ * - `target`: cargo's folder;
+ * - `std`: the standard library must be compiled with these features too.
+ */
+const BUILDS = {
+  simd128: { features: FEATURES, own: [], link: [], target: "wasm", std: false },
+  relaxed: { features: FEATURES, own: [RELAXED_SIMD], link: [], target: "wasm", std: false },
+  threads: { features: [...FEATURES, RELAXED_SIMD, ATOMICS], own: [], link: SHARED_MEMORY, target: "wasm-threads", std: true },
+};
+
+/**
+ * wasm-opt's work. It only tidies up after LLVM and wasm-bindgen: its own levels take minutes, make no token faster, and what
+ * they give is shorter but does not compress as well.
+ */
+const OPTIMISATION = [
+  ...["strip-debug", "dce", "vacuum", "remove-unused-brs", "remove-unused-names", "optimize-instructions", "precompute", "vacuum"],
+  ...["duplicate-function-elimination", "remove-unused-module-elements", "reorder-functions"],
+].map((pass) => `--${pass}`);
+
+const targetFeatures = (features) => `-Ctarget-feature=${features.map(([rustc]) => `+${rustc}`).join(",")}`;
+
+/** Makes what in pkg/wasm/ is not what the sources give. */
+export async function build(only = Object.keys(BUILDS)) {
   await ensurePackages();
-  if (await upToDate()) return;
-
-  const toolchain = await ensureToolchain();
-  // The CLI is a native program: any cargo does, and the wasm one is there where no other is.
-  const wasmBindgen = await ensureWasmBindgen({ nativeCargo: which("cargo") ?? toolchain.cargo });
-
-  await unstamp(STAMP);
+  await mkdir(OUTPUT, { recursive: true });
   // Hashed before the work, so that a change made meanwhile is built next time.
   const inputs = await hashFiles(...INPUTS);
-  await compile(toolchain);
-  await bind(wasmBindgen);
-  await optimise();
-  await stamp(STAMP, inputs);
-  await reportSize();
+  for (const name of only) {
+    if (!(await upToDate(name, inputs))) await make(name, inputs);
+  }
+  await writeIndex();
 }
 
-async function upToDate() {
-  const present = await Promise.all(OUTPUTS.map((file) => stat(file).catch(() => null)));
-  return present.every(Boolean) && isStamped(STAMP, await hashFiles(...INPUTS));
+/** The builds that pkg/ has, of all that there can be. */
+export async function presentBuilds() {
+  const present = [];
+  for (const name of Object.keys(BUILDS)) if (await isPresent(name)) present.push(name);
+  return present;
 }
 
-async function compile({ cargo, env, args }) {
-  say("Compiling the crate for WebAssembly (some minutes the first time) …");
-  await run(cargo, ["build", "--lib", "--target", WASM_TARGET, "--profile", PROFILE, ...args], {
-    env: {
-      ...env,
-      CARGO_TARGET_DIR: TARGET_FOLDER,
-      // The "encoded" form, because one flag has quotes in it.
-      CARGO_ENCODED_RUSTFLAGS: RUSTFLAGS.join("\x1f"),
-    },
-  });
+const outputs = (name) => ["_bg.wasm", ".js", ".d.ts"].map((ending) => path.join(OUTPUT, name, `${NAME}${ending}`));
+const stampOf = (name) => inProject(".cache", `build-${name}.stamp`);
+
+async function isPresent(name) {
+  const present = await Promise.all(outputs(name).map((file) => stat(file).catch(() => null)));
+  return present.every(Boolean);
 }
 
-async function bind(wasmBindgen) {
-  const compiled = path.join(TARGET_FOLDER, WASM_TARGET, PROFILE, `${NAME}.wasm`);
-  await rm(OUTPUT, { recursive: true, force: true });
-  await mkdir(OUTPUT, { recursive: true });
+const upToDate = async (name, inputs) => (await isPresent(name)) && isStamped(stampOf(name), inputs);
+
+async function make(name, inputs) {
+  const { std } = BUILDS[name];
+  const toolchain = await (std ? ensureToolchainWithStd() : ensureToolchain());
+  const folder = path.join(OUTPUT, name);
+  await unstamp(stampOf(name));
+  if (!toolchain) {
+    // One that was made before would not be what the sources give.
+    await rm(folder, { recursive: true, force: true });
+    return say(`The build "${name}" is left out, and the package computes in one thread: there are no sources of Rust's standard library to compile for it. ${STD_SOURCES_HELP}`);
+  }
+  // The CLI is a native program: any cargo does, and the wasm one is there where no other is.
+  const wasmBindgen = await ensureWasmBindgen({ nativeCargo: which("cargo") ?? toolchain.cargo });
+  const compiled = await compile(name, toolchain);
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
   await run(wasmBindgen, [
     compiled,
-    ...["--target", "web", "--out-dir", OUTPUT, "--out-name", NAME],
+    ...["--target", "web", "--out-dir", folder, "--out-name", NAME],
     "--experimental-reset-state-function",
     "--remove-producers-section",
   ]);
+  const [wasm] = outputs(name);
+  await optimise(name, wasm);
+  await stamp(stampOf(name), inputs);
+  await reportSize(wasm);
 }
 
-async function optimise() {
-  const flags = [...FEATURES.map(([, flag]) => flag), ...IMPLIED_FEATURES].map((flag) => `--enable-${flag}`);
-  const optimised = `${WASM}.opt`;
+/** Gives the compiled module. */
+async function compile(name, { cargo, env, args }) {
+  const { features, own, link, target } = BUILDS[name];
+  const folder = inProject("target", target);
+  const flags = [targetFeatures(features), "--cfg", 'getrandom_backend="wasm_js"', ...link.map((argument) => `-Clink-arg=${argument}`)];
+  say(`Compiling the crate for WebAssembly, "${name}" (some minutes the first time) …`);
+  // What stands behind `--` is for our crate alone: its dependencies are compiled once for all builds with the same flags.
+  const last = own.length > 0 ? ["--", targetFeatures(own)] : [];
+  await run(cargo, ["rustc", "--lib", "--crate-type", "cdylib", "--target", WASM_TARGET, "--profile", PROFILE, ...args, ...last], {
+    env: {
+      ...env,
+      CARGO_TARGET_DIR: folder,
+      // The "encoded" form, because one flag has quotes in it.
+      CARGO_ENCODED_RUSTFLAGS: flags.join("\x1f"),
+    },
+  });
+  return path.join(folder, WASM_TARGET, PROFILE, `${NAME}.wasm`);
+}
+
+async function optimise(name, wasm) {
+  const { features, own } = BUILDS[name];
+  const flags = [...[...features, ...own].map(([, flag]) => flag), ...IMPLIED_FEATURES].map((flag) => `--enable-${flag}`);
+  const optimised = `${wasm}.opt`;
   await withProgress("Optimising with wasm-opt", () =>
-    run(npmBin("wasm-opt"), ["-O3", ...flags, WASM, "-o", optimised], { env: withNode22(), onLine: () => {} }),
+    run(npmBin("wasm-opt"), [...OPTIMISATION, ...flags, wasm, "-o", optimised], { env: withNode22(), onLine: () => {} }),
   );
-  await rename(optimised, WASM);
+  await rename(optimised, wasm);
 }
 
-async function reportSize() {
-  const bytes = await readFile(WASM);
+async function writeIndex() {
+  // The folder ships as it is, so nothing stays in it that is of an older kind.
+  const others = (await readdir(OUTPUT)).filter((entry) => !(entry in BUILDS) && entry !== path.basename(INDEX));
+  for (const entry of others) await rm(path.join(OUTPUT, entry), { recursive: true });
+  const entry = (name) =>
+    `  ${name}: { glue: () => import("./${name}/${NAME}.js"), wasm: new URL("./${name}/${NAME}_bg.wasm", import.meta.url) },\n`;
+  const text = `// Written by \`npm run build\`: the builds that are here.\n\nexport const builds = {\n${(await presentBuilds()).map(entry).join("")}};\n`;
+  if ((await readFile(INDEX, "utf8").catch(() => null)) === text) return;
+  await writeFile(INDEX, text);
+}
+
+async function reportSize(wasm) {
+  const bytes = await readFile(wasm);
   const megabytes = (length) => `${(length / 1e6).toFixed(2)} MB`;
-  say(`pkg/wasm/${path.basename(WASM)}: ${megabytes(bytes.length)}, ${megabytes(gzipSync(bytes).length)} gzipped`);
+  say(`${path.relative(inProject(), wasm)}: ${megabytes(bytes.length)}, ${megabytes(gzipSync(bytes).length)} gzipped`);
+}
+
+/** The builds that the command line names. */
+function chosen(args) {
+  let only;
+  try {
+    ({ only } = parseArgs({ args, options: { only: { type: "string" } } }).values);
+  } catch (error) {
+    throw new UserError(error.message.split("\n")[0]);
+  }
+  const names = only?.split(",");
+  const unknown = names?.find((name) => !(name in BUILDS));
+  if (unknown !== undefined) throw new UserError(`--only knows no "${unknown}": choose from ${Object.keys(BUILDS).join(", ")}`);
+  return names;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await main(async () => {
-    await build();
+    await build(chosen(process.argv.slice(2)));
     say("pkg/ is ready.");
   });
 }

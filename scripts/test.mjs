@@ -10,7 +10,7 @@ import { ensureBrowser } from "./setup/browser.mjs";
 import { ensureLocalBucket } from "./setup/local-bucket.mjs";
 import { ensureModel } from "./setup/model.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
-import { ensureToolchain } from "./setup/toolchain.mjs";
+import { ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
 
 /** In this order. `needs` names what a suite takes beside the npm packages and the model. */
 const SUITES = {
@@ -69,7 +69,9 @@ async function setUp(needs) {
   process.env.WORKERS_AI_LOCAL_MODEL = modelPath;
   if (needs.has("bucket")) await ensureLocalBucket(modelPath);
   if (needs.has("browser")) process.env.CHROMIUM_PATH = await ensureBrowser();
-  if (needs.has("build")) await ensureToolchain();
+  if (!needs.has("build")) return;
+  await ensureToolchain();
+  await ensureToolchainWithStd();
 }
 
 async function cargoTest() {

@@ -5,7 +5,7 @@
 // for all surfaces (see surfaces.mjs), `open` a stream. A row with `refused` names the error that its inputs must give.
 
 import assert from "node:assert/strict";
-import { maxBodyBytes } from "../pkg/wasm/workers_ai_local.js";
+import { glue } from "../pkg/instance.js";
 import { MODEL, PARIS } from "./real-model.mjs";
 import { validatorOf } from "./schemas.mjs";
 
@@ -661,7 +661,7 @@ const ERRORS = [
     meaning: "the body is too large",
     on: HTTP,
     refused: 3006,
-    inputs: [() => ({ ...HI, padding: "x".repeat(maxBodyBytes()) })],
+    inputs: [() => ({ ...HI, padding: "x".repeat(glue().maxBodyBytes()) })],
   },
   { field: "3007", meaning: "timed out", on: [], note: "nothing here has a time limit" },
   { field: "3008", meaning: "broken off: a model's file that stops coming", refused: 3008, inputs: [HI], model: BROKEN },

@@ -5,26 +5,9 @@ mod common;
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Value;
 use candle_core::{Device, Tensor};
-use common::{TINY_VOCABULARY, TinyModel, dequantised, real_model, stock_model};
-use std::rc::Rc;
-use workers_ai_local::backend::cpu::{CpuBackend, CpuWeights};
+use common::{TINY_VOCABULARY, TinyModel, dequantised, load, real_model, stock_model};
+use workers_ai_local::backend::cpu::CpuBackend;
 use workers_ai_local::backend::{Backend, CacheId, Work};
-use workers_ai_local::gguf::{BytesSource, Header, Reader};
-use workers_ai_local::model::{Hyperparameters, load_weights};
-use workers_ai_local::tokenizer::Tokenizer;
-
-fn load(bytes: Vec<u8>) -> (CpuBackend, Tokenizer) {
-    pollster::block_on(async {
-        let mut reader = Reader::new(Rc::new(BytesSource::new("test.gguf", bytes)), Box::new(|_| {}));
-        let header = Header::read(&mut reader).await?;
-        let parameters = Hyperparameters::from_header(&header, "test.gguf")?;
-        let tokenizer = Tokenizer::from_header(&header, "test.gguf")?;
-        let mut weights = CpuWeights::default();
-        load_weights(&header.into_tensors(), &parameters, &mut reader, &mut weights).await?;
-        Ok::<_, workers_ai_local::error::AiError>((CpuBackend::new(parameters, weights)?, tokenizer))
-    })
-    .expect("a model")
-}
 
 fn forward(backend: &mut CpuBackend, cache: CacheId, tokens: &[u32]) -> Vec<f32> {
     let batch = [Work { cache, tokens, wants_logits: true }];
@@ -65,7 +48,8 @@ impl Distance {
 /// Four models are led along the 200 tokens that the stock one writes in exact arithmetic: ours and the stock one, each
 /// over the real file and over the same weights as F32.
 ///
-/// Over F32 only the order of additions differs, so logits must agree closely. Over Q4_1 both round activations to 8
+/// Over F32 only the order of additions differs, and keys and values are rounded to 13 bits, so logits must agree closely. Over
+/// Q4_1 both round activations to 8
 /// bits, where a difference in the last bit of a sum can round to another step; there the measure is the distance from
 /// exact arithmetic, which must not be larger than the stock model's, and tokens may differ only where two of them are
 /// almost equally likely.
@@ -80,7 +64,8 @@ fn the_real_model_agrees_with_the_stock_one_over_200_forced_tokens() {
     let mut tokens = tokenizer.encode(prompt).expect("tokens");
     let (cache, exact_cache) = (ours.create_cache().expect("a cache"), exact_ours.create_cache().expect("a cache"));
 
-    let (mut agreed, mut agreed_quantised, mut difference, mut widest_tie) = (0, 0, 0f32, 0f32);
+    let (mut agreed, mut agreed_quantised, mut agreed_exact, mut stock_exact) = (0, 0, 0, 0);
+    let (mut difference, mut widest_tie) = (0f32, 0f32);
     let (mut distance, mut stock_distance) = (Distance::default(), Distance::default());
     let mut position = 0;
     for _ in 0..COUNT {
@@ -95,6 +80,8 @@ fn the_real_model_agrees_with_the_stock_one_over_200_forced_tokens() {
         distance.add(&mine, &exact_theirs);
         stock_distance.add(&theirs, &exact_theirs);
         agreed_quantised += usize::from(best(&mine) == best(&theirs));
+        agreed_exact += usize::from(best(&mine) == best(&exact_theirs));
+        stock_exact += usize::from(best(&theirs) == best(&exact_theirs));
         widest_tie = widest_tie.max(theirs[best(&theirs)] - theirs[best(&mine)]);
         tokens = vec![best(&exact_theirs) as u32];
     }
@@ -103,8 +90,9 @@ fn the_real_model_agrees_with_the_stock_one_over_200_forced_tokens() {
     println!(
         "Q4_1: top-1 {agreed_quantised}/{COUNT}, widest tie {widest_tie}, distance from F32 {distance:.4}, the stock model's {stock_distance:.4}"
     );
+    println!("Q4_1 against exact arithmetic: top-1 {agreed_exact}/{COUNT}, the stock model's {stock_exact}/{COUNT}");
     assert!(agreed >= COUNT * 99 / 100, "top-1 agreement over F32 is {agreed}/{COUNT}");
-    assert!(difference < 1e-3, "logits over F32 differ by {difference}");
+    assert!(difference < 0.05, "logits over F32 differ by {difference}");
     assert!(distance <= 1.05 * stock_distance, "ours is {distance} from exact arithmetic, the stock model {stock_distance}");
     assert!(agreed_quantised >= COUNT * 95 / 100, "top-1 agreement over Q4_1 is {agreed_quantised}/{COUNT}");
     assert!(widest_tie < 1.0, "a token differs though the stock model prefers its own by {widest_tie}");
@@ -127,20 +115,29 @@ fn head_counts_and_tied_output_agree_with_the_stock_model() {
     }
 }
 
+/// Ours must be as near to exact arithmetic over the same weights as the stock model is: both round activations, the stock
+/// one in blocks of up to 256, ours also keys and values, to 13 bits.
 fn agrees(what: &str, bytes: Vec<u8>) {
-    let mut stock = stock_model(&bytes);
+    const KEYS_AND_VALUES: f64 = 5e-4;
+    let (mut stock, mut exact) = (stock_model(&bytes), stock_model(&dequantised(&bytes)));
     let (mut backend, _) = load(bytes);
     let cache = backend.create_cache().expect("a cache");
     let prompt: Vec<u32> = (0..24).map(|i| (i * 37 + 11) % TINY_VOCABULARY as u32).collect();
-    let ours = forward(&mut backend, cache, &prompt);
-    let theirs = stock_logits(&mut stock, &prompt, 0);
-    let spread = theirs.iter().fold(0f32, |largest, logit| largest.max(logit.abs()));
-    let difference = largest_difference(&ours, &theirs);
-    println!("{what}: largest difference {difference} of logits up to {spread}");
-    assert!(difference <= 0.04 * spread, "{what}: logits differ by {difference}, they reach {spread}");
-    let ours = forward(&mut backend, cache, &[5]);
-    let theirs = stock_logits(&mut stock, &[5], prompt.len());
-    assert!(largest_difference(&ours, &theirs) <= 0.04 * spread, "{what}: one further token");
+    let (mut distance, mut stock_distance) = (Distance::default(), Distance::default());
+    let (mut position, mut largest) = (0, 0f32);
+    for tokens in [&prompt[..], &[5], &[201], &[77]] {
+        let exact = stock_logits(&mut exact, tokens, position);
+        largest = exact.iter().fold(largest, |largest, logit| largest.max(logit.abs()));
+        distance.add(&forward(&mut backend, cache, tokens), &exact);
+        stock_distance.add(&stock_logits(&mut stock, tokens, position), &exact);
+        position += tokens.len();
+    }
+    let (distance, stock_distance) = (distance.root_mean_square(), stock_distance.root_mean_square());
+    println!("{what}: {distance:.5} from exact arithmetic, the stock model {stock_distance:.5}");
+    assert!(
+        distance <= 1.15 * stock_distance + KEYS_AND_VALUES * f64::from(largest),
+        "{what}: {distance} from exact arithmetic, the stock model {stock_distance}"
+    );
 }
 
 /// Llama 3's scaling stands in a tensor of divisors: dividing every frequency by 4 is linear scaling by 4, and the same

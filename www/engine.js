@@ -25,7 +25,7 @@ export async function reasonOf(error) {
 
 /** Whether the compiled part is there; the rest of the package is source. */
 async function isBuilt() {
-  const response = await fetch("/pkg/wasm/workers_ai_local_bg.wasm", { method: "HEAD" }).catch(() => null);
+  const response = await fetch("/pkg/wasm/builds.js", { method: "HEAD" }).catch(() => null);
   // A server that is gone is another matter.
   return !response || response.ok;
 }

@@ -25,6 +25,8 @@ const HEADERS = {
   // Both together make a page "cross-origin isolated", without which a browser gives it no shared memory.
   "cross-origin-opener-policy": "same-origin",
   "cross-origin-embedder-policy": "require-corp",
+  // Which asks it of every file in turn.
+  "cross-origin-resource-policy": "same-origin",
   "cache-control": "no-cache",
   "accept-ranges": "bytes",
 };

@@ -2,7 +2,8 @@
 //
 // Three ways, the first that works wins: a standard library for wasm that is already installed (rustup's target),
 // the same after `rustup target add`, or a compiler with the sources of std, which cargo then compiles itself
-// (rustup's rust-src, or Debian's packages, which need no download from Rust's own servers).
+// (rustup's rust-src, or Debian's packages, which need no download from Rust's own servers). Threads need the third way:
+// the standard library that compilers come with is not made for shared memory.
 
 import { existsSync, readdirSync } from "node:fs";
 import { mkdir, mkdtemp, readlink, rm, writeFile } from "node:fs/promises";
@@ -16,29 +17,52 @@ import { hashText, isStamped, stamp } from "../lib/stamp.mjs";
 
 export const WASM_TARGET = "wasm32-unknown-unknown";
 const DEBIAN_PACKAGES = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
-const STAMP = inProject(".cache", "toolchain.stamp");
+const DEBIAN_HELP = `on Debian, as root, \`apt-get install ${DEBIAN_PACKAGES.join(" ")}\``;
+
+/** How to get what `ensureToolchainWithStd` did not find. */
+export const STD_SOURCES_HELP = `Get them with \`rustup component add rust-src\`, or ${DEBIAN_HELP}.`;
 
 /** How to call cargo for wasm: `spawn(cargo, ["build", ...args], { env: { ...process.env, ...env } })`. */
 export async function ensureToolchain() {
-  for await (const route of routes()) {
-    if (await works(route)) return { cargo: route.cargo, env: route.env, args: route.args };
-  }
+  const route = await firstThatWorks(routes());
+  if (route) return route;
   throw new UserError(
     `no Rust compiler for ${WASM_TARGET}: install rustup (https://rustup.rs) and run \`rustup target add ${WASM_TARGET}\`, ` +
-      `or on Debian, as root, \`apt-get install ${DEBIAN_PACKAGES.join(" ")}\``,
+      `or ${DEBIAN_HELP}`,
   );
 }
 
-/** Lazy: what stands after a route that works, such as an installation, does not happen. */
-async function* routes() {
+/** The same with a standard library that is compiled with the caller's flags; `null` where its sources cannot be had. */
+export const ensureToolchainWithStd = () => firstThatWorks(stdRoutes());
+
+async function firstThatWorks(routes) {
+  for await (const route of routes) {
+    if (await works(route)) return { cargo: route.cargo, env: route.env, args: route.args };
+  }
+  return null;
+}
+
+function knownPairs() {
   const onPath = { cargo: which("cargo"), rustc: which("rustc"), env: {} };
   // Debian's pair, named by its full path because rustup's usually hides it on PATH.
   const debian = { cargo: "/usr/bin/cargo", rustc: "/usr/bin/rustc", env: { RUSTC: "/usr/bin/rustc" } };
   const pairs = [onPath, debian].filter(({ cargo, rustc }) => cargo && rustc && isProgram(cargo) && isProgram(rustc));
+  return { onPath, debian, pairs };
+}
 
+/** Lazy: what stands after a route that works, such as an installation, does not happen. */
+async function* routes() {
+  const { onPath, debian, pairs } = knownPairs();
   for (const pair of pairs) if (await hasStd(pair.rustc)) yield { ...pair, args: [] };
   for (const pair of pairs) if (await canBuildStd(pair.rustc)) yield buildingStd(pair);
   if (onPath.cargo && onPath.rustc && (await addRustupTarget())) yield { ...onPath, args: [] };
+  if ((await installDebianPackages()) && (await canBuildStd(debian.rustc))) yield buildingStd(debian);
+}
+
+async function* stdRoutes() {
+  const { onPath, debian, pairs } = knownPairs();
+  for (const pair of pairs) if (await canBuildStd(pair.rustc)) yield buildingStd(pair);
+  if (onPath.cargo && onPath.rustc && (await addRustupSources())) yield buildingStd(onPath);
   if ((await installDebianPackages()) && (await canBuildStd(debian.rustc))) yield buildingStd(debian);
 }
 
@@ -62,18 +86,20 @@ async function canBuildStd(rustc) {
   return existsSync(path.join(rustlib, "src/rust/library/std/Cargo.toml")) && (which("rust-lld") !== null || bundledLinker());
 }
 
-async function addRustupTarget() {
+const addRustupTarget = async () => (await rustupAdds("the wasm target", ["target", "add", WASM_TARGET])) && hasStd("rustc");
+
+const addRustupSources = async () => (await rustupAdds("the standard library's sources", ["component", "add", "rust-src"])) && canBuildStd("rustc");
+
+async function rustupAdds(what, args) {
   if (!which("rustup")) return false;
   try {
-    await withProgress("Adding the wasm target with rustup", (note) =>
-      run("rustup", ["target", "add", WASM_TARGET], { onLine: (line) => note(line.slice(0, 60)) }),
-    );
+    await withProgress(`Adding ${what} with rustup`, (note) => run("rustup", args, { onLine: (line) => note(line.slice(0, 60)) }));
   } catch (error) {
     if (!(error instanceof CommandFailed)) throw error;
     say(`  rustup could not: ${error.lines.find((line) => line.startsWith("error")) ?? error.message}`);
     return false;
   }
-  return hasStd("rustc");
+  return true;
 }
 
 async function installDebianPackages() {
@@ -87,7 +113,8 @@ async function installDebianPackages() {
 /** Compiles a crate of one line, once for each compiler: what is installed may still lack a linker or a source file. */
 async function works({ cargo, rustc, env, args }) {
   const key = hashText([cargo, rustc, await capture(rustc, ["-vV"]), ...args].join("\n"));
-  if (await isStamped(STAMP, key)) return true;
+  const stampFile = inProject(".cache", `toolchain${args.length > 0 ? "-std" : ""}.stamp`);
+  if (await isStamped(stampFile, key)) return true;
   const folder = await mkdtemp(path.join(os.tmpdir(), "wasm-toolchain-"));
   try {
     await mkdir(path.join(folder, "src"));
@@ -108,7 +135,7 @@ async function works({ cargo, rustc, env, args }) {
         onLine: (line) => note(line.trim().slice(0, 60)),
       }),
     );
-    await stamp(STAMP, key);
+    await stamp(stampFile, key);
     return true;
   } catch (error) {
     if (!(error instanceof CommandFailed)) throw error;

@@ -1,9 +1,13 @@
 // The package in a real Chromium: the same answers as in Node, with the engine in a Web Worker.
 
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { after, before, describe, it } from "node:test";
+import { staticFiles } from "../../pkg/cli/static-files.js";
 import { DEFAULT_MODEL } from "../../pkg/default-model.js";
 import { Ai } from "../../pkg/node.js";
+import { builds } from "../../pkg/wasm/builds.js";
+import { HOST } from "../../scripts/lib/ports.mjs";
 import { startPlayground } from "../../scripts/playground.mjs";
 import { PARITY_INPUTS, parityTexts } from "../parity-inputs.mjs";
 import { MODEL_PATH } from "../real-model.mjs";
@@ -40,7 +44,7 @@ describe("the package in Chromium", () => {
     assert.equal(loaded.backend, "cpu");
     const last = await page.evaluate(() => progress.at(-1));
     assert.deepEqual([last.loaded, last.total], [DEFAULT_MODEL.size, DEFAULT_MODEL.size]);
-    assert.equal(page.workers().length, 1);
+    assert.equal(page.workers().filter((worker) => worker.url().endsWith("/browser-worker.js")).length, 1);
   });
 
   it("gives byte for byte the text that Node gives", async () => {
@@ -53,13 +57,15 @@ describe("the package in Chromium", () => {
   });
 
   it("computes with kernels that agree with their plain twin", async () => {
-    const [different, compared] = await page.evaluate(async () => {
-      const wasm = await import("/pkg/wasm/workers_ai_local.js");
-      await wasm.default();
-      return [...wasm.compareKernels(5, 20)];
-    });
-    assert.ok(compared > 1000);
-    assert.equal(different, 0);
+    for (const build of ["simd128", "relaxed"]) {
+      const [different, compared] = await page.evaluate(async (build) => {
+        const wasm = await import(`/pkg/wasm/${build}/workers_ai_local.js`);
+        await wasm.default();
+        return [...wasm.compareKernels(5, 20)];
+      }, build);
+      assert.ok(compared > 1000, build);
+      assert.equal(different, 0, build);
+    }
   });
 
   it("streams bytes, only while they are read", async () => {
@@ -149,5 +155,67 @@ describe("the package in Chromium", () => {
   it("says nothing on the console that it should not", () => {
     // The page asked for a model file that is not there.
     assert.deepEqual(problems.filter((problem) => !problem.includes("nothing-here.gguf")), []);
+  });
+});
+
+describe("the build that a page gets", () => {
+  let browser;
+  let isolated;
+  let plain;
+
+  before(async () => {
+    browser = await launch();
+    isolated = await startPlayground({ modelPath: MODEL_PATH });
+    const answer = staticFiles({ modelPath: MODEL_PATH });
+    plain = createServer(async (request, response) => {
+      const { writeHead } = response;
+      response.writeHead = (status, headers) => {
+        const kept = Object.entries(headers).filter(([name]) => !name.startsWith("cross-origin-"));
+        return writeHead.call(response, status, Object.fromEntries(kept));
+      };
+      if (!(await answer(request, response))) response.writeHead(404, {}).end();
+    });
+    await new Promise((resolve) => plain.listen(0, HOST, resolve));
+  });
+
+  after(async () => {
+    await browser?.close();
+    await isolated?.close();
+    plain?.closeAllConnections();
+    plain?.close();
+  });
+
+  /** What computes in a page of a server, once all its threads are there. */
+  async function computedAt(url, config = {}) {
+    const { page, problems } = await openPage(browser);
+    await page.goto(`${url}/pkg/default-model.js`);
+    const outcome = await page.evaluate(
+      async ({ file, config }) => {
+        const { Ai } = await import("/pkg/browser.js");
+        const ai = new Ai({ default: `/models/${file}`, onWarning() {}, ...config });
+        const input = { prompt: "The capital of France is", raw: true, temperature: 0, max_tokens: 8 };
+        const { response } = await ai.run("@cf/meta/llama-3.1-8b-instruct", input);
+        const cores = navigator.hardwareConcurrency;
+        const expected = cores <= 4 ? cores : Math.min(8, Math.ceil(cores / 2));
+        for (let tries = 0; tries < 500 && (await ai.stats()).build === "threads" && (await ai.stats()).threads < expected; tries += 1) await new Promise((resolve) => setTimeout(resolve, 20));
+        const { build, threads } = await ai.stats();
+        return { crossOriginIsolated, build, threads, expected, response };
+      },
+      { file: DEFAULT_MODEL.file, config },
+    );
+    await page.close();
+    return { ...outcome, problems };
+  }
+
+  it("has threads where the page is cross-origin isolated", { skip: !builds.threads && 'the build "threads" is not there: `npm run build` says why' }, async () => {
+    const { expected, ...page } = await computedAt(isolated.url);
+    const single = await computedAt(isolated.url, { threads: 1 });
+    assert.equal(single.build, "relaxed");
+    assert.deepEqual(page, { crossOriginIsolated: true, build: expected > 1 ? "threads" : "relaxed", threads: expected, response: single.response, problems: [] });
+  });
+
+  it("has one thread elsewhere", async () => {
+    const { build, threads, crossOriginIsolated, problems } = await computedAt(`http://${HOST}:${plain.address().port}`);
+    assert.deepEqual({ build, threads, crossOriginIsolated, problems }, { build: "relaxed", threads: 1, crossOriginIsolated: false, problems: [] });
   });
 });

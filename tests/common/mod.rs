@@ -12,11 +12,14 @@ use std::io::Cursor;
 use std::path::PathBuf;
 use std::rc::Rc;
 use workers_ai_local::ai::{Ai, Config, Generation};
+use workers_ai_local::backend::cpu::{CpuBackend, CpuWeights};
 use workers_ai_local::engine::Limits;
 use workers_ai_local::error::Result;
-use workers_ai_local::gguf::{BytesSource, Source};
+use workers_ai_local::gguf::{BytesSource, Header, Reader, Source};
 use workers_ai_local::input::TextGenerationRequest;
+use workers_ai_local::model::{Hyperparameters, load_weights};
 use workers_ai_local::output::Part;
+use workers_ai_local::tokenizer::Tokenizer;
 
 pub const LLAMA2: &str = "@cf/meta/llama-2-7b-chat-int8";
 pub const LLAMA31: &str = "@cf/meta/llama-3.1-8b-instruct";
@@ -67,6 +70,20 @@ pub async fn text_of(generation: &mut Generation) -> Result<String> {
         }
     }
     Ok(text)
+}
+
+/// A model's backend and tokenizer, without what stands above them.
+pub fn load(bytes: Vec<u8>) -> (CpuBackend, Tokenizer) {
+    pollster::block_on(async {
+        let mut reader = Reader::new(Rc::new(BytesSource::new("test.gguf", bytes)), Box::new(|_| {}));
+        let header = Header::read(&mut reader).await?;
+        let parameters = Hyperparameters::from_header(&header, "test.gguf")?;
+        let tokenizer = Tokenizer::from_header(&header, "test.gguf")?;
+        let mut weights = CpuWeights::default();
+        load_weights(&header.into_tensors(), &parameters, &mut reader, &mut weights).await?;
+        Ok::<_, workers_ai_local::error::AiError>((CpuBackend::new(parameters, weights)?, tokenizer))
+    })
+    .expect("a model")
 }
 
 /// A small llama model with random weights.
@@ -205,12 +222,24 @@ pub fn stock_model(bytes: &[u8]) -> candle_transformers::models::quantized_llama
 /// The same model with every tensor dequantised to F32. Without 8-bit activations two implementations can be compared to
 /// the precision of the arithmetic.
 pub fn dequantised(bytes: &[u8]) -> Vec<u8> {
+    requantised(bytes, GgmlDType::F32)
+}
+
+/// The same model with every matrix quantised anew; those whose rows are no whole blocks of that type become Q8_0, as
+/// llama.cpp's own quantiser does it in spirit.
+pub fn requantised(bytes: &[u8], dtype: GgmlDType) -> Vec<u8> {
     let mut file = Cursor::new(bytes);
     let content = Content::read(&mut file).expect("a header");
     let plain = |info: &candle_core::quantized::gguf_file::TensorInfo, file: &mut Cursor<&[u8]>| {
         let tensor = info.read(file, content.tensor_data_offset, &Device::Cpu).expect("a tensor");
         let tensor = tensor.dequantize(&Device::Cpu).expect("numbers");
-        QTensor::quantize(&tensor, GgmlDType::F32).expect("F32")
+        let columns = *tensor.dims().last().expect("a shape");
+        let dtype = match tensor.dims() {
+            [_, _] if columns.is_multiple_of(dtype.block_size()) => dtype,
+            [_, _] => GgmlDType::Q8_0,
+            _ => GgmlDType::F32,
+        };
+        QTensor::quantize(&tensor, dtype).expect("quantised")
     };
     let tensors: Vec<(&String, QTensor)> = content.tensor_infos.iter().map(|(name, info)| (name, plain(info, &mut file))).collect();
     let metadata: Vec<(&str, &Value)> = content.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();

@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { after, before, describe, test } from "node:test";
 import { Ai, AiInternalError, InferenceUpstreamError } from "workers-ai-local";
-import { Task } from "../../pkg/wasm/workers_ai_local.js";
+import { glue } from "../../pkg/instance.js";
 import { giantHeader, headOf, parseHeader, patched, u32, u64, withEntry, writeHeader } from "../gguf-fixtures.mjs";
 import { CUT, startModelServer } from "../model-server.mjs";
 import { MODEL, MODEL_PATH, PARIS } from "../real-model.mjs";
@@ -313,7 +313,7 @@ describe("a prompt longer than the context", () => {
 describe("a trap in the WebAssembly instance", () => {
   /** The next `poll` of any request traps. */
   function trapOnce(t, error = new WebAssembly.RuntimeError("unreachable")) {
-    const poll = t.mock.method(Task.prototype, "poll", function () {
+    const poll = t.mock.method(glue().Task.prototype, "poll", function () {
       poll.mock.restore();
       throw error;
     });

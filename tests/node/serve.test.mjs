@@ -242,9 +242,11 @@ describe("serve", () => {
   test("serves the playground: its page, the package and the model", async () => {
     const page = await fetch(`${server.url}/`);
     assert.equal(page.headers.get("content-type"), "text/html; charset=utf-8");
+    assert.equal(page.headers.get("cross-origin-opener-policy"), "same-origin");
     assert.equal(page.headers.get("cross-origin-embedder-policy"), "require-corp");
+    assert.equal(page.headers.get("cross-origin-resource-policy"), "same-origin");
     assert.equal(await page.text(), await readFile(new URL("../../www/index.html", import.meta.url), "utf8"));
-    const types = { "/pkg/browser.js": /^text\/javascript/, "/pkg/wasm/workers_ai_local_bg.wasm": /^application\/wasm$/ };
+    const types = { "/pkg/browser.js": /^text\/javascript/, "/pkg/wasm/relaxed/workers_ai_local_bg.wasm": /^application\/wasm$/ };
     for (const [file, type] of Object.entries(types)) {
       const response = await fetch(`${server.url}${file}`, { method: "HEAD" });
       assert.equal(response.status, 200);

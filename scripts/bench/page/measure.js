@@ -1,14 +1,12 @@
 // One cold run of the package: load, first token, prefill, decode, memory. The same code in Node and in a page.
 
+import { MODEL, seconds, streamed } from "./ours.js";
 import { DECODE_PROMPT, DECODE_TOKENS, FEWEST_TOKENS, FIRST_MESSAGES, longPrompt } from "./workload.js";
-
-const MODEL = "@cf/huggingface/smollm2-135m-instruct";
-const seconds = (from, to) => (to - from) / 1000;
 
 /**
  * @param {() => Promise<import("../../../pkg/index.d.ts").Ai>} start imports the package and makes an `Ai`; nothing of it is there yet
  * @param {number} repetition counts from 0
- * @returns {Promise<import("../report.mjs").Measured>}
+ * @returns {Promise<import("../alone/report.mjs").Measured>}
  */
 export async function measure(start, repetition) {
   const begun = performance.now();
@@ -31,10 +29,10 @@ export async function measure(start, repetition) {
   return {
     backend,
     loadSeconds,
-    firstTokenSeconds: first.firstAfter,
+    firstTokenSeconds: first.times[0],
     prefillTokensPerSecond: prompt.tokens / prompt.seconds,
     // The first token comes out of the prompt's computation: it counts neither in the time nor in the tokens.
-    decodeTokensPerSecond: (answer.tokens - 1) / (answer.lastAfter - answer.firstAfter),
+    decodeTokensPerSecond: (answer.tokens - 1) / (answer.times.at(-1) - answer.times[0]),
     loadMemoryBytes,
     peakMemoryBytes: (await ai.stats()).memoryBytes,
     prefillTokens: prompt.tokens,
@@ -49,25 +47,4 @@ async function prefill(ai, prompt) {
   const took = seconds(begun, performance.now());
   if (usage.prompt_tokens_details.cached_tokens > 0) throw new Error("the prompt was in a cache: its time says nothing");
   return { tokens: usage.prompt_tokens, seconds: took };
-}
-
-/** Reads a stream; seconds from the call to its first and its last piece of text. */
-async function streamed(ai, input) {
-  const begun = performance.now();
-  const stream = await ai.run(MODEL, { ...input, stream: true, temperature: 0 });
-  const decoder = new TextDecoder();
-  const reader = stream.getReader();
-  let firstAfter;
-  let lastAfter;
-  let text = "";
-  for (let read; !(read = await reader.read()).done; ) {
-    const now = seconds(begun, performance.now());
-    const piece = decoder.decode(read.value, { stream: true });
-    text += piece;
-    // A read brings one event: a piece of text, or at the end the counts.
-    if (piece.includes('"usage"')) continue;
-    lastAfter = now;
-    firstAfter ??= now;
-  }
-  return { firstAfter, lastAfter, tokens: Number(/"completion_tokens":(\d+)/.exec(text)?.[1]) };
 }

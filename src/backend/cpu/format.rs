@@ -182,9 +182,9 @@ impl Format {
         self.packed_bytes() / 4
     }
 
-    /// Bytes of a packed matrix.
-    pub const fn matrix_bytes(self, rows: usize, columns: usize) -> usize {
-        rows.div_ceil(4) * (columns / self.columns()) * self.packed_bytes()
+    /// Bytes of a packed matrix, which may be more than there can be memory.
+    pub const fn matrix_bytes(self, rows: usize, columns: usize) -> u64 {
+        rows.div_ceil(4) as u64 * (columns / self.columns()) as u64 * self.packed_bytes() as u64
     }
 }
 

@@ -8,7 +8,7 @@ use crate::lanes;
 use crate::memory::try_grow;
 
 /// Positions of a page.
-pub const PAGE: usize = 64;
+pub const PAGE: usize = 256;
 
 /// The largest head that attention has room for on the stack.
 pub const MAX_HEAD_WIDTH: usize = 256;
@@ -205,22 +205,22 @@ mod tests {
         let shape = Shape { layers: 2, kv_heads: 2, head_width: 12 };
         let row = |seed: usize| -> Vec<f32> { (0..24).map(|i| ((i + 31 * seed) as f32).cos()).collect() };
         let mut cache = KvCache::new(shape);
-        cache.reserve(70).expect("memory");
+        cache.reserve(PAGE + 6).expect("memory");
         for layer in 0..2 {
-            for position in 0..70 {
+            for position in 0..PAGE + 6 {
                 cache.write(layer, position, &row(position + layer), &row(position * 3));
             }
         }
-        cache.commit(70);
+        cache.commit(PAGE + 6);
         let mut copy = KvCache::new(shape);
-        copy.copy_prefix(&cache, 66).expect("memory");
-        assert_eq!(copy.length(), 66);
+        copy.copy_prefix(&cache, PAGE + 2).expect("memory");
+        assert_eq!(copy.length(), PAGE + 2);
         for page in 0..2 {
             let (a, b) = (cache.head_page(1, 1, page), copy.head_page(1, 1, page));
             assert!(a.keys == b.keys && a.values == b.values && a.key_scales == b.key_scales && a.value_scales == b.value_scales);
         }
         let head = cache.head_page(1, 1, 1);
-        let exact = row(3 * 69)[12..].to_vec();
+        let exact = row(3 * (PAGE + 5))[12..].to_vec();
         for (index, exact) in exact.iter().enumerate() {
             let value = f32::from(head.values[2 * 2 * 16 + index * 2 + 1]) * head.value_scales[5];
             assert!((value - exact).abs() < 2e-4, "{value} instead of {exact}");

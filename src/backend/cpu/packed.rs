@@ -152,11 +152,10 @@ pub struct Packing {
 impl Packing {
     /// Takes the memory for a matrix.
     pub fn new(format: Format, rows: usize, columns: usize) -> Result<Self> {
-        let size = format.matrix_bytes(rows, columns);
+        let needed = format.matrix_bytes(rows, columns);
         let mut bytes = Vec::new();
-        if !try_grow(&mut bytes, size) {
-            return Err(AiError::out_of_memory("loading the model's weights", size as u64));
-        }
+        let size = usize::try_from(needed).ok().filter(|size| try_grow(&mut bytes, *size));
+        let Some(size) = size else { return Err(AiError::out_of_memory("loading the model's weights", needed)) };
         bytes.resize(size, 0);
         Ok(Self { packed: Packed { format, rows, columns, bytes }, done: 0, partial: Vec::new() })
     }

@@ -4,6 +4,8 @@
 //! [`help`] and never come back; where nobody does, the caller computes everything itself. In WebAssembly the helpers are
 //! workers that share the memory (`pkg/threads.js`).
 
+#![cfg_attr(not(any(test, target_feature = "atomics")), allow(dead_code, reason = "nobody helps where there are no threads"))]
+
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
 use std::ops::Range;

@@ -49,8 +49,8 @@ impl WeightSink for CpuWeights {
             [rows, columns] => (rows, columns),
             _ => (1, entry.shape.iter().product()),
         };
-        let length = rows * columns / format.columns() * format.file_bytes();
-        if entry.length != length as u64 {
+        let length = rows as u64 * columns as u64 / format.columns() as u64 * format.file_bytes() as u64;
+        if entry.length != length {
             return Err(AiError::invalid_data(format!("Tensor '{}' has {} bytes instead of {length}.", entry.name, entry.length)));
         }
         self.filling = Some((role, Packing::new(format, rows, columns)?));

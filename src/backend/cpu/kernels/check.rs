@@ -51,7 +51,7 @@ fn random_matrix(rng: &mut Pcg64Mcg, format: Format, rows: usize, columns: usize
             .collect();
         return Packed { format, rows, columns, bytes };
     }
-    let mut bytes = vec![0u8; format.matrix_bytes(rows, columns)];
+    let mut bytes = vec![0u8; format.matrix_bytes(rows, columns) as usize];
     rng.fill_bytes(&mut bytes);
     for block in bytes.chunks_exact_mut(format.packed_bytes()) {
         for half in block[..format.halves() * 8].chunks_exact_mut(2) {
@@ -103,7 +103,7 @@ pub fn measure(milliseconds: f64) -> Vec<Measured> {
                 passes += matrices.len();
             }
             let seconds = (now() - begun) / 1000.0;
-            let bytes = (passes * format.matrix_bytes(rows, columns)) as f64;
+            let bytes = passes as f64 * format.matrix_bytes(rows, columns) as f64;
             let multiply_adds = (passes * rows * columns * batch) as f64;
             all.push(Measured { format: format.name(), rows: batch, bytes, multiply_adds, seconds });
         }

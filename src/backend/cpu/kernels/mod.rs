@@ -8,6 +8,7 @@ mod check;
 mod codes;
 mod floats;
 mod output;
+#[cfg(any(test, target_arch = "wasm32"))]
 pub mod plain;
 
 #[cfg(target_arch = "wasm32")]

@@ -1,9 +1,9 @@
 // The package in headless Chromium, as a page gets it: the engine in a Web Worker, the model over HTTP from this
 // machine. Each repetition is a browser of its own, with nothing in its caches.
 
-import { DEFAULT_MODEL } from "../../pkg/default-model.js";
-import { inProject } from "../lib/project.mjs";
-import { startPlayground } from "../playground.mjs";
+import { DEFAULT_MODEL } from "../../../pkg/default-model.js";
+import { inProject } from "../../lib/project.mjs";
+import { startPlayground } from "../../playground.mjs";
 
 export const id = "chromium";
 export const name = "workers-ai-local, Chromium";
@@ -12,7 +12,7 @@ export const needs = ["browser"];
 /** @param {{modelPath: string}} setting what bench.mjs has prepared */
 export async function open({ modelPath }) {
   // Not before the npm packages are installed.
-  const { launch, openPage } = await import("../../tests/browser/chromium.mjs");
+  const { launch, openPage } = await import("../../../tests/browser/chromium.mjs");
   const server = await startPlayground({ modelPath, wwwFolder: inProject("scripts", "bench", "page") });
   let version;
   return {

@@ -1,6 +1,6 @@
 // One cold run in this process: prints its figures as a line of JSON. Started by node.mjs.
 
-import { measure } from "./page/measure.js";
+import { measure } from "../page/measure.js";
 
 const start = async () => {
   const { Ai } = await import("workers-ai-local");

@@ -1,4 +1,6 @@
-// Figures of several runs → medians, as a table for people or as JSON for programs.
+// Figures of several runs of the package → medians, as a table for people or as JSON for programs.
+
+import { aligned, range, setting, spread } from "../figures.mjs";
 
 /**
  * One run. Seconds, tokens per second, bytes.
@@ -44,13 +46,6 @@ export function summary({ id, name, version }, runs, fileBytes) {
   return { id, name, version, backend, prefillTokens, decodeTokens, ...figures };
 }
 
-function spread(values) {
-  const sorted = values.toSorted((one, other) => one - other);
-  const middle = (sorted.length - 1) / 2;
-  const median = (sorted[Math.floor(middle)] + sorted[Math.ceil(middle)]) / 2;
-  return { median, min: sorted[0], max: sorted.at(-1), values };
-}
-
 /**
  * The table, with what its columns mean.
  *
@@ -60,8 +55,8 @@ export function table({ model, machine, repetitions, runtimes }) {
   const cell = (runtime, { key, digits, perFile }) => {
     const figure = runtime[key];
     if (!figure) return ["-", ""];
-    const [median, min, max] = [figure.median, figure.min, figure.max].map((value) => (value / (perFile ? model.bytes : 1)).toFixed(digits));
-    return [median, min === max ? "" : `${min}–${max}`];
+    const text = (value) => (value / (perFile ? model.bytes : 1)).toFixed(digits);
+    return [text(figure.median), range(figure, text)];
   };
   const rows = [["", ...COLUMNS.map(({ title }) => title)], ["", ...COLUMNS.map(({ unit }) => unit)]];
   for (const runtime of runtimes) {
@@ -69,15 +64,13 @@ export function table({ model, machine, repetitions, runtimes }) {
     rows.push([`${runtime.name} ${runtime.version}`, ...cells.map(([median]) => median)]);
     rows.push([`  on ${runtime.backend}`, ...cells.map(([, range]) => range)]);
   }
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  const lines = rows.map((row) => row.map((text, column) => (column === 0 ? text.padEnd(widths[0]) : text.padStart(widths[column]))).join("  ").trimEnd());
   const [{ prefillTokens, decodeTokens }] = runtimes;
   const titleWidth = Math.max(...COLUMNS.map(({ title }) => title.length));
   return [
-    `${model.file}, ${(model.bytes / 1e6).toFixed(1)} MB, on ${machine.processor}, ${machine.cores} cores, load average before ${machine.loadAverage.toFixed(1)}`,
+    setting({ model, machine }),
     `Median of ${repetitions} cold ${repetitions === 1 ? "run" : "runs"}, lowest–highest below it. Prefill of ${prefillTokens} tokens, decode of ${decodeTokens}.`,
     "",
-    ...lines,
+    ...aligned(rows),
     "",
     ...COLUMNS.map(({ title, meaning }) => `${title.padEnd(titleWidth)}  ${meaning}`),
   ].join("\n");

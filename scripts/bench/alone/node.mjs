@@ -1,7 +1,7 @@
 // The package in Node 22. Each repetition is a process of its own.
 
-import { inProject, npmBin } from "../lib/project.mjs";
-import { run } from "../lib/process.mjs";
+import { inProject, npmBin } from "../../lib/project.mjs";
+import { run } from "../../lib/process.mjs";
 
 export const id = "node";
 export const name = "workers-ai-local, Node";
@@ -15,7 +15,7 @@ export async function open({ modelPath }) {
     },
     async measure(repetition) {
       let last = "";
-      await run(npmBin("node"), [inProject("scripts", "bench", "node-process.mjs"), String(repetition)], {
+      await run(npmBin("node"), [inProject("scripts", "bench", "alone", "node-process.mjs"), String(repetition)], {
         env: { WORKERS_AI_LOCAL_MODEL: modelPath },
         onLine: (line) => (last = line),
       });

@@ -1,0 +1,82 @@
+// The builds of the crate: what a configuration may ask for, which of them run here, and in which order they are tried.
+
+import { AiInternalError } from "./errors.js";
+
+/**
+ * - `simd128`: what every engine runs;
+ * - `relaxed`: with relaxed SIMD;
+ * - `threads`: with relaxed SIMD, in shared memory, for several threads.
+ */
+const NAMES = ["simd128", "relaxed", "threads"];
+/** No machine has a use for more, and a mistyped number must not fill its memory. */
+const MOST_THREADS = 64;
+
+/** Refuses settings that have no meaning anywhere, when an `Ai` is made. */
+export function checkBuild({ build = "auto", threads = 1 }) {
+  if (build !== "auto" && !NAMES.includes(build)) {
+    throw new AiInternalError(`build is "auto", "simd128", "relaxed" or "threads", not ${JSON.stringify(build)}.`);
+  }
+  if (!Number.isInteger(threads) || threads < 1 || threads > MOST_THREADS) {
+    throw new AiInternalError(`threads is an integer from 1 to ${MOST_THREADS}, not ${JSON.stringify(threads)}.`);
+  }
+  if (threads > 1 && build !== "auto" && build !== "threads") {
+    throw new AiInternalError(`The build "${build}" computes in one thread: leave threads: ${threads} out, or ask for the build "threads".`);
+  }
+}
+
+/**
+ * The builds to try, the best one first: the first that starts computes.
+ *
+ * @param {import("./index.d.ts").AiConfig} config
+ * @param {object} host
+ * @param {Record<string, object>} host.builds those that are there, by name
+ * @param {number} host.cores
+ * @param {boolean} host.mayShare whether memory can be shared with worker threads
+ * @returns {{build: string, threads: number}[]} never empty
+ */
+export function candidates({ build = "auto", threads }, host) {
+  const count = threads ?? defaultThreads(host.cores);
+  if (build !== "auto") {
+    const reason = hindrance(build, host);
+    if (reason) throw new AiInternalError(`The build "${build}" cannot run here: ${reason}.`);
+    return [{ build, threads: build === "threads" ? count : 1 }];
+  }
+  const single = ["relaxed", "simd128"].filter((name) => !hindrance(name, host)).map((name) => ({ build: name, threads: 1 }));
+  const several = count > 1 && !hindrance("threads", host) ? [{ build: "threads", threads: count }] : [];
+  if (single.length === 0) throw new AiInternalError("No build of this package can run here: this engine has no WebAssembly SIMD, or the package is not complete.");
+  return [...several, ...single];
+}
+
+/** Of many cores, half: the others are often no cores of their own, or slow ones. */
+function defaultThreads(cores) {
+  return cores <= 4 ? cores : Math.min(8, Math.ceil(cores / 2));
+}
+
+/** Why a build cannot run here; `undefined` where it can. */
+function hindrance(build, { builds, mayShare }) {
+  if (!builds[build]) return "it was not built";
+  if (build !== "simd128" && !hasRelaxedSimd()) return "this engine has no relaxed SIMD";
+  if (build === "threads" && !(mayShare && hasSharedMemory())) return "no memory can be shared with other threads (a page must be cross-origin isolated)";
+  return undefined;
+}
+
+/** A module with one function, of two vectors to one, that is a single relaxed instruction. */
+// prettier-ignore
+const RELAXED = new Uint8Array([
+  0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00, // "\0asm", version 1
+  0x01, 0x07, 0x01, 0x60, 0x02, 0x7b, 0x7b, 0x01, 0x7b, // types: (v128, v128) -> v128
+  0x03, 0x02, 0x01, 0x00, // functions: one of that type
+  0x0a, 0x0b, 0x01, 0x09, 0x00, // code: one body of 9 bytes, no locals
+  0x20, 0x00, 0x20, 0x01, 0xfd, 0x92, 0x02, 0x0b, // local.get 0, local.get 1, i16x8.relaxed_dot_i8x16_i7x16_s, end
+]);
+
+const hasRelaxedSimd = () => WebAssembly.validate(RELAXED);
+
+function hasSharedMemory() {
+  try {
+    const { buffer } = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+    return buffer instanceof SharedArrayBuffer;
+  } catch {
+    return false;
+  }
+}

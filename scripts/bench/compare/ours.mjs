@@ -1,0 +1,22 @@
+// The package in Chromium and in Node, each of its builds.
+
+/** With two threads: as many as the peers get, and as small machines have. */
+const BUILDS = [
+  ["simd128", 1],
+  ["relaxed", 1],
+  ["threads", 2],
+];
+
+const named = (build, threads) => `${build}, ${threads} thread${threads > 1 ? "s" : ""}`;
+
+export const inChromium = BUILDS.map(([build, threads]) => ({
+  id: `ours-${build}`,
+  name: `workers-ai-local ${named(build, threads)}`,
+  page: { module: "ours.js", options: { entry: "/pkg/browser.js", build, threads } },
+}));
+
+export const inNode = BUILDS.map(([build, threads]) => ({
+  id: `node-ours-${build}`,
+  name: `Node: workers-ai-local ${named(build, threads)}`,
+  process: { module: "../page/contenders/ours.js", options: { entry: "workers-ai-local", build, threads } },
+}));

@@ -1,0 +1,34 @@
+// The files of the comparison's pages, on this machine only: the pages, the package, the model and the peers.
+
+import { createServer } from "node:http";
+import { refuse, staticFiles } from "../../../pkg/cli/static-files.js";
+import { HOST } from "../../lib/ports.mjs";
+import { inProject } from "../../lib/project.mjs";
+
+/**
+ * @param {string} modelPath
+ * @param {Record<string, string>} folders of the peers, by the path they are served under
+ */
+export async function startServer(modelPath, folders) {
+  const page = staticFiles({ modelPath, wwwFolder: inProject("scripts", "bench", "page") });
+  const peers = Object.entries(folders).map(([prefix, folder]) => [prefix, staticFiles({ wwwFolder: folder })]);
+  const server = createServer(async (request, response) => {
+    try {
+      const [prefix, answer] = peers.find(([prefix]) => request.url.startsWith(prefix)) ?? ["/", page];
+      request.url = `/${request.url.slice(prefix.length)}`;
+      if (!(await answer(request, response))) refuse(request, response, 404, `no ${request.url}`);
+    } catch {
+      // A page that was closed in the middle of a file is no fault.
+      response.destroy();
+    }
+  });
+  await new Promise((resolve, reject) => server.once("error", reject).listen(0, HOST, resolve));
+  return {
+    url: `http://${HOST}:${server.address().port}`,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(resolve);
+        server.closeAllConnections();
+      }),
+  };
+}

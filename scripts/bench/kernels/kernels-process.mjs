@@ -1,0 +1,15 @@
+// Runs the micro-benchmark that a build carries in it: prints its JSON as a line. Started by kernels.mjs.
+
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+
+const folder = process.argv[2];
+const { benchKernels, initSync } = await import(pathToFileURL(path.join(folder, "workers_ai_local.js")).href);
+if (!benchKernels) {
+  console.error(`error: ${path.basename(folder)} has no benchKernels(): it was built from older sources`);
+  process.exit(1);
+}
+initSync({ module: await readFile(path.join(folder, "workers_ai_local_bg.wasm")) });
+const kernels = JSON.parse(benchKernels());
+process.stdout.write(`${JSON.stringify(kernels)}\n`, () => process.exit());

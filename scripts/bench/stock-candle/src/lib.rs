@@ -1,0 +1,53 @@
+//! Candle's quantised Llama as it comes, greedy, for the benchmark. It takes and gives token ids.
+
+use candle_core::quantized::gguf_file;
+use candle_core::{Device, Tensor};
+use candle_transformers::models::quantized_llama::ModelWeights;
+use std::io::Cursor;
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen]
+pub struct Model {
+    weights: ModelWeights,
+    /// Tokens in the KV cache.
+    position: usize,
+    /// The token that comes next.
+    next: u32,
+}
+
+#[wasm_bindgen]
+impl Model {
+    /// Reads a whole GGUF file.
+    pub fn load(bytes: Vec<u8>) -> Result<Model, JsError> {
+        let mut reader = Cursor::new(bytes);
+        let content = gguf_file::Content::read(&mut reader)?;
+        let weights = ModelWeights::from_gguf(content, &mut reader, &Device::Cpu)?;
+        Ok(Model { weights, position: 0, next: 0 })
+    }
+
+    /// Computes a prompt from its beginning and gives the first token of the answer.
+    pub fn prefill(&mut self, tokens: &[u32]) -> Result<u32, JsError> {
+        // At position 0 the stock model starts a new KV cache.
+        self.position = 0;
+        self.forward(tokens)?;
+        Ok(self.next)
+    }
+
+    /// The next `count` tokens after the last one.
+    pub fn decode(&mut self, count: usize) -> Result<Vec<u32>, JsError> {
+        let mut tokens = Vec::with_capacity(count);
+        for _ in 0..count {
+            self.forward(&[self.next])?;
+            tokens.push(self.next);
+        }
+        Ok(tokens)
+    }
+
+    fn forward(&mut self, tokens: &[u32]) -> candle_core::Result<()> {
+        let input = Tensor::new(tokens, &Device::Cpu)?.unsqueeze(0)?;
+        let logits = self.weights.forward(&input, self.position)?.squeeze(0)?;
+        self.position += tokens.len();
+        self.next = logits.argmax(0)?.to_scalar()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,94 @@
+//! How near each type of weights comes to plain f32 arithmetic over the same weights: perplexity and forced top-1 over 2,000
+//! tokens of text. Takes many minutes, so it is not part of `npm test`:
+//!
+//! `RUSTFLAGS="-C target-cpu=native" cargo test --release --test exactness -- --ignored --nocapture`
+//!
+//! `TYPES=Q4_K,Q8_0` chooses some. The reference is candle's stock model over F32.
+
+mod common;
+
+use candle_core::quantized::GgmlDType;
+use candle_core::{Device, IndexOp, Tensor};
+use common::{dequantised, load, real_model, requantised, stock_model};
+use workers_ai_local::backend::{Backend, CacheId, Work};
+
+/// The text is computed as so many sequences at once, so that each pass through the weights serves all.
+const SEQUENCES: usize = 8;
+const LENGTH: usize = 250;
+
+#[test]
+#[ignore = "takes many minutes; the head of the file says how to run it"]
+fn perplexity_and_top_1_of_every_type() {
+    let types = std::env::var("TYPES").ok();
+    let original = real_model();
+    let mut failures = Vec::new();
+    for (name, dtype) in [
+        ("Q4_1", GgmlDType::Q4_1),
+        ("Q4_0", GgmlDType::Q4_0),
+        ("Q8_0", GgmlDType::Q8_0),
+        ("Q4_K", GgmlDType::Q4K),
+        ("Q6_K", GgmlDType::Q6K),
+        ("Q5_K", GgmlDType::Q5K),
+        ("Q5_0", GgmlDType::Q5_0),
+        ("Q5_1", GgmlDType::Q5_1),
+        ("Q3_K", GgmlDType::Q3K),
+        ("Q2_K", GgmlDType::Q2K),
+        ("F16", GgmlDType::F16),
+        ("BF16", GgmlDType::BF16),
+        ("F32", GgmlDType::F32),
+    ] {
+        if types.as_ref().is_some_and(|types| !types.split(',').any(|wanted| wanted == name)) {
+            continue;
+        }
+        let file = if name == "Q4_1" { original.clone() } else { requantised(&original, dtype) };
+        let (perplexity, exact, agreed, count) = compare(file);
+        let change = 100.0 * (perplexity / exact - 1.0);
+        println!(
+            "{name}: perplexity {perplexity:.4}, in f32 {exact:.4} ({change:+.2} %); top-1 {agreed}/{count} ({:.1} %)",
+            100.0 * agreed as f64 / count as f64
+        );
+        if change.abs() > 0.5 {
+            failures.push(format!("{name}: perplexity differs by {change:.2} %"));
+        }
+    }
+    assert!(failures.is_empty(), "{failures:?}");
+}
+
+/// Perplexity of ours and of the reference, how often their likeliest tokens are the same, and over how many tokens.
+fn compare(file: Vec<u8>) -> (f64, f64, usize, usize) {
+    let mut stock = stock_model(&dequantised(&file));
+    let (mut ours, tokenizer) = load(file);
+    let tokens = tokenizer.encode(include_str!("fixtures/prose.txt")).expect("tokens");
+    assert!(tokens.len() >= SEQUENCES * LENGTH, "the text has {} tokens", tokens.len());
+    let rows: Vec<&[u32]> = tokens.chunks_exact(LENGTH).take(SEQUENCES).collect();
+    let caches: Vec<CacheId> = rows.iter().map(|_| ours.create_cache().expect("a cache")).collect();
+    let (mut loss, mut exact_loss, mut agreed, mut count) = (0.0, 0.0, 0, 0);
+    for position in 0..LENGTH - 1 {
+        let step: Vec<[u32; 1]> = rows.iter().map(|row| [row[position]]).collect();
+        let batch: Vec<Work<'_>> =
+            step.iter().zip(&caches).map(|(tokens, cache)| Work { cache: *cache, tokens, wants_logits: true }).collect();
+        let logits = pollster::block_on(ours.forward(&batch)).expect("logits");
+        let input = Tensor::new(step.as_flattened(), &Device::Cpu).and_then(|tokens| tokens.unsqueeze(1)).expect("a tensor");
+        let exact = stock.forward(&input, position).expect("logits");
+        for (index, (row, logits)) in rows.iter().zip(&logits).enumerate() {
+            let exact: Vec<f32> = exact.i(index).and_then(|row| row.to_vec1()).expect("a row");
+            let next = row[position + 1] as usize;
+            loss += surprise(logits, next);
+            exact_loss += surprise(&exact, next);
+            agreed += usize::from(best(logits) == best(&exact));
+            count += 1;
+        }
+    }
+    ((loss / count as f64).exp(), (exact_loss / count as f64).exp(), agreed, count)
+}
+
+/// `−ln p` of a token.
+fn surprise(logits: &[f32], token: usize) -> f64 {
+    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - largest).exp()).sum();
+    sum.ln() + largest - f64::from(logits[token])
+}
+
+fn best(logits: &[f32]) -> usize {
+    (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).expect("logits")
+}

@@ -1,0 +1,192 @@
+// The builds of the crate: each gives the same text, the best that runs here is taken, and one can be asked for.
+
+import assert from "node:assert/strict";
+import { availableParallelism } from "node:os";
+import { describe, test } from "node:test";
+import { Ai, AiInternalError } from "workers-ai-local";
+import { startThreads } from "../../pkg/threads.js";
+import { builds } from "../../pkg/wasm/builds.js";
+import { PARITY_INPUTS } from "../parity-inputs.mjs";
+import { inOneProcess } from "./one-process.mjs";
+
+const STORY = { prompt: "Once upon a time", raw: true, temperature: 1, seed: 5, max_tokens: 8 };
+const needsThreads = { skip: !builds.threads && 'the build "threads" is not there: `npm run build` says why' };
+
+/** Texts, and what computed them. */
+async function textsOf(Ai, { config, inputs }) {
+  const ai = new Ai({ ...config, onWarning() {} });
+  const texts = {};
+  for (const { what, model, input } of inputs) texts[what] = (await ai.run(model, input)).response;
+  const { build, threads } = await ai.stats();
+  return { texts, build, threads };
+}
+const computed = (config) => inOneProcess(textsOf, { argument: { config, inputs: PARITY_INPUTS } });
+
+/** What computes with a configuration, or the error that it gives. */
+async function chosenOf(Ai, config) {
+  try {
+    const ai = new Ai(config);
+    await ai.load();
+    // Worker threads come when they are ready.
+    const enough = Date.now() + 10_000;
+    let stats = await ai.stats();
+    while (stats.build === "threads" && stats.threads < config.expected && Date.now() < enough) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      stats = await ai.stats();
+    }
+    return { build: stats.build, threads: stats.threads };
+  } catch (error) {
+    return { error: `${error.name}: ${error.message}` };
+  }
+}
+const chosen = (config, before) => inOneProcess(chosenOf, { argument: config, before });
+
+describe("every build gives the same text, and its process ends", () => {
+  let expected;
+  for (const build of ["simd128", "relaxed", "threads"]) {
+    test(build, build === "threads" ? needsThreads : {}, async () => {
+      const { texts, ...facts } = await computed({ build });
+      assert.equal(facts.build, build);
+      expected ??= texts;
+      assert.deepEqual(texts, expected);
+    });
+  }
+
+  test("threads, of which there are more than cores", needsThreads, async () => {
+    const { texts } = await computed({ threads: availableParallelism() + 3 });
+    assert.deepEqual(texts, expected);
+  });
+});
+
+describe("by itself an Ai takes", () => {
+  test("threads where there are cores for them", needsThreads, async () => {
+    const cores = availableParallelism();
+    const expected = cores <= 4 ? cores : Math.min(8, Math.ceil(cores / 2));
+    assert.deepEqual(await chosen({ expected }), expected > 1 ? { build: "threads", threads: expected } : { build: "relaxed", threads: 1 });
+  });
+
+  test("as many threads as it is told", needsThreads, async () => {
+    assert.deepEqual(await chosen({ threads: 3, expected: 3 }), { build: "threads", threads: 3 });
+  });
+
+  test("relaxed SIMD with one thread, and where memory cannot be shared or not be reserved", async () => {
+    const relaxed = { build: "relaxed", threads: 1 };
+    assert.deepEqual(await chosen({ threads: 1 }), relaxed);
+    const unshared = () => delete globalThis.SharedArrayBuffer;
+    assert.deepEqual(await chosen({ threads: 2 }, unshared), relaxed);
+    const small = () => {
+      const { Memory } = WebAssembly;
+      WebAssembly.Memory = function (options) {
+        if (options.maximum > 100) throw new RangeError("could not allocate memory");
+        return new Memory(options);
+      };
+    };
+    assert.deepEqual(await chosen({ threads: 2 }, small), relaxed);
+  });
+
+  test("plain SIMD in an engine without relaxed SIMD", async () => {
+    assert.deepEqual(await chosen({}, () => (WebAssembly.validate = () => false)), { build: "simd128", threads: 1 });
+  });
+
+  test("one thread where no worker starts", needsThreads, async () => {
+    const forbid = async () => {
+      const threads = process.getBuiltinModule("node:worker_threads");
+      threads.Worker = function () {
+        throw new Error("no workers here");
+      };
+      process.getBuiltinModule("node:module").syncBuiltinESMExports();
+    };
+    assert.deepEqual(await chosen({ threads: 2 }, forbid), { build: "threads", threads: 1 });
+  });
+});
+
+describe("an AiInternalError is", () => {
+  for (const [what, config, says] of [
+    ["an unknown build", { build: "simd256" }, /^build is "auto", .*, not "simd256"/],
+    ["no number of threads", { threads: 0 }, /^threads is an integer from 1 to 64, not 0/],
+    ["half a thread", { threads: 1.5 }, /^threads is an integer/],
+    ["too many threads", { threads: 65 }, /^threads is an integer/],
+    ["several threads of a build that has one", { build: "relaxed", threads: 2 }, /^The build "relaxed" computes in one thread/],
+  ]) {
+    test(what, () => {
+      assert.throws(() => new Ai(config), (error) => error instanceof AiInternalError && says.test(error.message));
+    });
+  }
+
+  test("a build that does not run here", async () => {
+    const { error } = await chosen({ build: "relaxed" }, () => (WebAssembly.validate = () => false));
+    assert.equal(error, 'AiInternalError: The build "relaxed" cannot run here: this engine has no relaxed SIMD.');
+    const shared = await chosen({ build: "threads" }, () => delete globalThis.SharedArrayBuffer);
+    assert.match(shared.error, /^AiInternalError: The build "threads" cannot run here: /);
+  });
+
+  test("another build than the one that the first Ai of the thread started", async () => {
+    const outcomes = await inOneProcess(async (Ai) => {
+      const says = (config) => new Ai(config).models().then(() => "fine", (error) => `${error.name}: ${error.message}`);
+      return Promise.all([{ build: "simd128" }, { build: "relaxed" }, {}, { build: "simd128" }, { threads: 2 }, { threads: 1 }].map(says));
+    });
+    const refused = (what) => `AiInternalError: ${what} is asked for, but another Ai of this thread has started the build "simd128" (threads: 1), and they share it.`;
+    assert.deepEqual(outcomes, ["fine", refused('The build "relaxed"'), "fine", "fine", refused("threads: 2"), "fine"]);
+  });
+});
+
+test("a trap in the build with threads is survived: a fresh instance, fresh memory and fresh threads", needsThreads, async () => {
+  const outcome = await inOneProcess(
+    async (Ai, { STORY, instance }) => {
+      const { epoch, glue } = await import(instance);
+      const ai = new Ai({ build: "threads", threads: 2, onWarning() {} });
+      const full = async () => {
+        for (let tries = 0; tries < 500 && (await ai.stats()).threads < 2; tries += 1) await new Promise((resolve) => setTimeout(resolve, 20));
+        return (await ai.stats()).threads;
+      };
+      const run = () => ai.run("@cf/meta/llama-3.1-8b-instruct", STORY).then(({ response }) => response, ({ message }) => message);
+      const before = await run();
+      const threads = [await full()];
+      const { memory } = glue().initSync();
+      const { poll } = glue().Task.prototype;
+      glue().Task.prototype.poll = function () {
+        glue().Task.prototype.poll = poll;
+        throw new WebAssembly.RuntimeError("unreachable");
+      };
+      const trapped = await run();
+      const after = await run();
+      threads.push(await full());
+      return { before, trapped, after, threads, epoch: epoch(), sameMemory: memory === glue().initSync().memory, again: await run() };
+    },
+    { argument: { STORY, instance: new URL("../../pkg/instance.js", import.meta.url).href } },
+  );
+  assert.match(outcome.trapped, /^3040: The engine .* was restarted/);
+  assert.deepEqual([outcome.after, outcome.again], [outcome.before, outcome.before]);
+  assert.deepEqual(outcome.threads, [2, 2]);
+  assert.deepEqual([outcome.epoch, outcome.sameMemory], [1, false]);
+});
+
+describe("worker threads", () => {
+  /** Threads of which nothing but the events is there. */
+  function fake(count) {
+    const events = [];
+    const stopped = [];
+    const lost = [];
+    const pool = startThreads(count, {}, (_, event) => (events.push(event), () => stopped.push(event)), (reason) => lost.push(reason));
+    return { pool, events, stopped, lost };
+  }
+
+  test("count once they are ready; one that never comes is no fault", () => {
+    const { pool, events, lost } = fake(3);
+    assert.equal(pool.size, 0);
+    events[0].ready();
+    events[1].ended("no script");
+    assert.deepEqual([pool.size, lost], [1, []]);
+  });
+
+  test("that end in the middle are told of, once; those that were stopped are not", () => {
+    const { pool, events, stopped, lost } = fake(2);
+    events.forEach(({ ready }) => ready());
+    events[0].ended("unreachable");
+    events[0].ended("it ended");
+    assert.deepEqual([pool.size, lost], [1, ["unreachable"]]);
+    pool.stop();
+    events[1].ended("it ended");
+    assert.deepEqual([stopped.length, lost.length], [2, 1]);
+  });
+});
