@@ -41,6 +41,9 @@ const HELP = `Usage: npm run bench [-- options]
   --llama-cpp DIR    a folder in which node-llama-cpp is installed
   --kernels          instead: the kernels of each build, in Node`;
 
+// Playwright closes its browser at these signals, and would let the rest go on without one.
+for (const signal of ["SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(1));
+
 await main(async () => {
   const options = optionsFrom(process.argv.slice(2));
   if (options.help) return void console.log(HELP);
@@ -120,6 +123,7 @@ function machineNow() {
 async function runCompared(chosen, { model, modelPath, repetitions, quick }) {
   const machine = machineNow();
   const { chromium, entries } = await compare(chosen, { modelPath, repetitions, deep: !quick });
+  if (entries.every(({ runs }) => runs.length === 0)) throw new UserError("nothing could be measured");
   return { model, machine, chromium, repetitions, quick, contenders: summaries(entries, model.bytes) };
 }
 

@@ -6,6 +6,7 @@
 //! every result still fits the schema that was asked for.
 
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 
 /// Largest integer that JavaScript's numbers hold exactly, 2⁵³ − 1.
 const MAX_SAFE_INTEGER: i64 = 9_007_199_254_740_991;
@@ -74,6 +75,7 @@ pub fn any_object() -> Value {
 
 /// Prepares a schema for compilation; the error names the keyword and where it stands.
 pub fn prepare(schema: &Value) -> Result<Value, String> {
+    References { root: schema, path: Vec::new(), sound: HashSet::new() }.check(schema, 0)?;
     let open = {
         // Where schemas are combined, closing one part would forbid what another part adds.
         let text = schema.to_string();
@@ -99,6 +101,53 @@ pub fn prepare(schema: &Value) -> Result<Value, String> {
         root.insert("x-guidance".into(), layout);
     }
     Ok(prepared)
+}
+
+/// Finds references that come back to where they started without going into a value: no value fits those, or none is defined
+/// to (JSON Schema 2020-12, core, 9.4.1).
+struct References<'a> {
+    root: &'a Value,
+    /// The schemas that the one being looked at is a part of, all for the same value.
+    path: Vec<&'a Value>,
+    /// Schemas without such a circle, by address.
+    sound: HashSet<*const Value>,
+}
+
+impl<'a> References<'a> {
+    /// Checks every schema in `schema`.
+    fn check(&mut self, schema: &'a Value, depth: usize) -> Result<(), String> {
+        // Deeper ones are an error anyway.
+        if depth > 2 * MAX_DEPTH {
+            return Ok(());
+        }
+        self.follow(schema)?;
+        match schema {
+            Value::Object(fields) => fields.values().try_for_each(|inner| self.check(inner, depth + 1)),
+            Value::Array(list) => list.iter().try_for_each(|inner| self.check(inner, depth + 1)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Follows what a schema says about the same value elsewhere.
+    fn follow(&mut self, schema: &'a Value) -> Result<(), String> {
+        let Value::Object(fields) = schema else { return Ok(()) };
+        let address: *const Value = schema;
+        if self.sound.contains(&address) {
+            return Ok(());
+        }
+        if self.path.iter().any(|outer| std::ptr::eq(*outer, schema)) || self.path.len() > MAX_DEPTH {
+            return Err("a '$ref' leads back to itself".into());
+        }
+        self.path.push(schema);
+        let target = fields.get("$ref").and_then(Value::as_str).and_then(|reference| self.root.pointer(reference.strip_prefix('#')?));
+        let parts = ["allOf", "anyOf", "oneOf"].iter().filter_map(|key| fields.get(*key)?.as_array()).flatten();
+        for same in target.into_iter().chain(parts) {
+            self.follow(same)?;
+        }
+        self.path.pop();
+        self.sound.insert(address);
+        Ok(())
+    }
 }
 
 fn any_name(depth: usize) -> String {
@@ -257,6 +306,17 @@ mod tests {
         assert_eq!(prepared["properties"]["n"], json!({"type": "integer", "minimum": 3, "maximum": MAX_SAFE_INTEGER}));
         let combined = prepare(&json!({"allOf": [{"type": "object", "properties": {"a": {}}}, {"properties": {"b": {}}}]})).expect("valid");
         assert!(combined["allOf"][0].get("additionalProperties").is_none());
+    }
+
+    #[test]
+    fn references_in_a_circle_are_an_error() {
+        let of = |a: Value, b: Value| prepare(&json!({"$ref": "#/$defs/a", "$defs": {"a": a, "b": b}}));
+        let to = |name: &str| json!({"$ref": format!("#/$defs/{name}")});
+        assert!(of(to("b"), to("a")).is_err());
+        assert!(of(json!({"anyOf": [{"type": "string"}, to("a")]}), json!({})).is_err());
+        assert!(prepare(&json!({"$ref": "#"})).is_err());
+        assert!(of(json!({"properties": {"next": to("a")}}), json!({})).is_ok(), "into a value");
+        assert!(of(to("b"), json!({"type": "string"})).is_ok());
     }
 
     #[test]

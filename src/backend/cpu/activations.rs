@@ -1,6 +1,7 @@
 //! Activations in 8 bits: what quantised weights are multiplied with.
 
 use super::format::BLOCK;
+use super::threads::{self, Parts};
 use crate::lanes::{self, Activation, ROUND};
 
 /// Rows of activations, quantised by blocks of 32: `x ≈ scale · value`, values −127 to 127.
@@ -20,34 +21,45 @@ impl Activations {
     /// Quantises `input` (`[rows, columns]`, `columns` a multiple of 32) in place of what was here.
     pub fn quantise(&mut self, input: &[f32], columns: usize) {
         self.columns = columns;
-        self.narrow.clear();
-        self.wide.clear();
-        self.scales.clear();
-        for block in input.as_chunks::<BLOCK>().0 {
-            let quarters = block.as_chunks::<4>().0;
-            // Magnitudes are ordered as their bits are; unlike `max` of numbers this keeps NaN, which must reach the logits.
-            let largest = quarters
-                .iter()
-                .fold(lanes::splat_int(0), |largest, four| lanes::max_int(largest, lanes::magnitude_bits(lanes::from_slice(four))));
-            let scale = f32::from_bits(lanes::horizontal_max_int(largest) as u32) / 127.0;
-            let inverse = lanes::splat(if scale > 0.0 { 1.0 / scale } else { 0.0 });
-            // To the nearest integer, ties to even.
-            let rounded = |four: &[f32; 4]| lanes::add(lanes::mul(lanes::from_slice(four), inverse), lanes::splat(ROUND));
-            let mut sums = [0i32; 2];
-            for (index, eight) in block.as_chunks::<8>().0.iter().enumerate() {
-                let [low, high] = eight.as_chunks::<4>().0 else { continue };
-                let values = lanes::rounded_to_i16(rounded(low), rounded(high));
-                sums[index / 2] += values.iter().map(|value| i32::from(*value)).sum::<i32>();
-                self.wide.extend_from_slice(&values);
-                self.narrow.extend(values.map(|value| value as Activation));
+        self.narrow.resize(input.len(), 0);
+        self.wide.resize(input.len(), 0);
+        self.scales.resize(input.len() / BLOCK, [0.0; 4]);
+        let (narrow, wide) = (Parts::new(&mut self.narrow, columns), Parts::new(&mut self.wide, columns));
+        let scales = Parts::new(&mut self.scales, columns / BLOCK);
+        threads::for_ranges(input.len() / columns.max(1), 1, |rows| {
+            for row in rows {
+                // SAFETY: every row is in one range, and every range is computed by one thread.
+                let (narrow, wide, scales) = unsafe { (narrow.take(row), wide.take(row), scales.take(row)) };
+                quantise_row(&input[row * columns..(row + 1) * columns], narrow, wide, scales);
             }
-            let [first, second] = sums.map(|sum| scale * sum as f32);
-            self.scales.push([scale, scale * (sums[0] + sums[1]) as f32, first, second]);
-        }
+        });
     }
 
     pub fn rows(&self) -> usize {
         self.wide.len() / self.columns.max(1)
+    }
+}
+
+fn quantise_row(input: &[f32], narrow: &mut [Activation], wide: &mut [i16], scales: &mut [[f32; 4]]) {
+    let (narrow, wide) = (narrow.as_chunks_mut::<BLOCK>().0, wide.as_chunks_mut::<BLOCK>().0);
+    for (((block, narrow), wide), scales) in input.as_chunks::<BLOCK>().0.iter().zip(narrow).zip(wide).zip(scales) {
+        let fours = block.as_chunks::<4>().0;
+        // Magnitudes are ordered as their bits are; unlike `max` of numbers this keeps NaN, which must reach the logits.
+        let largest =
+            fours.iter().fold(lanes::splat_int(0), |largest, four| lanes::max_int(largest, lanes::magnitude_bits(lanes::from_slice(four))));
+        let scale = f32::from_bits(lanes::horizontal_max_int(largest) as u32) / 127.0;
+        let inverse = lanes::splat(if scale > 0.0 { 1.0 / scale } else { 0.0 });
+        // To the nearest integer, ties to even.
+        let rounded = |four: &[f32; 4]| lanes::add(lanes::mul(lanes::from_slice(four), inverse), lanes::splat(ROUND));
+        for (pair, out) in fours.as_chunks::<2>().0.iter().zip(wide.as_chunks_mut::<8>().0) {
+            *out = lanes::rounded_to_i16(rounded(&pair[0]), rounded(&pair[1]));
+        }
+        for (narrow, wide) in narrow.iter_mut().zip(&*wide) {
+            *narrow = *wide as Activation;
+        }
+        let sum = |from: usize| wide[from..from + 16].iter().map(|value| i32::from(*value)).sum::<i32>();
+        let (first, second) = (sum(0), sum(16));
+        *scales = [scale, scale * (first + second) as f32, scale * first as f32, scale * second as f32];
     }
 }
 

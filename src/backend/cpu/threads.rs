@@ -8,6 +8,7 @@
 
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -57,24 +58,39 @@ pub fn for_ranges(total: usize, grain: usize, job: impl Fn(Range<usize>) + Sync)
     TEAM.run(total, grain, &job);
 }
 
+/// A slice in parts of equal length, of which threads take different ones.
+pub struct Parts<'a, T> {
+    start: *mut T,
+    count: usize,
+    part: usize,
+    _borrowed: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: `take` is the only access, and its callers take each part once at a time.
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
+
+impl<'a, T> Parts<'a, T> {
+    pub fn new(slice: &'a mut [T], part: usize) -> Self {
+        Self { start: slice.as_mut_ptr(), count: slice.len() / part.max(1), part, _borrowed: PhantomData }
+    }
+
+    /// # Safety
+    /// Nobody has this part now.
+    #[allow(clippy::mut_from_ref, reason = "the parts are disjoint, and the caller promises not to take one twice")]
+    pub unsafe fn take(&self, index: usize) -> &mut [T] {
+        assert!(index < self.count, "a part beyond the slice");
+        // SAFETY: the part is inside the borrowed slice, and the caller promises that it is the only one to have it.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(index * self.part), self.part) }
+    }
+}
+
 /// Cuts `out` into parts of `part` numbers and computes each by one thread; `job` gets its index.
 pub fn for_parts(out: &mut [f32], part: usize, job: impl Fn(usize, &mut [f32]) + Sync) {
-    struct Shared(*mut f32);
-    // SAFETY: the pointer is used for disjoint parts only, see below.
-    unsafe impl Sync for Shared {}
-    impl Shared {
-        fn at(&self, offset: usize) -> *mut f32 {
-            self.0.wrapping_add(offset)
-        }
-    }
-    let parts = out.len() / part.max(1);
-    let shared = Shared(out.as_mut_ptr());
-    for_ranges(parts, 1, |range| {
+    let parts = Parts::new(out, part);
+    for_ranges(parts.count, 1, |range| {
         for index in range {
-            // SAFETY: `index < parts`, so the part is inside `out`, which is borrowed mutably for as long as this runs; every index
-            // is in one range, and every range is computed by one thread, so no two slices overlap.
-            let part = unsafe { std::slice::from_raw_parts_mut(shared.at(index * part), part) };
-            job(index, part);
+            // SAFETY: every index is in one range, and every range is computed by one thread.
+            job(index, unsafe { parts.take(index) });
         }
     });
 }
