@@ -104,7 +104,7 @@ pub fn measure(milliseconds: f64) -> Vec<Measured> {
             }
             let seconds = (now() - begun) / 1000.0;
             let bytes = passes as f64 * format.matrix_bytes(rows, columns) as f64;
-            let multiply_adds = (passes * rows * columns * batch) as f64;
+            let multiply_adds = passes as f64 * (rows * columns * batch) as f64;
             all.push(Measured { format: format.name(), rows: batch, bytes, multiply_adds, seconds });
         }
     }
