@@ -1,15 +1,16 @@
 // `npm run build`: src/ → pkg/wasm/, by cargo, wasm-bindgen and wasm-opt; three times, for engines of different abilities.
 // `npm run build -- --only relaxed` makes one of them.
 
-import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
-import { inProject, npmBin, withNode22 } from "./lib/project.mjs";
+import { inProject } from "./lib/project.mjs";
 import { run, which } from "./lib/process.mjs";
 import { UserError, main, say, withProgress } from "./lib/report.mjs";
-import { hashFiles, hashText, isStamped, stamp, unstamp } from "./lib/stamp.mjs";
+import { hashFiles, isStamped, stamp, unstamp } from "./lib/stamp.mjs";
+import { FEATURES, bind, cargoEnvironment, optimise, targetFeatures } from "./lib/wasm.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
 import { STD_SOURCES_HELP, WASM_TARGET, ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
 import { ensureWasmBindgen } from "./setup/wasm-bindgen.mjs";
@@ -20,21 +21,10 @@ const OUTPUT = inProject("pkg", "wasm");
 /** What the package's entries read: the builds that are there, in a form that bundlers can follow. */
 const INDEX = path.join(OUTPUT, "builds.js");
 /** Everything that the output depends on. */
-const INPUTS = ["src", "Cargo.toml", "Cargo.lock", "build.rs", ".cargo", "scripts/build.mjs", "node_modules/binaryen/package.json"];
+const INPUTS = ["src", "Cargo.toml", "Cargo.lock", "build.rs", ".cargo", "scripts/build.mjs", "scripts/lib/wasm.mjs", "node_modules/binaryen/package.json"];
 
-/** Features of WebAssembly that each output may use: rustc's name and wasm-opt's flag. */
-const FEATURES = [
-  ["simd128", "simd"],
-  ["bulk-memory", "bulk-memory"],
-  ["nontrapping-fptoint", "nontrapping-float-to-int"],
-  ["sign-ext", "sign-ext"],
-  ["mutable-globals", "mutable-globals"],
-];
 const RELAXED_SIMD = ["relaxed-simd", "relaxed-simd"];
 const ATOMICS = ["atomics", "threads"];
-/** Features that rustc and wasm-bindgen use unasked, so that wasm-opt must know them. */
-const IMPLIED_FEATURES = ["reference-types", "multivalue"];
-
 /** Memory that comes from outside and is shared, up to all that 32 bits can address; and what wasm-bindgen needs for threads. */
 const SHARED_MEMORY = [
   ...["--shared-memory", "--import-memory", "--max-memory=4294967296"],
@@ -61,8 +51,6 @@ const OPTIMISATION = [
   ...["strip-debug", "dce", "vacuum", "remove-unused-brs", "remove-unused-names", "optimize-instructions", "precompute", "vacuum"],
   ...["duplicate-function-elimination", "remove-unused-module-elements", "reorder-functions"],
 ].map((pass) => `--${pass}`);
-
-const targetFeatures = (features) => `-Ctarget-feature=${features.map(([rustc]) => `+${rustc}`).join(",")}`;
 
 /** Makes what in pkg/wasm/ is not what the sources give. */
 export async function build(only = Object.keys(BUILDS)) {
@@ -106,16 +94,10 @@ async function make(name, inputs) {
   // The CLI is a native program: any cargo does, and the wasm one is there where no other is.
   const wasmBindgen = await ensureWasmBindgen({ nativeCargo: which("cargo") ?? toolchain.cargo });
   const compiled = await compile(name, toolchain);
-  await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
-  await run(wasmBindgen, [
-    compiled,
-    ...["--target", "web", "--out-dir", folder, "--out-name", NAME],
-    "--experimental-reset-state-function",
-    "--remove-producers-section",
-  ]);
+  await bind(wasmBindgen, compiled, folder, ["--out-name", NAME, "--experimental-reset-state-function", "--remove-producers-section"]);
   const [wasm] = outputs(name);
-  await optimise(name, wasm);
+  const { features, own } = BUILDS[name];
+  await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, [...features, ...own]));
   await stamp(stampOf(name), inputs);
   await reportSize(wasm);
 }
@@ -124,29 +106,13 @@ async function make(name, inputs) {
 async function compile(name, { cargo, env, args }) {
   const { features, own, link, target } = BUILDS[name];
   const folder = inProject("target", target);
-  const flags = [targetFeatures(features), "--cfg", 'getrandom_backend="wasm_js"', ...link.map((argument) => `-Clink-arg=${argument}`)];
   say(`Compiling the crate for WebAssembly, "${name}" (some minutes the first time) …`);
   // What stands behind `--` is for our crate alone: its dependencies are compiled once for all builds with the same flags.
   const last = own.length > 0 ? ["--", targetFeatures(own)] : [];
   await run(cargo, ["rustc", "--lib", "--crate-type", "cdylib", "--target", WASM_TARGET, "--profile", PROFILE, ...args, ...last], {
-    env: {
-      ...env,
-      CARGO_TARGET_DIR: folder,
-      // The "encoded" form, because one flag has quotes in it.
-      CARGO_ENCODED_RUSTFLAGS: flags.join("\x1f"),
-    },
+    env: { ...env, ...cargoEnvironment(features, folder, link) },
   });
   return path.join(folder, WASM_TARGET, PROFILE, `${NAME}.wasm`);
-}
-
-async function optimise(name, wasm) {
-  const { features, own } = BUILDS[name];
-  const flags = [...[...features, ...own].map(([, flag]) => flag), ...IMPLIED_FEATURES].map((flag) => `--enable-${flag}`);
-  const optimised = `${wasm}.opt`;
-  await withProgress("Optimising with wasm-opt", () =>
-    run(npmBin("wasm-opt"), [...OPTIMISATION, ...flags, wasm, "-o", optimised], { env: withNode22(), onLine: () => {} }),
-  );
-  await rename(optimised, wasm);
 }
 
 async function writeIndex() {

@@ -2,7 +2,7 @@
 
 import { createServer } from "node:http";
 import { refuse, staticFiles } from "../pkg/cli/static-files.js";
-import { HOST } from "./lib/ports.mjs";
+import { listening } from "./lib/ports.mjs";
 import { UserError } from "./lib/report.mjs";
 
 /**
@@ -22,16 +22,7 @@ export async function startPlayground({ port = 0, ...files } = {}) {
       response.destroy();
     }
   });
-  await new Promise((resolve, reject) => {
-    server.once("error", (error) => reject(new UserError(`the playground cannot listen on port ${port} (${error.code})`)));
-    server.listen(port, HOST, resolve);
+  return listening(server, port).catch((error) => {
+    throw new UserError(`the playground cannot listen on port ${port} (${error.code})`);
   });
-  return {
-    url: `http://${HOST}:${server.address().port}`,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(resolve);
-        server.closeAllConnections();
-      }),
-  };
 }

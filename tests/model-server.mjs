@@ -3,9 +3,9 @@
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
+import { listening } from "../scripts/lib/ports.mjs";
 import { MODEL_PATH } from "./real-model.mjs";
 
-const HOST = "127.0.0.1";
 const PIECE = 1 << 20;
 /** Where connections break. */
 export const CUT = 20_000_000;
@@ -58,16 +58,7 @@ export async function startModelServer({ slowness = 5_000 } = {}) {
     const route = routes[request.url] ?? ((exchange) => refuse(exchange, 404));
     Promise.resolve(route({ request, response, range, turn })).catch(() => response.destroy());
   });
-  await new Promise((resolve) => server.listen(0, HOST, resolve));
-  return {
-    url: `http://${HOST}:${server.address().port}`,
-    requests,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(resolve);
-        server.closeAllConnections();
-      }),
-  };
+  return { ...(await listening(server)), requests };
 }
 
 function refuse({ response }, status) {

@@ -32,6 +32,19 @@ export async function requirePort(port, setting) {
   }
 }
 
+/** Lets an HTTP server listen, on any free port where none is named. Closing it ends its connections too. */
+export async function listening(server, port = 0) {
+  await new Promise((resolve, reject) => server.once("error", reject).listen(port, HOST, resolve));
+  return {
+    url: `http://${HOST}:${server.address().port}`,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(resolve);
+        server.closeAllConnections();
+      }),
+  };
+}
+
 /** A port from the environment. */
 export function portFrom(setting, otherwise) {
   const port = Number(process.env[setting] || otherwise);

@@ -7,7 +7,7 @@ import { staticFiles } from "../../pkg/cli/static-files.js";
 import { DEFAULT_MODEL } from "../../pkg/default-model.js";
 import { Ai } from "../../pkg/node.js";
 import { builds } from "../../pkg/wasm/builds.js";
-import { HOST } from "../../scripts/lib/ports.mjs";
+import { listening } from "../../scripts/lib/ports.mjs";
 import { startPlayground } from "../../scripts/playground.mjs";
 import { PARITY_INPUTS, parityTexts } from "../parity-inputs.mjs";
 import { MODEL_PATH } from "../real-model.mjs";
@@ -167,7 +167,7 @@ describe("the build that a page gets", () => {
     browser = await launch();
     isolated = await startPlayground({ modelPath: MODEL_PATH });
     const answer = staticFiles({ modelPath: MODEL_PATH });
-    plain = createServer(async (request, response) => {
+    const server = createServer(async (request, response) => {
       const { writeHead } = response;
       response.writeHead = (status, headers) => {
         const kept = Object.entries(headers).filter(([name]) => !name.startsWith("cross-origin-"));
@@ -175,14 +175,13 @@ describe("the build that a page gets", () => {
       };
       if (!(await answer(request, response))) response.writeHead(404, {}).end();
     });
-    await new Promise((resolve) => plain.listen(0, HOST, resolve));
+    plain = await listening(server);
   });
 
   after(async () => {
     await browser?.close();
     await isolated?.close();
-    plain?.closeAllConnections();
-    plain?.close();
+    await plain?.close();
   });
 
   /** What computes in a page of a server, once all its threads are there. */
@@ -215,7 +214,7 @@ describe("the build that a page gets", () => {
   });
 
   it("has one thread elsewhere", async () => {
-    const { build, threads, crossOriginIsolated, problems } = await computedAt(`http://${HOST}:${plain.address().port}`);
+    const { build, threads, crossOriginIsolated, problems } = await computedAt(plain.url);
     assert.deepEqual({ build, threads, crossOriginIsolated, problems }, { build: "relaxed", threads: 1, crossOriginIsolated: false, problems: [] });
   });
 });

@@ -13,7 +13,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Ai, DEFAULT_MODEL } from "workers-ai-local";
 import { createServer } from "../../pkg/cli/serve.js";
-import { freePort } from "../../scripts/lib/ports.mjs";
+import { freePort, listening } from "../../scripts/lib/ports.mjs";
 import { MODEL, MODEL_PATH } from "../real-model.mjs";
 import { chunksOf, eventsIn, readAnswer } from "../sse.mjs";
 
@@ -380,17 +380,7 @@ describe("a client of the server", () => {
   let url;
   let close;
 
-  async function listen(served) {
-    const server = createServer(served);
-    await once(server.listen(0, "127.0.0.1"), "listening");
-    return {
-      url: `http://127.0.0.1:${server.address().port}`,
-      close() {
-        server.close();
-        server.closeAllConnections();
-      },
-    };
-  }
+  const listen = (served) => listening(createServer(served));
 
   before(async () => {
     await ai.load();

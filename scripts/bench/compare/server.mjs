@@ -2,7 +2,7 @@
 
 import { createServer } from "node:http";
 import { refuse, staticFiles } from "../../../pkg/cli/static-files.js";
-import { HOST } from "../../lib/ports.mjs";
+import { listening } from "../../lib/ports.mjs";
 import { inProject } from "../../lib/project.mjs";
 
 /**
@@ -22,13 +22,5 @@ export async function startServer(modelPath, folders) {
       response.destroy();
     }
   });
-  await new Promise((resolve, reject) => server.once("error", reject).listen(0, HOST, resolve));
-  return {
-    url: `http://${HOST}:${server.address().port}`,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(resolve);
-        server.closeAllConnections();
-      }),
-  };
+  return listening(server);
 }

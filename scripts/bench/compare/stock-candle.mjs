@@ -1,12 +1,13 @@
 // The peer that our arithmetic comes from: candle's stock quantised Llama, compiled as the package is, with plain SIMD.
 // Built here, because nobody publishes it.
 
-import { mkdir, rename, rm, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import path from "node:path";
-import { inProject, npmBin, withNode22 } from "../../lib/project.mjs";
+import { inProject } from "../../lib/project.mjs";
 import { run, which } from "../../lib/process.mjs";
 import { withProgress } from "../../lib/report.mjs";
 import { hashFiles, isStamped, stamp, unstamp } from "../../lib/stamp.mjs";
+import { FEATURES, IMPLIED_FEATURES, bind, cargoEnvironment, optimise } from "../../lib/wasm.mjs";
 import { WASM_TARGET, ensureToolchain } from "../../setup/toolchain.mjs";
 import { ensureWasmBindgen } from "../../setup/wasm-bindgen.mjs";
 
@@ -16,17 +17,7 @@ const TARGET_FOLDER = inProject("target", "bench-stock");
 const OUTPUT = path.join(TARGET_FOLDER, "web");
 const WASM = path.join(OUTPUT, "stock_candle_bg.wasm");
 const STAMP = inProject(".cache", "bench-stock.stamp");
-const INPUTS = [`${CRATE}/src`, `${CRATE}/Cargo.toml`, `${CRATE}/Cargo.lock`, "scripts/bench/compare/stock-candle.mjs"];
-
-const FEATURES = [
-  ["simd128", "simd"],
-  ["bulk-memory", "bulk-memory"],
-  ["nontrapping-fptoint", "nontrapping-float-to-int"],
-  ["sign-ext", "sign-ext"],
-  ["mutable-globals", "mutable-globals"],
-  ["reference-types", "reference-types"],
-  ["multivalue", "multivalue"],
-];
+const INPUTS = [`${CRATE}/src`, `${CRATE}/Cargo.toml`, `${CRATE}/Cargo.lock`, "scripts/bench/compare/stock-candle.mjs", "scripts/lib/wasm.mjs"];
 
 export const contenders = [
   {
@@ -44,32 +35,17 @@ async function prepare() {
   await unstamp(STAMP);
   await withProgress("Compiling the stock candle for the comparison (some minutes, once)", async (note) => {
     await compile(toolchain, note);
-    await bind(wasmBindgen);
+    await bind(wasmBindgen, path.join(TARGET_FOLDER, WASM_TARGET, "release", "stock_candle.wasm"), OUTPUT, ["--no-typescript"]);
     note("wasm-opt");
-    await optimise();
+    await optimise(WASM, ["-O3"], FEATURES);
   });
   await stamp(STAMP, await hashFiles(...INPUTS));
 }
 
 function compile({ cargo, env, args }, note) {
-  const flags = [`-Ctarget-feature=${FEATURES.map(([rustc]) => `+${rustc}`).join(",")}`, "--cfg", 'getrandom_backend="wasm_js"'];
   return run(cargo, ["build", "--locked", "--lib", "--release", "--target", WASM_TARGET, ...args], {
     cwd: inProject(CRATE),
-    env: { ...env, CARGO_TARGET_DIR: TARGET_FOLDER, CARGO_ENCODED_RUSTFLAGS: flags.join("\x1f") },
+    env: { ...env, ...cargoEnvironment([...FEATURES, ...IMPLIED_FEATURES], TARGET_FOLDER) },
     onLine: (line) => note(line.trim().slice(0, 60)),
   });
-}
-
-async function bind(wasmBindgen) {
-  const compiled = path.join(TARGET_FOLDER, WASM_TARGET, "release", "stock_candle.wasm");
-  await rm(OUTPUT, { recursive: true, force: true });
-  await mkdir(OUTPUT, { recursive: true });
-  await run(wasmBindgen, [compiled, "--target", "web", "--out-dir", OUTPUT, "--no-typescript"]);
-}
-
-async function optimise() {
-  const optimised = `${WASM}.opt`;
-  const flags = FEATURES.map(([, wasmOpt]) => `--enable-${wasmOpt}`);
-  await run(npmBin("wasm-opt"), ["-O3", ...flags, WASM, "-o", optimised], { env: withNode22(), onLine: () => {} });
-  await rename(optimised, WASM);
 }

@@ -1,0 +1,43 @@
+// Rust → WebAssembly for the web, in the steps that every crate of ours takes: flags, wasm-bindgen, wasm-opt.
+
+import { mkdir, rename, rm } from "node:fs/promises";
+import { npmBin, withNode22 } from "./project.mjs";
+import { run } from "./process.mjs";
+
+/** Features of WebAssembly that every output may use: rustc's name and wasm-opt's flag. */
+export const FEATURES = [
+  ["simd128", "simd"],
+  ["bulk-memory", "bulk-memory"],
+  ["nontrapping-fptoint", "nontrapping-float-to-int"],
+  ["sign-ext", "sign-ext"],
+  ["mutable-globals", "mutable-globals"],
+];
+/** Features that rustc and wasm-bindgen use unasked, so that wasm-opt must know them. */
+export const IMPLIED_FEATURES = [
+  ["reference-types", "reference-types"],
+  ["multivalue", "multivalue"],
+];
+
+export const targetFeatures = (features) => `-Ctarget-feature=${features.map(([rustc]) => `+${rustc}`).join(",")}`;
+
+/** The environment in which cargo compiles for these features, into a folder. */
+export const cargoEnvironment = (features, folder, link = []) => ({
+  CARGO_TARGET_DIR: folder,
+  // The "encoded" form, because one flag has quotes in it.
+  CARGO_ENCODED_RUSTFLAGS: [targetFeatures(features), "--cfg", 'getrandom_backend="wasm_js"', ...link.map((argument) => `-Clink-arg=${argument}`)].join("\x1f"),
+});
+
+/** wasm-bindgen's output for a compiled module, alone in its folder. */
+export async function bind(wasmBindgen, compiled, folder, args) {
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+  await run(wasmBindgen, [compiled, "--target", "web", "--out-dir", folder, ...args]);
+}
+
+/** Runs wasm-opt's passes over a module that uses these features and the implied ones, in its place. */
+export async function optimise(wasm, passes, features) {
+  const flags = [...features, ...IMPLIED_FEATURES].map(([, flag]) => `--enable-${flag}`);
+  const optimised = `${wasm}.opt`;
+  await run(npmBin("wasm-opt"), [...passes, ...flags, wasm, "-o", optimised], { env: withNode22(), onLine: () => {} });
+  await rename(optimised, wasm);
+}
