@@ -3,18 +3,17 @@
 import { AiInternalError } from "./errors.js";
 
 /**
- * - `simd128`: what every engine runs;
- * - `relaxed`: with relaxed SIMD;
- * - `threads`: with relaxed SIMD, in shared memory, for several threads.
+ * - `simd128`: for one thread, what every engine runs;
+ * - `threads`: in shared memory, for several threads.
  */
-const NAMES = ["simd128", "relaxed", "threads"];
+const NAMES = ["simd128", "threads"];
 /** No machine has a use for more, and a mistyped number must not fill its memory. */
 const MOST_THREADS = 64;
 
 /** Refuses settings that have no meaning anywhere, when an `Ai` is made. */
 export function checkBuild({ build = "auto", threads = 1 }) {
   if (build !== "auto" && !NAMES.includes(build)) {
-    throw new AiInternalError(`build is "auto", "simd128", "relaxed" or "threads", not ${JSON.stringify(build)}.`);
+    throw new AiInternalError(`build is "auto", "simd128" or "threads", not ${JSON.stringify(build)}.`);
   }
   if (!Number.isInteger(threads) || threads < 1 || threads > MOST_THREADS) {
     throw new AiInternalError(`threads is an integer from 1 to ${MOST_THREADS}, not ${JSON.stringify(threads)}.`);
@@ -41,7 +40,7 @@ export function candidates({ build = "auto", threads }, host) {
     if (reason) throw new AiInternalError(`The build "${build}" cannot run here: ${reason}.`);
     return [{ build, threads: build === "threads" ? count : 1 }];
   }
-  const single = ["relaxed", "simd128"].filter((name) => !hindrance(name, host)).map((name) => ({ build: name, threads: 1 }));
+  const single = hindrance("simd128", host) ? [] : [{ build: "simd128", threads: 1 }];
   const several = count > 1 && !hindrance("threads", host) ? [{ build: "threads", threads: count }] : [];
   if (single.length === 0) throw new AiInternalError("No build of this package can run here: this engine has no WebAssembly SIMD, or the package is not complete.");
   return [...several, ...single];
@@ -55,22 +54,22 @@ function defaultThreads(cores) {
 /** Why a build cannot run here; `undefined` where it can. */
 function hindrance(build, { builds, mayShare }) {
   if (!builds[build]) return "it was not built";
-  if (build !== "simd128" && !hasRelaxedSimd()) return "this engine has no relaxed SIMD";
+  if (!hasSimd()) return "this engine has no WebAssembly SIMD";
   if (build === "threads" && !(mayShare && hasSharedMemory())) return "no memory can be shared with other threads (a page must be cross-origin isolated)";
   return undefined;
 }
 
-/** A module with one function, of two vectors to one, that is a single relaxed instruction. */
+/** A module with one function, of two vectors to one, that is a single instruction. */
 // prettier-ignore
-const RELAXED = new Uint8Array([
+const SIMD = new Uint8Array([
   0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00, // "\0asm", version 1
   0x01, 0x07, 0x01, 0x60, 0x02, 0x7b, 0x7b, 0x01, 0x7b, // types: (v128, v128) -> v128
   0x03, 0x02, 0x01, 0x00, // functions: one of that type
   0x0a, 0x0b, 0x01, 0x09, 0x00, // code: one body of 9 bytes, no locals
-  0x20, 0x00, 0x20, 0x01, 0xfd, 0x92, 0x02, 0x0b, // local.get 0, local.get 1, i16x8.relaxed_dot_i8x16_i7x16_s, end
+  0x20, 0x00, 0x20, 0x01, 0xfd, 0xba, 0x01, 0x0b, // local.get 0, local.get 1, i32x4.dot_i16x8_s, end
 ]);
 
-const hasRelaxedSimd = () => WebAssembly.validate(RELAXED);
+const hasSimd = () => WebAssembly.validate(SIMD);
 
 function hasSharedMemory() {
   try {

@@ -80,11 +80,10 @@ export interface ModelProgress {
 
 /**
  * A build of the crate:
- * - `"simd128"` runs in every engine with WebAssembly SIMD;
- * - `"relaxed"` uses relaxed SIMD;
- * - `"threads"` uses relaxed SIMD and several threads: in Node, and in a page that is cross-origin isolated.
+ * - `"simd128"` computes in one thread, in every engine with WebAssembly SIMD;
+ * - `"threads"` computes in several: in Node, and in a page that is cross-origin isolated.
  */
-export type Build = "simd128" | "relaxed" | "threads";
+export type Build = "simd128" | "threads";
 
 export interface AiConfig {
   /** Model id → its weights. Ids that are not in the catalogue are welcome. */
@@ -112,7 +111,7 @@ export interface AiConfig {
    */
   build?: "auto" | Build;
   /**
-   * Threads that compute, 1 to 64, where the build `"threads"` can run. 1 takes the build `"relaxed"`, unless `build` says
+   * Threads that compute, 1 to 64, where the build `"threads"` can run. 1 takes the build `"simd128"`, unless `build` says
    * otherwise. Default: the number of cores up to 4; of more cores half, at most 8.
    */
   threads?: number;

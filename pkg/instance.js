@@ -145,7 +145,7 @@ export function release(handle, since) {
  * Runs an operation to its end. Aborting ends it at the next step; what it computed so far is not lost.
  *
  * @template T
- * @param {() => import("./wasm/relaxed/workers_ai_local.js").Task} begin
+ * @param {() => import("./wasm/simd128/workers_ai_local.js").Task} begin
  * @param {AbortSignal} [signal]
  * @param {number} [since] the instance that what `begin` calls belongs to
  * @param {Set<object>} [running] holds the task while it runs; whoever frees it takes it out

@@ -1,8 +1,8 @@
 // In workerd: `import { Ai } from "workers-ai-local"` inside a Worker of one's own.
 
 import { waitUntil } from "cloudflare:workers";
-import module from "./wasm/relaxed/workers_ai_local_bg.wasm";
-import * as glue from "./wasm/relaxed/workers_ai_local.js";
+import module from "./wasm/simd128/workers_ai_local_bg.wasm";
+import * as glue from "./wasm/simd128/workers_ai_local.js";
 import { Ai as BaseAi } from "./ai.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { AiInternalError } from "./errors.js";
@@ -12,8 +12,8 @@ import { LocalEngine } from "./local-engine.js";
 export { AiInternalError, InferenceUpstreamError } from "./errors.js";
 export { DEFAULT_MODEL };
 
-/** workerd has relaxed SIMD, and no threads. */
-const BUILD = "relaxed";
+/** workerd has no threads. */
+const BUILD = "simd128";
 
 class WorkerdEngine extends LocalEngine {
   constructor(config) {

@@ -1,5 +1,5 @@
-// `npm run build`: src/ → pkg/wasm/, by cargo, wasm-bindgen and wasm-opt; three times, for engines of different abilities.
-// `npm run build -- --only relaxed` makes one of them.
+// `npm run build`: src/ → pkg/wasm/, by cargo, wasm-bindgen and wasm-opt; twice, for one thread and for several.
+// `npm run build -- --only simd128` makes one of them.
 
 import { mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -10,7 +10,7 @@ import { inProject } from "./lib/project.mjs";
 import { run, which } from "./lib/process.mjs";
 import { UserError, main, say, withProgress } from "./lib/report.mjs";
 import { hashFiles, isStamped, stamp, unstamp } from "./lib/stamp.mjs";
-import { FEATURES, bind, cargoEnvironment, optimise, targetFeatures } from "./lib/wasm.mjs";
+import { FEATURES, bind, cargoEnvironment, optimise } from "./lib/wasm.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
 import { STD_SOURCES_HELP, WASM_TARGET, ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
 import { ensureWasmBindgen } from "./setup/wasm-bindgen.mjs";
@@ -23,7 +23,6 @@ const INDEX = path.join(OUTPUT, "builds.js");
 /** Everything that the output depends on. */
 const INPUTS = ["src", "Cargo.toml", "Cargo.lock", "build.rs", ".cargo", "scripts/build.mjs", "scripts/lib/wasm.mjs", "node_modules/binaryen/package.json"];
 
-const RELAXED_SIMD = ["relaxed-simd", "relaxed-simd"];
 const ATOMICS = ["atomics", "threads"];
 /** Memory that comes from outside and is shared, up to all that 32 bits can address; and what wasm-bindgen needs for threads. */
 const SHARED_MEMORY = [
@@ -32,15 +31,13 @@ const SHARED_MEMORY = [
 ];
 
 /**
- * - `features`: of everything; together with `link` they decide which compiled dependencies can be used again;
- * - `own`: of our crate alone, whose kernels are all that gains by them;
- * - `target`: cargo's folder;
+ * - `features` and what the linker is told;
+ * - `target`: cargo's folder, one for each, because its dependencies are compiled for other features;
  * - `std`: the standard library must be compiled with these features too.
  */
 const BUILDS = {
-  simd128: { features: FEATURES, own: [], link: [], target: "wasm", std: false },
-  relaxed: { features: FEATURES, own: [RELAXED_SIMD], link: [], target: "wasm", std: false },
-  threads: { features: [...FEATURES, RELAXED_SIMD, ATOMICS], own: [], link: SHARED_MEMORY, target: "wasm-threads", std: true },
+  simd128: { features: FEATURES, link: [], target: "wasm", std: false },
+  threads: { features: [...FEATURES, ATOMICS], link: SHARED_MEMORY, target: "wasm-threads", std: true },
 };
 
 /**
@@ -96,20 +93,17 @@ async function make(name, inputs) {
   const compiled = await compile(name, toolchain);
   await bind(wasmBindgen, compiled, folder, ["--out-name", NAME, "--experimental-reset-state-function", "--remove-producers-section"]);
   const [wasm] = outputs(name);
-  const { features, own } = BUILDS[name];
-  await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, [...features, ...own]));
+  await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, BUILDS[name].features));
   await stamp(stampOf(name), inputs);
   await reportSize(wasm);
 }
 
 /** Gives the compiled module. */
 async function compile(name, { cargo, env, args }) {
-  const { features, own, link, target } = BUILDS[name];
+  const { features, link, target } = BUILDS[name];
   const folder = inProject("target", target);
   say(`Compiling the crate for WebAssembly, "${name}" (some minutes the first time) …`);
-  // What stands behind `--` is for our crate alone: its dependencies are compiled once for all builds with the same flags.
-  const last = own.length > 0 ? ["--", targetFeatures(own)] : [];
-  await run(cargo, ["rustc", "--lib", "--crate-type", "cdylib", "--target", WASM_TARGET, "--profile", PROFILE, ...args, ...last], {
+  await run(cargo, ["rustc", "--lib", "--crate-type", "cdylib", "--target", WASM_TARGET, "--profile", PROFILE, ...args], {
     env: { ...env, ...cargoEnvironment(features, folder, link) },
   });
   return path.join(folder, WASM_TARGET, PROFILE, `${NAME}.wasm`);

@@ -9,7 +9,7 @@ mod common;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{Device, IndexOp, Tensor};
-use common::{dequantised, load, real_model, requantised, stock_model};
+use common::{best, dequantised, load, real_model, requantised, stock_model};
 use workers_ai_local::backend::{Backend, CacheId, Work};
 
 /// The text is computed as so many sequences at once, so that each pass through the weights serves all.
@@ -50,6 +50,9 @@ fn perplexity_and_top_1_of_every_type() {
         if change.abs() > 0.5 {
             failures.push(format!("{name}: perplexity differs by {change:.2} %"));
         }
+        if agreed * 100 < count * 98 {
+            failures.push(format!("{name}: top-1 agrees for {agreed} of {count}"));
+        }
     }
     assert!(failures.is_empty(), "{failures:?}");
 }
@@ -87,8 +90,4 @@ fn surprise(logits: &[f32], token: usize) -> f64 {
     let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - largest).exp()).sum();
     sum.ln() + largest - f64::from(logits[token])
-}
-
-fn best(logits: &[f32]) -> usize {
-    (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).expect("logits")
 }

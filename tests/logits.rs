@@ -5,7 +5,7 @@ mod common;
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Value;
 use candle_core::{Device, Tensor};
-use common::{TINY_VOCABULARY, TinyModel, dequantised, load, real_model, stock_model};
+use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, real_model, stock_model};
 use workers_ai_local::backend::cpu::CpuBackend;
 use workers_ai_local::backend::{Backend, CacheId, Work};
 
@@ -17,10 +17,6 @@ fn forward(backend: &mut CpuBackend, cache: CacheId, tokens: &[u32]) -> Vec<f32>
 fn stock_logits(model: &mut candle_transformers::models::quantized_llama::ModelWeights, tokens: &[u32], position: usize) -> Vec<f32> {
     let input = Tensor::new(tokens, &Device::Cpu).and_then(|tokens| tokens.unsqueeze(0)).expect("a tensor");
     model.forward(&input, position).and_then(|logits| logits.squeeze(0)).and_then(|logits| logits.to_vec1()).expect("logits")
-}
-
-fn best(logits: &[f32]) -> usize {
-    (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).expect("logits")
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -49,10 +45,7 @@ impl Distance {
 /// over the real file and over the same weights as F32.
 ///
 /// Over F32 only the order of additions differs, and keys and values are rounded to 13 bits, so logits must agree closely. Over
-/// Q4_1 both round activations to 8
-/// bits, where a difference in the last bit of a sum can round to another step; there the measure is the distance from
-/// exact arithmetic, which must not be larger than the stock model's, and tokens may differ only where two of them are
-/// almost equally likely.
+/// Q4_1 ours rounds activations to 15 bits, the stock model to 8: ours must be far nearer to exact arithmetic.
 #[test]
 fn the_real_model_agrees_with_the_stock_one_over_200_forced_tokens() {
     const COUNT: usize = 200;
@@ -64,8 +57,7 @@ fn the_real_model_agrees_with_the_stock_one_over_200_forced_tokens() {
     let mut tokens = tokenizer.encode(prompt).expect("tokens");
     let (cache, exact_cache) = (ours.create_cache().expect("a cache"), exact_ours.create_cache().expect("a cache"));
 
-    let (mut agreed, mut agreed_quantised, mut agreed_exact, mut stock_exact) = (0, 0, 0, 0);
-    let (mut difference, mut widest_tie) = (0f32, 0f32);
+    let (mut agreed, mut agreed_quantised, mut agreed_stock, mut difference) = (0, 0, 0, 0f32);
     let (mut distance, mut stock_distance) = (Distance::default(), Distance::default());
     let mut position = 0;
     for _ in 0..COUNT {
@@ -79,23 +71,19 @@ fn the_real_model_agrees_with_the_stock_one_over_200_forced_tokens() {
         difference = difference.max(largest_difference(&exact_mine, &exact_theirs));
         distance.add(&mine, &exact_theirs);
         stock_distance.add(&theirs, &exact_theirs);
-        agreed_quantised += usize::from(best(&mine) == best(&theirs));
-        agreed_exact += usize::from(best(&mine) == best(&exact_theirs));
-        stock_exact += usize::from(best(&theirs) == best(&exact_theirs));
-        widest_tie = widest_tie.max(theirs[best(&theirs)] - theirs[best(&mine)]);
+        agreed_quantised += usize::from(best(&mine) == best(&exact_theirs));
+        agreed_stock += usize::from(best(&theirs) == best(&exact_theirs));
         tokens = vec![best(&exact_theirs) as u32];
     }
     let (distance, stock_distance) = (distance.root_mean_square(), stock_distance.root_mean_square());
     println!("F32: top-1 {agreed}/{COUNT}, largest difference {difference}");
     println!(
-        "Q4_1: top-1 {agreed_quantised}/{COUNT}, widest tie {widest_tie}, distance from F32 {distance:.4}, the stock model's {stock_distance:.4}"
+        "Q4_1: top-1 {agreed_quantised}/{COUNT}, the stock model's {agreed_stock}; distance {distance:.4}, the stock model's {stock_distance:.4}"
     );
-    println!("Q4_1 against exact arithmetic: top-1 {agreed_exact}/{COUNT}, the stock model's {stock_exact}/{COUNT}");
     assert!(agreed >= COUNT * 99 / 100, "top-1 agreement over F32 is {agreed}/{COUNT}");
     assert!(difference < 0.05, "logits over F32 differ by {difference}");
-    assert!(distance <= 1.05 * stock_distance, "ours is {distance} from exact arithmetic, the stock model {stock_distance}");
-    assert!(agreed_quantised >= COUNT * 95 / 100, "top-1 agreement over Q4_1 is {agreed_quantised}/{COUNT}");
-    assert!(widest_tie < 1.0, "a token differs though the stock model prefers its own by {widest_tie}");
+    assert!(distance <= 0.1 * stock_distance, "ours is {distance} from exact arithmetic, the stock model {stock_distance}");
+    assert!(agreed_quantised >= COUNT * 99 / 100, "top-1 agreement over Q4_1 is {agreed_quantised}/{COUNT}");
 }
 
 #[test]
@@ -115,8 +103,8 @@ fn head_counts_and_tied_output_agree_with_the_stock_model() {
     }
 }
 
-/// Ours must be as near to exact arithmetic over the same weights as the stock model is: both round activations, the stock
-/// one in blocks of up to 256, ours also keys and values, to 13 bits.
+/// Ours must be far nearer to exact arithmetic over the same weights than the stock model, which rounds activations to 8 bits in
+/// blocks of up to 256; ours rounds them to 15, and keys and values to 13.
 fn agrees(what: &str, bytes: Vec<u8>) {
     const KEYS_AND_VALUES: f64 = 5e-4;
     let (mut stock, mut exact) = (stock_model(&bytes), stock_model(&dequantised(&bytes)));
@@ -135,7 +123,7 @@ fn agrees(what: &str, bytes: Vec<u8>) {
     let (distance, stock_distance) = (distance.root_mean_square(), stock_distance.root_mean_square());
     println!("{what}: {distance:.5} from exact arithmetic, the stock model {stock_distance:.5}");
     assert!(
-        distance <= 1.15 * stock_distance + KEYS_AND_VALUES * f64::from(largest),
+        distance <= 0.1 * stock_distance + KEYS_AND_VALUES * f64::from(largest),
         "{what}: {distance} from exact arithmetic, the stock model {stock_distance}"
     );
 }

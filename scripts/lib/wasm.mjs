@@ -18,13 +18,15 @@ export const IMPLIED_FEATURES = [
   ["multivalue", "multivalue"],
 ];
 
-export const targetFeatures = (features) => `-Ctarget-feature=${features.map(([rustc]) => `+${rustc}`).join(",")}`;
-
 /** The environment in which cargo compiles for these features, into a folder. */
 export const cargoEnvironment = (features, folder, link = []) => ({
   CARGO_TARGET_DIR: folder,
   // The "encoded" form, because one flag has quotes in it.
-  CARGO_ENCODED_RUSTFLAGS: [targetFeatures(features), "--cfg", 'getrandom_backend="wasm_js"', ...link.map((argument) => `-Clink-arg=${argument}`)].join("\x1f"),
+  CARGO_ENCODED_RUSTFLAGS: [
+    `-Ctarget-feature=${features.map(([rustc]) => `+${rustc}`).join(",")}`,
+    ...["--cfg", 'getrandom_backend="wasm_js"'],
+    ...link.map((argument) => `-Clink-arg=${argument}`),
+  ].join("\x1f"),
 });
 
 /** wasm-bindgen's output for a compiled module, alone in its folder. */

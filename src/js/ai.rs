@@ -96,7 +96,7 @@ impl Ai {
         })
     }
 
-    /// What is loaded and how much was computed: `{models: [{name, backend, active, tokens}], threads}`.
+    /// What is loaded and how much was computed: `{models: [{name, backend, active, tokens}]}`.
     pub fn stats(&self) -> JsValue {
         let models: Vec<_> = self
             .inner
@@ -107,7 +107,7 @@ impl Ai {
                 json!({"name": model.name, "backend": model.backend_name(), "active": active, "tokens": tokens})
             })
             .collect();
-        to_js(&json!({"models": models, "threads": crate::backend::cpu::threads()}))
+        to_js(&json!({"models": models}))
     }
 }
 

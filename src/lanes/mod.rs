@@ -52,6 +52,7 @@ pub fn horizontal_max(vector: F32x4) -> f32 {
 /// Writes numbers, eight at a time, as integers up to `±largest` to `out`, and gives their scale. NaN makes the scale NaN.
 #[inline(always)]
 pub fn to_fixed_point(numbers: &[[F32x4; 2]], largest: i16, out: &mut [[i16; 8]]) -> f32 {
+    // Magnitudes are ordered as their bits are; unlike `max` of numbers this keeps NaN, which must reach the logits.
     let magnitude = numbers.iter().flatten().fold(splat_int(0), |magnitude, four| max_int(magnitude, magnitude_bits(*four)));
     let magnitude = f32::from_bits(horizontal_max_int(magnitude) as u32);
     // A magnitude so small that its inverse is infinite counts as nothing.

@@ -6,9 +6,6 @@ pub type I32x4 = [i32; 4];
 pub type Bytes = [u32; 4];
 /// Eight 16-bit numbers.
 pub type I16x8 = [i16; 8];
-/// What activations are in memory where they meet unsigned weights.
-pub type Activation = i8;
-
 #[inline(always)]
 fn zip<A: Copy, B: Copy, R>(a: [A; 4], b: [B; 4], f: impl Fn(A, B) -> R) -> [R; 4] {
     [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
@@ -230,15 +227,10 @@ impl Words {
     }
 
     /// `Σ q · x` of words `FROM..TO`, per row.
-    ///
-    /// # Safety
-    /// 32 activations can be read at `x`.
     #[inline(always)]
-    pub unsafe fn dot<const FROM: usize, const TO: usize, const EXACT: usize>(&self, x: *const Activation) -> I32x4 {
-        // SAFETY: the caller's promise.
-        let x = unsafe { &*x.cast::<[[i8; 4]; 8]>() };
+    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &[i16; 32]) -> I32x4 {
         let mut sums = [0; 4];
-        for (word, x) in self.0.iter().zip(x).take(TO).skip(FROM) {
+        for (word, x) in self.0.iter().zip(x.as_chunks::<4>().0).take(TO).skip(FROM) {
             for (sum, lane) in sums.iter_mut().zip(word) {
                 *sum += lane.to_le_bytes().iter().zip(x).map(|(q, x)| i32::from(*q) * i32::from(*x)).sum::<i32>();
             }
@@ -261,17 +253,12 @@ impl SignedWords {
     }
 
     /// `Σ q · x`, per row.
-    ///
-    /// # Safety
-    /// 32 activations can be read at `x`.
     #[inline(always)]
-    pub unsafe fn dot(&self, x: *const i16) -> I32x4 {
-        // SAFETY: the caller's promise.
-        let x = unsafe { x.cast::<[[i16; 4]; 8]>().read_unaligned() };
+    pub fn dot(&self, x: &[i16; 32]) -> I32x4 {
         let mut sums = [0; 4];
-        for (word, x) in self.0.iter().zip(x) {
+        for (word, x) in self.0.iter().zip(x.as_chunks::<4>().0) {
             for (sum, lane) in sums.iter_mut().zip(word) {
-                *sum += lane.iter().zip(x).map(|(q, x)| i32::from(*q) * i32::from(x)).sum::<i32>();
+                *sum += lane.iter().zip(x).map(|(q, x)| i32::from(*q) * i32::from(*x)).sum::<i32>();
             }
         }
         sums

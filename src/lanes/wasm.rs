@@ -1,5 +1,4 @@
-//! WebAssembly SIMD. With relaxed instructions dot products take bytes (`i16x8.relaxed_dot_i8x16_i7x16_s`), without them
-//! bytes are widened to 16 bits first (`i32x4.dot_i16x8_s`).
+//! WebAssembly SIMD. Dot products take 16 bits (`i32x4.dot_i16x8_s`).
 
 use core::arch::wasm32::*;
 
@@ -232,56 +231,10 @@ pub fn signed_byte(a: Bytes, index: u32) -> I32x4 {
     i32x4_shr(i32x4_shl(a, 24 - 8 * index), 24)
 }
 
-/// What activations are in memory where they meet unsigned weights.
-#[cfg(target_feature = "relaxed-simd")]
-pub type Activation = i8;
-#[cfg(not(target_feature = "relaxed-simd"))]
-pub type Activation = i16;
-
-/// A block's words, made ready for several rows of activations.
-#[cfg(target_feature = "relaxed-simd")]
-#[derive(Clone, Copy)]
-pub struct Words([v128; 8]);
-#[cfg(not(target_feature = "relaxed-simd"))]
+/// A block's words of unsigned bytes, in 16 bits.
 #[derive(Clone, Copy)]
 pub struct Words([v128; 16]);
 
-#[cfg(target_feature = "relaxed-simd")]
-impl Words {
-    #[inline(always)]
-    pub fn new(words: [Bytes; 8]) -> Self {
-        Self(words)
-    }
-
-    /// `Σ q · x` of words `FROM..TO`, per row. `EXACT` words can be summed in 16 bits: 2 · 127 · q for each of them.
-    ///
-    /// # Safety
-    /// 32 activations can be read at `x`; no byte of a word is above 127.
-    #[inline(always)]
-    pub unsafe fn dot<const FROM: usize, const TO: usize, const EXACT: usize>(&self, x: *const Activation) -> I32x4 {
-        // SAFETY: four activations of a word, the caller's promise.
-        let product = |word: usize| unsafe { i16x8_relaxed_dot_i8x16_i7x16(v128_load32_splat(x.add(word * 4).cast()), self.0[word]) };
-        let widened = |from: usize| {
-            let mut sums = product(from);
-            let mut word = from + 1;
-            while word < from + EXACT && word < TO {
-                sums = i16x8_add(sums, product(word));
-                word += 1;
-            }
-            // By one: pairs of 16 bits → 32 bits.
-            i32x4_dot_i16x8(sums, i16x8_splat(1))
-        };
-        let mut total = widened(FROM);
-        let mut word = FROM + EXACT;
-        while word < TO {
-            total = i32x4_add(total, widened(word));
-            word += EXACT;
-        }
-        total
-    }
-}
-
-#[cfg(not(target_feature = "relaxed-simd"))]
 impl Words {
     #[inline(always)]
     pub fn new(words: [Bytes; 8]) -> Self {
@@ -296,22 +249,27 @@ impl Words {
     }
 
     /// `Σ q · x` of words `FROM..TO`, per row.
-    ///
-    /// # Safety
-    /// 32 activations can be read at `x`.
     #[inline(always)]
-    pub unsafe fn dot<const FROM: usize, const TO: usize, const EXACT: usize>(&self, x: *const Activation) -> I32x4 {
-        let (mut low, mut high) = (i32x4_splat(0), i32x4_splat(0));
-        let mut word = FROM;
-        while word < TO {
-            // SAFETY: four activations of the block, the caller's promise.
-            let x = unsafe { v128_load64_splat(x.add(word * 4).cast()) };
-            low = i32x4_add(low, i32x4_dot_i16x8(self.0[2 * word], x));
-            high = i32x4_add(high, i32x4_dot_i16x8(self.0[2 * word + 1], x));
-            word += 1;
-        }
-        join(low, high)
+    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &[i16; 32]) -> I32x4 {
+        dot_words::<FROM, TO>(&self.0, x)
     }
+}
+
+/// `Σ q · x` of words `FROM..TO` in 16 bits, per row.
+#[inline(always)]
+fn dot_words<const FROM: usize, const TO: usize>(words: &[v128; 16], x: &[i16; 32]) -> I32x4 {
+    const { assert!(TO <= 8) };
+    let (mut low, mut high) = (i32x4_splat(0), i32x4_splat(0));
+    let mut word = FROM;
+    while word < TO {
+        // SAFETY: the four activations of one of eight words.
+        let x = unsafe { v128_load64_splat(x.as_ptr().add(word * 4).cast()) };
+        low = i32x4_add(low, i32x4_dot_i16x8(words[2 * word], x));
+        high = i32x4_add(high, i32x4_dot_i16x8(words[2 * word + 1], x));
+        word += 1;
+    }
+    // Half sums of rows 0 and 1, and of rows 2 and 3 → the sums of the four rows.
+    i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(low, high), i32x4_shuffle::<1, 3, 5, 7>(low, high))
 }
 
 /// A block of signed bytes, in 16 bits.
@@ -334,28 +292,10 @@ impl SignedWords {
     }
 
     /// `Σ q · x`, per row.
-    ///
-    /// # Safety
-    /// 32 activations can be read at `x`.
     #[inline(always)]
-    pub unsafe fn dot(&self, x: *const i16) -> I32x4 {
-        let (mut low, mut high) = (i32x4_splat(0), i32x4_splat(0));
-        let mut word = 0;
-        while word < 8 {
-            // SAFETY: four activations of the block, the caller's promise.
-            let x = unsafe { v128_load64_splat(x.add(word * 4).cast()) };
-            low = i32x4_add(low, i32x4_dot_i16x8(self.0[2 * word], x));
-            high = i32x4_add(high, i32x4_dot_i16x8(self.0[2 * word + 1], x));
-            word += 1;
-        }
-        join(low, high)
+    pub fn dot(&self, x: &[i16; 32]) -> I32x4 {
+        dot_words::<0, 8>(&self.0, x)
     }
-}
-
-/// Half sums of rows 0 and 1, and of rows 2 and 3 → the sums of the four rows.
-#[inline(always)]
-fn join(low: v128, high: v128) -> v128 {
-    i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(low, high), i32x4_shuffle::<1, 3, 5, 7>(low, high))
 }
 
 /// `acc[j] += a[2j] · b[2j] + a[2j + 1] · b[2j + 1]` over 16-bit numbers.

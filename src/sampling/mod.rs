@@ -130,7 +130,9 @@ impl Sampler {
             }
             (Some(top_k), top_p) => {
                 ranking.largest(logits, top_k, candidates);
-                weigh(candidates, best_logit, scale);
+                for (_, logit) in candidates.iter_mut() {
+                    *logit = weight_of(*logit, best_logit, scale);
+                }
                 if let Some(top_p) = top_p {
                     let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.1)).sum();
                     cut_to_nucleus(candidates, f64::from(top_p) * total);
@@ -143,7 +145,9 @@ impl Sampler {
                 let mut count = 64;
                 loop {
                     ranking.largest(logits, count, candidates);
-                    weigh(candidates, best_logit, scale);
+                    for (token, logit) in candidates.iter_mut() {
+                        *logit = weights[*token as usize];
+                    }
                     if cut_to_nucleus(candidates, wanted) || count >= logits.len() {
                         break;
                     }
@@ -163,6 +167,10 @@ fn weight(logits: lanes::F32x4, best: f32, scale: f32) -> lanes::F32x4 {
     lanes::where_above(exponent, lanes::splat(NOTHING), lanes::exp(exponent))
 }
 
+fn weight_of(logit: f32, best: f32, scale: f32) -> f32 {
+    lanes::to_array(weight(lanes::splat(logit), best, scale))[0]
+}
+
 /// Tokens whose weights are summed before they are added to the total.
 const BLOCK: usize = 256;
 
@@ -178,7 +186,7 @@ fn weigh_all(logits: &[f32], best: f32, scale: f32, weights: &mut Vec<f32>) -> f
             lanes::to_slice(weight(lanes::from_slice(four), best, scale), out);
         }
         for (logit, out) in rest.iter().zip(rest_out) {
-            *out = lanes::to_array(weight(lanes::splat(*logit), best, scale))[0];
+            *out = weight_of(*logit, best, scale);
         }
         total += sum_of(weights);
     }
@@ -214,13 +222,6 @@ fn draw_from_blocks(weights: &[f32], mut remaining: f64) -> u32 {
     }
     // Rounding can leave a last crumb; the last token that has weight takes it.
     last as u32
-}
-
-/// Logits → weights.
-fn weigh(candidates: &mut [(u32, f32)], best: f32, scale: f32) {
-    for candidate in candidates {
-        candidate.1 = lanes::to_array(weight(lanes::splat(candidate.1), best, scale))[0];
-    }
 }
 
 /// Cuts candidates, largest first, behind the one with which `wanted` is reached. Whether it is.

@@ -57,15 +57,13 @@ describe("the package in Chromium", () => {
   });
 
   it("computes with kernels that agree with their plain twin", async () => {
-    for (const build of ["simd128", "relaxed"]) {
-      const [different, compared] = await page.evaluate(async (build) => {
-        const wasm = await import(`/pkg/wasm/${build}/workers_ai_local.js`);
-        await wasm.default();
-        return [...wasm.compareKernels(5, 20)];
-      }, build);
-      assert.ok(compared > 1000, build);
-      assert.equal(different, 0, build);
-    }
+    const [different, compared] = await page.evaluate(async () => {
+      const wasm = await import("/pkg/wasm/simd128/workers_ai_local.js");
+      await wasm.default();
+      return [...wasm.compareKernels(5, 20)];
+    });
+    assert.ok(compared > 1000);
+    assert.equal(different, 0);
   });
 
   it("streams bytes, only while they are read", async () => {
@@ -209,12 +207,12 @@ describe("the build that a page gets", () => {
   it("has threads where the page is cross-origin isolated", { skip: !builds.threads && 'the build "threads" is not there: `npm run build` says why' }, async () => {
     const { expected, ...page } = await computedAt(isolated.url);
     const single = await computedAt(isolated.url, { threads: 1 });
-    assert.equal(single.build, "relaxed");
-    assert.deepEqual(page, { crossOriginIsolated: true, build: expected > 1 ? "threads" : "relaxed", threads: expected, response: single.response, problems: [] });
+    assert.equal(single.build, "simd128");
+    assert.deepEqual(page, { crossOriginIsolated: true, build: expected > 1 ? "threads" : "simd128", threads: expected, response: single.response, problems: [] });
   });
 
   it("has one thread elsewhere", async () => {
     const { build, threads, crossOriginIsolated, problems } = await computedAt(plain.url);
-    assert.deepEqual({ build, threads, crossOriginIsolated, problems }, { build: "relaxed", threads: 1, crossOriginIsolated: false, problems: [] });
+    assert.deepEqual({ build, threads, crossOriginIsolated, problems }, { build: "simd128", threads: 1, crossOriginIsolated: false, problems: [] });
   });
 });

@@ -86,6 +86,11 @@ pub fn load(bytes: Vec<u8>) -> (CpuBackend, Tokenizer) {
     .expect("a model")
 }
 
+/// The likeliest token.
+pub fn best(logits: &[f32]) -> usize {
+    (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).expect("logits")
+}
+
 /// A small llama model with random weights.
 #[derive(Clone)]
 pub struct TinyModel {

@@ -43,7 +43,7 @@ const chosen = (config, before) => inOneProcess(chosenOf, { argument: config, be
 
 describe("every build gives the same text, and its process ends", () => {
   let expected;
-  for (const build of ["simd128", "relaxed", "threads"]) {
+  for (const build of ["simd128", "threads"]) {
     test(build, build === "threads" ? needsThreads : {}, async () => {
       const { texts, ...facts } = await computed({ build });
       assert.equal(facts.build, build);
@@ -62,18 +62,18 @@ describe("by itself an Ai takes", () => {
   test("threads where there are cores for them", needsThreads, async () => {
     const cores = availableParallelism();
     const expected = cores <= 4 ? cores : Math.min(8, Math.ceil(cores / 2));
-    assert.deepEqual(await chosen({ expected }), expected > 1 ? { build: "threads", threads: expected } : { build: "relaxed", threads: 1 });
+    assert.deepEqual(await chosen({ expected }), expected > 1 ? { build: "threads", threads: expected } : { build: "simd128", threads: 1 });
   });
 
   test("as many threads as it is told", needsThreads, async () => {
     assert.deepEqual(await chosen({ threads: 3, expected: 3 }), { build: "threads", threads: 3 });
   });
 
-  test("relaxed SIMD with one thread, and where memory cannot be shared or not be reserved", async () => {
-    const relaxed = { build: "relaxed", threads: 1 };
-    assert.deepEqual(await chosen({ threads: 1 }), relaxed);
+  test("one thread where that is wanted, and where memory cannot be shared or not be reserved", async () => {
+    const single = { build: "simd128", threads: 1 };
+    assert.deepEqual(await chosen({ threads: 1 }), single);
     const unshared = () => delete globalThis.SharedArrayBuffer;
-    assert.deepEqual(await chosen({ threads: 2 }, unshared), relaxed);
+    assert.deepEqual(await chosen({ threads: 2 }, unshared), single);
     const small = () => {
       const { Memory } = WebAssembly;
       WebAssembly.Memory = function (options) {
@@ -81,11 +81,7 @@ describe("by itself an Ai takes", () => {
         return new Memory(options);
       };
     };
-    assert.deepEqual(await chosen({ threads: 2 }, small), relaxed);
-  });
-
-  test("plain SIMD in an engine without relaxed SIMD", async () => {
-    assert.deepEqual(await chosen({}, () => (WebAssembly.validate = () => false)), { build: "simd128", threads: 1 });
+    assert.deepEqual(await chosen({ threads: 2 }, small), single);
   });
 
   test("one thread where no worker starts", needsThreads, async () => {
@@ -106,7 +102,7 @@ describe("an AiInternalError is", () => {
     ["no number of threads", { threads: 0 }, /^threads is an integer from 1 to 64, not 0/],
     ["half a thread", { threads: 1.5 }, /^threads is an integer/],
     ["too many threads", { threads: 65 }, /^threads is an integer/],
-    ["several threads of a build that has one", { build: "relaxed", threads: 2 }, /^The build "relaxed" computes in one thread/],
+    ["several threads of a build that has one", { build: "simd128", threads: 2 }, /^The build "simd128" computes in one thread/],
   ]) {
     test(what, () => {
       assert.throws(() => new Ai(config), (error) => error instanceof AiInternalError && says.test(error.message));
@@ -114,8 +110,10 @@ describe("an AiInternalError is", () => {
   }
 
   test("a build that does not run here", async () => {
-    const { error } = await chosen({ build: "relaxed" }, () => (WebAssembly.validate = () => false));
-    assert.equal(error, 'AiInternalError: The build "relaxed" cannot run here: this engine has no relaxed SIMD.');
+    const noSimd = () => (WebAssembly.validate = () => false);
+    const { error } = await chosen({ build: "simd128" }, noSimd);
+    assert.equal(error, 'AiInternalError: The build "simd128" cannot run here: this engine has no WebAssembly SIMD.');
+    assert.match((await chosen({}, noSimd)).error, /^AiInternalError: No build of this package can run here: this engine has no WebAssembly SIMD/);
     const shared = await chosen({ build: "threads" }, () => delete globalThis.SharedArrayBuffer);
     assert.match(shared.error, /^AiInternalError: The build "threads" cannot run here: /);
   });
@@ -123,10 +121,10 @@ describe("an AiInternalError is", () => {
   test("another build than the one that the first Ai of the thread started", async () => {
     const outcomes = await inOneProcess(async (Ai) => {
       const says = (config) => new Ai(config).models().then(() => "fine", (error) => `${error.name}: ${error.message}`);
-      return Promise.all([{ build: "simd128" }, { build: "relaxed" }, {}, { build: "simd128" }, { threads: 2 }, { threads: 1 }].map(says));
+      return Promise.all([{ build: "simd128" }, { build: "threads" }, {}, { build: "simd128" }, { threads: 2 }, { threads: 1 }].map(says));
     });
     const refused = (what) => `AiInternalError: ${what} is asked for, but another Ai of this thread has started the build "simd128" (threads: 1), and they share it.`;
-    assert.deepEqual(outcomes, ["fine", refused('The build "relaxed"'), "fine", "fine", refused("threads: 2"), "fine"]);
+    assert.deepEqual(outcomes, ["fine", refused('The build "threads"'), "fine", "fine", refused("threads: 2"), "fine"]);
   });
 });
 

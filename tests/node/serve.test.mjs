@@ -246,7 +246,7 @@ describe("serve", () => {
     assert.equal(page.headers.get("cross-origin-embedder-policy"), "require-corp");
     assert.equal(page.headers.get("cross-origin-resource-policy"), "same-origin");
     assert.equal(await page.text(), await readFile(new URL("../../www/index.html", import.meta.url), "utf8"));
-    const types = { "/pkg/browser.js": /^text\/javascript/, "/pkg/wasm/relaxed/workers_ai_local_bg.wasm": /^application\/wasm$/ };
+    const types = { "/pkg/browser.js": /^text\/javascript/, "/pkg/wasm/simd128/workers_ai_local_bg.wasm": /^application\/wasm$/ };
     for (const [file, type] of Object.entries(types)) {
       const response = await fetch(`${server.url}${file}`, { method: "HEAD" });
       assert.equal(response.status, 200);

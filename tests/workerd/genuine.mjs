@@ -101,7 +101,7 @@ const localAi :Workerd.Worker = (
 /** Every module of the package but the builds for other engines; the first one is the Worker itself. */
 function packageModules() {
   const files = readdirSync(PACKAGE, { recursive: true }).filter((name) => path.extname(name) in MODULE_KINDS);
-  const own = files.map((name) => name.split(path.sep).join("/")).filter((name) => !name.startsWith("wasm/") || name.startsWith("wasm/relaxed/"));
+  const own = files.map((name) => name.split(path.sep).join("/")).filter((name) => !name.startsWith("wasm/") || name.startsWith("wasm/simd128/"));
   const names = own.sort((a, b) => (b === "worker.js") - (a === "worker.js"));
   return names.map((name) => [name, path.join(PACKAGE, name)]);
 }

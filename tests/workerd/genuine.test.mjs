@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Ajv } from "ajv";
 import { inProject } from "../../scripts/lib/project.mjs";
-import { initSync, maxBodyBytes } from "../../pkg/wasm/relaxed/workers_ai_local.js";
+import { initSync, maxBodyBytes } from "../../pkg/wasm/simd128/workers_ai_local.js";
 import { startModelServer } from "../model-server.mjs";
 import { MODEL, PARIS } from "../real-model.mjs";
 import { chunksOf, eventsIn, readAnswer } from "../sse.mjs";
@@ -188,7 +188,7 @@ describe("an error", () => {
   });
 
   test("of a body that is too large is 3006; one that just fits is served", async () => {
-    initSync({ module: readFileSync(inProject("pkg", "wasm", "relaxed", "workers_ai_local_bg.wasm")) });
+    initSync({ module: readFileSync(inProject("pkg", "wasm", "simd128", "workers_ai_local_bg.wasm")) });
     const padded = (bytes) => {
       const input = { ...PARIS, max_tokens: 1, padding: "" };
       const bare = JSON.stringify({ inputs: input, options: {} }).length;

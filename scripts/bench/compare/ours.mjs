@@ -3,7 +3,6 @@
 /** With two threads: as many as the peers get, and as small machines have. */
 const BUILDS = [
   ["simd128", 1],
-  ["relaxed", 1],
   ["threads", 2],
 ];
 

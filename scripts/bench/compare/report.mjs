@@ -6,7 +6,7 @@ import { CONTEXT, leastMemory } from "../page/workload.js";
 /** The contenders that the others are compared with, and the column's head. */
 const REFERENCES = [
   ["wllama-1", "× wllama"],
-  ["ours-relaxed", "× relaxed"],
+  ["ours-simd128", "× ours"],
 ];
 
 /** What is measured; `less` where less is better. */
@@ -68,7 +68,7 @@ export function table(results) {
   return [
     `${setting(results)}${chromium ? `; Chromium ${chromium}` : ""}`,
     `Median of ${repetitions} ${repetitions === 1 ? "run" : "runs"} each, in turns, each in a fresh page or process; beside it lowest–highest. Greedy. After a warm-up, except the load.`,
-    `"× wllama" and "× relaxed": how many times as good as wllama with 1 thread and as our relaxed build; above 1 is better.`,
+    `"× wllama" and "× ours": how many times as good as wllama and as ours, each with 1 thread; above 1 is better.`,
     ...(quick ? ["Quick: one run, nothing at 2,000 tokens."] : []),
     ...sections.map(({ meaning }) => meaning),
     ...blocks.flatMap((block) => ["", ...block]),

@@ -1,16 +1,16 @@
-//! Activations in 8 bits: what quantised weights are multiplied with.
+//! Activations as integers: what quantised weights are multiplied with.
 
 use super::format::BLOCK;
 use super::threads::{self, Parts};
-use crate::lanes::{self, Activation, ROUND};
+use crate::lanes;
 
-/// Rows of activations, quantised by blocks of 32: `x ≈ scale · value`, values −127 to 127.
+/// The largest magnitude: 32 products with 8-bit codes fit into 32 bits.
+const LARGEST: i16 = 127 * 128;
+
+/// Rows of activations, quantised by blocks of 32: `x ≈ scale · value`.
 #[derive(Default)]
 pub struct Activations {
-    /// In the width that unsigned weights are multiplied in.
-    pub narrow: Vec<Activation>,
-    /// In the width that signed weights are multiplied in.
-    pub wide: Vec<i16>,
+    pub values: Vec<[i16; BLOCK]>,
     /// Per block `[scale, scale · Σ value, the same of the first 16, of the last 16]`: sums are what a weight's offset is
     /// multiplied with.
     pub scales: Vec<[f32; 4]>,
@@ -21,43 +21,35 @@ impl Activations {
     /// Quantises `input` (`[rows, columns]`, `columns` a multiple of 32) in place of what was here.
     pub fn quantise(&mut self, input: &[f32], columns: usize) {
         self.columns = columns;
-        self.narrow.resize(input.len(), 0);
-        self.wide.resize(input.len(), 0);
-        self.scales.resize(input.len() / BLOCK, [0.0; 4]);
-        let (narrow, wide) = (Parts::new(&mut self.narrow, columns), Parts::new(&mut self.wide, columns));
-        let scales = Parts::new(&mut self.scales, columns / BLOCK);
+        let (blocks, per_row) = (input.len() / BLOCK, columns / BLOCK);
+        self.values.resize(blocks, [0; BLOCK]);
+        self.scales.resize(blocks, [0.0; 4]);
+        let (values, scales) = (Parts::new(&mut self.values, per_row), Parts::new(&mut self.scales, per_row));
         threads::for_ranges(input.len() / columns.max(1), 1, |rows| {
             for row in rows {
                 // SAFETY: every row is in one range, and every range is computed by one thread.
-                let (narrow, wide, scales) = unsafe { (narrow.take(row), wide.take(row), scales.take(row)) };
-                quantise_row(&input[row * columns..(row + 1) * columns], narrow, wide, scales);
+                let (values, scales) = unsafe { (values.take(row), scales.take(row)) };
+                quantise_row(&input[row * columns..(row + 1) * columns], values, scales);
             }
         });
     }
 
+    /// Whether every list that kernels read has so many blocks.
+    pub fn has_blocks(&self, count: usize) -> bool {
+        self.values.len() >= count && self.scales.len() >= count
+    }
+
     pub fn rows(&self) -> usize {
-        self.wide.len() / self.columns.max(1)
+        self.values.len() * BLOCK / self.columns.max(1)
     }
 }
 
-fn quantise_row(input: &[f32], narrow: &mut [Activation], wide: &mut [i16], scales: &mut [[f32; 4]]) {
-    let (narrow, wide) = (narrow.as_chunks_mut::<BLOCK>().0, wide.as_chunks_mut::<BLOCK>().0);
-    for (((block, narrow), wide), scales) in input.as_chunks::<BLOCK>().0.iter().zip(narrow).zip(wide).zip(scales) {
+fn quantise_row(input: &[f32], values: &mut [[i16; BLOCK]], scales: &mut [[f32; 4]]) {
+    for ((block, values), scales) in input.as_chunks::<BLOCK>().0.iter().zip(values).zip(scales) {
         let fours = block.as_chunks::<4>().0;
-        // Magnitudes are ordered as their bits are; unlike `max` of numbers this keeps NaN, which must reach the logits.
-        let largest =
-            fours.iter().fold(lanes::splat_int(0), |largest, four| lanes::max_int(largest, lanes::magnitude_bits(lanes::from_slice(four))));
-        let scale = f32::from_bits(lanes::horizontal_max_int(largest) as u32) / 127.0;
-        let inverse = lanes::splat(if scale > 0.0 { 1.0 / scale } else { 0.0 });
-        // To the nearest integer, ties to even.
-        let rounded = |four: &[f32; 4]| lanes::add(lanes::mul(lanes::from_slice(four), inverse), lanes::splat(ROUND));
-        for (pair, out) in fours.as_chunks::<2>().0.iter().zip(wide.as_chunks_mut::<8>().0) {
-            *out = lanes::rounded_to_i16(rounded(&pair[0]), rounded(&pair[1]));
-        }
-        for (narrow, wide) in narrow.iter_mut().zip(&*wide) {
-            *narrow = *wide as Activation;
-        }
-        let sum = |from: usize| wide[from..from + 16].iter().map(|value| i32::from(*value)).sum::<i32>();
+        let pairs: [_; BLOCK / 8] = std::array::from_fn(|index| [0, 1].map(|half| lanes::from_slice(&fours[2 * index + half])));
+        let scale = lanes::to_fixed_point(&pairs, LARGEST, values.as_chunks_mut::<8>().0);
+        let sum = |from: usize| values[from..from + 16].iter().map(|value| i32::from(*value)).sum::<i32>();
         let (first, second) = (sum(0), sum(16));
         *scales = [scale, scale * (first + second) as f32, scale * first as f32, scale * second as f32];
     }
@@ -75,12 +67,13 @@ mod tests {
         assert_eq!(activations.rows(), 1);
         for (index, value) in input.iter().enumerate() {
             let scale = activations.scales[index / BLOCK][0];
-            assert!((f32::from(activations.wide[index]) * scale - value).abs() <= 0.501 * scale);
-            assert_eq!(i16::from(activations.narrow[index]), activations.wide[index]);
+            assert!((f32::from(activations.values[index / BLOCK][index % BLOCK]) * scale - value).abs() <= 0.501 * scale);
         }
-        for (block, [_, all, first, second]) in activations.scales.iter().enumerate() {
+        for (block, [scale, all, first, second]) in activations.scales.iter().enumerate() {
             let exact: f32 = input[block * BLOCK..][..BLOCK].iter().sum();
-            assert!((all - exact).abs() < 32.0 * 0.51 * activations.scales[block][0] && (first + second - all).abs() < 1e-3);
+            let largest = input[block * BLOCK..][..BLOCK].iter().fold(0f32, |largest, value| largest.max(value.abs()));
+            assert!((scale * f32::from(LARGEST) - largest).abs() < 1e-4 * largest);
+            assert!((all - exact).abs() < 32.0 * 0.51 * scale && (first + second - all).abs() < 1e-3);
         }
         input[40] = f32::NAN;
         activations.quantise(&input, 64);

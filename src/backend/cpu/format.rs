@@ -103,7 +103,7 @@ impl Format {
         }
     }
 
-    /// Whether weights are codes, to be multiplied with activations in 8 bits.
+    /// Whether weights are codes, to be multiplied with activations as integers.
     pub const fn is_quantised(self) -> bool {
         !matches!(self, Self::F32 | Self::F16 | Self::Bf16)
     }
@@ -229,41 +229,27 @@ impl<'a> FileBlock<'a> {
     pub fn read(format: Format, bytes: &'a [u8]) -> Self {
         let none: &[u8] = &[];
         let mut codes = [0u8; 256];
-        // Two nibbles of one byte are 16 columns apart in a block of 32.
-        let nibbles = |codes: &mut [u8; 256], quants: &[u8]| {
-            for (column, byte) in quants.iter().enumerate() {
-                codes[column] = byte & 15;
-                codes[column + 16] = byte >> 4;
-            }
-        };
+        // Four pairs of bits of one byte are 32 columns apart in a block of 128.
+        let pair = |quants: &[u8], column: usize| quants[column / 128 * 32 + column % 32] >> (column / 32 % 4 * 2) & 3;
         let (halves, scales) = match format {
-            Format::Q4_0 => {
-                nibbles(&mut codes, &bytes[2..]);
-                ([&bytes[..2], none], none)
-            }
-            Format::Q4_1 => {
-                nibbles(&mut codes, &bytes[4..]);
-                ([&bytes[..2], &bytes[2..4]], none)
-            }
             Format::Q5_0 | Format::Q5_1 => {
                 let (head, quants) = bytes.split_at(format.halves() * 2 + 4);
-                nibbles(&mut codes, quants);
+                // Two nibbles of one byte are 16 columns apart.
+                for (column, byte) in quants.iter().enumerate() {
+                    codes[column] = byte & 15;
+                    codes[column + 16] = byte >> 4;
+                }
                 let (numbers, high) = head.split_at(head.len() - 4);
                 for (column, code) in codes[..BLOCK].iter_mut().enumerate() {
                     *code |= (high[column / 8] >> (column % 8) & 1) << 4;
                 }
                 ([&numbers[..2], &numbers[2..]], none)
             }
-            Format::Q8_0 => {
-                codes[..BLOCK].copy_from_slice(&bytes[2..]);
-                ([&bytes[..2], none], none)
-            }
             Format::Q2K => {
                 let (scales, rest) = bytes.split_at(16);
                 let (quants, numbers) = rest.split_at(64);
                 for (column, code) in codes.iter_mut().enumerate() {
-                    let (half, shift, place) = (column / 128, column / 32 % 4 * 2, column % 32);
-                    *code = quants[32 * half + place] >> shift & 3;
+                    *code = pair(quants, column);
                 }
                 ([&numbers[..2], &numbers[2..]], scales)
             }
@@ -272,8 +258,7 @@ impl<'a> FileBlock<'a> {
                 let (quants, rest) = rest.split_at(64);
                 let (scales, numbers) = rest.split_at(12);
                 for (column, code) in codes.iter_mut().enumerate() {
-                    let (half, shift, place) = (column / 128, column / 32 % 4 * 2, column % 32);
-                    *code = quants[32 * half + place] >> shift & 3 | (high[place] >> (column / 32) & 1) << 2;
+                    *code = pair(quants, column) | (high[column % 32] >> (column / 32) & 1) << 2;
                 }
                 ([numbers, none], scales)
             }
@@ -301,7 +286,8 @@ impl<'a> FileBlock<'a> {
                 }
                 ([numbers, none], scales)
             }
-            Format::F32 | Format::F16 | Format::Bf16 => ([none, none], none),
+            // What the planes take as it is, and floats, never come here (`packed.rs`).
+            Format::Q4_0 | Format::Q4_1 | Format::Q8_0 | Format::F32 | Format::F16 | Format::Bf16 => ([none, none], none),
         };
         Self { halves, scales, codes }
     }

@@ -95,21 +95,10 @@ pub fn for_parts(out: &mut [f32], part: usize, job: impl Fn(usize, &mut [f32]) +
     });
 }
 
-/// Threads that compute: the caller and those that help.
-#[cfg(target_arch = "wasm32")]
-pub fn count() -> usize {
-    1 + TEAM.helpers.load(Ordering::Relaxed)
-}
-
 /// Makes this thread a helper, for as long as it lives.
 #[cfg(target_feature = "atomics")]
 pub fn help() -> ! {
-    TEAM.helpers.fetch_add(1, Ordering::Relaxed);
-    let mut seen = 0;
-    loop {
-        TEAM.wait_for_job(&mut seen);
-        TEAM.take_part();
-    }
+    TEAM.help()
 }
 
 impl Team {
@@ -160,6 +149,16 @@ impl Team {
             }
         }
         self.busy.store(false, Ordering::Release);
+    }
+
+    /// Takes part in every job from now on.
+    fn help(&self) -> ! {
+        self.helpers.fetch_add(1, Ordering::Relaxed);
+        let mut seen = 0;
+        loop {
+            self.wait_for_job(&mut seen);
+            self.take_part();
+        }
     }
 
     /// Takes pieces until none is left.
@@ -234,14 +233,10 @@ mod tests {
         let team = Arc::new(Team::new());
         for _ in 0..helpers {
             let team = Arc::clone(&team);
-            team.helpers.fetch_add(1, Ordering::Relaxed);
-            std::thread::spawn(move || {
-                let mut seen = 0;
-                loop {
-                    team.wait_for_job(&mut seen);
-                    team.take_part();
-                }
-            });
+            std::thread::spawn(move || team.help());
+        }
+        while team.helpers.load(Ordering::Relaxed) < helpers {
+            std::thread::yield_now();
         }
         team
     }

@@ -18,7 +18,7 @@ pub fn compare_with_twin(seed: u64, rounds: usize) -> (usize, usize) {
             let unit = if format.is_quantised() { format.columns() } else { 1 };
             let columns = if format.is_quantised() { unit * (1 + below(if unit > BLOCK { 3 } else { 9 })) } else { 1 + below(70) };
             let (rows, batch) = (1 + below(23), [1, 1 + below(10), 30 + below(40)][below(3)]);
-            let weights = random_matrix(&mut rng, format, rows, columns);
+            let weights = random_matrix(&mut rng, format, rows, columns, true);
             let values = random_numbers(&mut rng, batch * columns);
             let mut input = Activations::default();
             if format.is_quantised() {
@@ -38,8 +38,9 @@ fn random_numbers(rng: &mut Pcg64Mcg, count: usize) -> Vec<f32> {
     (0..count).map(|_| (rng.next_u32() as f32 / u32::MAX as f32 - 0.5) * 8.0).collect()
 }
 
-/// Any bytes, but f16 numbers that are finite, as in every model.
-fn random_matrix(rng: &mut Pcg64Mcg, format: Format, rows: usize, columns: usize) -> Packed {
+/// Any bytes, but f16 numbers that are finite, as in every model; `subnormal` ones among them, which models hardly have and
+/// which processors multiply slowly, only on demand.
+fn random_matrix(rng: &mut Pcg64Mcg, format: Format, rows: usize, columns: usize, subnormal: bool) -> Packed {
     if !format.is_quantised() {
         let bytes = random_numbers(rng, rows.div_ceil(4) * 4 * columns)
             .into_iter()
@@ -55,7 +56,7 @@ fn random_matrix(rng: &mut Pcg64Mcg, format: Format, rows: usize, columns: usize
     rng.fill_bytes(&mut bytes);
     for block in bytes.chunks_exact_mut(format.packed_bytes()) {
         for half in block[..format.halves() * 8].chunks_exact_mut(2) {
-            half[1] &= 0xbb;
+            half[1] = half[1] & 0xbb | if subnormal { 0 } else { 0x20 };
         }
     }
     Packed { format, rows, columns, bytes }
@@ -81,7 +82,7 @@ pub fn measure(milliseconds: f64) -> Vec<Measured> {
     let (rows, columns) = (256, 1536);
     let mut all = Vec::new();
     for format in Format::ALL {
-        let matrices: Vec<Packed> = (0..128).map(|_| random_matrix(&mut rng, format, rows, columns)).collect();
+        let matrices: Vec<Packed> = (0..128).map(|_| random_matrix(&mut rng, format, rows, columns, false)).collect();
         for batch in [1, 32] {
             let values = random_numbers(&mut rng, batch * columns);
             let mut input = Activations::default();

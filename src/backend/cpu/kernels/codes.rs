@@ -1,10 +1,10 @@
-//! Matrix products over codes: unsigned (or, of Q8_0, signed) bytes times activations in 8 bits.
+//! Matrix products over codes: unsigned bytes (of Q8_0, signed ones) times activations as integers.
 
 use super::super::activations::Activations;
 use super::super::format::{BLOCK, Format};
 use super::super::packed::{Packed, ROWS};
 use super::output::Output;
-use crate::lanes::{self, Activation, Bytes, F32x4, I32x4, SignedWords, Words};
+use crate::lanes::{self, Bytes, F32x4, I32x4, SignedWords, Words};
 use std::ops::Range;
 
 /// Rows of activations that are computed in one pass through a group: their sums stay on the stack, and each unpacked block
@@ -62,7 +62,7 @@ fn many_rows<K: Kernel>(weights: &Packed, input: &Activations, groups: Range<usi
 #[inline(always)]
 fn add_group<K: Kernel>(packed: &[u8], columns: usize, input: &Activations, first: usize, totals: &mut [F32x4]) {
     let blocks = columns / BLOCK;
-    assert!(input.scales.len() >= (first + totals.len()) * blocks, "rows of the input");
+    assert!(input.has_blocks((first + totals.len()) * blocks), "rows of the input");
     let format = K::FORMAT;
     let parts = format.columns() / BLOCK;
     for (index, bytes) in packed.chunks_exact(format.packed_bytes()).enumerate() {
@@ -70,66 +70,50 @@ fn add_group<K: Kernel>(packed: &[u8], columns: usize, input: &Activations, firs
         let head = unsafe { K::head(bytes.as_ptr()) };
         for part in 0..parts {
             // SAFETY: as above; each part has its planes behind the head.
-            let weights = unsafe { K::words(bytes.as_ptr().add(format.head_bytes() + part * format.plane_bytes())) };
+            let codes = unsafe { K::codes(bytes.as_ptr().add(format.head_bytes() + part * format.plane_bytes())) };
             let scales = K::scales(&head, part);
             let mut at = first * blocks + index * parts + part;
             for total in totals.iter_mut() {
-                // SAFETY: block `at` is one of the `scales.len()` blocks of the input (asserted above), and `narrow` and
-                // `wide` have 32 values for each of them.
-                unsafe {
-                    let values = Values { narrow: input.narrow.as_ptr().add(at * BLOCK), wide: input.wide.as_ptr().add(at * BLOCK) };
-                    *total = add_block::<K>(*total, &weights, &scales, values, input.scales.as_ptr().add(at).cast());
-                }
+                // SAFETY: one of the input's blocks (asserted above).
+                *total = unsafe { add_block::<K>(*total, &codes, &scales, input, at) };
                 at += blocks;
             }
         }
     }
 }
 
-/// A block of activations, in both widths.
-#[derive(Clone, Copy)]
-struct Values {
-    narrow: *const Activation,
-    wide: *const i16,
-}
-
-/// The twin's floating-point operations, in its order.
+/// The total with the products of 32 columns: the twin's floating-point operations, in its order.
 ///
 /// # Safety
-/// `values` are 32 activations, `sums` the four numbers that belong to them.
+/// The input has a block `at`.
 #[inline(always)]
-unsafe fn add_block<K: Kernel>(total: F32x4, weights: &K::Words, scales: &Scales, values: Values, sums: *const f32) -> F32x4 {
+unsafe fn add_block<K: Kernel>(total: F32x4, codes: &K::Codes, scales: &Scales, input: &Activations, at: usize) -> F32x4 {
+    // SAFETY: the caller's promise; four numbers belong to the block.
+    let sum = |index: usize| unsafe { lanes::load_splat(input.scales.as_ptr().add(at).cast::<f32>().add(index)) };
+    let scale = sum(0);
+    let product = |product: I32x4, weight: F32x4| lanes::mul(lanes::to_float(product), lanes::mul(weight, scale));
     // SAFETY: the caller's promise.
     unsafe {
-        let scale = lanes::load_splat(sums);
-        let product = |product: I32x4, weight: F32x4| lanes::mul(lanes::to_float(product), lanes::mul(weight, scale));
         if K::FORMAT.has_halves() {
-            let [first, second] = K::halves(weights, values);
-            let total = lanes::add(total, product(first, scales.scale[0]));
-            let total = lanes::add(total, lanes::mul(scales.offset[0], lanes::load_splat(sums.add(2))));
-            let total = lanes::add(total, product(second, scales.scale[1]));
-            lanes::add(total, lanes::mul(scales.offset[1], lanes::load_splat(sums.add(3))))
+            let total = lanes::add(total, product(K::dot::<0, 4>(codes, input, at), scales.scale[0]));
+            let total = lanes::add(total, lanes::mul(scales.offset[0], sum(2)));
+            let total = lanes::add(total, product(K::dot::<4, 8>(codes, input, at), scales.scale[1]));
+            lanes::add(total, lanes::mul(scales.offset[1], sum(3)))
         } else {
-            let total = lanes::add(total, product(K::whole(weights, values), scales.scale[0]));
+            let total = lanes::add(total, product(K::dot::<0, 8>(codes, input, at), scales.scale[0]));
             if !K::FORMAT.has_offset() {
                 return total;
             }
-            lanes::add(total, lanes::mul(scales.offset[0], lanes::load_splat(sums.add(1))))
+            lanes::add(total, lanes::mul(scales.offset[0], sum(1)))
         }
     }
 }
 
 /// Scales and offsets of four rows: for 32 columns the first ones, for two times 16 both.
+#[derive(Clone, Copy)]
 struct Scales {
     scale: [F32x4; 2],
     offset: [F32x4; 2],
-}
-
-impl Scales {
-    #[inline(always)]
-    fn whole(scale: F32x4, offset: F32x4) -> Self {
-        Self { scale: [scale; 2], offset: [offset; 2] }
-    }
 }
 
 /// What differs from format to format.
@@ -138,7 +122,7 @@ trait Kernel {
     /// What is read once per packed block.
     type Head;
     /// The codes of 32 columns.
-    type Words;
+    type Codes;
 
     /// # Safety
     /// A whole packed block of the format stands at `at`.
@@ -148,26 +132,108 @@ trait Kernel {
 
     /// # Safety
     /// The planes of 32 columns stand at `at`.
-    unsafe fn words(at: *const u8) -> Self::Words;
+    unsafe fn codes(at: *const u8) -> Self::Codes;
 
-    /// `Σ q · x` of 32 columns.
+    /// `Σ q · x` of words `FROM..TO` of block `at`, per row.
     ///
     /// # Safety
-    /// `values` are 32 activations.
-    unsafe fn whole(words: &Self::Words, values: Values) -> I32x4;
+    /// The input has this block.
+    unsafe fn dot<const FROM: usize, const TO: usize>(codes: &Self::Codes, input: &Activations, at: usize) -> I32x4;
+}
 
-    /// `Σ q · x` of 16 columns, twice.
-    ///
-    /// # Safety
-    /// `values` are 32 activations.
-    unsafe fn halves(words: &Self::Words, values: Values) -> [I32x4; 2];
+/// A kernel of unsigned codes: how its codes and its head are read, and how scales come out of the head.
+macro_rules! unsigned {
+    ($name:ident, codes: $codes:expr, head: $head_type:ty = $head:expr, scales: $scales:expr) => {
+        struct $name;
+        impl Kernel for $name {
+            const FORMAT: Format = Format::$name;
+            type Head = $head_type;
+            type Codes = Words;
+
+            #[inline(always)]
+            unsafe fn head(at: *const u8) -> $head_type {
+                // SAFETY: the caller's promise.
+                unsafe { $head(at) }
+            }
+
+            #[inline(always)]
+            fn scales(head: &$head_type, part: usize) -> Scales {
+                $scales(head, part)
+            }
+
+            #[inline(always)]
+            unsafe fn codes(at: *const u8) -> Words {
+                // SAFETY: the caller's promise.
+                Words::new(unsafe { $codes(at) })
+            }
+
+            #[inline(always)]
+            unsafe fn dot<const FROM: usize, const TO: usize>(codes: &Words, input: &Activations, at: usize) -> I32x4 {
+                // SAFETY: the caller's promise.
+                codes.dot::<FROM, TO>(unsafe { input.values.get_unchecked(at) })
+            }
+        }
+    };
+}
+
+unsigned!(Q4_0, codes: nibbles, head: Scales = scale_and_bias::<8>, scales: of_block);
+unsigned!(Q4_1, codes: nibbles, head: Scales = scale_and_offset, scales: of_block);
+unsigned!(Q5_0, codes: fives, head: Scales = scale_and_bias::<16>, scales: of_block);
+unsigned!(Q5_1, codes: fives, head: Scales = scale_and_offset, scales: of_block);
+unsigned!(Q2K, codes: pairs, head: Head2 = head_2, scales: scales_2);
+unsigned!(Q3K, codes: threes, head: Head36 = head_3, scales: scales_3);
+unsigned!(Q4K, codes: nibbles, head: Head45 = head_45, scales: scales_45);
+unsigned!(Q5K, codes: fives, head: Head45 = head_45, scales: scales_45);
+unsigned!(Q6K, codes: sixes, head: Head36 = head_6, scales: scales_6);
+
+struct Q8_0;
+impl Kernel for Q8_0 {
+    const FORMAT: Format = Format::Q8_0;
+    type Head = F32x4;
+    type Codes = SignedWords;
+
+    #[inline(always)]
+    unsafe fn head(at: *const u8) -> F32x4 {
+        // SAFETY: the caller's promise.
+        unsafe { lanes::load_four_halves(at) }
+    }
+
+    #[inline(always)]
+    fn scales(head: &F32x4, _: usize) -> Scales {
+        Scales { scale: [*head; 2], offset: [*head; 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn codes(at: *const u8) -> SignedWords {
+        // SAFETY: the caller's promise.
+        unsafe { SignedWords::load(at) }
+    }
+
+    /// (The format has no halves: all words are meant.)
+    #[inline(always)]
+    unsafe fn dot<const FROM: usize, const TO: usize>(codes: &SignedWords, input: &Activations, at: usize) -> I32x4 {
+        // SAFETY: the caller's promise.
+        codes.dot(unsafe { input.values.get_unchecked(at) })
+    }
+}
+
+// How codes are read from their planes.
+
+/// `COUNT` words one behind the other.
+///
+/// # Safety
+/// They stand at `at`.
+#[inline(always)]
+unsafe fn load_words<const COUNT: usize>(at: *const u8) -> [Bytes; COUNT] {
+    // SAFETY: the caller's promise.
+    std::array::from_fn(|index| unsafe { lanes::load(at.add(16 * index)) })
 }
 
 /// 4-bit codes.
 #[inline(always)]
 unsafe fn nibbles(at: *const u8) -> [Bytes; 8] {
     // SAFETY: the caller's promise: four words stand at `at`.
-    let words = unsafe { [lanes::load(at), lanes::load(at.add(16)), lanes::load(at.add(32)), lanes::load(at.add(48))] };
+    let words = unsafe { load_words::<4>(at) };
     let low = words.map(|word| lanes::and(word, 0x0f0f_0f0f));
     let high = words.map(|word| lanes::and(lanes::shr(word, 4), 0x0f0f_0f0f));
     [low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]]
@@ -177,7 +243,7 @@ unsafe fn nibbles(at: *const u8) -> [Bytes; 8] {
 #[inline(always)]
 unsafe fn pairs(at: *const u8) -> [Bytes; 8] {
     // SAFETY: the caller's promise: two words stand at `at`.
-    let (a, b) = unsafe { (lanes::load(at), lanes::load(at.add(16))) };
+    let [a, b] = unsafe { load_words(at) };
     let of = |word: Bytes, index: u32| lanes::and(lanes::shr(word, 2 * index), 0x0303_0303);
     [of(a, 0), of(a, 1), of(a, 2), of(a, 3), of(b, 0), of(b, 1), of(b, 2), of(b, 3)]
 }
@@ -200,7 +266,7 @@ unsafe fn with_bit<const PLACE: u32>(mut words: [Bytes; 8], at: *const u8) -> [B
 #[inline(always)]
 unsafe fn with_pairs(mut words: [Bytes; 8], at: *const u8) -> [Bytes; 8] {
     // SAFETY: the caller's promise: two words stand at `at`.
-    let planes = unsafe { [lanes::load(at), lanes::load(at.add(16))] };
+    let planes = unsafe { load_words::<2>(at) };
     let mut index = 0;
     while index < 8 {
         let (plane, place) = (planes[index / 4], 2 * (index as u32 % 4));
@@ -211,61 +277,11 @@ unsafe fn with_pairs(mut words: [Bytes; 8], at: *const u8) -> [Bytes; 8] {
     words
 }
 
-/// Reads the format's f16 numbers: one or two per row.
+/// 3-bit codes.
 #[inline(always)]
-unsafe fn numbers<const COUNT: usize>(at: *const u8) -> (F32x4, F32x4) {
-    // SAFETY: the caller's promise: `COUNT` f16 numbers of four rows stand at `at`.
-    unsafe { if COUNT == 2 { lanes::load_halves(at) } else { (lanes::load_four_halves(at), lanes::splat(0.0)) } }
-}
-
-/// The parts that all kernels of unsigned codes share. `$exact` words can be summed in 16 bits: 2 · 127 · largest code each.
-macro_rules! unsigned {
-    ($exact:literal) => {
-        type Words = Words;
-
-        #[inline(always)]
-        unsafe fn whole(words: &Words, values: Values) -> I32x4 {
-            // SAFETY: the caller's promise.
-            unsafe { words.dot::<0, 8, $exact>(values.narrow) }
-        }
-
-        #[inline(always)]
-        unsafe fn halves(words: &Words, values: Values) -> [I32x4; 2] {
-            // SAFETY: the caller's promise.
-            unsafe { [words.dot::<0, 4, $exact>(values.narrow), words.dot::<4, 8, $exact>(values.narrow)] }
-        }
-    };
-}
-
-/// A format of one scale per 32 columns, and an offset that is a number of its own or a multiple of the scale.
-macro_rules! simple {
-    ($name:ident, $format:expr, $numbers:literal, $exact:literal, $words:expr, $offset:expr) => {
-        struct $name;
-        impl Kernel for $name {
-            const FORMAT: Format = $format;
-            type Head = Scales;
-            unsigned!($exact);
-
-            #[inline(always)]
-            unsafe fn head(at: *const u8) -> Scales {
-                // SAFETY: the caller's promise.
-                let (scale, own) = unsafe { numbers::<$numbers>(at) };
-                let offset: fn(F32x4, F32x4) -> F32x4 = $offset;
-                Scales::whole(scale, offset(scale, own))
-            }
-
-            #[inline(always)]
-            fn scales(head: &Scales, _: usize) -> Scales {
-                Scales { ..*head }
-            }
-
-            #[inline(always)]
-            unsafe fn words(at: *const u8) -> Words {
-                // SAFETY: the caller's promise.
-                Words::new(unsafe { $words(at) })
-            }
-        }
-    };
+unsafe fn threes(at: *const u8) -> [Bytes; 8] {
+    // SAFETY: the caller's promise: two words of pairs and one of bits stand at `at`.
+    unsafe { with_bit::<2>(pairs(at), at.add(32)) }
 }
 
 /// 5-bit codes.
@@ -275,219 +291,127 @@ unsafe fn fives(at: *const u8) -> [Bytes; 8] {
     unsafe { with_bit::<4>(nibbles(at), at.add(64)) }
 }
 
-simple!(Q4_0, Format::Q4_0, 1, 8, nibbles, |scale, _| lanes::mul(scale, lanes::splat(-8.0)));
-simple!(Q4_1, Format::Q4_1, 2, 8, nibbles, |_, own| own);
-simple!(Q5_0, Format::Q5_0, 1, 4, fives, |scale, _| lanes::mul(scale, lanes::splat(-16.0)));
-simple!(Q5_1, Format::Q5_1, 2, 4, fives, |_, own| own);
-
-struct Q8_0;
-impl Kernel for Q8_0 {
-    const FORMAT: Format = Format::Q8_0;
-    type Head = F32x4;
-    type Words = SignedWords;
-
-    #[inline(always)]
-    unsafe fn head(at: *const u8) -> F32x4 {
-        // SAFETY: the caller's promise.
-        unsafe { lanes::load_four_halves(at) }
-    }
-
-    #[inline(always)]
-    fn scales(head: &F32x4, _: usize) -> Scales {
-        Scales::whole(*head, *head)
-    }
-
-    #[inline(always)]
-    unsafe fn words(at: *const u8) -> SignedWords {
-        // SAFETY: the caller's promise.
-        unsafe { SignedWords::load(at) }
-    }
-
-    #[inline(always)]
-    unsafe fn whole(words: &SignedWords, values: Values) -> I32x4 {
-        // SAFETY: the caller's promise.
-        unsafe { words.dot(values.wide) }
-    }
-
-    #[inline(always)]
-    unsafe fn halves(words: &SignedWords, values: Values) -> [I32x4; 2] {
-        // SAFETY: the caller's promise. (The format has no halves.)
-        [unsafe { words.dot(values.wide) }; 2]
-    }
+/// 6-bit codes.
+#[inline(always)]
+unsafe fn sixes(at: *const u8) -> [Bytes; 8] {
+    // SAFETY: the caller's promise: four words of nibbles and two of pairs stand at `at`.
+    unsafe { with_pairs(nibbles(at), at.add(64)) }
 }
 
-/// The f16 numbers of a K-quant's block, and its scales' bytes: a byte per part in each row.
-struct KHead {
+// Heads, and the scales that come out of them.
+
+/// One f16 of four rows: the scale, and codes begin at `-BIAS`.
+#[inline(always)]
+unsafe fn scale_and_bias<const BIAS: u8>(at: *const u8) -> Scales {
+    // SAFETY: the caller's promise.
+    let scale = unsafe { lanes::load_four_halves(at) };
+    Scales { scale: [scale; 2], offset: [lanes::mul(scale, lanes::splat(-f32::from(BIAS))); 2] }
+}
+
+/// Two f16 of four rows.
+#[inline(always)]
+unsafe fn scale_and_offset(at: *const u8) -> Scales {
+    // SAFETY: the caller's promise.
+    let (scale, offset) = unsafe { lanes::load_halves(at) };
+    Scales { scale: [scale; 2], offset: [offset; 2] }
+}
+
+#[inline(always)]
+fn of_block(head: &Scales, _: usize) -> Scales {
+    *head
+}
+
+/// Q2_K: a byte per 16 columns, scale and offset in its halves.
+struct Head2 {
     scale: F32x4,
     /// The negated factor of the offsets.
     minus: F32x4,
-    scales: [Bytes; 4],
+    bytes: [Bytes; 4],
+}
+
+#[inline(always)]
+unsafe fn head_2(at: *const u8) -> Head2 {
+    // SAFETY: the caller's promise: two f16 of four rows, then four words.
+    let ((scale, factor), bytes) = unsafe { (lanes::load_halves(at), load_words(at.add(16))) };
+    Head2 { scale, minus: lanes::mul(factor, lanes::splat(-1.0)), bytes }
+}
+
+#[inline(always)]
+fn scales_2(head: &Head2, part: usize) -> Scales {
+    let word = head.bytes[part / 2];
+    let (low, high) = (lanes::and(word, 0x0f0f_0f0f), lanes::and(lanes::shr(word, 4), 0x0f0f_0f0f));
+    let of = |word, side: usize| lanes::to_float(lanes::byte(word, (2 * (part % 2) + side) as u32));
+    Scales {
+        scale: [lanes::mul(head.scale, of(low, 0)), lanes::mul(head.scale, of(low, 1))],
+        offset: [lanes::mul(head.minus, of(high, 0)), lanes::mul(head.minus, of(high, 1))],
+    }
+}
+
+/// Q3_K and Q6_K: a scale per 16 columns, of which offsets are a multiple.
+struct Head36 {
+    scale: F32x4,
+    bytes: [Bytes; 4],
+}
+
+#[inline(always)]
+unsafe fn head_3(at: *const u8) -> Head36 {
+    // SAFETY: the caller's promise: one f16 of four rows, then three words.
+    let (scale, [a, b, c]) = unsafe { (lanes::load_four_halves(at), load_words(at.add(8))) };
+    let low = |word, shift| lanes::and(lanes::shr(word, shift), 0x0f0f_0f0f);
+    let high = |shift| lanes::shl(lanes::and(lanes::shr(c, shift), 0x0303_0303), 4);
+    let bytes =
+        [lanes::or(low(a, 0), high(0)), lanes::or(low(b, 0), high(2)), lanes::or(low(a, 4), high(4)), lanes::or(low(b, 4), high(6))];
+    Head36 { scale, bytes }
+}
+
+#[inline(always)]
+unsafe fn head_6(at: *const u8) -> Head36 {
+    // SAFETY: the caller's promise: one f16 of four rows, then four words.
+    let (scale, bytes) = unsafe { (lanes::load_four_halves(at), load_words(at.add(8))) };
+    Head36 { scale, bytes }
+}
+
+#[inline(always)]
+fn scales_3(head: &Head36, part: usize) -> Scales {
+    let of = |place| lanes::sub_int(lanes::byte(head.bytes[part / 2], place), lanes::splat_int(32));
+    by_sixteen(head, part, of, -4.0)
+}
+
+#[inline(always)]
+fn scales_6(head: &Head36, part: usize) -> Scales {
+    by_sixteen(head, part, |place| lanes::signed_byte(head.bytes[part / 2], place), -32.0)
+}
+
+#[inline(always)]
+fn by_sixteen(head: &Head36, part: usize, of: impl Fn(u32) -> I32x4, bias: f32) -> Scales {
+    let scale = [0, 1].map(|side| lanes::mul(head.scale, lanes::to_float(of((2 * (part % 2) + side) as u32))));
+    Scales { scale, offset: scale.map(|scale| lanes::mul(scale, lanes::splat(bias))) }
+}
+
+/// Q4_K and Q5_K: six-bit scales and offsets per 32 columns.
+struct Head45 {
+    scale: F32x4,
+    /// The negated factor of the offsets.
+    minus: F32x4,
+    scales: [Bytes; 2],
     offsets: [Bytes; 2],
 }
 
-struct Q2K;
-impl Kernel for Q2K {
-    const FORMAT: Format = Format::Q2K;
-    type Head = KHead;
-    unsigned!(8);
-
-    #[inline(always)]
-    unsafe fn head(at: *const u8) -> KHead {
-        // SAFETY: the caller's promise: two f16 of four rows, then four words.
-        unsafe {
-            let (scale, factor) = lanes::load_halves(at);
-            let words = at.add(16);
-            let scales = [lanes::load(words), lanes::load(words.add(16)), lanes::load(words.add(32)), lanes::load(words.add(48))];
-            KHead { scale, minus: lanes::mul(factor, lanes::splat(-1.0)), scales, offsets: [scales[0]; 2] }
-        }
-    }
-
-    #[inline(always)]
-    fn scales(head: &KHead, part: usize) -> Scales {
-        let word = head.scales[part / 2];
-        let (low, high) = (lanes::and(word, 0x0f0f_0f0f), lanes::and(lanes::shr(word, 4), 0x0f0f_0f0f));
-        let of = |word, side: usize| lanes::to_float(lanes::byte(word, (2 * (part % 2) + side) as u32));
-        Scales {
-            scale: [lanes::mul(head.scale, of(low, 0)), lanes::mul(head.scale, of(low, 1))],
-            offset: [lanes::mul(head.minus, of(high, 0)), lanes::mul(head.minus, of(high, 1))],
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn words(at: *const u8) -> Words {
-        // SAFETY: the caller's promise.
-        Words::new(unsafe { pairs(at) })
-    }
-}
-
-struct Q3K;
-impl Kernel for Q3K {
-    const FORMAT: Format = Format::Q3K;
-    type Head = KHead;
-    unsigned!(8);
-
-    #[inline(always)]
-    unsafe fn head(at: *const u8) -> KHead {
-        // SAFETY: the caller's promise: one f16 of four rows, then three words.
-        let (scale, [a, b, c]) =
-            unsafe { (lanes::load_four_halves(at), [lanes::load(at.add(8)), lanes::load(at.add(24)), lanes::load(at.add(40))]) };
-        let low = |word, shift| lanes::and(lanes::shr(word, shift), 0x0f0f_0f0f);
-        let high = |shift| lanes::shl(lanes::and(lanes::shr(c, shift), 0x0303_0303), 4);
-        let scales =
-            [lanes::or(low(a, 0), high(0)), lanes::or(low(b, 0), high(2)), lanes::or(low(a, 4), high(4)), lanes::or(low(b, 4), high(6))];
-        KHead { scale, minus: scale, scales, offsets: [a, b] }
-    }
-
-    #[inline(always)]
-    fn scales(head: &KHead, part: usize) -> Scales {
-        let word = head.scales[part / 2];
-        let of = |side: usize| lanes::sub_int(lanes::byte(word, (2 * (part % 2) + side) as u32), lanes::splat_int(32));
-        let scale = [0, 1].map(|side| lanes::mul(head.scale, lanes::to_float(of(side))));
-        Scales { scale, offset: scale.map(|scale| lanes::mul(scale, lanes::splat(-4.0))) }
-    }
-
-    #[inline(always)]
-    unsafe fn words(at: *const u8) -> Words {
-        // SAFETY: the caller's promise: two words of pairs and one of bits.
-        Words::new(unsafe { with_bit::<2>(pairs(at), at.add(32)) })
-    }
-}
-
-/// Q4_K and Q5_K: two f16 of four rows, then three words of six-bit scales and offsets.
 #[inline(always)]
-unsafe fn six_bit_head(at: *const u8) -> KHead {
-    // SAFETY: the caller's promise.
-    let ((scale, factor), [a, b, c]) =
-        unsafe { (lanes::load_halves(at), [lanes::load(at.add(16)), lanes::load(at.add(32)), lanes::load(at.add(48))]) };
+unsafe fn head_45(at: *const u8) -> Head45 {
+    // SAFETY: the caller's promise: two f16 of four rows, then three words.
+    let ((scale, factor), [a, b, c]) = unsafe { (lanes::load_halves(at), load_words(at.add(16))) };
     let upper = |word| lanes::and(lanes::shr(word, 2), 0x3030_3030);
     let scales = [lanes::and(a, 0x3f3f_3f3f), lanes::or(lanes::and(c, 0x0f0f_0f0f), upper(a))];
     let offsets = [lanes::and(b, 0x3f3f_3f3f), lanes::or(lanes::and(lanes::shr(c, 4), 0x0f0f_0f0f), upper(b))];
-    KHead { scale, minus: lanes::mul(factor, lanes::splat(-1.0)), scales: [scales[0], scales[1], a, b], offsets }
+    Head45 { scale, minus: lanes::mul(factor, lanes::splat(-1.0)), scales, offsets }
 }
 
 #[inline(always)]
-fn six_bit_scales(head: &KHead, part: usize) -> Scales {
-    let of = |words: &[Bytes]| lanes::to_float(lanes::byte(words[part / 4], part as u32 % 4));
-    Scales::whole(lanes::mul(head.scale, of(&head.scales)), lanes::mul(head.minus, of(&head.offsets)))
-}
-
-struct Q4K;
-impl Kernel for Q4K {
-    const FORMAT: Format = Format::Q4K;
-    type Head = KHead;
-    unsigned!(8);
-
-    #[inline(always)]
-    unsafe fn head(at: *const u8) -> KHead {
-        // SAFETY: the caller's promise.
-        unsafe { six_bit_head(at) }
-    }
-
-    #[inline(always)]
-    fn scales(head: &KHead, part: usize) -> Scales {
-        six_bit_scales(head, part)
-    }
-
-    #[inline(always)]
-    unsafe fn words(at: *const u8) -> Words {
-        // SAFETY: the caller's promise.
-        Words::new(unsafe { nibbles(at) })
-    }
-}
-
-struct Q5K;
-impl Kernel for Q5K {
-    const FORMAT: Format = Format::Q5K;
-    type Head = KHead;
-    unsigned!(4);
-
-    #[inline(always)]
-    unsafe fn head(at: *const u8) -> KHead {
-        // SAFETY: the caller's promise.
-        unsafe { six_bit_head(at) }
-    }
-
-    #[inline(always)]
-    fn scales(head: &KHead, part: usize) -> Scales {
-        six_bit_scales(head, part)
-    }
-
-    #[inline(always)]
-    unsafe fn words(at: *const u8) -> Words {
-        // SAFETY: the caller's promise.
-        Words::new(unsafe { fives(at) })
-    }
-}
-
-struct Q6K;
-impl Kernel for Q6K {
-    const FORMAT: Format = Format::Q6K;
-    type Head = KHead;
-    unsigned!(2);
-
-    #[inline(always)]
-    unsafe fn head(at: *const u8) -> KHead {
-        // SAFETY: the caller's promise: one f16 of four rows, then four words.
-        unsafe {
-            let (scale, words) = (lanes::load_four_halves(at), at.add(8));
-            let scales = [lanes::load(words), lanes::load(words.add(16)), lanes::load(words.add(32)), lanes::load(words.add(48))];
-            KHead { scale, minus: scale, scales, offsets: [scales[0]; 2] }
-        }
-    }
-
-    #[inline(always)]
-    fn scales(head: &KHead, part: usize) -> Scales {
-        let word = head.scales[part / 2];
-        let of = |side: usize| lanes::to_float(lanes::signed_byte(word, (2 * (part % 2) + side) as u32));
-        let scale = [0, 1].map(|side| lanes::mul(head.scale, of(side)));
-        Scales { scale, offset: scale.map(|scale| lanes::mul(scale, lanes::splat(-32.0))) }
-    }
-
-    #[inline(always)]
-    unsafe fn words(at: *const u8) -> Words {
-        // SAFETY: the caller's promise: four words of nibbles and two of pairs.
-        Words::new(unsafe { with_pairs(nibbles(at), at.add(64)) })
-    }
+fn scales_45(head: &Head45, part: usize) -> Scales {
+    let of = |words: &[Bytes; 2]| lanes::to_float(lanes::byte(words[part / 4], part as u32 % 4));
+    let (scale, offset) = (lanes::mul(head.scale, of(&head.scales)), lanes::mul(head.minus, of(&head.offsets)));
+    Scales { scale: [scale; 2], offset: [offset; 2] }
 }
 
 const _: () = assert!(ROWS == 4, "a vector has four lanes");

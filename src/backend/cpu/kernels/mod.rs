@@ -28,7 +28,7 @@ pub struct Product<'a> {
 /// Multiply-adds that are worth handing to another thread at once.
 const GRAIN: usize = 1 << 16;
 
-/// Computes products with the same input (`[rows, columns]`, and the same in 8 bits), by all threads that there are. Shapes
+/// Computes products with the same input (`[rows, columns]`, and the same as integers), by all threads that there are. Shapes
 /// fit: the caller sees to it.
 pub fn multiply<const N: usize>(products: [Product<'_>; N], input: &[f32], quantised: &Activations) {
     let products = products.map(|product| (product.weights, Output::new(product.out, product.weights.rows)));

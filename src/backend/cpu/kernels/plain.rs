@@ -4,7 +4,7 @@ use super::super::activations::Activations;
 use super::super::format::BLOCK;
 use super::super::packed::Packed;
 
-/// `out[r, o] = Σ_i input[r, i] · weights[o, i]`; `input` is `[rows, columns]` and `quantised` the same in 8 bits, which is
+/// `out[r, o] = Σ_i input[r, i] · weights[o, i]`; `input` is `[rows, columns]` and `quantised` the same as integers, which are
 /// taken where weights are quantised. `out` is `[rows, weights.rows]`.
 pub fn multiply(weights: &Packed, input: &[f32], quantised: &Activations, out: &mut [f32]) {
     for (row, out) in out.chunks_exact_mut(weights.rows).enumerate() {
@@ -23,8 +23,9 @@ fn of_codes(weights: &Packed, output: usize, input: &Activations, row: usize) ->
     let mut total = 0f32;
     for index in 0..blocks {
         let block = weights.row_block(output, index);
-        let values = &input.wide[(row * blocks + index) * BLOCK..][..BLOCK];
-        let [scale, sum, sums @ ..] = input.scales[row * blocks + index];
+        let at = row * blocks + index;
+        let [scale, sum, sums @ ..] = input.scales[at];
+        let values = &input.values[at];
         let product = |from: usize, to: usize| -> i32 {
             block.codes[from..to].iter().zip(&values[from..to]).map(|(code, value)| code * i32::from(*value)).sum()
         };
