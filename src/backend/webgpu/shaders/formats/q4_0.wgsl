@@ -1,0 +1,11 @@
+fn unpack(unit: u32) -> Unit {
+    let low = codes[unit];
+    var result: Unit;
+    result.scale = vec2<f32>(half_at(shape.scales, unit));
+    result.offset = -8.0 * result.scale;
+    for (var i = 0u; i < 4u; i++) {
+        result.first[i] = low_nibbles(low[i]);
+        result.second[i] = high_nibbles(low[i]);
+    }
+    return result;
+}
