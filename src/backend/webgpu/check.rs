@@ -347,19 +347,22 @@ mod tests {
                     *worst = worst.max(comparison.difference);
                 }
             }
-            println!("{} (f16: {}, subgroups: {}): {worst:?}", context.name, context.f16, context.subgroups);
+            let (kernel, worst) = worst.iter().max_by(|a, b| a.1.total_cmp(b.1)).expect("a kernel");
+            let Context { name, f16, subgroups, .. } = context;
+            println!("{name}, f16 {f16}, subgroups {subgroups}: {} kernels, {worst:e} at most ({kernel})", kernels.len());
         });
     }
 
     fn every_variant(choice: &Choice, test: impl Fn(&Context)) {
         let full = context(choice.clone());
-        test(&full);
+        test(&context(Choice { without: vec![Variant::F16, Variant::Subgroups], ..choice.clone() }));
         for (has, variant) in [(full.f16, Variant::F16), (full.subgroups, Variant::Subgroups)] {
             match has {
                 true => test(&context(Choice { without: vec![variant], ..choice.clone() })),
                 false => println!("{} has no {variant:?}: not tested", full.name),
             }
         }
+        test(&full);
     }
 
     fn products(format: Format) -> impl Iterator<Item = Kernel> {

@@ -115,7 +115,7 @@ impl Context {
                 min_storage_buffer_offset_alignment: limits.min_storage_buffer_offset_alignment,
                 max_compute_workgroup_storage_size: WORKGROUP_BYTES,
                 max_compute_invocations_per_workgroup: WORKGROUP_THREADS,
-                ..wgpu::Limits::downlevel_defaults().using_resolution(limits.clone())
+                ..wgpu::Limits::default()
             },
             ..Default::default()
         };

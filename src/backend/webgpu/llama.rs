@@ -1,9 +1,10 @@
 //! The forward pass of a llama-architecture model on the GPU: the backend over weights, caches and recorded passes.
 
+use super::check::check_kernels;
 use super::context::{Context, Counters};
 use super::forward::{self, Answer, Chunk, MAX_OUTPUTS, MAX_SEGMENTS, Plan, Scratch, Segment, Wanted};
 use super::kv_cache::KvCache;
-use super::shaders::{Pipelines, Sizes};
+use super::shaders::{Kernel, Pipelines, Sizes};
 use super::weights::{WebGpuWeights, Weights};
 use crate::backend::{Backend, CacheId, Work};
 use crate::error::{AiError, ErrorCode, Result};
@@ -31,6 +32,7 @@ pub struct WebGpuBackend {
     /// The bind groups keep the buffers; this keeps them from being forgotten.
     _weights: Weights,
     rope: RopeFrequencies,
+    kernels: Vec<Kernel>,
     pipelines: Pipelines,
     scratch: Scratch,
     plan: Plan,
@@ -68,12 +70,25 @@ impl WebGpuBackend {
             parameters,
             _weights: weights,
             rope,
+            kernels,
             pipelines,
             scratch,
             plan,
             caches: HashMap::new(),
             next_cache: 0,
             reading: false,
+        })
+    }
+
+    /// Runs every kernel of the model on random numbers. An error says which one is wrong on this adapter.
+    pub async fn self_check(&self) -> Result<()> {
+        let sizes = Sizes::from(&self.parameters);
+        let wrong = check_kernels(&self.context, &self.pipelines, &sizes, &self.kernels, 1).await?.into_iter().find(|one| !one.agrees());
+        wrong.map_or(Ok(()), |comparison| {
+            Err(AiError::invalid_data(format!(
+                "The GPU ({}) computes wrongly: {} differs from its twin by {:e}. Use the CPU (backend: \"cpu\").",
+                self.context.name, comparison.kernel, comparison.difference
+            )))
         })
     }
 

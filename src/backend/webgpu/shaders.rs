@@ -113,7 +113,7 @@ impl Kernel {
 
     /// The kernel's WGSL for a model and an adapter.
     pub fn source(self, sizes: &Sizes, context: &Context) -> String {
-        let halves = if context.f16 { include_str!("shaders/halves_f16.wgsl") } else { include_str!("shaders/halves.wgsl") };
+        let quads = if context.f16 { include_str!("shaders/quads_f16.wgsl") } else { include_str!("shaders/quads.wgsl") };
         let matrix = include_str!("shaders/matrix.wgsl");
         let reduce = if context.subgroups { include_str!("shaders/reduce_subgroups.wgsl") } else { include_str!("shaders/reduce.wgsl") };
         let first = |round| format!("const FIRST = {};\n", round == Round::First);
@@ -135,13 +135,13 @@ impl Kernel {
         pieces.push(include_str!("shaders/job.wgsl").into());
         match self {
             Self::Embed(format) => {
-                pieces.extend([halves.into(), matrix.into()]);
+                pieces.push(matrix.into());
                 pieces.extend(unpacking(format).map(Cow::from));
                 pieces.push(include_str!("shaders/embed.wgsl").into());
             }
             Self::Product { format, way, ending } => {
                 pieces.push(format!("const ENDING = {}u;\n", ending as u32).into());
-                pieces.extend([halves.into(), matrix.into(), include_str!("shaders/product.wgsl").into()]);
+                pieces.extend([matrix.into(), include_str!("shaders/product.wgsl").into()]);
                 pieces.extend(unpacking(format).map(Cow::from));
                 match way {
                     Way::Vector { threads } => {
@@ -167,7 +167,7 @@ impl Kernel {
             Self::Attention { rows, shared } => {
                 let scale = 1.0 / (sizes.head_width as f32).sqrt();
                 pieces.push(format!("const ROWS = {rows}u;\nconst SHARED = {shared}u;\nconst SCALE = {scale:e}f;\n").into());
-                pieces.extend([heads.into(), halves.into(), include_str!("shaders/attention.wgsl").into()]);
+                pieces.extend([heads.into(), quads.into(), include_str!("shaders/attention.wgsl").into()]);
             }
             Self::Combine => pieces.extend([heads.into(), include_str!("shaders/combine.wgsl").into()]),
             Self::ArgMax(round) => pieces.extend([first(round).into(), ordered.into(), include_str!("shaders/arg_max.wgsl").into()]),

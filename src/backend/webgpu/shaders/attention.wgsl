@@ -17,7 +17,7 @@ const LOWEST = -3.0e38;
 // [rows, HEADS, HEAD_QUADS]
 @group(1) @binding(0) var<storage, read> query: array<vec4<f32>>;
 // Keys, then values: [positions, KV_HEADS, HEAD_QUADS] each.
-@group(1) @binding(1) var<storage, read> cache: array<vec2<u32>>;
+@group(1) @binding(1) var<storage, read> cache: array<Quad>;
 // [rows, HEADS, HEAD_QUADS]
 @group(1) @binding(2) var<storage, read_write> attended: array<vec4<f32>>;
 // [rows, HEADS, splits, HEAD_QUADS + 1]: sums that are not divided yet; at the end the largest score and the sum of exponentials.
@@ -27,10 +27,6 @@ var<workgroup> queries: array<vec4<f32>, QUERIES * HEAD_QUADS>;
 var<workgroup> scores: array<f32, QUERIES * TILE>;
 var<workgroup> partial: array<f32, TILE>;
 var<workgroup> factors: array<f32, QUERIES>;
-
-fn four(words: vec2<u32>) -> vec4<f32> {
-    return vec4<f32>(halves(words.x), halves(words.y));
-}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

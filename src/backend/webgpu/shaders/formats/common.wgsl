@@ -34,6 +34,11 @@ fn signed_bytes(word: u32) -> vec4<f32> {
     return vec4<f32>((vec4<i32>(bitcast<i32>(word)) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
 }
 
+// Two f16 numbers. (As numbers of `shader-f16` they could only be read out of a buffer of such numbers.)
+fn halves(word: u32) -> vec2<f32> {
+    return unpack2x16float(word);
+}
+
 // The f16 number `index` of a plane that begins at word `plane`.
 fn half_at(plane: u32, index: u32) -> f32 {
     let pair = halves(words[plane + index / 2u]);
