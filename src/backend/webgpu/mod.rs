@@ -13,6 +13,7 @@ mod forward;
 mod kv_cache;
 mod layout;
 mod llama;
+mod measure;
 mod plain;
 mod shaders;
 mod weights;
@@ -20,6 +21,7 @@ mod weights;
 
 pub use check::Comparison;
 pub use context::{Choice, Context, Counters, Variant};
-pub use forward::{Answer, Wanted};
+pub use forward::{Answer, MAX_CANDIDATES, Wanted};
 pub use llama::{Options, WebGpuBackend};
+pub use measure::copy_bandwidth;
 pub use weights::WebGpuWeights;
