@@ -36,7 +36,7 @@ pub struct Counters {
     pub bytes_uploaded: u64,
     pub bytes_read_back: u64,
     pub buffers_created: u64,
-    /// Of all buffers that were created.
+    /// Of all buffers that there are.
     pub bytes_allocated: u64,
 }
 
@@ -205,6 +205,12 @@ impl Context {
             Some(_) => Err(self.out_of_memory(what, size)),
             None => Ok(buffer),
         }
+    }
+
+    /// Frees a buffer's memory now, not when JavaScript's garbage is collected.
+    pub(super) fn give_back(&self, buffer: &wgpu::Buffer) {
+        buffer.destroy();
+        self.count(|counters| counters.bytes_allocated = counters.bytes_allocated.saturating_sub(buffer.size()));
     }
 
     fn out_of_memory(&self, what: &str, bytes: u64) -> AiError {

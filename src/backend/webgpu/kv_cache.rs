@@ -91,8 +91,7 @@ impl KvCache {
     /// Frees the memory now, not when JavaScript's garbage is collected.
     pub fn give_back(self, context: &Context) {
         for layer in &self.layers {
-            layer.buffer.destroy();
-            context.count(|counters| counters.bytes_allocated -= layer.buffer.size());
+            context.give_back(&layer.buffer);
         }
     }
 }

@@ -37,6 +37,7 @@ pub fn planes(format: Format) -> Option<[Plane; 4]> {
 }
 
 /// Formats that the GPU has kernels for.
+#[cfg(test)]
 pub fn formats() -> impl Iterator<Item = Format> {
     Format::ALL.into_iter().filter(|format| planes(*format).is_some())
 }

@@ -25,6 +25,6 @@ pub async fn copy_bandwidth(context: &Context) -> Result<f64> {
         context.read(&end, 16).await?;
         fastest = fastest.min(now_ms() - started);
     }
-    [from, to, end].iter().for_each(wgpu::Buffer::destroy);
+    [from, to, end].into_iter().for_each(|buffer| context.give_back(&buffer));
     Ok(2.0 * (ROUNDS * bytes) as f64 / (fastest / 1000.0))
 }

@@ -12,10 +12,16 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if unit >= shape.units || token < shape.first_row || token >= shape.first_row + shape.rows {
         return;
     }
-    var unpacked = unpack((token - shape.first_row) * shape.units + unit);
+    let w = unpack((token - shape.first_row) * shape.units + unit);
     let at = columns_of(unit) + vec2<u32>(id.y * shape.columns);
-    for (var i = 0u; i < 4u; i++) {
-        output[at.x + i] = unpacked.scale.x * unpacked.first[i] + vec4<f32>(unpacked.offset.x);
-        output[at.y + i] = unpacked.scale.y * unpacked.second[i] + vec4<f32>(unpacked.offset.y);
-    }
+    let offset = vec4<f32>(w.offset.x);
+    output[at.x] = w.scale.x * w.a + offset;
+    output[at.x + 1u] = w.scale.x * w.b + offset;
+    output[at.x + 2u] = w.scale.x * w.c + offset;
+    output[at.x + 3u] = w.scale.x * w.d + offset;
+    let offset_after = vec4<f32>(w.offset.y);
+    output[at.y] = w.scale.y * w.e + offset_after;
+    output[at.y + 1u] = w.scale.y * w.f + offset_after;
+    output[at.y + 2u] = w.scale.y * w.g + offset_after;
+    output[at.y + 3u] = w.scale.y * w.h + offset_after;
 }

@@ -11,6 +11,21 @@ fn place(line: u32, column: u32) -> u32 {
     return line * 8u + (column ^ (line & 7u));
 }
 
+fn products(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, x: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(dot(a, x), dot(b, x), dot(c, x), dot(d, x));
+}
+
+fn finish_rows(row: u32, token: u32, sums: vec4<f32>) {
+    if token >= job.rows {
+        return;
+    }
+    for (var i = 0u; i < 4u; i++) {
+        if row + 16u * i < shape.rows {
+            finish(row + 16u * i, token, sums[i]);
+        }
+    }
+}
+
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x * 64u;
@@ -18,14 +33,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // This thread's rows are 16 apart, and its tokens too.
     let x = lane % 16u;
     let y = lane / 16u;
-    var sums: array<vec4<f32>, TOKENS>;
+    // Of the thread's first token, second …: a number per row each.
+    var s = vec4<f32>();
+    var t = vec4<f32>();
+    var u = vec4<f32>();
+    var v = vec4<f32>();
     for (var unit = 0u; unit < shape.units; unit++) {
         if lane < 64u {
-            var unpacked = unpack(min(row + lane, shape.rows - 1u) * shape.units + unit);
-            for (var i = 0u; i < 4u; i++) {
-                weights[place(lane, i)] = unpacked.scale.x * unpacked.first[i] + vec4<f32>(unpacked.offset.x);
-                weights[place(lane, i + 4u)] = unpacked.scale.y * unpacked.second[i] + vec4<f32>(unpacked.offset.y);
-            }
+            let w = unpack(min(row + lane, shape.rows - 1u) * shape.units + unit);
+            let offset = vec4<f32>(w.offset.x);
+            weights[place(lane, 0u)] = w.scale.x * w.a + offset;
+            weights[place(lane, 1u)] = w.scale.x * w.b + offset;
+            weights[place(lane, 2u)] = w.scale.x * w.c + offset;
+            weights[place(lane, 3u)] = w.scale.x * w.d + offset;
+            let offset_after = vec4<f32>(w.offset.y);
+            weights[place(lane, 4u)] = w.scale.y * w.e + offset_after;
+            weights[place(lane, 5u)] = w.scale.y * w.f + offset_after;
+            weights[place(lane, 6u)] = w.scale.y * w.g + offset_after;
+            weights[place(lane, 7u)] = w.scale.y * w.h + offset_after;
         } else {
             let columns = columns_of(unit);
             for (var i = lane - 64u; i < 8u * TILE_TOKENS; i += 192u) {
@@ -41,19 +66,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let b = weights[place(x + 16u, column)];
             let c = weights[place(x + 32u, column)];
             let d = weights[place(x + 48u, column)];
-            for (var t = 0u; t < TOKENS; t++) {
-                let v = activations[place(y + 16u * t, column)];
-                sums[t] += vec4<f32>(dot(a, v), dot(b, v), dot(c, v), dot(d, v));
+            s += products(a, b, c, d, activations[place(y, column)]);
+            if TOKENS > 1u {
+                t += products(a, b, c, d, activations[place(y + 16u, column)]);
+                u += products(a, b, c, d, activations[place(y + 32u, column)]);
+                v += products(a, b, c, d, activations[place(y + 48u, column)]);
             }
         }
         workgroupBarrier();
     }
-    for (var t = 0u; t < TOKENS; t++) {
-        let to = token + y + 16u * t;
-        for (var r = 0u; r < 4u; r++) {
-            if to < job.rows && row + x + 16u * r < shape.rows {
-                finish(row + x + 16u * r, to, sums[t][r]);
-            }
-        }
+    finish_rows(row + x, token + y, s);
+    if TOKENS > 1u {
+        finish_rows(row + x, token + y + 16u, t);
+        finish_rows(row + x, token + y + 32u, u);
+        finish_rows(row + x, token + y + 48u, v);
     }
 }

@@ -5,10 +5,25 @@ fn total(v: vec4<f32>) -> f32 {
     return v.x + v.y + v.z + v.w;
 }
 
-fn times(unit: Unit, x: array<vec4<f32>, 4>, y: array<vec4<f32>, 4>, sums: vec2<f32>) -> f32 {
-    let first = dot(unit.first[0], x[0]) + dot(unit.first[1], x[1]) + dot(unit.first[2], x[2]) + dot(unit.first[3], x[3]);
-    let second = dot(unit.second[0], y[0]) + dot(unit.second[1], y[1]) + dot(unit.second[2], y[2]) + dot(unit.second[3], y[3]);
-    return dot(unit.scale, vec2<f32>(first, second)) + dot(unit.offset, sums);
+// The activations of a unit's columns.
+struct Activations {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+    e: vec4<f32>,
+    f: vec4<f32>,
+    g: vec4<f32>,
+    h: vec4<f32>,
+    // Sums over the first run and over the second.
+    sums: vec2<f32>,
+}
+
+fn times(w: Unit, x: Activations) -> f32 {
+    // Four sums side by side, which are added up once.
+    let first = total(w.a * x.a + w.b * x.b + w.c * x.c + w.d * x.d);
+    let second = total(w.e * x.e + w.f * x.f + w.g * x.g + w.h * x.h);
+    return dot(w.scale, vec2<f32>(first, second)) + dot(w.offset, x.sums);
 }
 
 @compute @workgroup_size(THREADS)
@@ -22,14 +37,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sums = vec4<f32>();
     for (var unit = lane; unit < shape.units; unit += THREADS) {
         let at = columns_of(unit) + vec2<u32>(base);
-        let x = array<vec4<f32>, 4>(input[at.x], input[at.x + 1u], input[at.x + 2u], input[at.x + 3u]);
-        let y = array<vec4<f32>, 4>(input[at.y], input[at.y + 1u], input[at.y + 2u], input[at.y + 3u]);
-        let totals = vec2<f32>(total(x[0] + x[1] + x[2] + x[3]), total(y[0] + y[1] + y[2] + y[3]));
+        var x: Activations;
+        x.a = input[at.x];
+        x.b = input[at.x + 1u];
+        x.c = input[at.x + 2u];
+        x.d = input[at.x + 3u];
+        x.e = input[at.y];
+        x.f = input[at.y + 1u];
+        x.g = input[at.y + 2u];
+        x.h = input[at.y + 3u];
+        x.sums = vec2<f32>(total(x.a + x.b + x.c + x.d), total(x.e + x.f + x.g + x.h));
         sums += vec4<f32>(
-            times(unpack(starts.x + unit), x, y, totals),
-            times(unpack(starts.y + unit), x, y, totals),
-            times(unpack(starts.z + unit), x, y, totals),
-            times(unpack(starts.w + unit), x, y, totals),
+            times(unpack(starts.x + unit), x),
+            times(unpack(starts.y + unit), x),
+            times(unpack(starts.z + unit), x),
+            times(unpack(starts.w + unit), x),
         );
     }
     let result = reduce(sums, lane);

@@ -2,9 +2,18 @@
 // Every weight is `scale · code + offset`. A format gives `columns_of` (where a unit's runs begin, counted in groups of four
 // columns) and `unpack`.
 
+// (Fields and no arrays, and no loops over them: what is indexed by a variable, not every compiler keeps in registers.)
 struct Unit {
-    first: array<vec4<f32>, 4>,
-    second: array<vec4<f32>, 4>,
+    // The first run's codes.
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+    // The second's.
+    e: vec4<f32>,
+    f: vec4<f32>,
+    g: vec4<f32>,
+    h: vec4<f32>,
     // Of the first run and of the second.
     scale: vec2<f32>,
     offset: vec2<f32>,

@@ -3,16 +3,20 @@ fn four(low: u32, high: u32) -> vec4<f32> {
 }
 
 fn unpack(unit: u32) -> Unit {
-    var result: Unit;
-    result.scale = vec2<f32>(1.0);
-    result.offset = vec2<f32>(0.0);
-    for (var i = 0u; i < 2u; i++) {
-        let first = codes[4u * unit + i];
-        let second = codes[4u * unit + 2u + i];
-        result.first[2u * i] = four(first.x, first.y);
-        result.first[2u * i + 1u] = four(first.z, first.w);
-        result.second[2u * i] = four(second.x, second.y);
-        result.second[2u * i + 1u] = four(second.z, second.w);
-    }
-    return result;
+    let w = codes[4u * unit];
+    let x = codes[4u * unit + 1u];
+    let y = codes[4u * unit + 2u];
+    let z = codes[4u * unit + 3u];
+    return Unit(
+        four(w.x, w.y),
+        four(w.z, w.w),
+        four(x.x, x.y),
+        four(x.z, x.w),
+        four(y.x, y.y),
+        four(y.z, y.w),
+        four(z.x, z.y),
+        four(z.z, z.w),
+        vec2<f32>(1.0),
+        vec2<f32>(0.0),
+    );
 }

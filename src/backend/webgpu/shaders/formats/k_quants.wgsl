@@ -19,13 +19,12 @@ fn six_bit_pair(bytes: vec3<u32>, part: u32) -> vec2<f32> {
     return vec2<f32>(f32(scale), f32(offset));
 }
 
-// Sets scales and offsets of a unit's two parts.
-fn k_scales(unit: u32, result: ptr<function, Unit>) {
+// Scales of a unit's two parts, then their offsets.
+fn k_scales(unit: u32) -> vec4<f32> {
     let head = codes[shape.scales / 4u + unit / 8u];
     let numbers = halves(head.x);
     let part = unit / 2u % 4u * 2u;
     let first = six_bit_pair(head.yzw, part);
     let second = six_bit_pair(head.yzw, part + 1u);
-    (*result).scale = numbers.x * vec2<f32>(first.x, second.x);
-    (*result).offset = -numbers.y * vec2<f32>(first.y, second.y);
+    return vec4<f32>(numbers.x * first.x, numbers.x * second.x, -numbers.y * first.y, -numbers.y * second.y);
 }

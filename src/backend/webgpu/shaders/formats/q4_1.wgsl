@@ -1,12 +1,16 @@
 fn unpack(unit: u32) -> Unit {
     let low = codes[unit];
     let numbers = halves(words[shape.scales + unit]);
-    var result: Unit;
-    result.scale = vec2<f32>(numbers.x);
-    result.offset = vec2<f32>(numbers.y);
-    for (var i = 0u; i < 4u; i++) {
-        result.first[i] = low_nibbles(low[i]);
-        result.second[i] = high_nibbles(low[i]);
-    }
-    return result;
+    return Unit(
+        low_nibbles(low.x),
+        low_nibbles(low.y),
+        low_nibbles(low.z),
+        low_nibbles(low.w),
+        high_nibbles(low.x),
+        high_nibbles(low.y),
+        high_nibbles(low.z),
+        high_nibbles(low.w),
+        numbers.xx,
+        numbers.yy,
+    );
 }

@@ -1,12 +1,17 @@
 fn unpack(unit: u32) -> Unit {
     let low = codes[unit];
     let high = words[shape.high + unit];
-    var result: Unit;
-    result.scale = vec2<f32>(half_at(shape.scales, unit));
-    result.offset = -16.0 * result.scale;
-    for (var i = 0u; i < 4u; i++) {
-        result.first[i] = low_nibbles(low[i]) + fifth_bits(high, 4u * i);
-        result.second[i] = high_nibbles(low[i]) + fifth_bits(high, 4u * i + 16u);
-    }
-    return result;
+    let scale = vec2<f32>(half_at(shape.scales, unit));
+    return Unit(
+        low_nibbles(low.x) + fifth_bits(high, 0u),
+        low_nibbles(low.y) + fifth_bits(high, 4u),
+        low_nibbles(low.z) + fifth_bits(high, 8u),
+        low_nibbles(low.w) + fifth_bits(high, 12u),
+        high_nibbles(low.x) + fifth_bits(high, 16u),
+        high_nibbles(low.y) + fifth_bits(high, 20u),
+        high_nibbles(low.z) + fifth_bits(high, 24u),
+        high_nibbles(low.w) + fifth_bits(high, 28u),
+        scale,
+        -16.0 * scale,
+    );
 }

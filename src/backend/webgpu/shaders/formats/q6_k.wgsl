@@ -13,18 +13,20 @@ fn unpack(unit: u32) -> Unit {
     let low = codes[unit];
     let high = codes[shape.high / 4u + block * 4u + side * 2u + run % 2u];
     let shift = run / 2u * 2u;
-    let scales = words[shape.scales + block * 4u + side * 2u];
-    let scales_after = words[shape.scales + block * 4u + side * 2u + 1u];
-    let scale = vec2<f32>(
-        f32(extractBits(bitcast<i32>(scales), run * 8u, 8u)),
-        f32(extractBits(bitcast<i32>(scales_after), run * 8u, 8u)),
+    let first = words[shape.scales + block * 4u + side * 2u];
+    let second = words[shape.scales + block * 4u + side * 2u + 1u];
+    let factors = vec2<f32>(f32(extractBits(bitcast<i32>(first), run * 8u, 8u)), f32(extractBits(bitcast<i32>(second), run * 8u, 8u)));
+    let scale = half_at(shape.extra, block) * factors;
+    return Unit(
+        low_nibbles(low.x) + upper_bits(high.x, shift, 3u),
+        low_nibbles(low.y) + upper_bits(high.y, shift, 3u),
+        low_nibbles(low.z) + upper_bits(high.z, shift, 3u),
+        low_nibbles(low.w) + upper_bits(high.w, shift, 3u),
+        high_nibbles(low.x) + upper_bits(high.x, shift + 4u, 3u),
+        high_nibbles(low.y) + upper_bits(high.y, shift + 4u, 3u),
+        high_nibbles(low.z) + upper_bits(high.z, shift + 4u, 3u),
+        high_nibbles(low.w) + upper_bits(high.w, shift + 4u, 3u),
+        scale,
+        -32.0 * scale,
     );
-    var result: Unit;
-    result.scale = half_at(shape.extra, block) * scale;
-    result.offset = -32.0 * result.scale;
-    for (var i = 0u; i < 4u; i++) {
-        result.first[i] = low_nibbles(low[i]) + upper_bits(high[i], shift, 3u);
-        result.second[i] = high_nibbles(low[i]) + upper_bits(high[i], shift + 4u, 3u);
-    }
-    return result;
 }
