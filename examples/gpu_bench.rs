@@ -5,7 +5,8 @@
 //! ```
 //!
 //! `--shape 135m|1b|8b`, `--type F16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0|Q4_K|Q5_K|Q6_K`, `--prompt 512`, `--tokens 64`, `--adapter NAME` (a part of its
-//! name; any adapter will do, also one that computes on the CPU), `--without f16,subgroups`, `--check` (each kernel against its twin first).
+//! name; any adapter will do, also one that computes on the CPU), `--without f16,subgroups`, `--check` (each kernel against its twin first),
+//! `--as-hardware` (the kernels of hardware also on an adapter that computes on the CPU).
 
 use candle_core::quantized::GgmlDType;
 use std::time::Instant;
@@ -118,6 +119,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         software: true,
         named: arguments.get("--adapter").map(str::to_owned),
         without: without.map(|(_, variant)| variant).collect(),
+        as_hardware: arguments.0.iter().any(|argument| argument == "--as-hardware"),
         max_binding: None,
     };
     let context = Context::request(&choice).await?;

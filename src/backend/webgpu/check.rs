@@ -366,7 +366,7 @@ mod tests {
     }
 
     fn products(format: Format) -> impl Iterator<Item = Kernel> {
-        let ways = [Way::Vector { threads: 32 }, Way::Vector { threads: 64 }, Way::Tiles { tokens: 1 }, Way::Tiles { tokens: 4 }];
+        let ways = [Way::Vector { threads: 1 }, Way::Vector { threads: 32 }, Way::Vector { threads: 64 }, Way::Tiles { tokens: 1 }, Way::Tiles { tokens: 4 }];
         let endings = [Ending::Store, Ending::Add, Ending::Gate];
         ways.into_iter().zip(endings.into_iter().cycle()).map(move |(way, ending)| Kernel::Product { format, way, ending })
     }

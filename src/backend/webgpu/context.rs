@@ -15,6 +15,8 @@ pub struct Choice {
     pub named: Option<String>,
     /// Leaves fast paths out that the adapter would have.
     pub without: Vec<Variant>,
+    /// The kernels of hardware also on a software adapter.
+    pub as_hardware: bool,
     /// At most so many bytes in one binding, where the adapter would allow more.
     pub max_binding: Option<u64>,
 }
@@ -50,6 +52,8 @@ pub struct Context {
     pub is_software: bool,
     pub f16: bool,
     pub subgroups: bool,
+    /// Whether threads should compute by themselves, because waiting for one another is dear.
+    pub serial: bool,
     /// Bytes that one binding may have.
     pub max_binding: u64,
     /// Distance between uniforms that are chosen by a dynamic offset.
@@ -130,8 +134,9 @@ impl Context {
         device.on_uncaptured_error(Arc::new(move |error| {
             lock(&seen).error.get_or_insert_with(|| of_wgpu(error));
         }));
+        let serial = is_software && !choice.as_hardware;
         let uniform_alignment = u64::from(limits.min_uniform_buffer_offset_alignment).max(64);
-        Ok(Self { device, queue, name, is_software, f16, subgroups, max_binding, uniform_alignment, counters: Default::default(), condition })
+        Ok(Self { device, queue, name, is_software, f16, subgroups, serial, max_binding, uniform_alignment, counters: Default::default(), condition })
     }
 
     /// Whether the device is gone; nothing can be computed on it any more.

@@ -175,15 +175,16 @@ impl Product {
     }
 
     /// Every kernel that this may be computed by.
-    fn kernels(matrix: &Matrix, ending: Ending) -> impl Iterator<Item = Kernel> {
-        let (format, columns) = (matrix.format, matrix.columns);
-        [1, LEAST_TILED_ROWS, usize::MAX].into_iter().map(move |rows| Kernel::Product { format, way: way(rows, columns), ending })
+    fn kernels(context: &Context, matrix: &Matrix, ending: Ending) -> [Kernel; 3] {
+        let Matrix { format, columns, .. } = *matrix;
+        [1, LEAST_TILED_ROWS, usize::MAX].map(|rows| Kernel::Product { format, way: way(context, rows, columns), ending })
     }
 }
 
 /// How a product with so many rows of activations is computed.
-pub fn way(rows: usize, columns: usize) -> Way {
+fn way(context: &Context, rows: usize, columns: usize) -> Way {
     match rows {
+        _ if context.serial => Way::Vector { threads: 1 },
         0..LEAST_TILED_ROWS => Way::Vector { threads: if columns / UNIT >= 256 { 64 } else { 32 } },
         4..=16 => Way::Tiles { tokens: 1 },
         _ => Way::Tiles { tokens: 4 },
@@ -222,7 +223,7 @@ pub struct Plan {
 }
 
 /// Every kernel that a model needs.
-pub fn kernels(p: &Hyperparameters, weights: &Weights) -> Vec<Kernel> {
+pub fn kernels(context: &Context, p: &Hyperparameters, weights: &Weights) -> Vec<Kernel> {
     let sizes = Sizes::from(p);
     let mut kernels = vec![
         Kernel::Embed(weights.token_embedding.format),
@@ -242,7 +243,7 @@ pub fn kernels(p: &Hyperparameters, weights: &Weights) -> Vec<Kernel> {
         products.extend([(&layer.attention_output, Ending::Add), (&layer.down, Ending::Add), (&layer.up, Ending::Gate)]);
     }
     for (matrix, ending) in products {
-        kernels.extend(Product::kernels(matrix, ending));
+        kernels.extend(Product::kernels(context, matrix, ending));
     }
     let mut seen = std::collections::HashSet::new();
     kernels.retain(|kernel| seen.insert(*kernel));
@@ -358,7 +359,7 @@ impl Recorder<'_> {
     }
 
     fn product(&mut self, product: &Product, job: u32, rows: usize) -> Result<()> {
-        let way = way(rows, product.columns);
+        let way = way(self.context, rows, product.columns);
         let kernel = Kernel::Product { format: product.format, way, ending: product.ending };
         for (matrix_rows, group) in &product.parts {
             self.run(kernel, job, group, way.workgroups(*matrix_rows, rows))?;

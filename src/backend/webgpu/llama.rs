@@ -57,7 +57,7 @@ impl WebGpuBackend {
         }
         let (context, weights) = weights.build(p.layers)?;
         let rope = RopeFrequencies::new(p, weights.rope_divisors.as_deref());
-        let kernels = forward::kernels(p, &weights);
+        let kernels = forward::kernels(&context, p, &weights);
         let pipelines = Pipelines::compile(&context, &Sizes::from(p), &kernels, progress).await?;
         let made = context.checked("computing a batch", || {
             let scratch = Scratch::new(&context, &pipelines, p, options.chunk_rows.max(1))?;

@@ -4,7 +4,7 @@
 //! adapter, and are written in front of it here. Formats and fast paths are files that are put in front in the same way.
 
 use super::context::Context;
-use super::weights::ROWS_PER_WORKGROUP;
+use super::weights::ROWS_AT_ONCE;
 use crate::backend::cpu::Format;
 use crate::error::{AiError, Result};
 use crate::host::yield_now;
@@ -29,17 +29,23 @@ pub enum Kernel {
 /// How a matrix product is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Way {
-    /// Row by row, with so many threads per four rows.
+    /// Row by row, with so many threads per four rows. (One: every thread by itself, for adapters that compute on the CPU. These have to
+    /// switch between the threads of a workgroup that wait for one another.)
     Vector { threads: usize },
     /// In tiles of 16 times so many tokens.
     Tiles { tokens: usize },
 }
 
 impl Way {
+    /// Groups of threads in a workgroup, each at its own rows.
+    fn groups(self) -> usize {
+        if self == (Self::Vector { threads: 1 }) { 16 } else { 1 }
+    }
+
     /// Workgroups for a matrix of so many rows, and so many rows of activations.
     pub fn workgroups(self, matrix_rows: usize, rows: usize) -> [usize; 3] {
         match self {
-            Self::Vector { .. } => [matrix_rows.div_ceil(ROWS_PER_WORKGROUP), rows, 1],
+            Self::Vector { .. } => [matrix_rows.div_ceil(ROWS_AT_ONCE * self.groups()), rows, 1],
             Self::Tiles { tokens } => [matrix_rows.div_ceil(64), rows.div_ceil(16 * tokens), 1],
         }
     }
@@ -145,7 +151,8 @@ impl Kernel {
                 pieces.extend(unpacking(format).map(Cow::from));
                 match way {
                     Way::Vector { threads } => {
-                        pieces.push(format!("const THREADS = {threads}u;\n").into());
+                        pieces.push(format!("const THREADS = {threads}u;\nconst GROUPS = {}u;\n", way.groups()).into());
+                        let reduce = if threads == 1 { include_str!("shaders/reduce_alone.wgsl") } else { reduce };
                         pieces.extend([reduce.into(), include_str!("shaders/matvec.wgsl").into()]);
                     }
                     Way::Tiles { tokens } => {
@@ -174,7 +181,8 @@ impl Kernel {
             Self::TopK(round) => pieces.extend([first(round).into(), ordered.into(), include_str!("shaders/top_k.wgsl").into()]),
         }
         // Entry points cannot take what is not there, so these two places are filled by text.
-        let (inputs, start) = match context.subgroups {
+        let alone = matches!(self, Self::Product { way: Way::Vector { threads: 1 }, .. });
+        let (inputs, start) = match context.subgroups && !alone {
             true => (
                 ", @builtin(subgroup_id) of_subgroup: u32, @builtin(num_subgroups) of_subgroups: u32, @builtin(subgroup_invocation_id) of_place: u32",
                 "subgroup = of_subgroup; subgroups = of_subgroups; place = of_place;",

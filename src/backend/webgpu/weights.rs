@@ -50,8 +50,8 @@ pub struct Part {
     offsets: [u64; 4],
 }
 
-/// Rows of a workgroup of `matvec.wgsl`.
-pub const ROWS_PER_WORKGROUP: usize = 4;
+/// Rows that threads of `matvec.wgsl` compute together.
+pub const ROWS_AT_ONCE: usize = 4;
 
 /// Workgroups that one dispatch may have in one dimension.
 const MAX_WORKGROUPS: usize = 65535;
@@ -69,8 +69,8 @@ impl Matrix {
         // What aligning the planes costs at most.
         let usable = context.max_binding.saturating_sub(64);
         let most = usable / (blocks as u64 * format.file_bytes() as u64);
-        let most = usize::try_from(most).unwrap_or(usize::MAX).min(MAX_WORKGROUPS * ROWS_PER_WORKGROUP);
-        let most = most / ROWS_PER_WORKGROUP * ROWS_PER_WORKGROUP;
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(MAX_WORKGROUPS * ROWS_AT_ONCE);
+        let most = most / ROWS_AT_ONCE * ROWS_AT_ONCE;
         if most == 0 {
             return Err(unsupported(format!("Rows of the tensor '{what}' are larger than a buffer of this GPU may be.")));
         }

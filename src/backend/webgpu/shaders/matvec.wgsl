@@ -1,5 +1,5 @@
-// Matrix × vector, for few tokens: a workgroup computes four rows for one token. Neighbouring threads take neighbouring units, so that
-// codes are read in one stream; each thread uses its activations for all four rows.
+// Matrix × vector, for few tokens: THREADS threads compute four rows for one token, and a workgroup has GROUPS times so many. Neighbouring
+// threads take neighbouring units, so that codes are read in one stream; each thread uses its activations for all four rows.
 
 fn total(v: vec4<f32>) -> f32 {
     return v.x + v.y + v.z + v.w;
@@ -26,11 +26,12 @@ fn times(w: Unit, x: Activations) -> f32 {
     return dot(w.scale, vec2<f32>(first, second)) + dot(w.offset, x.sums);
 }
 
-@compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32 SUBGROUP_INPUTS) {
+@compute @workgroup_size(THREADS * GROUPS)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32 SUBGROUP_INPUTS) {
     SUBGROUP_START
     let token = group.y;
-    let row = group.x * 4u;
+    let lane = index % THREADS;
+    let row = (group.x * GROUPS + index / THREADS) * 4u;
     // Beyond the last row it is computed once more, and not written.
     let starts = min(vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(shape.rows - 1u)) * shape.units;
     let base = token * shape.columns;
@@ -55,7 +56,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         );
     }
     let result = reduce(sums, lane);
-    if lane < 4u && row + lane < shape.rows {
-        finish(row + lane, token, result[lane]);
+    for (var i = lane; i < 4u; i += THREADS) {
+        if row + i < shape.rows {
+            finish(row + i, token, result[i]);
+        }
     }
 }
