@@ -162,10 +162,8 @@ fn the_cache_gives_the_same_logits_however_it_came_about() {
 
     let (a, b) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
     backend.copy_prefix(whole, a, 290).expect("a copy");
-    let batch = [
-        Work { cache: b, tokens: &prompt[..10], wants_logits: false },
-        Work { cache: a, tokens: &prompt[290..], wants_logits: true },
-    ];
+    let batch =
+        [Work { cache: b, tokens: &prompt[..10], wants_logits: false }, Work { cache: a, tokens: &prompt[290..], wants_logits: true }];
     same("in one batch with another", &pollster::block_on(backend.forward(&batch)).expect("logits")[0]);
 }
 

@@ -28,7 +28,13 @@ impl Comparison {
 }
 
 /// Runs every kernel once on small random inputs.
-pub async fn check_kernels(context: &Context, pipelines: &Pipelines, sizes: &Sizes, kernels: &[Kernel], seed: u64) -> Result<Vec<Comparison>> {
+pub async fn check_kernels(
+    context: &Context,
+    pipelines: &Pipelines,
+    sizes: &Sizes,
+    kernels: &[Kernel],
+    seed: u64,
+) -> Result<Vec<Comparison>> {
     let mut check = Check { context, pipelines, sizes, rng: Pcg64Mcg::seed_from_u64(seed) };
     let mut comparisons = Vec::new();
     for kernel in kernels {
@@ -129,7 +135,13 @@ impl Check<'_> {
     }
 
     /// Runs kernels with one job, one after the other, and gives the first `bytes` of a buffer afterwards.
-    async fn dispatch(&self, job: &Job, runs: &[(Kernel, &[&wgpu::Buffer], [usize; 3])], result: &wgpu::Buffer, bytes: usize) -> Result<Vec<u8>> {
+    async fn dispatch(
+        &self,
+        job: &Job,
+        runs: &[(Kernel, &[&wgpu::Buffer], [usize; 3])],
+        result: &wgpu::Buffer,
+        bytes: usize,
+    ) -> Result<Vec<u8>> {
         let (context, pipelines) = (self.context, self.pipelines);
         let uniform = context.create_buffer("a check", JOB_BYTES, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST)?;
         context.upload(&uniform, 0, &job.bytes());
@@ -164,7 +176,8 @@ impl Check<'_> {
         let (from, to) = (self.floats(&input)?, self.floats(&expected)?);
         let job = Job { rows, ..Job::default() };
         let buffers: Vec<_> = matrix.parts.iter().map(|part| [&part.buffer, &part.buffer, &from, &to, &part.shape]).collect();
-        let runs: Vec<_> = matrix.parts.iter().zip(&buffers).map(|(part, buffers)| (kernel, &buffers[..], way.workgroups(part.rows, rows))).collect();
+        let runs: Vec<_> =
+            matrix.parts.iter().zip(&buffers).map(|(part, buffers)| (kernel, &buffers[..], way.workgroups(part.rows, rows))).collect();
         let result = self.dispatch(&job, &runs, &to, 4 * expected.len()).await?;
         plain::product(&numbers, matrix.columns, &input, ending, &mut expected);
         // As a part of what was added up: sums of either sign may be small.
@@ -203,7 +216,8 @@ impl Check<'_> {
     async fn rope(&mut self) -> Result<f32> {
         let sizes = self.sizes.clone();
         let (query_width, kv_width) = (sizes.heads * sizes.head_width, sizes.kv_heads * sizes.head_width);
-        let job = Job { rows: 1 + self.below(3), first_row: self.below(3), start: self.below(5), values: 8 * kv_width / 4, ..Job::default() };
+        let job =
+            Job { rows: 1 + self.below(3), first_row: self.below(3), start: self.below(5), values: 8 * kv_width / 4, ..Job::default() };
         let all = job.first_row + job.rows;
         let (mut query, mut key, value) = (self.numbers(all * query_width), self.numbers(all * kv_width), self.numbers(all * kv_width));
         let angles: Vec<f32> = self.numbers(all * sizes.rope_width / 2).iter().flat_map(|angle| [angle.cos(), angle.sin()]).collect();
@@ -235,8 +249,10 @@ impl Check<'_> {
         let (rows, start) = (1 + self.below(if rows_at_once > 1 { 20 } else { 3 }), self.below(200));
         let length = start + rows;
         let capacity = length + self.below(10);
-        let (query, keys, values) = (self.numbers((rows + 1) * query_width), self.numbers(capacity * kv_width), self.numbers(capacity * kv_width));
-        let halves = |numbers: &[f32]| -> Vec<u8> { numbers.iter().flat_map(|number| half::f16::from_f32(*number).to_le_bytes()).collect() };
+        let (query, keys, values) =
+            (self.numbers((rows + 1) * query_width), self.numbers(capacity * kv_width), self.numbers(capacity * kv_width));
+        let halves =
+            |numbers: &[f32]| -> Vec<u8> { numbers.iter().flat_map(|number| half::f16::from_f32(*number).to_le_bytes()).collect() };
         let cache = self.buffer(&[halves(&keys), halves(&values)].concat())?;
         let split_length = if self.below(2) == 0 { length } else { length.div_ceil(MAX_SPLITS).next_multiple_of(TILE) };
         let splits = length.div_ceil(split_length);
@@ -366,7 +382,13 @@ mod tests {
     }
 
     fn products(format: Format) -> impl Iterator<Item = Kernel> {
-        let ways = [Way::Vector { threads: 1 }, Way::Vector { threads: 32 }, Way::Vector { threads: 64 }, Way::Tiles { tokens: 1 }, Way::Tiles { tokens: 4 }];
+        let ways = [
+            Way::Vector { threads: 1 },
+            Way::Vector { threads: 32 },
+            Way::Vector { threads: 64 },
+            Way::Tiles { tokens: 1 },
+            Way::Tiles { tokens: 4 },
+        ];
         let endings = [Ending::Store, Ending::Add, Ending::Gate];
         ways.into_iter().zip(endings.into_iter().cycle()).map(move |(way, ending)| Kernel::Product { format, way, ending })
     }
@@ -386,8 +408,10 @@ mod tests {
         // The least that a context takes would hold every random matrix, so the limit is set behind its back.
         let mut context = context(Choice::default());
         context.max_binding = 40_000;
-        let kernels: Vec<Kernel> =
-            [Format::Q4_0, Format::Q6K, Format::F16].into_iter().flat_map(|format| products(format).chain([Kernel::Embed(format)])).collect();
+        let kernels: Vec<Kernel> = [Format::Q4_0, Format::Q6K, Format::F16]
+            .into_iter()
+            .flat_map(|format| products(format).chain([Kernel::Embed(format)]))
+            .collect();
         compare_small(&context, &kernels);
     }
 
@@ -428,7 +452,8 @@ mod tests {
 
     #[test]
     fn the_largest_logits_are_those_of_the_twin() {
-        let kernels = [Kernel::ArgMax(Round::First), Kernel::ArgMax(Round::Further), Kernel::TopK(Round::First), Kernel::TopK(Round::Further)];
+        let kernels =
+            [Kernel::ArgMax(Round::First), Kernel::ArgMax(Round::Further), Kernel::TopK(Round::First), Kernel::TopK(Round::Further)];
         compare(&context(Choice::default()), &sizes(9, 3, 64), &kernels, 20);
     }
 

@@ -1,10 +1,9 @@
 //! The adapter and its device: what they have, what happened to them, and reading back.
 
 use crate::error::{AiError, ErrorCode, Result};
+use crate::host::signal;
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
 
 /// Which adapter is asked for, and how much of it may be used.
 #[derive(Debug, Clone, Default)]
@@ -136,7 +135,19 @@ impl Context {
         }));
         let serial = is_software && !choice.as_hardware;
         let uniform_alignment = u64::from(limits.min_uniform_buffer_offset_alignment).max(64);
-        Ok(Self { device, queue, name, is_software, f16, subgroups, serial, max_binding, uniform_alignment, counters: Default::default(), condition })
+        Ok(Self {
+            device,
+            queue,
+            name,
+            is_software,
+            f16,
+            subgroups,
+            serial,
+            max_binding,
+            uniform_alignment,
+            counters: Default::default(),
+            condition,
+        })
     }
 
     /// Whether the device is gone; nothing can be computed on it any more.
@@ -158,14 +169,16 @@ impl Context {
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let before = self.counters().bytes_allocated;
         let result = work();
+        let wanted = self.counters().bytes_allocated.saturating_sub(before);
         // Popped in the order in which they stand, then waited for.
         let (validation, internal, memory) = (validation.pop(), internal.pop(), memory.pop());
         async move {
             let errors = [validation.await, internal.await, memory.await];
             self.check()?;
             match errors.into_iter().flatten().next() {
-                Some(wgpu::Error::OutOfMemory { .. }) => Err(out_of_memory(what)),
+                Some(wgpu::Error::OutOfMemory { .. }) => Err(self.out_of_memory(what, wanted)),
                 Some(error) => Err(of_wgpu(error)),
                 None => Ok(result),
             }
@@ -219,14 +232,14 @@ impl Context {
     }
 
     fn out_of_memory(&self, what: &str, bytes: u64) -> AiError {
-        let allocated = self.counters().bytes_allocated;
+        let others = self.counters().bytes_allocated.saturating_sub(bytes);
         AiError::new(
             ErrorCode::OutOfCapacity,
             format!(
                 "Out of GPU memory ({}): {what} needs {:.1} MB beside {:.1} MB. Use a smaller model or a shorter context, or the CPU (backend: \"cpu\").",
                 self.name,
                 bytes as f64 / 1e6,
-                allocated as f64 / 1e6
+                others as f64 / 1e6
             ),
         )
     }
@@ -252,20 +265,13 @@ impl Context {
 
     /// Waits until the first `bytes` of a mappable buffer can be read, and reads them.
     pub(super) async fn read(&self, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>> {
-        #[derive(Default)]
-        struct Mapping {
-            outcome: Option<std::result::Result<(), wgpu::BufferAsyncError>>,
-            waker: Option<Waker>,
-        }
         self.check()?;
-        let mapping = Arc::new(Mutex::new(Mapping::default()));
-        let told = Arc::clone(&mapping);
-        buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |outcome| {
-            let mut mapping = lock(&told);
-            mapping.outcome = Some(outcome);
-            if let Some(waker) = mapping.waker.take() {
-                waker.wake();
-            }
+        let outcome = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&outcome);
+        let (call, called) = signal();
+        buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+            *lock(&told) = Some(result);
+            call();
         });
         // The one place where native code waits: nobody else would drive the device. A browser does so by itself.
         #[cfg(not(target_arch = "wasm32"))]
@@ -273,19 +279,13 @@ impl Context {
             self.check()?;
             return Err(lost(&error.to_string()));
         }
-        let outcome = poll_fn(|task| {
-            let mut mapping = lock(&mapping);
-            match mapping.outcome.take() {
-                Some(outcome) => Poll::Ready(outcome),
-                None => {
-                    mapping.waker = Some(task.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await;
+        called.await;
         self.check()?;
-        outcome.map_err(|error| lost(&error.to_string()))?;
+        match lock(&outcome).take() {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(lost(&error.to_string())),
+            None => return Err(lost("it gave no answer")),
+        }
         let view = buffer.get_mapped_range(0..bytes).map_err(|error| lost(&error.to_string()))?;
         let result = view.to_vec();
         drop(view);
@@ -331,16 +331,12 @@ fn lost(reason: &str) -> AiError {
     AiError::new(ErrorCode::OutOfCapacity, format!("The GPU was lost ({reason}). Try again, or use the CPU (backend: \"cpu\")."))
 }
 
-fn out_of_memory(what: &str) -> AiError {
-    AiError::new(
-        ErrorCode::OutOfCapacity,
-        format!("Out of GPU memory: {what}. Use a smaller model or a shorter context, or the CPU (backend: \"cpu\")."),
-    )
-}
-
 fn of_wgpu(error: wgpu::Error) -> AiError {
     match error {
-        wgpu::Error::OutOfMemory { .. } => out_of_memory("something did not fit"),
+        wgpu::Error::OutOfMemory { .. } => AiError::new(
+            ErrorCode::OutOfCapacity,
+            "Out of GPU memory. Use a smaller model or a shorter context, or the CPU (backend: \"cpu\").",
+        ),
         error => AiError::invalid_data(format!("The GPU refused its work: {error}. Use the CPU (backend: \"cpu\").")),
     }
 }

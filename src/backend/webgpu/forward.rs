@@ -162,7 +162,14 @@ struct Product {
 }
 
 impl Product {
-    fn new(context: &Context, pipelines: &Pipelines, matrix: &Matrix, ending: Ending, input: &wgpu::Buffer, output: &wgpu::Buffer) -> Result<Self> {
+    fn new(
+        context: &Context,
+        pipelines: &Pipelines,
+        matrix: &Matrix,
+        ending: Ending,
+        input: &wgpu::Buffer,
+        output: &wgpu::Buffer,
+    ) -> Result<Self> {
         let parts = matrix
             .parts
             .iter()
@@ -370,7 +377,14 @@ impl Recorder<'_> {
 
 impl Plan {
     /// Records a chunk and submits it. Gives what is to be read back.
-    pub fn submit(&self, context: &Context, pipelines: &Pipelines, p: &Hyperparameters, scratch: &Scratch, chunk: &Chunk) -> Result<Layout> {
+    pub fn submit(
+        &self,
+        context: &Context,
+        pipelines: &Pipelines,
+        p: &Hyperparameters,
+        scratch: &Scratch,
+        chunk: &Chunk,
+    ) -> Result<Layout> {
         let rows = chunk.tokens.len();
         let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();

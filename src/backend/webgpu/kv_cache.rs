@@ -50,27 +50,64 @@ impl KvCache {
         self.capacity * p.kv_width() / 4
     }
 
-    /// Makes room for `positions` positions, or leaves everything as it is. Room at least doubles, so that growing is rare.
-    pub fn grow(&mut self, context: &Context, pipelines: &Pipelines, scratch: &Scratch, p: &Hyperparameters, positions: usize) -> Result<()> {
-        if positions <= self.capacity {
-            return Ok(());
+    /// Makes room for `positions` positions, or leaves everything as it is.
+    pub fn grow(
+        &mut self,
+        context: &Context,
+        pipelines: &Pipelines,
+        scratch: &Scratch,
+        p: &Hyperparameters,
+        positions: usize,
+    ) -> Result<()> {
+        if positions > self.capacity {
+            let larger = self.larger(context, pipelines, scratch, p, positions)?;
+            std::mem::replace(self, larger).give_back(context);
         }
+        Ok(())
+    }
+
+    /// The same, which also in a browser notices if there is not enough memory.
+    pub async fn grow_checked(
+        &mut self,
+        context: &Context,
+        pipelines: &Pipelines,
+        scratch: &Scratch,
+        p: &Hyperparameters,
+        positions: usize,
+    ) -> Result<()> {
+        if positions > self.capacity {
+            let larger = context.checked("the context (KV cache)", || self.larger(context, pipelines, scratch, p, positions)).await??;
+            std::mem::replace(self, larger).give_back(context);
+        }
+        Ok(())
+    }
+
+    /// A copy with room for `positions` positions. Room at least doubles, so that growing is rare.
+    fn larger(&self, context: &Context, pipelines: &Pipelines, scratch: &Scratch, p: &Hyperparameters, positions: usize) -> Result<Self> {
         let doubled = (2 * self.capacity).min(p.positions);
         let capacity = positions.max(doubled).next_multiple_of(STEP);
-        let mut grown = Self { layers: Vec::new(), length: 0, capacity };
+        let mut larger = Self { layers: Vec::new(), length: 0, capacity };
         for _ in 0..p.layers {
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-            let buffer = context.create_buffer("the context (KV cache)", 2 * bytes(p, capacity), usage)?;
-            grown.layers.push(LayerCache {
+            let buffer = match context.create_buffer("the context (KV cache)", 2 * bytes(p, capacity), usage) {
+                Ok(buffer) => buffer,
+                Err(error) => {
+                    larger.give_back(context);
+                    return Err(error);
+                }
+            };
+            larger.layers.push(LayerCache {
                 rope: pipelines.bind(context, Bindings::Rope, &[&scratch.query, &scratch.key, &scratch.value, &scratch.angles, &buffer])?,
-                attention: pipelines.bind(context, Bindings::Attention, &[&scratch.query, &buffer, &scratch.attended, &scratch.partials])?,
+                attention: pipelines.bind(
+                    context,
+                    Bindings::Attention,
+                    &[&scratch.query, &buffer, &scratch.attended, &scratch.partials],
+                )?,
                 buffer,
             });
         }
-        grown.copy(context, p, self, self.length);
-        let old = std::mem::replace(self, grown);
-        old.give_back(context);
-        Ok(())
+        larger.copy(context, p, self, self.length);
+        Ok(larger)
     }
 
     /// Takes over the first `length` positions of `other`; there is room for them.

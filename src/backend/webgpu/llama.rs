@@ -47,7 +47,12 @@ const MAX_HEAD_WIDTH: usize = 256;
 
 impl WebGpuBackend {
     /// Compiles the kernels for a model whose weights have come. `progress` is told how many are ready, and of how many.
-    pub async fn new(parameters: Hyperparameters, weights: WebGpuWeights, options: Options, progress: &dyn Fn(usize, usize)) -> Result<Self> {
+    pub async fn new(
+        parameters: Hyperparameters,
+        weights: WebGpuWeights,
+        options: Options,
+        progress: &dyn Fn(usize, usize),
+    ) -> Result<Self> {
         let p = &parameters;
         if p.head_width > MAX_HEAD_WIDTH || !p.head_width.is_multiple_of(4) {
             return Err(AiError::invalid_data(format!(
@@ -120,7 +125,7 @@ impl WebGpuBackend {
                 return Err(AiError::invalid_data(format!("Token {token} is not in the vocabulary.")));
             }
             let positions = cache.length() + work.tokens.len();
-            cache.grow(&self.context, &self.pipelines, &self.scratch, &self.parameters, positions)?;
+            cache.grow_checked(&self.context, &self.pipelines, &self.scratch, &self.parameters, positions).await?;
         }
         let mut answers = vec![None; batch.len()];
         // The next token to compute: its work, and its place there.
@@ -217,7 +222,11 @@ impl Backend for WebGpuBackend {
         Box::pin(async move {
             let wanted: Vec<Wanted> = batch.iter().map(|work| if work.wants_logits { Wanted::Logits } else { Wanted::Nothing }).collect();
             let answers = self.compute(batch, &wanted).await?;
-            Ok(answers.into_iter().flatten().filter_map(|answer| if let Answer::Logits(logits) = answer { Some(logits) } else { None }).collect())
+            Ok(answers
+                .into_iter()
+                .flatten()
+                .filter_map(|answer| if let Answer::Logits(logits) = answer { Some(logits) } else { None })
+                .collect())
         })
     }
 }

@@ -17,10 +17,17 @@ use std::collections::HashMap;
 pub enum Kernel {
     Embed(Format),
     Norm,
-    Product { format: Format, way: Way, ending: Ending },
+    Product {
+        format: Format,
+        way: Way,
+        ending: Ending,
+    },
     Rope,
     /// Rows of a workgroup, and query heads that share its KV head.
-    Attention { rows: usize, shared: usize },
+    Attention {
+        rows: usize,
+        shared: usize,
+    },
     Combine,
     ArgMax(Round),
     TopK(Round),
@@ -329,10 +336,8 @@ impl Pipelines {
         let Some(layout) = self.layouts.get(&bindings) else {
             return Err(AiError::invalid_data("A GPU kernel was not prepared."));
         };
-        let entries: Vec<_> = (0..)
-            .zip(buffers)
-            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
-            .collect();
+        let entries: Vec<_> =
+            (0..).zip(buffers).map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }).collect();
         Ok(context.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries }))
     }
 }

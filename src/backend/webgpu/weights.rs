@@ -219,9 +219,7 @@ impl WeightSink for WebGpuWeights {
             return Err(AiError::invalid_data(format!("Tensor '{}' has {} bytes instead of {length}.", entry.name, entry.length)));
         }
         let target = match entry.shape[..] {
-            [rows, columns] => {
-                Target::Matrix(Box::new(Filling::new(Matrix::new(&self.context, &entry.name, format, rows, columns)?)?))
-            }
+            [rows, columns] => Target::Matrix(Box::new(Filling::new(Matrix::new(&self.context, &entry.name, format, rows, columns)?)?)),
             _ => Target::Vector(Packing::new(format, rows, columns)?),
         };
         self.filling = Some((role, target));
