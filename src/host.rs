@@ -60,3 +60,45 @@ pub fn yield_now() -> impl Future<Output = ()> {
     }
     Yield(false)
 }
+
+/// A callback, and a future that waits until it was called.
+#[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
+pub fn signal() -> (impl FnOnce() + Send + 'static, impl Future<Output = ()>) {
+    use std::sync::{Arc, Mutex, PoisonError};
+    use std::task::Waker;
+    let state: Arc<Mutex<(bool, Option<Waker>)>> = Arc::default();
+    let told = Arc::clone(&state);
+    let call = move || {
+        let mut state = told.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = true;
+        if let Some(waker) = state.1.take() {
+            waker.wake();
+        }
+    };
+    let wait = std::future::poll_fn(move |task| {
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 {
+            return Poll::Ready(());
+        }
+        state.1 = Some(task.waker().clone());
+        Poll::Pending
+    });
+    (call, wait)
+}
+
+/// A callback, and a future that waits until it was called: by a promise, so that JavaScript need not ask again and again.
+#[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
+pub fn signal() -> (impl FnOnce() + 'static, impl Future<Output = ()>) {
+    let mut resolve = None;
+    let promise = js_sys::Promise::new(&mut |call, _| resolve = Some(call));
+    let call = move || {
+        if let Some(resolve) = resolve {
+            // A promise's own function does not throw.
+            let _ = resolve.call0(&wasm_bindgen::JsValue::UNDEFINED);
+        }
+    };
+    let wait = async move {
+        let _ = crate::js::settled(promise).await;
+    };
+    (call, wait)
+}

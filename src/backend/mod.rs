@@ -1,8 +1,10 @@
-//! Backends: what computes the model. One trait; the CPU is the first of two.
+//! Backends: what computes the model. One trait, implemented on the CPU and on the GPU.
 //!
 //! A backend owns the weights and the KV caches, and knows nothing of text, sampling or scheduling.
 
 pub mod cpu;
+#[cfg(feature = "webgpu")]
+pub mod webgpu;
 
 use crate::error::Result;
 use crate::gguf::LocalFuture;

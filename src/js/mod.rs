@@ -10,4 +10,6 @@ mod convert;
 mod source;
 mod task;
 
+#[cfg(feature = "webgpu")]
+pub use task::settled;
 pub use task::sleep;

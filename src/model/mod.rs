@@ -8,4 +8,4 @@ mod rope;
 
 pub use hyperparameters::Hyperparameters;
 pub use load::{Role, WeightSink, load_weights};
-pub use rope::RopeFrequencies;
+pub use rope::{RopeFrequencies, RopeScaling};

@@ -9,7 +9,7 @@ use candle_core::quantized::GgmlDType;
 pub const BLOCK: usize = 32;
 
 /// The types that a model's tensors may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     F32,
     F16,

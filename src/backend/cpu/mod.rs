@@ -15,9 +15,12 @@ mod packed;
 mod threads;
 mod weights;
 
+pub use format::Format;
 #[cfg(target_arch = "wasm32")]
 pub use kernels::{compare_with_twin, measure};
 pub use llama::CpuBackend;
+#[cfg(feature = "webgpu")]
+pub(crate) use packed::Packing;
 #[cfg(target_feature = "atomics")]
 pub use threads::help;
 pub use weights::CpuWeights;

@@ -1,0 +1,196 @@
+//! How fast the GPU computes a model of a given shape, whose weights are made up:
+//!
+//! ```text
+//! cargo run --release --features webgpu --example gpu_bench -- --shape 8b --type Q4_0
+//! ```
+//!
+//! `--shape 135m|1b|8b`, `--type F16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0|Q4_K|Q5_K|Q6_K`, `--prompt 512`, `--tokens 64`, `--adapter NAME` (a part of its
+//! name; any adapter will do, also one that computes on the CPU), `--without f16,subgroups`, `--check` (each kernel against its twin first),
+//! `--as-hardware` (the kernels of hardware also on an adapter that computes on the CPU).
+
+use candle_core::quantized::GgmlDType;
+use std::time::Instant;
+use workers_ai_local::backend::webgpu::{Choice, Context, Options, Variant, Wanted, WebGpuBackend, WebGpuWeights, copy_bandwidth};
+use workers_ai_local::backend::{Backend, Work};
+use workers_ai_local::error::{AiError, Result};
+use workers_ai_local::gguf::TensorEntry;
+use workers_ai_local::model::{Hyperparameters, Role, RopeScaling, WeightSink};
+
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn get(&self, name: &str) -> Option<&str> {
+        let at = self.0.iter().position(|argument| argument == name)?;
+        self.0.get(at + 1).map(String::as_str)
+    }
+
+    fn number(&self, name: &str, default: usize) -> Result<usize> {
+        let Some(text) = self.get(name) else { return Ok(default) };
+        text.parse().map_err(|_| AiError::invalid_data(format!("{name} wants a number, not '{text}'.")))
+    }
+}
+
+/// Sizes of a known model, and whether its embedding is its output matrix too.
+fn shape(name: &str) -> Result<(Hyperparameters, bool)> {
+    let model = |layers, width, heads, kv_heads, ffn_width, vocabulary| Hyperparameters {
+        layers,
+        width,
+        heads,
+        kv_heads,
+        head_width: width / heads,
+        rope_width: width / heads,
+        ffn_width,
+        vocabulary,
+        positions: 8192,
+        rms_epsilon: 1e-5,
+        rope_base: 500_000.0,
+        rope_scaling: RopeScaling::None,
+    };
+    match name {
+        "135m" => Ok((model(30, 576, 9, 3, 1536, 49_152), true)),
+        "1b" => Ok((model(16, 2048, 32, 8, 8192, 128_256), true)),
+        "8b" => Ok((model(32, 4096, 32, 8, 14_336, 128_256), false)),
+        _ => Err(AiError::invalid_data(format!("There is no shape '{name}': 135m, 1b or 8b."))),
+    }
+}
+
+fn dtype(name: &str) -> Result<GgmlDType> {
+    use GgmlDType::*;
+    let known = [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K];
+    let wanted = name.replace("_K", "K").to_uppercase();
+    known
+        .into_iter()
+        .find(|dtype| format!("{dtype:?}") == wanted)
+        .ok_or_else(|| AiError::invalid_data(format!("There is no type '{name}': one of {known:?}.")))
+}
+
+/// Brings made-up weights into a sink. Gives the bytes that a token reads.
+fn fill(sink: &mut dyn WeightSink, p: &Hyperparameters, tied: bool, dtype: GgmlDType) -> Result<u64> {
+    let mut tensors = vec![(Role::TokenEmbedding, vec![p.vocabulary, p.width]), (Role::OutputNorm, vec![p.width])];
+    if !tied {
+        tensors.push((Role::Output, vec![p.vocabulary, p.width]));
+    }
+    for layer in 0..p.layers {
+        tensors.extend([
+            (Role::AttentionNorm(layer), vec![p.width]),
+            (Role::Query(layer), vec![p.query_width(), p.width]),
+            (Role::Key(layer), vec![p.kv_width(), p.width]),
+            (Role::Value(layer), vec![p.kv_width(), p.width]),
+            (Role::AttentionOutput(layer), vec![p.width, p.query_width()]),
+            (Role::FfnNorm(layer), vec![p.width]),
+            (Role::Gate(layer), vec![p.ffn_width, p.width]),
+            (Role::Up(layer), vec![p.ffn_width, p.width]),
+            (Role::Down(layer), vec![p.width, p.ffn_width]),
+        ]);
+    }
+    let mut read = 0;
+    for (role, shape) in tensors {
+        let columns = shape.last().copied().unwrap_or(1);
+        let dtype = match shape.len() {
+            1 => GgmlDType::F32,
+            _ if columns.is_multiple_of(dtype.block_size()) => dtype,
+            _ => GgmlDType::Q8_0,
+        };
+        let length = shape.iter().product::<usize>() as u64 / dtype.block_size() as u64 * dtype.type_size() as u64;
+        if tied || role != Role::TokenEmbedding {
+            read += length;
+        }
+        sink.begin(role, &TensorEntry { name: format!("{role:?}"), dtype, shape, offset: 0, length })?;
+        // Whichever bytes are taken for an f16 or f32, it is a small number.
+        let piece: Vec<u8> = (0..1u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 & 0x3b).collect();
+        let mut missing = length as usize;
+        while missing > 0 {
+            let count = missing.min(piece.len());
+            sink.write(&piece[..count])?;
+            missing -= count;
+        }
+        sink.finish()?;
+    }
+    Ok(read)
+}
+
+async fn run(arguments: &Arguments) -> Result<()> {
+    let (name, kind) = (arguments.get("--shape").unwrap_or("135m"), arguments.get("--type").unwrap_or("Q4_0"));
+    let ((parameters, tied), dtype) = (shape(name)?, dtype(kind)?);
+    let (prompt, count) = (arguments.number("--prompt", 512)?, arguments.number("--tokens", 64)?.max(1));
+    let without = arguments.get("--without").unwrap_or_default();
+    let without = [("f16", Variant::F16), ("subgroups", Variant::Subgroups)].into_iter().filter(|(name, _)| without.contains(name));
+    let choice = Choice {
+        software: true,
+        named: arguments.get("--adapter").map(str::to_owned),
+        without: without.map(|(_, variant)| variant).collect(),
+        as_hardware: arguments.0.iter().any(|argument| argument == "--as-hardware"),
+        max_binding: None,
+    };
+    let context = Context::request(&choice).await?;
+    println!("{}: f16 {}, subgroups {}", context.name, context.f16, context.subgroups);
+    let bandwidth = copy_bandwidth(&context).await?;
+    println!("copying: {:.1} GB/s, read and written", bandwidth / 1e9);
+
+    let started = Instant::now();
+    let mut weights = WebGpuWeights::new(&context);
+    let bytes = fill(&mut weights, &parameters, tied, dtype)?;
+    let loaded = started.elapsed();
+    let mut backend = WebGpuBackend::new(parameters, weights, Options::default(), &|_, _| ()).await?;
+    println!(
+        "{name} {kind}: {:.2} GB per token; loaded in {:.1} s, ready in {:.1} s; {:.2} GB on the GPU",
+        bytes as f64 / 1e9,
+        loaded.as_secs_f64(),
+        started.elapsed().as_secs_f64(),
+        backend.counters().bytes_allocated as f64 / 1e9
+    );
+    if arguments.0.iter().any(|argument| argument == "--check") {
+        backend.self_check().await?;
+        println!("every kernel agrees with its twin");
+    }
+
+    let cache = backend.create_cache()?;
+    backend.reserve(cache, prompt + count + 8)?;
+    let tokens: Vec<u32> = (0..prompt.max(1) as u32).map(|i| i * 97 % 40_000).collect();
+    // Once to warm up: drivers compile at the first use.
+    for round in 0..2 {
+        backend.truncate_cache(cache, 0);
+        let started = Instant::now();
+        backend.compute(&[Work { cache, tokens: &tokens, wants_logits: true }], &[Wanted::Candidates(1)]).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        if round == 1 {
+            println!("prefill: {:.1} tokens/s ({} tokens in {:.3} s)", tokens.len() as f64 / seconds, tokens.len(), seconds);
+        }
+    }
+    let one = |token| [token];
+    for _ in 0..4 {
+        let tokens = one(1);
+        backend.compute(&[Work { cache, tokens: &tokens, wants_logits: true }], &[Wanted::Candidates(1)]).await?;
+    }
+    let before = backend.counters();
+    let started = Instant::now();
+    for token in 0..count {
+        let tokens = one(token as u32);
+        backend.compute(&[Work { cache, tokens: &tokens, wants_logits: true }], &[Wanted::Candidates(1)]).await?;
+    }
+    let seconds = started.elapsed().as_secs_f64() / count as f64;
+    let after = backend.counters();
+    let rate = bytes as f64 / seconds;
+    println!(
+        "decode: {:.1} tokens/s, {:.1} GB/s of weights, {:.0} % of what copying reaches; per token {} submission(s), {} dispatches, {} bytes up, {} bytes back, {} buffers made",
+        1.0 / seconds,
+        rate / 1e9,
+        100.0 * rate / bandwidth,
+        (after.submissions - before.submissions) / count as u64,
+        (after.dispatches - before.dispatches) / count as u64,
+        (after.bytes_uploaded - before.bytes_uploaded) / count as u64,
+        (after.bytes_read_back - before.bytes_read_back) / count as u64,
+        after.buffers_created - before.buffers_created
+    );
+    Ok(())
+}
+
+fn main() -> std::process::ExitCode {
+    match pollster::block_on(run(&Arguments(std::env::args().skip(1).collect()))) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

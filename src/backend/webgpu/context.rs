@@ -1,0 +1,342 @@
+//! The adapter and its device: what they have, what happened to them, and reading back.
+
+use crate::error::{AiError, ErrorCode, Result};
+use crate::host::signal;
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Which adapter is asked for, and how much of it may be used.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// Whether an adapter that computes on the CPU (SwiftShader, llvmpipe) will do.
+    pub software: bool,
+    /// Natively: the adapter whose name or driver contains this.
+    pub named: Option<String>,
+    /// Leaves fast paths out that the adapter would have.
+    pub without: Vec<Variant>,
+    /// The kernels of hardware also on a software adapter.
+    pub as_hardware: bool,
+    /// At most so many bytes in one binding, where the adapter would allow more.
+    pub max_binding: Option<u64>,
+}
+
+/// A fast path that not every adapter has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// `shader-f16`
+    F16,
+    /// Sums over subgroups.
+    Subgroups,
+}
+
+/// What was done on the GPU so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub submissions: u64,
+    pub dispatches: u64,
+    pub bytes_uploaded: u64,
+    pub bytes_read_back: u64,
+    pub buffers_created: u64,
+    /// Of all buffers that there are.
+    pub bytes_allocated: u64,
+}
+
+/// A device with its queue. Clones are the same device.
+#[derive(Clone)]
+pub struct Context {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    /// "NVIDIA H100 (Vulkan)"
+    pub name: String,
+    pub is_software: bool,
+    pub f16: bool,
+    pub subgroups: bool,
+    /// Whether threads should compute by themselves, because waiting for one another is dear.
+    pub serial: bool,
+    /// Bytes that one binding may have.
+    pub max_binding: u64,
+    /// Distance between uniforms that are chosen by a dynamic offset.
+    pub uniform_alignment: u64,
+    counters: std::rc::Rc<Cell<Counters>>,
+    condition: Arc<Mutex<Condition>>,
+}
+
+/// What went wrong with the device and was not told yet.
+#[derive(Default)]
+struct Condition {
+    /// The device is gone for good.
+    lost: Option<String>,
+    error: Option<AiError>,
+}
+
+/// Bytes of workgroup memory and threads of a workgroup that the kernels take: what every WebGPU adapter has.
+const WORKGROUP_BYTES: u32 = 16384;
+const WORKGROUP_THREADS: u32 = 256;
+
+/// Matrices are split by rows for smaller bindings than this, and below it some other buffer may not fit.
+const LEAST_BINDING: u64 = 1 << 20;
+
+impl Context {
+    /// Asks for an adapter and a device.
+    pub async fn request(choice: &Choice) -> Result<Self> {
+        let descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor { flags: wgpu::InstanceFlags::empty(), ..descriptor });
+        let adapter = find_adapter(&instance, choice).await?;
+        let info = adapter.get_info();
+        let is_software = info.device_type == wgpu::DeviceType::Cpu;
+        let name = format!("{} ({:?})", if info.name.is_empty() { "GPU" } else { &info.name }, info.backend);
+        if is_software && !choice.software {
+            return Err(unavailable(format!("The only WebGPU adapter, {name}, computes on the CPU.")));
+        }
+        let limits = adapter.limits();
+        let max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let max_binding = choice.max_binding.map_or(max_binding, |bytes| bytes.min(max_binding));
+        for (what, has, needs) in [
+            ("bytes in a storage binding", max_binding, LEAST_BINDING),
+            ("bytes of workgroup memory", limits.max_compute_workgroup_storage_size.into(), WORKGROUP_BYTES.into()),
+            ("threads in a workgroup", limits.max_compute_invocations_per_workgroup.into(), WORKGROUP_THREADS.into()),
+            ("storage buffers in a shader", limits.max_storage_buffers_per_shader_stage.into(), 5),
+        ] {
+            if has < needs {
+                return Err(unavailable(format!("The WebGPU adapter {name} allows {has} {what}; {needs} are needed.")));
+            }
+        }
+        let has = |feature, variant| adapter.features().contains(feature) && !choice.without.contains(&variant);
+        let f16 = has(wgpu::Features::SHADER_F16, Variant::F16);
+        let subgroups = has(wgpu::Features::SUBGROUP, Variant::Subgroups);
+        let mut features = wgpu::Features::empty();
+        features.set(wgpu::Features::SHADER_F16, f16);
+        features.set(wgpu::Features::SUBGROUP, subgroups);
+        let wanted = wgpu::DeviceDescriptor {
+            label: Some("workers-ai-local"),
+            required_features: features,
+            // All that there is of what grows with the model, and no more than everyone has of the rest.
+            required_limits: wgpu::Limits {
+                max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
+                max_buffer_size: limits.max_buffer_size,
+                min_uniform_buffer_offset_alignment: limits.min_uniform_buffer_offset_alignment,
+                min_storage_buffer_offset_alignment: limits.min_storage_buffer_offset_alignment,
+                max_compute_workgroup_storage_size: WORKGROUP_BYTES,
+                max_compute_invocations_per_workgroup: WORKGROUP_THREADS,
+                ..wgpu::Limits::default()
+            },
+            ..Default::default()
+        };
+        let (device, queue) = adapter
+            .request_device(&wanted)
+            .await
+            .map_err(|error| unavailable(format!("The WebGPU adapter {name} gives no device: {error}")))?;
+        let condition = Arc::new(Mutex::new(Condition::default()));
+        let seen = Arc::clone(&condition);
+        device.set_device_lost_callback(move |_, reason| lock(&seen).lost = Some(reason));
+        let seen = Arc::clone(&condition);
+        device.on_uncaptured_error(Arc::new(move |error| {
+            lock(&seen).error.get_or_insert_with(|| of_wgpu(error));
+        }));
+        let serial = is_software && !choice.as_hardware;
+        let uniform_alignment = u64::from(limits.min_uniform_buffer_offset_alignment).max(64);
+        Ok(Self {
+            device,
+            queue,
+            name,
+            is_software,
+            f16,
+            subgroups,
+            serial,
+            max_binding,
+            uniform_alignment,
+            counters: Default::default(),
+            condition,
+        })
+    }
+
+    /// Whether the device is gone; nothing can be computed on it any more.
+    pub fn is_lost(&self) -> bool {
+        lock(&self.condition).lost.is_some()
+    }
+
+    /// The first error since the last check, or that the device is lost.
+    pub fn check(&self) -> Result<()> {
+        let mut condition = lock(&self.condition);
+        if let Some(reason) = &condition.lost {
+            return Err(lost(reason));
+        }
+        condition.error.take().map_or(Ok(()), Err)
+    }
+
+    /// Does `work` at once; in a browser its errors come only later, so what went wrong in it has to be waited for.
+    pub fn checked<'a, T: 'a>(&'a self, what: &'a str, work: impl FnOnce() -> T) -> impl Future<Output = Result<T>> + 'a {
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let before = self.counters().bytes_allocated;
+        let result = work();
+        let wanted = self.counters().bytes_allocated.saturating_sub(before);
+        // Popped in the order in which they stand, then waited for.
+        let (validation, internal, memory) = (validation.pop(), internal.pop(), memory.pop());
+        async move {
+            let errors = [validation.await, internal.await, memory.await];
+            self.check()?;
+            match errors.into_iter().flatten().next() {
+                Some(wgpu::Error::OutOfMemory { .. }) => Err(self.out_of_memory(what, wanted)),
+                Some(error) => Err(of_wgpu(error)),
+                None => Ok(result),
+            }
+        }
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters.get()
+    }
+
+    pub(super) fn count(&self, change: impl FnOnce(&mut Counters)) {
+        let mut counters = self.counters.get();
+        change(&mut counters);
+        self.counters.set(counters);
+    }
+
+    /// A buffer that no limit forbids. Natively `check` says at once whether there was memory for it.
+    pub(super) fn create_buffer(&self, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        // Empty buffers cannot be bound; copies want whole words.
+        let size = bytes.max(16).next_multiple_of(16);
+        if size > self.max_binding {
+            return Err(AiError::new(
+                ErrorCode::OutOfCapacity,
+                format!(
+                    "The GPU ({}) allows {:.1} MB in one buffer; {what} needs {:.1} MB.",
+                    self.name,
+                    self.max_binding as f64 / 1e6,
+                    size as f64 / 1e6
+                ),
+            ));
+        }
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false });
+        self.count(|counters| {
+            counters.buffers_created += 1;
+            counters.bytes_allocated += size;
+        });
+        let failed = {
+            let mut condition = lock(&self.condition);
+            matches!(&condition.error, Some(error) if error.code == ErrorCode::OutOfCapacity).then(|| condition.error.take())
+        };
+        match failed {
+            Some(_) => Err(self.out_of_memory(what, size)),
+            None => Ok(buffer),
+        }
+    }
+
+    /// Frees a buffer's memory now, not when JavaScript's garbage is collected.
+    pub(super) fn give_back(&self, buffer: &wgpu::Buffer) {
+        buffer.destroy();
+        self.count(|counters| counters.bytes_allocated = counters.bytes_allocated.saturating_sub(buffer.size()));
+    }
+
+    fn out_of_memory(&self, what: &str, bytes: u64) -> AiError {
+        let others = self.counters().bytes_allocated.saturating_sub(bytes);
+        AiError::new(
+            ErrorCode::OutOfCapacity,
+            format!(
+                "Out of GPU memory ({}): {what} needs {:.1} MB beside {:.1} MB. Use a smaller model or a shorter context, or the CPU (backend: \"cpu\").",
+                self.name,
+                bytes as f64 / 1e6,
+                others as f64 / 1e6
+            ),
+        )
+    }
+
+    /// Writes into a buffer before whatever is submitted next.
+    pub(super) fn upload(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
+        self.queue.write_buffer(buffer, offset, bytes);
+        self.count(|counters| counters.bytes_uploaded += bytes.len() as u64);
+    }
+
+    /// Natively what was uploaded waits in staging memory for a submission: this makes one, and waits until it is through.
+    /// In a browser that memory is the browser's, and nothing may wait.
+    pub(super) fn drain_uploads(&self) {
+        self.queue.submit([]);
+        #[cfg(not(target_arch = "wasm32"))]
+        let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
+    }
+
+    pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) {
+        self.queue.submit([encoder.finish()]);
+        self.count(|counters| counters.submissions += 1);
+    }
+
+    /// Waits until the first `bytes` of a mappable buffer can be read, and reads them.
+    pub(super) async fn read(&self, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>> {
+        self.check()?;
+        let outcome = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&outcome);
+        let (call, called) = signal();
+        buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+            *lock(&told) = Some(result);
+            call();
+        });
+        // The one place where native code waits: nobody else would drive the device. A browser does so by itself.
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Err(error) = self.device.poll(wgpu::PollType::wait_indefinitely()) {
+            self.check()?;
+            return Err(lost(&error.to_string()));
+        }
+        called.await;
+        self.check()?;
+        match lock(&outcome).take() {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(lost(&error.to_string())),
+            None => return Err(lost("it gave no answer")),
+        }
+        let view = buffer.get_mapped_range(0..bytes).map_err(|error| lost(&error.to_string()))?;
+        let result = view.to_vec();
+        drop(view);
+        buffer.unmap();
+        self.count(|counters| counters.bytes_read_back += bytes);
+        Ok(result)
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+async fn find_adapter(instance: &wgpu::Instance, _: &Choice) -> Result<wgpu::Adapter> {
+    preferred_adapter(instance).await
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+async fn find_adapter(instance: &wgpu::Instance, choice: &Choice) -> Result<wgpu::Adapter> {
+    let Some(name) = &choice.named else { return preferred_adapter(instance).await };
+    let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+    let names = |info: &wgpu::AdapterInfo| format!("{} {} {}", info.name, info.driver, info.driver_info).to_lowercase();
+    let found: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
+    let wanted = name.to_lowercase();
+    adapters
+        .into_iter()
+        .find(|adapter| names(&adapter.get_info()).contains(&wanted))
+        .ok_or_else(|| unavailable(format!("There is no WebGPU adapter named '{name}', only: {}.", found.join(", "))))
+}
+
+async fn preferred_adapter(instance: &wgpu::Instance) -> Result<wgpu::Adapter> {
+    let options = wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+    instance.request_adapter(&options).await.map_err(|error| unavailable(format!("There is no WebGPU adapter here: {error}")))
+}
+
+/// A lock that no panic elsewhere can take away.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unavailable(text: String) -> AiError {
+    AiError::new(ErrorCode::OutOfCapacity, format!("{text} Use the CPU (backend: \"cpu\")."))
+}
+
+fn lost(reason: &str) -> AiError {
+    AiError::new(ErrorCode::OutOfCapacity, format!("The GPU was lost ({reason}). Try again, or use the CPU (backend: \"cpu\")."))
+}
+
+fn of_wgpu(error: wgpu::Error) -> AiError {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => AiError::new(
+            ErrorCode::OutOfCapacity,
+            "Out of GPU memory. Use a smaller model or a shorter context, or the CPU (backend: \"cpu\").",
+        ),
+        error => AiError::invalid_data(format!("The GPU refused its work: {error}. Use the CPU (backend: \"cpu\").")),
+    }
+}

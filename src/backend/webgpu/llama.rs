@@ -1,0 +1,232 @@
+//! The forward pass of a llama-architecture model on the GPU: the backend over weights, caches and recorded passes.
+
+use super::check::check_kernels;
+use super::context::{Context, Counters};
+use super::forward::{self, Answer, Chunk, MAX_OUTPUTS, MAX_SEGMENTS, Plan, Scratch, Segment, Wanted};
+use super::kv_cache::KvCache;
+use super::shaders::{Kernel, Pipelines, Sizes};
+use super::weights::{WebGpuWeights, Weights};
+use crate::backend::{Backend, CacheId, Work};
+use crate::error::{AiError, ErrorCode, Result};
+use crate::gguf::LocalFuture;
+use crate::model::{Hyperparameters, RopeFrequencies};
+use std::collections::HashMap;
+
+/// What can be chosen about the computation.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Rows (tokens) of one submission: long prompts are computed in chunks of so many.
+    pub chunk_rows: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { chunk_rows: 256 }
+    }
+}
+
+/// A model on the GPU with its KV caches.
+pub struct WebGpuBackend {
+    context: Context,
+    parameters: Hyperparameters,
+    /// The bind groups keep the buffers; this keeps them from being forgotten.
+    _weights: Weights,
+    rope: RopeFrequencies,
+    kernels: Vec<Kernel>,
+    pipelines: Pipelines,
+    scratch: Scratch,
+    plan: Plan,
+    caches: HashMap<CacheId, KvCache>,
+    next_cache: u64,
+    /// A future that was dropped may have left the buffer for reading back mapped.
+    reading: bool,
+}
+
+/// The largest head that attention has threads for.
+const MAX_HEAD_WIDTH: usize = 256;
+
+impl WebGpuBackend {
+    /// Compiles the kernels for a model whose weights have come. `progress` is told how many are ready, and of how many.
+    pub async fn new(
+        parameters: Hyperparameters,
+        weights: WebGpuWeights,
+        options: Options,
+        progress: &dyn Fn(usize, usize),
+    ) -> Result<Self> {
+        let p = &parameters;
+        if p.head_width > MAX_HEAD_WIDTH || !p.head_width.is_multiple_of(4) {
+            return Err(AiError::invalid_data(format!(
+                "The model has attention heads of {} dimensions; the GPU computes multiples of 4 up to {MAX_HEAD_WIDTH}. Use the CPU (backend: \"cpu\").",
+                p.head_width
+            )));
+        }
+        let (context, weights) = weights.build(p.layers)?;
+        let rope = RopeFrequencies::new(p, weights.rope_divisors.as_deref());
+        let kernels = forward::kernels(&context, p, &weights);
+        let pipelines = Pipelines::compile(&context, &Sizes::from(p), &kernels, progress).await?;
+        let made = context.checked("computing a batch", || {
+            let scratch = Scratch::new(&context, &pipelines, p, options.chunk_rows.max(1))?;
+            let plan = Plan::new(&context, &pipelines, p, &weights, &scratch)?;
+            Ok((scratch, plan))
+        });
+        let (scratch, plan) = made.await??;
+        Ok(Self {
+            context,
+            parameters,
+            _weights: weights,
+            rope,
+            kernels,
+            pipelines,
+            scratch,
+            plan,
+            caches: HashMap::new(),
+            next_cache: 0,
+            reading: false,
+        })
+    }
+
+    /// Runs every kernel of the model on random numbers. An error says which one is wrong on this adapter.
+    pub async fn self_check(&self) -> Result<()> {
+        let sizes = Sizes::from(&self.parameters);
+        let wrong = check_kernels(&self.context, &self.pipelines, &sizes, &self.kernels, 1).await?.into_iter().find(|one| !one.agrees());
+        wrong.map_or(Ok(()), |comparison| {
+            Err(AiError::invalid_data(format!(
+                "The GPU ({}) computes wrongly: {} differs from its twin by {:e}. Use the CPU (backend: \"cpu\").",
+                self.context.name, comparison.kernel, comparison.difference
+            )))
+        })
+    }
+
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.context.counters()
+    }
+
+    /// Whether the GPU is gone: nothing can be computed here any more.
+    pub fn is_lost(&self) -> bool {
+        self.context.is_lost()
+    }
+
+    /// As [`Backend::forward`], where each work says what it wants: gives an answer for each work, in the order of the batch.
+    pub async fn compute(&mut self, batch: &[Work<'_>], wanted: &[Wanted]) -> Result<Vec<Option<Answer>>> {
+        self.context.check()?;
+        if std::mem::replace(&mut self.reading, false) {
+            self.scratch.readback.unmap();
+        }
+        for (index, work) in batch.iter().enumerate() {
+            let twice = batch[..index].iter().any(|earlier| earlier.cache == work.cache);
+            let Some(cache) = self.caches.get_mut(&work.cache).filter(|_| !twice) else {
+                return Err(AiError::new(ErrorCode::OutOfCapacity, "A KV cache is gone or stands in a batch twice."));
+            };
+            if let Some(token) = work.tokens.iter().find(|token| **token as usize >= self.parameters.vocabulary) {
+                return Err(AiError::invalid_data(format!("Token {token} is not in the vocabulary.")));
+            }
+            let positions = cache.length() + work.tokens.len();
+            cache.grow_checked(&self.context, &self.pipelines, &self.scratch, &self.parameters, positions).await?;
+        }
+        let mut answers = vec![None; batch.len()];
+        // The next token to compute: its work, and its place there.
+        let mut next = (0, 0);
+        let (mut tokens, mut angles, mut segments) = (Vec::new(), Vec::new(), Vec::new());
+        while next.0 < batch.len() {
+            (tokens.clear(), angles.clear(), segments.clear());
+            while let Some(work) = batch.get(next.0)
+                && tokens.len() < self.scratch.rows
+                && segments.len() < MAX_SEGMENTS
+                && segments.iter().filter(|segment: &&Segment| segment.wanted != Wanted::Nothing).count() < MAX_OUTPUTS
+            {
+                let rest = &work.tokens[next.1..];
+                let rows = rest.len().min(self.scratch.rows - tokens.len());
+                let start = self.caches.get(&work.cache).map_or(0, KvCache::length) + next.1;
+                let ends = rows == rest.len();
+                if rows > 0 {
+                    let wanted = if ends { wanted.get(next.0).copied().unwrap_or(Wanted::Nothing) } else { Wanted::Nothing };
+                    segments.push(Segment { work: next.0, first_row: tokens.len(), rows, start, wanted });
+                    tokens.extend(&rest[..rows]);
+                    (start..start + rows).for_each(|position| self.rope.push_angles(position, &mut angles));
+                }
+                next = if ends { (next.0 + 1, 0) } else { (next.0, next.1 + rows) };
+            }
+            let caches: Vec<&KvCache> = segments.iter().filter_map(|segment| self.caches.get(&batch[segment.work].cache)).collect();
+            let chunk = Chunk { tokens: &tokens, angles: &angles, segments: &segments, caches: &caches };
+            let layout = self.plan.submit(&self.context, &self.pipelines, &self.parameters, &self.scratch, &chunk)?;
+            self.context.check()?;
+            if layout.bytes > 0 {
+                self.reading = true;
+                let bytes = self.context.read(&self.scratch.readback, layout.bytes).await?;
+                self.reading = false;
+                for (work, answer) in layout.read(&bytes) {
+                    answers[work] = Some(answer);
+                }
+            }
+        }
+        for work in batch {
+            if let Some(cache) = self.caches.get_mut(&work.cache) {
+                cache.commit(work.tokens.len());
+            }
+        }
+        Ok(answers)
+    }
+}
+
+impl Backend for WebGpuBackend {
+    fn name(&self) -> &'static str {
+        "webgpu"
+    }
+
+    fn hyperparameters(&self) -> &Hyperparameters {
+        &self.parameters
+    }
+
+    fn create_cache(&mut self) -> Result<CacheId> {
+        let id = CacheId(self.next_cache);
+        self.next_cache += 1;
+        self.caches.insert(id, KvCache::default());
+        Ok(id)
+    }
+
+    fn release_cache(&mut self, cache: CacheId) {
+        if let Some(cache) = self.caches.remove(&cache) {
+            cache.give_back(&self.context);
+        }
+    }
+
+    fn truncate_cache(&mut self, cache: CacheId, length: usize) {
+        if let Some(cache) = self.caches.get_mut(&cache) {
+            cache.truncate(length);
+        }
+    }
+
+    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> Result<()> {
+        // Taken out, so that two caches of the map can be borrowed at once.
+        let Some(mut target) = self.caches.remove(&to) else { return Ok(()) };
+        let copied = self.caches.get(&from).map_or(Ok(()), |source| {
+            target.truncate(0);
+            target.grow(&self.context, &self.pipelines, &self.scratch, &self.parameters, length.min(source.length()))?;
+            target.copy(&self.context, &self.parameters, source, length);
+            Ok(())
+        });
+        self.caches.insert(to, target);
+        copied
+    }
+
+    fn reserve(&mut self, cache: CacheId, additional: usize) -> Result<()> {
+        let Some(cache) = self.caches.get_mut(&cache) else { return Ok(()) };
+        cache.grow(&self.context, &self.pipelines, &self.scratch, &self.parameters, cache.length() + additional)
+    }
+
+    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>> {
+        Box::pin(async move {
+            let wanted: Vec<Wanted> = batch.iter().map(|work| if work.wants_logits { Wanted::Logits } else { Wanted::Nothing }).collect();
+            let answers = self.compute(batch, &wanted).await?;
+            Ok(answers
+                .into_iter()
+                .flatten()
+                .filter_map(|answer| if let Answer::Logits(logits) = answer { Some(logits) } else { None })
+                .collect())
+        })
+    }
+}

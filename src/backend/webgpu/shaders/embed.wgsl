@@ -1,0 +1,27 @@
+// Rows of the embedding, unpacked: the stream of every token. A table of several buffers is asked buffer by buffer.
+
+// The tokens.
+@group(1) @binding(2) var<storage, read> input: array<u32>;
+// [rows, columns]
+@group(1) @binding(3) var<storage, read_write> output: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let unit = id.x;
+    let token = input[id.y];
+    if unit >= shape.units || token < shape.first_row || token >= shape.first_row + shape.rows {
+        return;
+    }
+    let w = unpack((token - shape.first_row) * shape.units + unit);
+    let at = columns_of(unit) + vec2<u32>(id.y * shape.columns);
+    let offset = vec4<f32>(w.offset.x);
+    output[at.x] = w.scale.x * w.a + offset;
+    output[at.x + 1u] = w.scale.x * w.b + offset;
+    output[at.x + 2u] = w.scale.x * w.c + offset;
+    output[at.x + 3u] = w.scale.x * w.d + offset;
+    let offset_after = vec4<f32>(w.offset.y);
+    output[at.y] = w.scale.y * w.e + offset_after;
+    output[at.y + 1u] = w.scale.y * w.f + offset_after;
+    output[at.y + 2u] = w.scale.y * w.g + offset_after;
+    output[at.y + 3u] = w.scale.y * w.h + offset_after;
+}

@@ -1,0 +1,5 @@
+// Formats whose units are 32 columns in their order.
+
+fn columns_of(unit: u32) -> vec2<u32> {
+    return vec2<u32>(unit * 8u, unit * 8u + 4u);
+}

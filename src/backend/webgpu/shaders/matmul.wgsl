@@ -1,0 +1,84 @@
+// Matrix × matrix, for many tokens: a workgroup computes a tile of 64 rows and 16 · TOKENS tokens. Each unit of the weights is unpacked once,
+// into the workgroup's memory, and used for all of the tile's tokens. The groups of four columns of a line are exchanged by
+// its number, so that threads that read one column of neighbouring lines do not meet in one bank.
+
+const TILE_TOKENS = 16u * TOKENS;
+
+var<workgroup> weights: array<vec4<f32>, 512>;
+var<workgroup> activations: array<vec4<f32>, 8u * TILE_TOKENS>;
+
+fn place(line: u32, column: u32) -> u32 {
+    return line * 8u + (column ^ (line & 7u));
+}
+
+fn products(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, x: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(dot(a, x), dot(b, x), dot(c, x), dot(d, x));
+}
+
+fn finish_rows(row: u32, token: u32, sums: vec4<f32>) {
+    if token >= job.rows {
+        return;
+    }
+    for (var i = 0u; i < 4u; i++) {
+        if row + 16u * i < shape.rows {
+            finish(row + 16u * i, token, sums[i]);
+        }
+    }
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = group.x * 64u;
+    let token = group.y * TILE_TOKENS;
+    // This thread's rows are 16 apart, and its tokens too.
+    let x = lane % 16u;
+    let y = lane / 16u;
+    // Of the thread's first token, second …: a number per row each.
+    var s = vec4<f32>();
+    var t = vec4<f32>();
+    var u = vec4<f32>();
+    var v = vec4<f32>();
+    for (var unit = 0u; unit < shape.units; unit++) {
+        if lane < 64u {
+            let w = unpack(min(row + lane, shape.rows - 1u) * shape.units + unit);
+            let offset = vec4<f32>(w.offset.x);
+            weights[place(lane, 0u)] = w.scale.x * w.a + offset;
+            weights[place(lane, 1u)] = w.scale.x * w.b + offset;
+            weights[place(lane, 2u)] = w.scale.x * w.c + offset;
+            weights[place(lane, 3u)] = w.scale.x * w.d + offset;
+            let offset_after = vec4<f32>(w.offset.y);
+            weights[place(lane, 4u)] = w.scale.y * w.e + offset_after;
+            weights[place(lane, 5u)] = w.scale.y * w.f + offset_after;
+            weights[place(lane, 6u)] = w.scale.y * w.g + offset_after;
+            weights[place(lane, 7u)] = w.scale.y * w.h + offset_after;
+        } else {
+            let columns = columns_of(unit);
+            for (var i = lane - 64u; i < 8u * TILE_TOKENS; i += 192u) {
+                let line = i / 8u;
+                let column = i % 8u;
+                let source = select(columns.y + column - 4u, columns.x + column, column < 4u);
+                activations[place(line, column)] = input[min(token + line, job.rows - 1u) * shape.columns + source];
+            }
+        }
+        workgroupBarrier();
+        for (var column = 0u; column < 8u; column++) {
+            let a = weights[place(x, column)];
+            let b = weights[place(x + 16u, column)];
+            let c = weights[place(x + 32u, column)];
+            let d = weights[place(x + 48u, column)];
+            s += products(a, b, c, d, activations[place(y, column)]);
+            if TOKENS > 1u {
+                t += products(a, b, c, d, activations[place(y + 16u, column)]);
+                u += products(a, b, c, d, activations[place(y + 32u, column)]);
+                v += products(a, b, c, d, activations[place(y + 48u, column)]);
+            }
+        }
+        workgroupBarrier();
+    }
+    finish_rows(row + x, token + y, s);
+    if TOKENS > 1u {
+        finish_rows(row + x, token + y + 16u, t);
+        finish_rows(row + x, token + y + 32u, u);
+        finish_rows(row + x, token + y + 48u, v);
+    }
+}

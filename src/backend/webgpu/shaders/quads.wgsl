@@ -1,0 +1,6 @@
+// Four f16 numbers of the cache.
+alias Quad = vec2<u32>;
+
+fn four(quad: Quad) -> vec4<f32> {
+    return vec4<f32>(unpack2x16float(quad.x), unpack2x16float(quad.y));
+}

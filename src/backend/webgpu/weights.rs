@@ -1,0 +1,314 @@
+//! The weights of a llama model in GPU buffers, and the sink that brings them there as they arrive.
+
+use super::context::Context;
+use super::layout::{self, Plane, UNIT};
+use crate::backend::cpu::{Format, Packing};
+use crate::error::{AiError, ErrorCode, Result};
+use crate::gguf::TensorEntry;
+use crate::model::{Role, WeightSink};
+use std::collections::HashMap;
+
+/// The weights of one transformer layer.
+pub struct Layer {
+    pub attention_norm: wgpu::Buffer,
+    pub query: Matrix,
+    pub key: Matrix,
+    pub value: Matrix,
+    pub attention_output: Matrix,
+    pub ffn_norm: wgpu::Buffer,
+    pub gate: Matrix,
+    pub up: Matrix,
+    pub down: Matrix,
+}
+
+/// Every weight of a model.
+pub struct Weights {
+    pub token_embedding: Matrix,
+    pub layers: Vec<Layer>,
+    pub output_norm: wgpu::Buffer,
+    /// `None`: the embedding serves as output.
+    pub output: Option<Matrix>,
+    pub rope_divisors: Option<Vec<f32>>,
+}
+
+/// A matrix `[rows, columns]` on the GPU.
+pub struct Matrix {
+    pub format: Format,
+    pub rows: usize,
+    pub columns: usize,
+    /// One buffer, or several where the adapter does not allow one that is large enough.
+    pub parts: Vec<Part>,
+}
+
+/// Some rows of a matrix in one buffer.
+pub struct Part {
+    pub rows: usize,
+    pub buffer: wgpu::Buffer,
+    /// `Shape` of `matrix.wgsl`.
+    pub shape: wgpu::Buffer,
+    /// Where the planes begin.
+    offsets: [u64; 4],
+}
+
+/// Rows that threads of `matvec.wgsl` compute together.
+pub const ROWS_AT_ONCE: usize = 4;
+
+/// Workgroups that one dispatch may have in one dimension.
+const MAX_WORKGROUPS: usize = 65535;
+
+impl Matrix {
+    /// Room for a matrix, in as many buffers as it takes.
+    pub fn new(context: &Context, what: &str, format: Format, rows: usize, columns: usize) -> Result<Self> {
+        let Some(planes) = layout::planes(format) else {
+            return Err(unsupported(format!("Tensor '{what}' is of type {}, which the GPU does not compute.", format.name())));
+        };
+        if rows == 0 || !columns.is_multiple_of(UNIT) || !columns.is_multiple_of(format.columns()) {
+            return Err(unsupported(format!("Tensor '{what}' has {columns} columns; the GPU computes whole groups of {UNIT}.")));
+        }
+        let blocks = columns / format.columns();
+        // What aligning the planes costs at most.
+        let usable = context.max_binding.saturating_sub(64);
+        let most = usable / (blocks as u64 * format.file_bytes() as u64);
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(MAX_WORKGROUPS * ROWS_AT_ONCE);
+        let most = most / ROWS_AT_ONCE * ROWS_AT_ONCE;
+        if most == 0 {
+            return Err(unsupported(format!("Rows of the tensor '{what}' are larger than a buffer of this GPU may be.")));
+        }
+        let mut parts = Vec::new();
+        for first in (0..rows).step_by(most) {
+            let count = most.min(rows - first);
+            let (offsets, bytes) = layout::offsets(&planes, count * blocks);
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+            let buffer = context.create_buffer(what, bytes, usage)?;
+            let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+            let shape = context.create_buffer(what, 32, usage)?;
+            let [_, high, scales, extra] = offsets.map(|offset| offset / 4);
+            let numbers = [count as u64, (columns / UNIT) as u64, columns as u64 / 4, first as u64, rows as u64, high, scales, extra];
+            let numbers: Vec<u8> = numbers.iter().flat_map(|number| (*number as u32).to_le_bytes()).collect();
+            context.upload(&shape, 0, &numbers);
+            parts.push(Part { rows: count, buffer, shape, offsets });
+        }
+        Ok(Self { format, rows, columns, parts })
+    }
+}
+
+/// Brings a tensor's bytes into a matrix, as they come.
+pub struct Filling {
+    matrix: Matrix,
+    planes: [Plane; 4],
+    /// The part that is being filled, and its blocks that are there.
+    part: usize,
+    done: usize,
+    /// Bytes that are not there yet: less than a block, or as much as one piece.
+    pending: Vec<u8>,
+    /// One plane of a piece on its way.
+    staging: Vec<u8>,
+}
+
+/// Bytes that are taken apart at once.
+const PIECE: usize = 1 << 20;
+
+impl Filling {
+    pub fn new(matrix: Matrix) -> Result<Self> {
+        let Some(planes) = layout::planes(matrix.format) else {
+            return Err(unsupported(format!("The GPU does not compute {}.", matrix.format.name())));
+        };
+        Ok(Self { matrix, planes, part: 0, done: 0, pending: Vec::new(), staging: Vec::new() })
+    }
+
+    /// The next bytes of the tensor.
+    pub fn write(&mut self, context: &Context, bytes: &[u8]) -> Result<()> {
+        for piece in bytes.chunks(PIECE) {
+            if self.pending.try_reserve(piece.len()).is_err() {
+                return Err(AiError::out_of_memory("staging weights for the GPU", piece.len() as u64));
+            }
+            self.pending.extend_from_slice(piece);
+            self.upload(context)?;
+        }
+        Ok(())
+    }
+
+    /// Uploads all whole blocks that are pending.
+    fn upload(&mut self, context: &Context) -> Result<()> {
+        let block_bytes = self.matrix.format.file_bytes();
+        let row_blocks = self.matrix.columns / self.matrix.format.columns();
+        let mut used = 0;
+        while let Some(part) = self.matrix.parts.get(self.part) {
+            let missing = part.rows * row_blocks - self.done;
+            let mut count = ((self.pending.len() - used) / block_bytes).min(missing);
+            if count < missing {
+                // Two bytes of every block are whole words only for pairs of blocks.
+                count &= !1;
+            }
+            if count == 0 {
+                break;
+            }
+            let blocks = &self.pending[used..used + count * block_bytes];
+            for (plane, offset) in self.planes.iter().zip(part.offsets).filter(|(plane, _)| plane.bytes > 0) {
+                let to = offset + (self.done * plane.bytes) as u64;
+                let bytes = count * plane.bytes;
+                if plane.bytes == block_bytes && bytes.is_multiple_of(4) {
+                    context.upload(&part.buffer, to, blocks);
+                    continue;
+                }
+                let size = bytes.next_multiple_of(4);
+                self.staging.clear();
+                if self.staging.try_reserve(size).is_err() {
+                    return Err(AiError::out_of_memory("staging weights for the GPU", size as u64));
+                }
+                self.staging.resize(size, 0);
+                layout::copy_plane(*plane, block_bytes, blocks, &mut self.staging[..bytes]);
+                context.upload(&part.buffer, to, &self.staging);
+            }
+            used += blocks.len();
+            self.done += count;
+            if count == missing {
+                (self.part, self.done) = (self.part + 1, 0);
+            }
+        }
+        self.pending.drain(..used);
+        Ok(())
+    }
+
+    /// The matrix, if all of it has come.
+    pub fn finish(self) -> Result<Matrix> {
+        if self.part < self.matrix.parts.len() {
+            return Err(AiError::invalid_data("A tensor has fewer bytes than its shape says."));
+        }
+        Ok(self.matrix)
+    }
+}
+
+/// Collects weights as they arrive.
+pub struct WebGpuWeights {
+    context: Context,
+    matrices: HashMap<Role, Matrix>,
+    vectors: HashMap<Role, Vec<f32>>,
+    filling: Option<(Role, Target)>,
+    /// Bytes that were uploaded since the last time that the GPU was waited for.
+    undrained: usize,
+}
+
+enum Target {
+    Matrix(Box<Filling>),
+    /// Norms are few numbers: they become F32.
+    Vector(Packing),
+}
+
+/// Bytes that may be on their way to the GPU at once, where we can tell.
+const MAX_UNDRAINED: usize = 64 << 20;
+
+impl WebGpuWeights {
+    pub fn new(context: &Context) -> Self {
+        Self { context: context.clone(), matrices: HashMap::new(), vectors: HashMap::new(), filling: None, undrained: 0 }
+    }
+}
+
+impl WeightSink for WebGpuWeights {
+    fn begin(&mut self, role: Role, entry: &TensorEntry) -> Result<()> {
+        self.context.check()?;
+        let Some(format) = Format::of(entry.dtype) else {
+            return Err(unsupported(format!("Tensor '{}' is of type {:?}, which is not for weights.", entry.name, entry.dtype)));
+        };
+        let (rows, columns) = match entry.shape[..] {
+            [rows, columns] => (rows, columns),
+            _ => (1, entry.shape.iter().product()),
+        };
+        let length = rows as u64 * columns as u64 / format.columns() as u64 * format.file_bytes() as u64;
+        if entry.length != length {
+            return Err(AiError::invalid_data(format!("Tensor '{}' has {} bytes instead of {length}.", entry.name, entry.length)));
+        }
+        let target = match entry.shape[..] {
+            [rows, columns] => Target::Matrix(Box::new(Filling::new(Matrix::new(&self.context, &entry.name, format, rows, columns)?)?)),
+            _ => Target::Vector(Packing::new(format, rows, columns)?),
+        };
+        self.filling = Some((role, target));
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.filling {
+            Some((_, Target::Matrix(filling))) => {
+                filling.write(&self.context, bytes)?;
+                self.undrained += bytes.len();
+                if self.undrained > MAX_UNDRAINED {
+                    self.context.drain_uploads();
+                    self.context.check()?;
+                    self.undrained = 0;
+                }
+                Ok(())
+            }
+            Some((_, Target::Vector(packing))) => packing.write(bytes),
+            None => Err(AiError::invalid_data("Bytes came for no tensor.")),
+        }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        match self.filling.take() {
+            Some((role, Target::Matrix(filling))) => {
+                self.matrices.insert(role, filling.finish()?);
+            }
+            Some((role, Target::Vector(packing))) => {
+                let packed = packing.finish();
+                let mut numbers = vec![0.0; packed.columns];
+                packed.copy_row(0, &mut numbers);
+                self.vectors.insert(role, numbers);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+impl WebGpuWeights {
+    /// The complete weights of a model of `layers` layers, and the device that they are on.
+    pub fn build(mut self, layers: usize) -> Result<(Context, Weights)> {
+        self.context.drain_uploads();
+        let layers = (0..layers)
+            .map(|layer| {
+                Ok(Layer {
+                    attention_norm: self.vector(Role::AttentionNorm(layer))?,
+                    query: self.matrix(Role::Query(layer))?,
+                    key: self.matrix(Role::Key(layer))?,
+                    value: self.matrix(Role::Value(layer))?,
+                    attention_output: self.matrix(Role::AttentionOutput(layer))?,
+                    ffn_norm: self.vector(Role::FfnNorm(layer))?,
+                    gate: self.matrix(Role::Gate(layer))?,
+                    up: self.matrix(Role::Up(layer))?,
+                    down: self.matrix(Role::Down(layer))?,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let weights = Weights {
+            token_embedding: self.matrix(Role::TokenEmbedding)?,
+            layers,
+            output_norm: self.vector(Role::OutputNorm)?,
+            output: self.matrices.remove(&Role::Output),
+            rope_divisors: self.vectors.remove(&Role::RopeDivisors),
+        };
+        self.context.check()?;
+        Ok((self.context, weights))
+    }
+
+    fn matrix(&mut self, role: Role) -> Result<Matrix> {
+        self.matrices.remove(&role).ok_or_else(|| missing(role))
+    }
+
+    fn vector(&mut self, role: Role) -> Result<wgpu::Buffer> {
+        let numbers = self.vectors.remove(&role).ok_or_else(|| missing(role))?;
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.context.create_buffer("a norm", bytes.len() as u64, usage)?;
+        self.context.upload(&buffer, 0, &bytes);
+        Ok(buffer)
+    }
+}
+
+fn missing(role: Role) -> AiError {
+    AiError::invalid_data(format!("The model has no tensor for {role:?}."))
+}
+
+/// What only the CPU computes.
+fn unsupported(text: String) -> AiError {
+    AiError::new(ErrorCode::InvalidData, format!("{text} Use the CPU (backend: \"cpu\")."))
+}

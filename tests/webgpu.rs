@@ -1,0 +1,287 @@
+//! The WebGPU backend against the CPU's, over the same files. Needs a Vulkan adapter; one that computes on the CPU will do.
+
+mod common;
+
+use candle_core::quantized::GgmlDType;
+use candle_core::{Device, Tensor};
+use common::{TINY_VOCABULARY, TinyModel, dequantised, load, real_model, stock_model};
+use std::rc::Rc;
+use workers_ai_local::backend::webgpu::{Answer, Choice, Context, Options, Wanted, WebGpuBackend, WebGpuWeights};
+use workers_ai_local::backend::{Backend, CacheId, Work};
+use workers_ai_local::error::AiError;
+use workers_ai_local::gguf::{BytesSource, Header, Reader};
+use workers_ai_local::model::{Hyperparameters, load_weights};
+use workers_ai_local::tokenizer::Tokenizer;
+
+/// The kernels that a GPU gets, whatever the adapter is.
+fn hardware() -> Choice {
+    Choice { as_hardware: true, ..Choice::default() }
+}
+
+fn context(choice: Choice) -> Context {
+    let choice = Choice { software: true, named: std::env::var("WORKERS_AI_LOCAL_ADAPTER").ok(), ..choice };
+    let context = pollster::block_on(Context::request(&choice)).unwrap_or_else(|error| {
+        panic!(
+            "these tests need a Vulkan adapter ({error}): install one (Debian: mesa-vulkan-drivers), or point VK_DRIVER_FILES to Chromium's \
+             vk_swiftshader_icd.json"
+        )
+    });
+    println!("{}: f16 {}, subgroups {}, serial {}", context.name, context.f16, context.subgroups, context.serial);
+    context
+}
+
+fn load_gpu(context: &Context, bytes: Vec<u8>, options: Options) -> Result<WebGpuBackend, AiError> {
+    pollster::block_on(async {
+        let mut reader = Reader::new(Rc::new(BytesSource::new("test.gguf", bytes)), Box::new(|_| {}));
+        let header = Header::read(&mut reader).await?;
+        let parameters = Hyperparameters::from_header(&header, "test.gguf")?;
+        Tokenizer::from_header(&header, "test.gguf")?;
+        let mut weights = WebGpuWeights::new(context);
+        load_weights(&header.into_tensors(), &parameters, &mut reader, &mut weights).await?;
+        let backend = WebGpuBackend::new(parameters, weights, options, &|_, _| ()).await?;
+        backend.self_check().await?;
+        Ok(backend)
+    })
+}
+
+fn gpu(bytes: Vec<u8>) -> WebGpuBackend {
+    load_gpu(&context(hardware()), bytes, Options::default()).expect("a model")
+}
+
+fn forward(backend: &mut dyn Backend, cache: CacheId, tokens: &[u32]) -> Vec<f32> {
+    let batch = [Work { cache, tokens, wants_logits: true }];
+    pollster::block_on(backend.forward(&batch)).expect("logits").remove(0)
+}
+
+fn best(logits: &[f32]) -> usize {
+    (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).expect("logits")
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn largest(logits: &[f32]) -> f32 {
+    logits.iter().fold(0.0, |largest, logit| largest.max(logit.abs()))
+}
+
+fn prompt(length: u32) -> Vec<u32> {
+    (0..length).map(|i| (i * 37 + 11) % TINY_VOCABULARY as u32).collect()
+}
+
+/// The CPU over the same weights as F32 rounds keys and values only, as the GPU does: so logits must agree closely.
+fn agrees(what: &str, bytes: Vec<u8>, gpu: &mut WebGpuBackend) {
+    let (mut cpu, _) = load(dequantised(&bytes));
+    let (ours, theirs) = (gpu.create_cache().expect("a cache"), cpu.create_cache().expect("a cache"));
+    let (mut difference, mut scale) = (0f32, 0f32);
+    for tokens in [&prompt(24)[..], &[5], &[201], &[77, 3], &prompt(9)] {
+        let expected = forward(&mut cpu, theirs, tokens);
+        scale = scale.max(largest(&expected));
+        difference = difference.max(largest_difference(&forward(gpu, ours, tokens), &expected));
+    }
+    gpu.release_cache(ours);
+    println!("{what}: logits up to {scale} differ by {difference}");
+    assert!(difference < 2e-3 * scale, "{what}: {difference} of {scale}");
+}
+
+#[test]
+fn every_type_of_weights_agrees_with_the_cpu() {
+    use GgmlDType::*;
+    let contexts = [context(hardware()), context(Choice::default())];
+    for dtype in [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K] {
+        let bytes = TinyModel { dtype, ..TinyModel::default() }.gguf();
+        for context in &contexts {
+            let mut backend = load_gpu(context, bytes.clone(), Options::default()).expect("a model");
+            agrees(&format!("{dtype:?}, serial {}", context.serial), bytes.clone(), &mut backend);
+        }
+    }
+}
+
+#[test]
+fn head_counts_and_tied_output_agree_with_the_cpu() {
+    let context = context(hardware());
+    for (heads, kv_heads, tied) in [(4, 4, false), (4, 1, true), (8, 2, true), (2, 2, false)] {
+        let bytes = TinyModel { heads, kv_heads, tied, dtype: GgmlDType::Q4_1, ..TinyModel::default() }.gguf();
+        let mut backend = load_gpu(&context, bytes.clone(), Options::default()).expect("a model");
+        agrees(&format!("{heads} heads, {kv_heads} KV heads, tied: {tied}"), bytes, &mut backend);
+    }
+}
+
+#[test]
+fn rope_divisors_and_split_matrices_agree_with_the_cpu() {
+    let bytes = TinyModel { rope_divisors: Some(vec![4.0; 32]), ..TinyModel::default() }.gguf();
+    agrees("divisors", bytes.clone(), &mut gpu(bytes));
+    // A larger model, under the smallest bindings that are taken: gate, up and down are split.
+    let bytes = TinyModel { width: 512, ffn_width: 1024, heads: 8, layers: 1, ..TinyModel::default() }.gguf();
+    let context = context(Choice { max_binding: Some(1 << 20), ..hardware() });
+    let mut backend = load_gpu(&context, bytes.clone(), Options { chunk_rows: 32 }).expect("a model");
+    agrees("split", bytes, &mut backend);
+}
+
+#[test]
+fn types_without_kernels_are_left_to_the_cpu() {
+    for dtype in [GgmlDType::Q2K, GgmlDType::Q3K] {
+        let bytes = TinyModel { dtype, ..TinyModel::default() }.gguf();
+        let error = load_gpu(&context(hardware()), bytes, Options::default()).err().expect("an error");
+        assert!(error.text.contains("which the GPU does not compute") && error.text.contains("CPU"), "{error}");
+    }
+}
+
+/// However a sequence is cut, batched, truncated or copied, its logits are the same but for the order of additions.
+#[test]
+fn the_cache_gives_the_same_logits_however_it_came_about() {
+    let context = context(hardware());
+    let bytes = TinyModel { dtype: GgmlDType::Q4_1, ..TinyModel::default() }.gguf();
+    let mut backend = load_gpu(&context, bytes, Options { chunk_rows: 48 }).expect("a model");
+    let prompt = prompt(300);
+    let whole = backend.create_cache().expect("a cache");
+    let expected = forward(&mut backend, whole, &prompt);
+    let scale = largest(&expected);
+    let same = |what: &str, logits: &[f32]| {
+        let difference = largest_difference(logits, &expected);
+        println!("{what}: {difference} of {scale}");
+        assert!(difference < 1e-3 * scale, "{what}: {difference} of {scale}");
+    };
+
+    let single = backend.create_cache().expect("a cache");
+    let mut last = Vec::new();
+    for token in &prompt {
+        last = forward(&mut backend, single, &[*token]);
+    }
+    same("token by token, across a cache that grows", &last);
+
+    backend.truncate_cache(single, 20);
+    same("truncated and computed again", &forward(&mut backend, single, &prompt[20..]));
+
+    let copy = backend.create_cache().expect("a cache");
+    backend.copy_prefix(whole, copy, 277).expect("a copy");
+    same("copied and gone on", &forward(&mut backend, copy, &prompt[277..]));
+    backend.copy_prefix(whole, copy, 299).expect("a copy");
+    same("copied over", &forward(&mut backend, copy, &prompt[299..]));
+
+    let (a, b) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
+    backend.copy_prefix(whole, a, 290).expect("a copy");
+    let batch =
+        [Work { cache: b, tokens: &prompt[..10], wants_logits: false }, Work { cache: a, tokens: &prompt[290..], wants_logits: true }];
+    same("in one batch with another", &pollster::block_on(backend.forward(&batch)).expect("logits")[0]);
+}
+
+#[test]
+fn several_sequences_in_a_batch_are_as_one_by_one() {
+    let mut backend = gpu(TinyModel { dtype: GgmlDType::Q8_0, ..TinyModel::default() }.gguf());
+    // More than a submission has room for, of different lengths, then each goes on by one token.
+    let prompts: Vec<Vec<u32>> = (0..11).map(|i| (0..5 + 13 * i).map(|j| (j * 31 + 7 * i) % TINY_VOCABULARY as u32).collect()).collect();
+    let new = |backend: &mut WebGpuBackend| -> Vec<CacheId> { prompts.iter().map(|_| backend.create_cache().expect("a cache")).collect() };
+    let (together, alone) = (new(&mut backend), new(&mut backend));
+    for round in 0..2 {
+        let tokens = |i: usize| if round == 0 { prompts[i].clone() } else { vec![i as u32] };
+        let tokens: Vec<Vec<u32>> = (0..prompts.len()).map(tokens).collect();
+        let batch: Vec<Work> =
+            together.iter().zip(&tokens).map(|(cache, tokens)| Work { cache: *cache, tokens, wants_logits: true }).collect();
+        let logits = pollster::block_on(backend.forward(&batch)).expect("logits");
+        for ((cache, tokens), logits) in alone.iter().zip(&tokens).zip(logits) {
+            let expected = forward(&mut backend, *cache, tokens);
+            let difference = largest_difference(&logits, &expected);
+            assert!(difference < 1e-3 * largest(&expected), "round {round}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn candidates_are_the_largest_logits() {
+    let mut backend = gpu(TinyModel { dtype: GgmlDType::Q4_0, ..TinyModel::default() }.gguf());
+    let caches: Vec<CacheId> = (0..4).map(|_| backend.create_cache().expect("a cache")).collect();
+    let prompt = prompt(30);
+    let batch: Vec<Work> = caches.iter().map(|cache| Work { cache: *cache, tokens: &prompt, wants_logits: true }).collect();
+    let wanted = [Wanted::Candidates(1), Wanted::Logits, Wanted::Candidates(40), Wanted::Nothing];
+    let answers = pollster::block_on(backend.compute(&batch, &wanted)).expect("answers");
+    let Some(Answer::Logits(logits)) = &answers[1] else { panic!("{answers:?}") };
+    let mut sorted: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+    sorted.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    assert_eq!(answers[0], Some(Answer::Candidates(sorted[..1].to_vec())));
+    assert_eq!(answers[2], Some(Answer::Candidates(sorted[..40].to_vec())));
+    assert_eq!(answers[3], None);
+}
+
+#[test]
+fn a_failed_batch_leaves_the_caches_as_they_were() {
+    let mut backend = gpu(TinyModel::default().gguf());
+    let (cache, fresh) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
+    forward(&mut backend, cache, &[1, 2, 3]);
+    let bad = [Work { cache, tokens: &[4, 99_999], wants_logits: true }];
+    assert!(pollster::block_on(backend.forward(&bad)).is_err());
+    let twice = [Work { cache, tokens: &[4], wants_logits: true }, Work { cache, tokens: &[4], wants_logits: true }];
+    assert!(pollster::block_on(backend.forward(&twice)).is_err());
+    let (a, b) = (forward(&mut backend, cache, &[4]), forward(&mut backend, fresh, &[1, 2, 3, 4]));
+    assert!(largest_difference(&a, &b) < 1e-3 * largest(&b));
+}
+
+#[test]
+fn a_lost_device_is_an_error_and_not_a_wait() {
+    let mut backend = gpu(TinyModel::default().gguf());
+    let cache = backend.create_cache().expect("a cache");
+    forward(&mut backend, cache, &[1, 2, 3]);
+    backend.context().device.destroy();
+    let batch = [Work { cache, tokens: &[4], wants_logits: true }];
+    let error = pollster::block_on(backend.forward(&batch)).expect_err("the device is gone");
+    assert!(error.text.contains("GPU was lost"), "{error}");
+    assert!(backend.is_lost());
+}
+
+/// The real model under forced decoding, along the tokens that the stock model writes in exact arithmetic; and what a token costs.
+#[test]
+fn the_real_model_agrees_with_exact_arithmetic_and_submits_once_per_token() {
+    const COUNT: usize = 24;
+    let file = real_model();
+    let mut exact = stock_model(&dequantised(&file));
+    let (_, tokenizer) = load(file.clone());
+    let started = std::time::Instant::now();
+    // On a software adapter with the kernels that are made for it: it is slow enough.
+    let mut backend = load_gpu(&context(Choice::default()), file, Options::default()).expect("a model");
+    println!("loaded and compiled in {:.1?}", started.elapsed());
+    let layers = backend.hyperparameters().layers as u64;
+    let text = "<|im_start|>user\nTell me about the history of the printing press.<|im_end|>\n<|im_start|>assistant\n";
+    let mut tokens = tokenizer.encode(text).expect("tokens");
+    let cache = backend.create_cache().expect("a cache");
+    let (mut agreed, mut difference, mut position) = (0, 0f32, 0);
+    let started = std::time::Instant::now();
+    for index in 0..COUNT {
+        let input = Tensor::new(&tokens[..], &Device::Cpu).and_then(|tokens| tokens.unsqueeze(0)).expect("a tensor");
+        let theirs: Vec<f32> =
+            exact.forward(&input, position).and_then(|logits| logits.squeeze(0)).and_then(|logits| logits.to_vec1()).expect("logits");
+        let before = backend.counters();
+        position += tokens.len();
+        if index % 3 == 2 {
+            // As sampling does it.
+            let batch = [Work { cache, tokens: &tokens, wants_logits: true }];
+            let answers = pollster::block_on(backend.compute(&batch, &[Wanted::Candidates(40)])).expect("candidates");
+            let Some(Answer::Candidates(candidates)) = &answers[0] else { panic!("{answers:?}") };
+            agreed += usize::from(candidates[0].0 as usize == best(&theirs));
+            assert!(backend.counters().bytes_read_back - before.bytes_read_back <= 4096);
+        } else {
+            let ours = forward(&mut backend, cache, &tokens);
+            agreed += usize::from(best(&ours) == best(&theirs));
+            difference = difference.max(largest_difference(&ours, &theirs));
+        }
+        if index > 0 {
+            let after = backend.counters();
+            assert_eq!(after.submissions - before.submissions, 1);
+            assert_eq!(after.buffers_created, before.buffers_created);
+            let dispatches = after.dispatches - before.dispatches;
+            // The embedding, the last norm, the output matrix, and up to three rounds of choosing.
+            assert!(dispatches <= 12 * layers + 6, "{dispatches} dispatches for {layers} layers");
+            if index == COUNT - 1 {
+                println!(
+                    "a token: {dispatches} dispatches, {} bytes up, {} bytes back",
+                    after.bytes_uploaded - before.bytes_uploaded,
+                    after.bytes_read_back - before.bytes_read_back
+                );
+            }
+        }
+        tokens = vec![best(&theirs) as u32];
+    }
+    println!("top-1 {agreed}/{COUNT}, largest difference {difference}, {:.1?} in all", started.elapsed());
+    assert!(agreed >= COUNT - 1, "top-1 agreement is {agreed}/{COUNT}");
+    assert!(difference < 0.1, "logits differ by {difference}");
+}
