@@ -8,6 +8,7 @@ const BINDING_ORIGIN = "https://workers-binding.ai";
 export class Ai {
   #engine;
   #backend = null;
+  #backendReason = null;
 
   lastRequestId = null;
   aiGatewayLogId = null;
@@ -24,10 +25,20 @@ export class Ai {
     return this.#backend;
   }
 
+  /** Why it is the CPU although the GPU would have been taken; otherwise `null`. */
+  get backendReason() {
+    return this.#backendReason;
+  }
+
+  #computedBy({ backend, reason }) {
+    this.#backend = backend;
+    this.#backendReason = reason;
+  }
+
   /** Loads the model that serves `model` (the default one without it), so that the first request does not wait. */
   async load(model) {
     const loaded = await this.#engine.load(model);
-    this.#backend = loaded.backend;
+    this.#computedBy(loaded);
     return loaded;
   }
 
@@ -40,6 +51,7 @@ export class Ai {
     const id = crypto.randomUUID();
     try {
       const answer = await this.#engine.generate(String(model), toJson(inputs), signal);
+      this.#computedBy(answer.computedBy);
       const result = answer.stream ? byteStream(answer, signal) : await answer.object();
       this.#finished(id, 200);
       if (!returnRawResponse) return result;

@@ -5,6 +5,7 @@ import { toMessage } from "./errors.js";
 import { start } from "./instance.js";
 import { LocalEngine } from "./local-engine.js";
 import { cachedHttp } from "./browser-cache.js";
+import { knowErrors } from "./gpu.js";
 import { builds } from "./wasm/builds.js";
 
 const HOST = {
@@ -31,6 +32,8 @@ const HOST = {
   },
 };
 
+knowErrors();
+
 let engine;
 /** Running calls, so that they can be aborted. */
 const aborts = new Map();
@@ -47,7 +50,7 @@ const calls = {
   async generate({ id, model, input }, signal) {
     const answer = await engine.generate(model, input, signal);
     answers.set(id, answer);
-    return { stream: answer.stream, servedBy: answer.servedBy };
+    return { stream: answer.stream, servedBy: answer.servedBy, computedBy: answer.computedBy };
   },
   async fetch({ id, request }, signal) {
     const answer = await engine.fetch(request, signal);

@@ -1,4 +1,4 @@
-// The builds of the crate: what a configuration may ask for, which of them run here, and in which order they are tried.
+// The builds of the crate and its backends: what a configuration may ask for, which of them run here, and in which order they are tried.
 
 import { AiInternalError } from "./errors.js";
 
@@ -9,9 +9,11 @@ import { AiInternalError } from "./errors.js";
 const NAMES = ["simd128", "threads"];
 /** No machine has a use for more, and a mistyped number must not fill its memory. */
 const MOST_THREADS = 64;
+const BACKENDS = ["auto", "webgpu", "cpu"];
 
 /** Refuses settings that have no meaning anywhere, when an `Ai` is made. */
-export function checkBuild({ build = "auto", threads = 1 }) {
+export function checkBuild({ build = "auto", threads = 1, backend = "auto" }) {
+  if (!BACKENDS.includes(backend)) throw new AiInternalError(`backend is "auto", "webgpu" or "cpu", not ${JSON.stringify(backend)}.`);
   if (build !== "auto" && !NAMES.includes(build)) {
     throw new AiInternalError(`build is "auto", "simd128" or "threads", not ${JSON.stringify(build)}.`);
   }

@@ -105,7 +105,12 @@ export interface AiConfig {
   /** Pages of which origins may read what `fetch` answers: these, or with `true` or `"*"` all. Default: none. */
   cors?: boolean | "*" | string[];
   /**
-   * What computes; all give the same text. `"auto"` takes the fastest build that runs here, and another one is refused
+   * `"auto"` computes on the GPU where WebGPU has a real one that computes rightly, and on the CPU otherwise (`backendReason`
+   * tells why). `"webgpu"` takes an adapter that a CPU plays too, and fails without any. Default: `"auto"`.
+   */
+  backend?: "auto" | Backend;
+  /**
+   * What computes on the CPU; all give the same text. `"auto"` takes the fastest build that runs here, and another one is refused
    * with `AiInternalError` where it does not run. An engine serves all `Ai`s of a thread (in a page, each has one of its
    * own): the first one decides, and one that asks for another build is refused. Default: `"auto"`.
    */
@@ -386,6 +391,18 @@ export type ModelListing = {
   properties: { property_id: string; value: string }[];
 };
 
+/** What was done on the GPU since the model was loaded. */
+export interface GpuCounters {
+  adapter: string;
+  submissions: number;
+  dispatches: number;
+  bytesUploaded: number;
+  bytesReadBack: number;
+  buffersCreated: number;
+  /** Of all buffers that there are: weights, context, scratch. */
+  bytesAllocated: number;
+}
+
 /** What is loaded and how much was computed. */
 export interface AiStats {
   build: Build;
@@ -395,6 +412,10 @@ export interface AiStats {
     /** The file. */
     name: string;
     backend: Backend;
+    /** Why it is the CPU although the GPU would have been taken; otherwise `null`. */
+    reason: string | null;
+    /** What was done on the GPU, where that is what computes. */
+    gpu?: GpuCounters;
     /** Requests that are not finished. */
     active: number;
     /** Tokens that went through the model so far, of prompts and of answers. */
@@ -462,10 +483,13 @@ export class Ai {
    * @param model the default model where absent
    * @returns the file that serves this id, and what computes it
    */
-  load(model?: string): Promise<{ model: string; backend: Backend }>;
+  load(model?: string): Promise<{ model: string; backend: Backend; reason: string | null }>;
 
-  /** What computes; `null` before `load` has ended once. */
+  /** What computes; `null` before a model is loaded. */
   get backend(): Backend | null;
+
+  /** Why it is the CPU although the GPU would have been taken; otherwise `null`. */
+  get backendReason(): string | null;
 
   /** What is loaded, how much was computed, and how much memory it took. */
   stats(): Promise<AiStats>;

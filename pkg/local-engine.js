@@ -41,6 +41,7 @@ export class LocalEngine {
     return {
       stream: answer.stream,
       servedBy: answer.servedBy,
+      computedBy: JSON.parse(answer.computedBy),
       object: () => drive(() => answer.object(), signal, since).finally(() => release(answer, since)),
       ...drawnFrom(answer, signal, since),
     };

@@ -4,7 +4,7 @@ mod common;
 
 use common::{LLAMA2, LLAMA31, TinyModel, ai_with, real_model, start, text_of};
 use serde_json::{Value, json};
-use workers_ai_local::ai::{Ai, Generation};
+use workers_ai_local::ai::{Ai, BackendChoice, Generation};
 use workers_ai_local::engine::{FinishReason, Limits};
 use workers_ai_local::error::ErrorCode;
 use workers_ai_local::output::Part;
@@ -229,6 +229,7 @@ fn ids_without_weights_are_refused_where_that_is_asked_for() {
         default: Some(source),
         strict: true,
         limits: Limits::default(),
+        backend: BackendChoice::Cpu,
         on_progress: None,
         on_warning: Rc::new(|text| panic!("no warning: {text}")),
     });

@@ -1,6 +1,6 @@
 //! An answer in a client's dialect, whole or chunk by chunk.
 
-use super::Generation;
+use super::{ComputedBy, Generation};
 use crate::engine::FinishReason;
 use crate::error::Result;
 use crate::output::{Dialect, Part, Shape, Whole};
@@ -30,6 +30,11 @@ impl Answer {
     /// The file that answers.
     pub fn served_by(&self) -> &str {
         self.generation.served_by()
+    }
+
+    /// What computes it.
+    pub fn computed_by(&self) -> ComputedBy {
+        self.generation.computed_by()
     }
 
     /// The whole answer as one object.

@@ -1,6 +1,6 @@
 //! One answer while it grows.
 
-use super::Model;
+use super::{ComputedBy, Model};
 use crate::engine::{Event, FinishReason, GenerationParams, SequenceId};
 use crate::error::Result;
 use crate::grammar::Constraint;
@@ -40,7 +40,7 @@ pub struct Generation {
 }
 
 impl Generation {
-    pub(super) fn start(
+    pub(super) async fn start(
         model: Rc<Model>,
         prompt: Vec<u32>,
         params: GenerationParams,
@@ -49,7 +49,7 @@ impl Generation {
     ) -> Result<Self> {
         let usage = Usage { prompt_tokens: prompt.len(), ..Usage::default() };
         let Expectation { constraint, calls, begun, must_complete } = expectation;
-        let sequence = model.engine.borrow_mut().submit(prompt, params, constraint)?;
+        let sequence = model.engine().await.submit(prompt, params, constraint)?;
         let (constrain, ready, finish_reason) = (None, VecDeque::new(), None);
         Ok(Self { model, sequence, text, calls, begun, must_complete, constrain, ready, usage, finish_reason })
     }
@@ -144,7 +144,7 @@ impl Generation {
                 self.usage.cached_tokens = self.usage.cached_tokens.max(engine.cached_tokens(self.sequence));
                 match engine.poll(self.sequence) {
                     Some(event) => return event,
-                    None => engine.step().await,
+                    None => self.model.advance(&mut engine).await,
                 }
             }
             // Other requests, timers and cancellation get their turn after every step.
@@ -167,6 +167,11 @@ impl Generation {
     /// Why the answer ended, once it has.
     pub fn finish_reason(&self) -> Option<FinishReason> {
         self.finish_reason
+    }
+
+    /// What computes it.
+    pub fn computed_by(&self) -> ComputedBy {
+        self.model.computed_by()
     }
 
     /// The file that answers.

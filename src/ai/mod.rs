@@ -1,14 +1,16 @@
 //! The whole way of a request, without JavaScript: model id and JSON in, an answer that grows out.
 
 mod answer;
+mod backends;
 mod expect;
 mod generation;
 mod model;
 mod store;
 
 pub use answer::Answer;
+pub use backends::BackendChoice;
 pub use generation::Generation;
-pub use model::Model;
+pub use model::{ComputedBy, Model};
 pub use store::ModelProgress;
 
 use crate::catalog;
@@ -35,6 +37,7 @@ pub struct Config {
     /// Refuse such ids with 5007 instead.
     pub strict: bool,
     pub limits: Limits,
+    pub backend: BackendChoice,
     /// Told how a load goes on.
     pub on_progress: Option<Rc<dyn Fn(ModelProgress)>>,
     /// Told what its user should know: once per model id.
@@ -50,7 +53,7 @@ pub struct Ai {
 
 impl Ai {
     pub fn new(config: Config) -> Self {
-        Self { store: ModelStore::new(config.limits), config, warned: RefCell::default() }
+        Self { store: ModelStore::new(config.limits, config.backend), config, warned: RefCell::default() }
     }
 
     /// Starts a request, whose answer comes in `dialect`. An id that does not exist is told before what is wrong with
@@ -75,7 +78,7 @@ impl Ai {
         let continues = matches!(request.prompt, Prompt::Raw(_));
         let expectation = expect::expectation(&request, &template, &model)?;
         let text = AnswerText::new(model.tokenizer.stream_decoder(continues), request.stop);
-        Generation::start(model, prompt, params, text, expectation)
+        Generation::start(model, prompt, params, text, expectation).await
     }
 
     /// Ids that are configured and not in the catalogue.

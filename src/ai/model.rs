@@ -1,16 +1,17 @@
 //! A model that is loaded: tokenizer, chat template and engine.
 
-use crate::backend::Backend;
-use crate::backend::cpu::{CpuBackend, CpuWeights};
+use super::backends::{ModelFile, Placed};
+use crate::backend::GpuCounters;
 use crate::catalog::{self, ChatFormat};
 use crate::engine::{Engine, Limits, SequenceId};
 use crate::error::Result;
-use crate::gguf::{Header, Progress, Reader, Source};
+use crate::gguf::Header;
 use crate::grammar::{Constraint, Grammar, GrammarCompiler};
-use crate::model::{Hyperparameters, load_weights};
+use crate::host::yield_now;
+use crate::model::Hyperparameters;
 use crate::prompt::{ChatTemplate, template_for};
 use crate::tokenizer::Tokenizer;
-use std::cell::{OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -28,13 +29,24 @@ pub struct Model {
     /// Made for the first request that has a grammar.
     grammars: OnceCell<GrammarCompiler>,
     positions: usize,
-    backend_name: &'static str,
+    /// Read again where the backend is lost.
+    file: ModelFile,
+    computed_by: RefCell<ComputedBy>,
+}
+
+/// What computes a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComputedBy {
+    /// "cpu", "webgpu".
+    pub backend: &'static str,
+    /// Why it is not the GPU, where that was wanted.
+    pub reason: Option<String>,
 }
 
 impl Model {
     /// Loads a model from its file.
-    pub async fn load(source: Rc<dyn Source>, limits: Limits, on_progress: Box<dyn Fn(Progress)>) -> Result<Self> {
-        let mut reader = Reader::new(source, on_progress);
+    pub async fn load(file: ModelFile, limits: Limits) -> Result<Self> {
+        let mut reader = file.reader();
         let name = reader.name();
         let header = Header::read(&mut reader).await?;
         let parameters = Hyperparameters::from_header(&header, &name)?;
@@ -45,20 +57,18 @@ impl Model {
         };
         // The metadata (a vocabulary of many small strings) is given back before the weights need the room.
         let tensors = header.into_tensors();
-        let mut weights = CpuWeights::default();
-        load_weights(&tensors, &parameters, &mut reader, &mut weights).await?;
-        let positions = parameters.positions;
-        let backend = CpuBackend::new(parameters, weights)?;
+        let Placed { backend, reason } = file.place(&tensors, &parameters, reader).await?;
         Ok(Self {
-            backend_name: backend.name(),
+            computed_by: RefCell::new(ComputedBy { backend: backend.name(), reason }),
+            file,
             name,
             end_tokens: Rc::new(tokenizer.end_of_generation().clone()),
             tokenizer,
-            engine: RefCell::new(Engine::new(Box::new(backend), limits)),
+            engine: RefCell::new(Engine::new(backend, limits)),
             abandoned: RefCell::default(),
             own_template,
             grammars: OnceCell::new(),
-            positions,
+            positions: parameters.positions,
         })
     }
 
@@ -67,9 +77,45 @@ impl Model {
         self.positions
     }
 
-    /// What computes: "cpu", "webgpu".
-    pub fn backend_name(&self) -> &'static str {
-        self.backend_name
+    /// What computes, and why.
+    pub fn computed_by(&self) -> ComputedBy {
+        self.computed_by.borrow().clone()
+    }
+
+    /// What was done on a GPU so far; unknown while a step is being computed.
+    pub fn gpu(&self) -> Option<GpuCounters> {
+        self.engine.try_borrow().ok()?.gpu()
+    }
+
+    /// The engine, as soon as no step of another request is being computed.
+    pub(super) async fn engine(&self) -> RefMut<'_, Engine> {
+        loop {
+            match self.engine.try_borrow_mut() {
+                Ok(engine) => return engine,
+                Err(_) => yield_now().await,
+            }
+        }
+    }
+
+    /// Advances the engine by a step; where its backend is lost, brings the model to another one.
+    pub(super) async fn advance(&self, engine: &mut Engine) {
+        engine.step().await;
+        let Some(lost) = engine.lost().map(|error| error.text.clone()) else { return };
+        let placed = match self.file.on_cpu() {
+            // What is too large for the CPU may still find the GPU again.
+            Some(file) => match file.place_again().await {
+                Ok(placed) => Ok(Placed { reason: Some(lost), ..placed }),
+                Err(_) => self.file.place_again().await,
+            },
+            None => self.file.place_again().await,
+        };
+        match placed {
+            Ok(Placed { backend, reason }) => {
+                *self.computed_by.borrow_mut() = ComputedBy { backend: backend.name(), reason };
+                engine.replace_backend(backend);
+            }
+            Err(error) => engine.fail_all(&error),
+        }
     }
 
     /// Requests in progress, and tokens computed since the model was loaded (of prompts and of answers).

@@ -5,6 +5,7 @@
 //! that stands still is taken over by whoever notices.
 
 use super::Model;
+use super::backends::{BackendChoice, ModelFile};
 use crate::engine::Limits;
 use crate::error::{AiError, Result};
 use crate::gguf::{Progress, Source};
@@ -32,6 +33,7 @@ const STANDSTILL_MS: f64 = 30_000.0;
 /// Models by the name of their source.
 pub struct ModelStore {
     limits: Limits,
+    choice: BackendChoice,
     slots: RefCell<HashMap<String, Rc<Slot>>>,
 }
 
@@ -54,8 +56,8 @@ enum State {
 }
 
 impl ModelStore {
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, slots: RefCell::default() }
+    pub fn new(limits: Limits, choice: BackendChoice) -> Self {
+        Self { limits, choice, slots: RefCell::default() }
     }
 
     /// The model of a source, loaded if need be.
@@ -74,17 +76,18 @@ impl ModelStore {
         }
         let attempt = Attempt::begin(&slot);
         let beat = Rc::clone(&slot);
-        let progress = move |progress: Progress| {
+        let on_progress: Rc<dyn Fn(Progress)> = Rc::new(move |progress| {
             beat.heartbeat.set(now_ms());
             on_progress(progress);
-        };
-        let mut loaded = Model::load(Rc::clone(&source), self.limits, Box::new(progress.clone())).await;
+        });
+        let file = || ModelFile { source: Rc::clone(&source), choice: self.choice, on_progress: Rc::clone(&on_progress) };
+        let mut loaded = Model::load(file(), self.limits).await;
         if let Err(error) = &loaded
             && error.code == crate::error::ErrorCode::OutOfCapacity
             && self.drop_idle()
         {
             // Models that nobody uses now made room.
-            loaded = Model::load(source, self.limits, Box::new(progress)).await;
+            loaded = Model::load(file(), self.limits).await;
         }
         attempt.end(loaded.map(Rc::new))
     }

@@ -24,6 +24,20 @@ pub struct Work<'a> {
     pub wants_logits: bool,
 }
 
+/// What was done on a GPU so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GpuCounters {
+    /// Name of the adapter.
+    pub adapter: String,
+    pub submissions: u64,
+    pub dispatches: u64,
+    pub bytes_uploaded: u64,
+    pub bytes_read_back: u64,
+    pub buffers_created: u64,
+    /// Of all buffers that there are.
+    pub bytes_allocated: u64,
+}
+
 /// Computes the model for batches of sequences.
 pub trait Backend {
     /// Short name for people: "cpu", "webgpu".
@@ -42,6 +56,16 @@ pub trait Backend {
 
     /// Makes `to` hold the first `length` positions of `from`, instead of what it held.
     fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> Result<()>;
+
+    /// What was done on a GPU so far, for statistics.
+    fn gpu(&self) -> Option<GpuCounters> {
+        None
+    }
+
+    /// Whether nothing can be computed any more: the device is gone, with every cache.
+    fn is_lost(&self) -> bool {
+        false
+    }
 
     /// Makes room for `additional` positions, so that `forward` cannot fail for want of memory.
     fn reserve(&mut self, cache: CacheId, additional: usize) -> Result<()>;

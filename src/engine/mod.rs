@@ -9,7 +9,7 @@ mod sequence;
 
 pub use sequence::{Event, FinishReason, GenerationParams, SequenceId};
 
-use crate::backend::{Backend, Work};
+use crate::backend::{Backend, GpuCounters, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::grammar::Constraint;
 use crate::host::now_ms;
@@ -51,6 +51,8 @@ pub struct Engine {
     /// Counts steps; tells which cache was used longest ago.
     clock: u64,
     computed_tokens: u64,
+    /// Why the backend is lost, until another one takes its place.
+    lost: Option<AiError>,
 }
 
 impl Engine {
@@ -64,6 +66,7 @@ impl Engine {
             last_served: SequenceId(0),
             clock: 0,
             computed_tokens: 0,
+            lost: None,
         }
     }
 
@@ -142,8 +145,45 @@ impl Engine {
         self.computed_tokens
     }
 
+    /// What was done on a GPU so far.
+    pub fn gpu(&self) -> Option<GpuCounters> {
+        self.backend.gpu()
+    }
+
+    /// Why nothing can be computed until [`Engine::replace_backend`].
+    pub fn lost(&self) -> Option<&AiError> {
+        self.lost.as_ref()
+    }
+
+    /// Goes on with another backend of the same model. Sequences compute their tokens anew there, and none is lost or
+    /// repeated.
+    pub fn replace_backend(&mut self, backend: Box<dyn Backend>) {
+        self.backend = backend;
+        self.lost = None;
+    }
+
+    /// Ends every sequence with this error, because there is no backend for them.
+    pub fn fail_all(&mut self, error: &AiError) {
+        for sequence in self.sequences.values_mut() {
+            sequence.fail(error.clone());
+        }
+    }
+
+    /// Forgets everything that the lost backend held.
+    fn lose(&mut self, error: AiError) {
+        self.caches = CachePool::new(self.limits.caches.max(1));
+        for sequence in self.sequences.values_mut() {
+            sequence.cache = None;
+            sequence.computed = 0;
+        }
+        self.lost = Some(error);
+    }
+
     /// Advances the sequences that are waited for: each that writes its answer by one token, prompts by a chunk.
     pub async fn step(&mut self) {
+        if self.lost.is_some() {
+            return;
+        }
         self.clock += 1;
         let waiting = self.take_turns();
         if waiting.is_empty() {
@@ -158,6 +198,7 @@ impl Engine {
             match self.prepare(id, chunk) {
                 Ok(Some((tokens, wants_logits))) => planned.push((id, tokens, wants_logits)),
                 Ok(None) => {}
+                Err(error) if self.backend.is_lost() => return self.lose(error),
                 Err(error) => self.fail(id, error),
             }
         }
@@ -189,6 +230,7 @@ impl Engine {
                     }
                 }
             }
+            Err(error) if self.backend.is_lost() => self.lose(error),
             Err(error) => {
                 for (id, ..) in planned {
                     self.fail(id, error.clone());

@@ -32,7 +32,7 @@ pub struct Ai {
 
 #[wasm_bindgen]
 impl Ai {
-    /// `config`: `{ models: {id: source}, default: source, strict, caches, queue, cors, onProgress, onWarning }`, its
+    /// `config`: `{ models: {id: source}, default: source, strict, backend, caches, queue, cors, onProgress, onWarning }`, its
     /// sources as `source.js` makes them.
     #[wasm_bindgen(constructor)]
     pub fn new(config: &JsValue) -> Ai {
@@ -63,8 +63,13 @@ impl Ai {
             None => web_sys::console::warn_1(&text.into()),
         });
         let strict = property(config, "strict").is_truthy();
+        let backend = match property(config, "backend").as_string().as_deref() {
+            Some("webgpu") => ai::BackendChoice::WebGpu,
+            Some("cpu") => ai::BackendChoice::Cpu,
+            _ => ai::BackendChoice::Auto,
+        };
         let cors = Rc::new(cors_from(&property(config, "cors")));
-        Ai { inner: Rc::new(ai::Ai::new(ai::Config { models, default, strict, limits, on_progress, on_warning })), cors }
+        Ai { inner: Rc::new(ai::Ai::new(ai::Config { models, default, strict, limits, backend, on_progress, on_warning })), cors }
     }
 
     /// Starts a request; the task gives an [`Answer`].
@@ -87,16 +92,17 @@ impl Ai {
         Task::new(async move { Ok(HttpAnswer::new(http::handle(&inner, &cors, &request).await).into()) })
     }
 
-    /// Loads the model that serves an id; the task gives `{model, backend}`.
+    /// Loads the model that serves an id; the task gives `{model, backend, reason}`.
     pub fn load(&self, model: String) -> Task {
         let inner = Rc::clone(&self.inner);
         Task::new(async move {
             let loaded = inner.load(&model).await.map_err(|error| to_error(&error))?;
-            Ok(to_js(&json!({"model": loaded.name, "backend": loaded.backend_name()})))
+            let ai::ComputedBy { backend, reason } = loaded.computed_by();
+            Ok(to_js(&json!({"model": loaded.name, "backend": backend, "reason": reason})))
         })
     }
 
-    /// What is loaded and how much was computed: `{models: [{name, backend, active, tokens}]}`.
+    /// What is loaded and how much was computed: `{models: [{name, backend, reason, active, tokens}]}`.
     pub fn stats(&self) -> JsValue {
         let models: Vec<_> = self
             .inner
@@ -104,7 +110,20 @@ impl Ai {
             .iter()
             .map(|model| {
                 let (active, tokens) = model.activity();
-                json!({"name": model.name, "backend": model.backend_name(), "active": active, "tokens": tokens})
+                let ai::ComputedBy { backend, reason } = model.computed_by();
+                let mut facts = json!({"name": model.name, "backend": backend, "reason": reason, "active": active, "tokens": tokens});
+                if let Some(gpu) = model.gpu() {
+                    facts["gpu"] = json!({
+                        "adapter": gpu.adapter,
+                        "submissions": gpu.submissions,
+                        "dispatches": gpu.dispatches,
+                        "bytesUploaded": gpu.bytes_uploaded,
+                        "bytesReadBack": gpu.bytes_read_back,
+                        "buffersCreated": gpu.buffers_created,
+                        "bytesAllocated": gpu.bytes_allocated,
+                    });
+                }
+                facts
             })
             .collect();
         to_js(&json!({"models": models}))

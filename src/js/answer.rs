@@ -19,12 +19,13 @@ pub struct Answer {
     slot: Slot,
     stream: bool,
     served_by: String,
+    computed_by: ai::ComputedBy,
 }
 
 impl Answer {
     pub fn new(answer: ai::Answer) -> Self {
-        let (stream, served_by) = (answer.is_stream(), answer.served_by().to_owned());
-        Self { slot: Rc::new(RefCell::new(Some(answer))), stream, served_by }
+        let (stream, served_by, computed_by) = (answer.is_stream(), answer.served_by().to_owned(), answer.computed_by());
+        Self { slot: Rc::new(RefCell::new(Some(answer))), stream, served_by, computed_by }
     }
 }
 
@@ -40,6 +41,13 @@ impl Answer {
     #[wasm_bindgen(getter, js_name = servedBy)]
     pub fn served_by(&self) -> String {
         self.served_by.clone()
+    }
+
+    /// What computes it, as JSON text: `{backend, reason}`.
+    #[wasm_bindgen(getter, js_name = computedBy)]
+    pub fn computed_by(&self) -> String {
+        let ai::ComputedBy { backend, reason } = &self.computed_by;
+        json!({"backend": backend, "reason": reason}).to_string()
     }
 
     /// The whole answer; the task gives `{response, tool_calls, usage, finish_reason}`.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::io::Cursor;
 use std::path::PathBuf;
 use std::rc::Rc;
-use workers_ai_local::ai::{Ai, Config, Generation};
+use workers_ai_local::ai::{Ai, BackendChoice, Config, Generation};
 use workers_ai_local::backend::cpu::{CpuBackend, CpuWeights};
 use workers_ai_local::engine::Limits;
 use workers_ai_local::error::Result;
@@ -49,6 +49,7 @@ pub fn ai_from(source: Rc<dyn Source>, limits: Limits) -> (Ai, Rc<RefCell<Vec<St
         default: Some(source),
         strict: false,
         limits,
+        backend: BackendChoice::Cpu,
         on_progress: None,
         on_warning: Rc::new(move |text| seen.borrow_mut().push(text.to_owned())),
     };

@@ -6,7 +6,7 @@ use super::forward::{self, Answer, Chunk, MAX_OUTPUTS, MAX_SEGMENTS, Plan, Scrat
 use super::kv_cache::KvCache;
 use super::shaders::{Kernel, Pipelines, Sizes};
 use super::weights::{WebGpuWeights, Weights};
-use crate::backend::{Backend, CacheId, Work};
+use crate::backend::{Backend, CacheId, GpuCounters, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::LocalFuture;
 use crate::model::{Hyperparameters, RopeFrequencies};
@@ -105,11 +105,6 @@ impl WebGpuBackend {
         self.context.counters()
     }
 
-    /// Whether the GPU is gone: nothing can be computed here any more.
-    pub fn is_lost(&self) -> bool {
-        self.context.is_lost()
-    }
-
     /// As [`Backend::forward`], where each work says what it wants: gives an answer for each work, in the order of the batch.
     pub async fn compute(&mut self, batch: &[Work<'_>], wanted: &[Wanted]) -> Result<Vec<Option<Answer>>> {
         self.context.check()?;
@@ -179,6 +174,16 @@ impl Backend for WebGpuBackend {
 
     fn hyperparameters(&self) -> &Hyperparameters {
         &self.parameters
+    }
+
+    fn gpu(&self) -> Option<GpuCounters> {
+        let Counters { submissions, dispatches, bytes_uploaded, bytes_read_back, buffers_created, bytes_allocated } = self.counters();
+        let adapter = self.context.name.clone();
+        Some(GpuCounters { adapter, submissions, dispatches, bytes_uploaded, bytes_read_back, buffers_created, bytes_allocated })
+    }
+
+    fn is_lost(&self) -> bool {
+        self.context.is_lost()
     }
 
     fn create_cache(&mut self) -> Result<CacheId> {

@@ -1,0 +1,102 @@
+//! Which backend computes a model: bringing its weights to the GPU where that is wanted and possible, to the CPU otherwise.
+
+use crate::backend::Backend;
+use crate::backend::cpu::{CpuBackend, CpuWeights};
+use crate::error::Result;
+use crate::gguf::{Header, Progress, Reader, Source, TensorEntry};
+use crate::model::{Hyperparameters, load_weights};
+use std::rc::Rc;
+
+/// What a configuration wants to be computed with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// The GPU if there is a real one that computes rightly, otherwise the CPU.
+    #[default]
+    Auto,
+    /// The GPU, even one that a CPU plays; an error without it.
+    WebGpu,
+    Cpu,
+}
+
+/// A model's weights in their place.
+pub struct Placed {
+    pub backend: Box<dyn Backend>,
+    /// Why it is not the GPU, where that was not asked for.
+    pub reason: Option<String>,
+}
+
+/// A file with a model, and how it is to be computed.
+pub struct ModelFile {
+    pub source: Rc<dyn Source>,
+    pub choice: BackendChoice,
+    pub on_progress: Rc<dyn Fn(Progress)>,
+}
+
+impl ModelFile {
+    /// Reads the file from its beginning.
+    pub fn reader(&self) -> Reader {
+        let on_progress = Rc::clone(&self.on_progress);
+        Reader::new(Rc::clone(&self.source), Box::new(move |progress| on_progress(progress)))
+    }
+
+    /// The same file on the CPU, if that is allowed.
+    pub fn on_cpu(&self) -> Option<Self> {
+        (self.choice == BackendChoice::Auto).then(|| Self {
+            source: Rc::clone(&self.source),
+            choice: BackendChoice::Cpu,
+            on_progress: Rc::clone(&self.on_progress),
+        })
+    }
+
+    /// Brings the weights to a backend. `reader` has read the header.
+    pub async fn place(&self, tensors: &[TensorEntry], parameters: &Hyperparameters, reader: Reader) -> Result<Placed> {
+        if self.choice == BackendChoice::Cpu {
+            return Ok(Placed { backend: to_cpu(tensors, parameters, reader).await?, reason: None });
+        }
+        let error = match to_gpu(self.choice, tensors, parameters, reader).await {
+            Ok(backend) => return Ok(Placed { backend, reason: None }),
+            Err(error) if self.choice == BackendChoice::WebGpu => return Err(error),
+            Err(error) => error,
+        };
+        // A file that is damaged or does not come is so for every backend, and the CPU's error says it best.
+        let backend = to_cpu(tensors, parameters, self.reader()).await?;
+        Ok(Placed { backend, reason: Some(error.text) })
+    }
+
+    /// Brings a model that was loaded before to a backend again.
+    pub async fn place_again(&self) -> Result<Placed> {
+        let mut reader = self.reader();
+        let name = reader.name();
+        let header = Header::read(&mut reader).await?;
+        let parameters = Hyperparameters::from_header(&header, &name)?;
+        self.place(&header.into_tensors(), &parameters, reader).await
+    }
+}
+
+async fn to_cpu(tensors: &[TensorEntry], parameters: &Hyperparameters, mut reader: Reader) -> Result<Box<dyn Backend>> {
+    let mut weights = CpuWeights::default();
+    load_weights(tensors, parameters, &mut reader, &mut weights).await?;
+    Ok(Box::new(CpuBackend::new(parameters.clone(), weights)?))
+}
+
+#[cfg(feature = "webgpu")]
+async fn to_gpu(
+    choice: BackendChoice,
+    tensors: &[TensorEntry],
+    parameters: &Hyperparameters,
+    mut reader: Reader,
+) -> Result<Box<dyn Backend>> {
+    use crate::backend::webgpu::{Choice, Context, Options, WebGpuBackend, WebGpuWeights};
+    let software = choice == BackendChoice::WebGpu;
+    let context = Context::request(&Choice { software, ..Choice::default() }).await?;
+    let mut weights = WebGpuWeights::new(&context);
+    load_weights(tensors, parameters, &mut reader, &mut weights).await?;
+    let backend = WebGpuBackend::new(parameters.clone(), weights, Options::default(), &|_, _| ()).await?;
+    backend.self_check().await?;
+    Ok(Box::new(backend))
+}
+
+#[cfg(not(feature = "webgpu"))]
+async fn to_gpu(_: BackendChoice, _: &[TensorEntry], _: &Hyperparameters, _: Reader) -> Result<Box<dyn Backend>> {
+    Err(crate::error::AiError::invalid_data("This build computes on the CPU only."))
+}

@@ -1,0 +1,128 @@
+//! A backend that is lost in the middle of answers: the engine goes on with another one, and no token is lost or repeated.
+
+mod common;
+
+use common::{TINY_VOCABULARY, TinyModel, load};
+use std::collections::HashSet;
+use std::rc::Rc;
+use workers_ai_local::backend::cpu::CpuBackend;
+use workers_ai_local::backend::{Backend, CacheId, Work};
+use workers_ai_local::engine::{Engine, Event, FinishReason, GenerationParams, Limits, SequenceId};
+use workers_ai_local::error::{AiError, Result};
+use workers_ai_local::gguf::LocalFuture;
+use workers_ai_local::model::Hyperparameters;
+use workers_ai_local::sampling::SamplingParams;
+
+/// The CPU, until it has computed so many batches.
+struct Mortal {
+    inner: CpuBackend,
+    batches: usize,
+    lost: bool,
+}
+
+impl Backend for Mortal {
+    fn name(&self) -> &'static str {
+        "mortal"
+    }
+
+    fn hyperparameters(&self) -> &Hyperparameters {
+        self.inner.hyperparameters()
+    }
+
+    fn create_cache(&mut self) -> Result<CacheId> {
+        self.inner.create_cache()
+    }
+
+    fn release_cache(&mut self, cache: CacheId) {
+        assert!(!self.lost, "nothing is asked of a lost backend");
+        self.inner.release_cache(cache);
+    }
+
+    fn truncate_cache(&mut self, cache: CacheId, length: usize) {
+        self.inner.truncate_cache(cache, length);
+    }
+
+    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> Result<()> {
+        self.inner.copy_prefix(from, to, length)
+    }
+
+    fn reserve(&mut self, cache: CacheId, additional: usize) -> Result<()> {
+        self.inner.reserve(cache, additional)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>> {
+        if self.batches == 0 {
+            self.lost = true;
+            return Box::pin(std::future::ready(Err(AiError::out_of_memory("the device", 0))));
+        }
+        self.batches -= 1;
+        self.inner.forward(batch)
+    }
+}
+
+fn cpu() -> CpuBackend {
+    load(TinyModel::default().gguf()).0
+}
+
+fn submit(engine: &mut Engine, first: u32, length: u32) -> SequenceId {
+    let prompt: Vec<u32> = (0..length).map(|i| (first + i * 37) % TINY_VOCABULARY as u32).collect();
+    let sampling = SamplingParams { temperature: 1.0, seed: Some(7), ..SamplingParams::default() };
+    engine.submit(prompt, GenerationParams { max_tokens: 12, sampling, end_tokens: Rc::new(HashSet::new()) }, None).expect("a place")
+}
+
+/// Draws two answers to their ends; a lost backend is replaced. Gives their tokens, and how often it was.
+fn answers(mut engine: Engine) -> ([Vec<u32>; 2], usize) {
+    let sequences = [submit(&mut engine, 5, 60), submit(&mut engine, 90, 9)];
+    let (mut tokens, mut open, mut replaced) = ([Vec::new(), Vec::new()], [true, true], 0);
+    while open.contains(&true) {
+        for index in 0..2 {
+            match open[index].then(|| engine.poll(sequences[index])).flatten() {
+                Some(Event::Token(token)) => tokens[index].push(token),
+                Some(Event::Finished(reason)) => {
+                    assert_eq!(reason, FinishReason::Length);
+                    open[index] = false;
+                }
+                Some(Event::Failed(error)) => panic!("{error}"),
+                None => {}
+            }
+        }
+        pollster::block_on(engine.step());
+        if engine.lost().is_some() {
+            engine.replace_backend(Box::new(cpu()));
+            replaced += 1;
+        }
+    }
+    (tokens, replaced)
+}
+
+#[test]
+fn no_token_is_lost_or_repeated_whenever_it_happens() {
+    let (expected, replaced) = answers(Engine::new(Box::new(cpu()), Limits::default()));
+    assert_eq!((expected[0].len(), expected[1].len(), replaced), (12, 12, 0));
+    for batches in 0..14 {
+        let (tokens, replaced) = answers(Engine::new(Box::new(Mortal { inner: cpu(), batches, lost: false }), Limits::default()));
+        assert_eq!(tokens, expected, "lost after {batches} batches");
+        assert_eq!(replaced, 1, "lost after {batches} batches");
+    }
+}
+
+#[test]
+fn without_another_backend_every_answer_ends_with_the_error() {
+    let mut engine = Engine::new(Box::new(Mortal { inner: cpu(), batches: 1, lost: false }), Limits::default());
+    let sequences = [submit(&mut engine, 5, 9), submit(&mut engine, 90, 9)];
+    for _ in 0..3 {
+        sequences.map(|sequence| drop(engine.poll(sequence)));
+        pollster::block_on(engine.step());
+    }
+    assert!(engine.lost().is_some());
+    engine.fail_all(&AiError::invalid_data("no backend"));
+    for sequence in sequences {
+        let event = std::iter::from_fn(|| engine.poll(sequence)).find(|event| !matches!(event, Event::Token(_)));
+        assert!(matches!(event, Some(Event::Failed(error)) if error.text == "no backend"));
+    }
+    assert_eq!(engine.active(), 0);
+}
