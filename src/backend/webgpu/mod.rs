@@ -18,7 +18,6 @@ mod plain;
 mod shaders;
 mod weights;
 
-pub use check::Comparison;
 pub use context::{Choice, Context, Counters, Variant};
 pub use forward::{Answer, MAX_CANDIDATES, Wanted};
 pub use llama::{Options, WebGpuBackend};

@@ -62,7 +62,7 @@ impl Matrix {
         let Some(planes) = layout::planes(format) else {
             return Err(unsupported(format!("Tensor '{what}' is of type {}, which the GPU does not compute.", format.name())));
         };
-        if rows == 0 || !columns.is_multiple_of(UNIT) || !columns.is_multiple_of(format.columns()) {
+        if rows == 0 || columns == 0 || !columns.is_multiple_of(UNIT) || !columns.is_multiple_of(format.columns()) {
             return Err(unsupported(format!("Tensor '{what}' has {columns} columns; the GPU computes whole groups of {UNIT}.")));
         }
         let blocks = columns / format.columns();
