@@ -10,8 +10,8 @@
 
 use candle_core::quantized::GgmlDType;
 use std::time::Instant;
-use workers_ai_local::backend::webgpu::{Choice, Context, Options, Variant, Wanted, WebGpuBackend, WebGpuWeights, copy_bandwidth};
-use workers_ai_local::backend::{Backend, Work};
+use workers_ai_local::backend::webgpu::{Choice, Context, Options, Variant, WebGpuBackend, WebGpuWeights, copy_bandwidth};
+use workers_ai_local::backend::{Backend, Wanted, Work};
 use workers_ai_local::error::{AiError, Result};
 use workers_ai_local::gguf::TensorEntry;
 use workers_ai_local::model::{Hyperparameters, Role, RopeScaling, WeightSink};
@@ -151,7 +151,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     for round in 0..2 {
         backend.truncate_cache(cache, 0);
         let started = Instant::now();
-        backend.compute(&[Work { cache, tokens: &tokens, wants_logits: true }], &[Wanted::Candidates(1)]).await?;
+        backend.forward(&[Work { cache, tokens: &tokens, wanted: Wanted::Candidates(1) }]).await?;
         let seconds = started.elapsed().as_secs_f64();
         if round == 1 {
             println!("prefill: {:.1} tokens/s ({} tokens in {:.3} s)", tokens.len() as f64 / seconds, tokens.len(), seconds);
@@ -160,13 +160,13 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let one = |token| [token];
     for _ in 0..4 {
         let tokens = one(1);
-        backend.compute(&[Work { cache, tokens: &tokens, wants_logits: true }], &[Wanted::Candidates(1)]).await?;
+        backend.forward(&[Work { cache, tokens: &tokens, wanted: Wanted::Candidates(1) }]).await?;
     }
     let before = backend.counters();
     let started = Instant::now();
     for token in 0..count {
         let tokens = one(token as u32);
-        backend.compute(&[Work { cache, tokens: &tokens, wants_logits: true }], &[Wanted::Candidates(1)]).await?;
+        backend.forward(&[Work { cache, tokens: &tokens, wanted: Wanted::Candidates(1) }]).await?;
     }
     let seconds = started.elapsed().as_secs_f64() / count as f64;
     let after = backend.counters();

@@ -11,10 +11,11 @@ import { ensureLocalBucket } from "./setup/local-bucket.mjs";
 import { ensureModel } from "./setup/model.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
 import { ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
+import { ensureVulkan } from "./setup/vulkan.mjs";
 
 /** In this order. `needs` names what a suite takes beside the npm packages and the model. */
 const SUITES = {
-  rust: { what: "native Rust tests", needs: [], test: cargoTest },
+  rust: { what: "native Rust tests", needs: ["vulkan"], test: cargoTest },
   types: { what: "TypeScript types and examples", needs: ["build"], test: typeTest },
   node: { what: "real runs in Node", needs: ["build"], test: () => nodeTest("node") },
   clients: { what: "real clients against it", needs: ["build"], test: () => nodeTest("clients") },
@@ -61,6 +62,9 @@ await main(async () => {
   process.exitCode = failed ? 1 : 0;
 });
 
+/** What native programs need to find a GPU. */
+let vulkan = {};
+
 /** All of it before the first test, so that whatever needs the network or a password does not come up in the middle. */
 async function setUp(needs) {
   await ensurePackages();
@@ -69,6 +73,7 @@ async function setUp(needs) {
   process.env.WORKERS_AI_LOCAL_MODEL = modelPath;
   if (needs.has("bucket")) await ensureLocalBucket(modelPath);
   if (needs.has("browser")) process.env.CHROMIUM_PATH = await ensureBrowser();
+  if (needs.has("vulkan")) vulkan = await ensureVulkan();
   if (!needs.has("build")) return;
   await ensureToolchain();
   await ensureToolchainWithStd();
@@ -77,7 +82,7 @@ async function setUp(needs) {
 async function cargoTest() {
   const cargo = which("cargo");
   if (!cargo) throw new UserError("cargo is missing: install Rust from https://rustup.rs");
-  await run(cargo, ["test"], { env: { CARGO_TARGET_DIR: inProject("target", "native") } });
+  await run(cargo, ["test"], { env: { ...vulkan, CARGO_TARGET_DIR: inProject("target", "native") } });
 }
 
 async function typeTest() {

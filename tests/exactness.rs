@@ -9,8 +9,8 @@ mod common;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{Device, IndexOp, Tensor};
-use common::{best, dequantised, load, real_model, requantised, stock_model};
-use workers_ai_local::backend::{Backend, CacheId, Work};
+use common::{best, dequantised, load, logits_of, real_model, requantised, stock_model};
+use workers_ai_local::backend::{Backend, CacheId, Wanted, Work};
 
 /// The text is computed as so many sequences at once, so that each pass through the weights serves all.
 const SEQUENCES: usize = 8;
@@ -69,16 +69,16 @@ fn compare(file: Vec<u8>) -> (f64, f64, usize, usize) {
     for position in 0..LENGTH - 1 {
         let step: Vec<[u32; 1]> = rows.iter().map(|row| [row[position]]).collect();
         let batch: Vec<Work<'_>> =
-            step.iter().zip(&caches).map(|(tokens, cache)| Work { cache: *cache, tokens, wants_logits: true }).collect();
+            step.iter().zip(&caches).map(|(tokens, cache)| Work { cache: *cache, tokens, wanted: Wanted::Logits }).collect();
         let logits = pollster::block_on(ours.forward(&batch)).expect("logits");
         let input = Tensor::new(step.as_flattened(), &Device::Cpu).and_then(|tokens| tokens.unsqueeze(1)).expect("a tensor");
         let exact = stock.forward(&input, position).expect("logits");
-        for (index, (row, logits)) in rows.iter().zip(&logits).enumerate() {
+        for (index, (row, logits)) in rows.iter().zip(logits.into_iter().map(logits_of)).enumerate() {
             let exact: Vec<f32> = exact.i(index).and_then(|row| row.to_vec1()).expect("a row");
             let next = row[position + 1] as usize;
-            loss += surprise(logits, next);
+            loss += surprise(&logits, next);
             exact_loss += surprise(&exact, next);
-            agreed += usize::from(best(logits) == best(&exact));
+            agreed += usize::from(best(&logits) == best(&exact));
             count += 1;
         }
     }

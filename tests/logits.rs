@@ -5,13 +5,13 @@ mod common;
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Value;
 use candle_core::{Device, Tensor};
-use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, real_model, stock_model};
+use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, logits_of, real_model, stock_model};
 use workers_ai_local::backend::cpu::CpuBackend;
-use workers_ai_local::backend::{Backend, CacheId, Work};
+use workers_ai_local::backend::{Answer, Backend, CacheId, Wanted, Work};
 
 fn forward(backend: &mut CpuBackend, cache: CacheId, tokens: &[u32]) -> Vec<f32> {
-    let batch = [Work { cache, tokens, wants_logits: true }];
-    pollster::block_on(backend.forward(&batch)).expect("logits").remove(0)
+    let batch = [Work { cache, tokens, wanted: Wanted::Logits }];
+    logits_of(pollster::block_on(backend.forward(&batch)).expect("logits").remove(0))
 }
 
 fn stock_logits(model: &mut candle_transformers::models::quantized_llama::ModelWeights, tokens: &[u32], position: usize) -> Vec<f32> {
@@ -173,9 +173,10 @@ fn the_cache_gives_the_same_bits_however_it_came_about() {
     assert_eq!(forward(&mut backend, copy, &prompt[33..]), expected, "copied and gone on");
 
     let (a, b) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
-    let batch = [Work { cache: a, tokens: &prompt, wants_logits: true }, Work { cache: b, tokens: &prompt[..10], wants_logits: false }];
+    let batch =
+        [Work { cache: a, tokens: &prompt, wanted: Wanted::Logits }, Work { cache: b, tokens: &prompt[..10], wanted: Wanted::Nothing }];
     let logits = pollster::block_on(backend.forward(&batch)).expect("logits");
-    assert_eq!(logits, [expected], "in one batch with another");
+    assert_eq!(logits, [Answer::Logits(expected)], "in one batch with another");
 }
 
 #[test]
@@ -184,9 +185,9 @@ fn a_failed_batch_leaves_the_caches_as_they_were() {
     let cache = backend.create_cache().expect("a cache");
     let fresh = backend.create_cache().expect("a cache");
     forward(&mut backend, cache, &[1, 2, 3]);
-    let bad = [Work { cache, tokens: &[4, 99_999], wants_logits: true }];
+    let bad = [Work { cache, tokens: &[4, 99_999], wanted: Wanted::Logits }];
     assert!(pollster::block_on(backend.forward(&bad)).is_err());
-    let twice = [Work { cache, tokens: &[4], wants_logits: true }, Work { cache, tokens: &[4], wants_logits: true }];
+    let twice = [Work { cache, tokens: &[4], wanted: Wanted::Logits }, Work { cache, tokens: &[4], wanted: Wanted::Logits }];
     assert!(pollster::block_on(backend.forward(&twice)).is_err());
     assert_eq!(forward(&mut backend, cache, &[4]), forward(&mut backend, fresh, &[1, 2, 3, 4]));
 }

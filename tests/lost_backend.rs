@@ -6,7 +6,7 @@ use common::{TINY_VOCABULARY, TinyModel, load};
 use std::collections::HashSet;
 use std::rc::Rc;
 use workers_ai_local::backend::cpu::CpuBackend;
-use workers_ai_local::backend::{Backend, CacheId, Work};
+use workers_ai_local::backend::{Answer, Backend, CacheId, Work};
 use workers_ai_local::engine::{Engine, Event, FinishReason, GenerationParams, Limits, SequenceId};
 use workers_ai_local::error::{AiError, Result};
 use workers_ai_local::gguf::LocalFuture;
@@ -54,7 +54,7 @@ impl Backend for Mortal {
         self.lost
     }
 
-    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>> {
+    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {
         if self.batches == 0 {
             self.lost = true;
             return Box::pin(std::future::ready(Err(AiError::out_of_memory("the device", 0))));
@@ -115,7 +115,9 @@ fn without_another_backend_every_answer_ends_with_the_error() {
     let mut engine = Engine::new(Box::new(Mortal { inner: cpu(), batches: 1, lost: false }), Limits::default());
     let sequences = [submit(&mut engine, 5, 9), submit(&mut engine, 90, 9)];
     for _ in 0..3 {
-        sequences.map(|sequence| drop(engine.poll(sequence)));
+        for sequence in sequences {
+            engine.poll(sequence);
+        }
         pollster::block_on(engine.step());
     }
     assert!(engine.lost().is_some());

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::backend::cpu::{CpuBackend, CpuWeights};
-use crate::error::Result;
+use crate::error::{AiError, Result};
 use crate::gguf::{Header, Progress, Reader, Source, TensorEntry};
 use crate::model::{Hyperparameters, load_weights};
 use std::rc::Rc;
@@ -55,7 +55,9 @@ impl ModelFile {
         }
         let error = match to_gpu(self.choice, tensors, parameters, reader).await {
             Ok(backend) => return Ok(Placed { backend, reason: None }),
-            Err(error) if self.choice == BackendChoice::WebGpu => return Err(error),
+            Err(error) if self.choice == BackendChoice::WebGpu => {
+                return Err(AiError { text: format!("{} backend: \"cpu\" would compute on the CPU.", error.text), ..error });
+            }
             Err(error) => error,
         };
         // A file that is damaged or does not come is so for every backend, and the CPU's error says it best.
@@ -89,6 +91,7 @@ async fn to_gpu(
     use crate::backend::webgpu::{Choice, Context, Options, WebGpuBackend, WebGpuWeights};
     let software = choice == BackendChoice::WebGpu;
     let context = Context::request(&Choice { software, ..Choice::default() }).await?;
+    WebGpuWeights::check(tensors)?;
     let mut weights = WebGpuWeights::new(&context);
     load_weights(tensors, parameters, &mut reader, &mut weights).await?;
     let backend = WebGpuBackend::new(parameters.clone(), weights, Options::default(), &|_, _| ()).await?;
@@ -98,5 +101,5 @@ async fn to_gpu(
 
 #[cfg(not(feature = "webgpu"))]
 async fn to_gpu(_: BackendChoice, _: &[TensorEntry], _: &Hyperparameters, _: Reader) -> Result<Box<dyn Backend>> {
-    Err(crate::error::AiError::invalid_data("This build computes on the CPU only."))
+    Err(AiError::invalid_data("This build computes on the CPU only."))
 }

@@ -20,8 +20,30 @@ pub struct Work<'a> {
     pub cache: CacheId,
     /// At least one token; they are appended to the cache.
     pub tokens: &'a [u32],
-    /// Whether the logits after the last token are wanted.
-    pub wants_logits: bool,
+    /// What is wanted after the last token.
+    pub wanted: Wanted,
+}
+
+/// What is wanted after a work's last token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Nothing,
+    /// All logits.
+    Logits,
+    /// So many of the largest logits with their tokens, up to [`MAX_CANDIDATES`]; all will do.
+    Candidates(usize),
+}
+
+/// Candidates that can be asked for.
+pub const MAX_CANDIDATES: usize = 256;
+
+/// What a work gave.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// `vocabulary` numbers.
+    Logits(Vec<f32>),
+    /// Largest first, equal ones by token. Logits that are no finite numbers are left out.
+    Candidates(Vec<(u32, f32)>),
 }
 
 /// What was done on a GPU so far.
@@ -70,7 +92,7 @@ pub trait Backend {
     /// Makes room for `additional` positions, so that `forward` cannot fail for want of memory.
     fn reserve(&mut self, cache: CacheId, additional: usize) -> Result<()>;
 
-    /// Computes a batch; every cache at most once. Gives, for each work that wants them, the logits after its last
-    /// token (`vocabulary` numbers), in the order of the batch. On an error the caches of the batch are as before.
-    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>>;
+    /// Computes a batch; every cache at most once. Gives an answer for each work that wants one, in the order of the batch. On
+    /// an error the caches of the batch are as before.
+    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>>;
 }

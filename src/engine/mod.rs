@@ -9,7 +9,7 @@ mod sequence;
 
 pub use sequence::{Event, FinishReason, GenerationParams, SequenceId};
 
-use crate::backend::{Backend, GpuCounters, Work};
+use crate::backend::{Backend, GpuCounters, Wanted, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::grammar::Constraint;
 use crate::host::now_ms;
@@ -193,10 +193,10 @@ impl Engine {
         let writing = waiting.len() - prefilling;
         let chunk = (self.limits.rows_per_step.saturating_sub(writing) / prefilling.max(1)).max(1);
         // Tokens are copied out, so that sequences are free while the backend works.
-        let mut planned: Vec<(SequenceId, Vec<u32>, bool)> = Vec::new();
+        let mut planned: Vec<(SequenceId, Vec<u32>, Wanted)> = Vec::new();
         for id in waiting {
             match self.prepare(id, chunk) {
-                Ok(Some((tokens, wants_logits))) => planned.push((id, tokens, wants_logits)),
+                Ok(Some((tokens, wanted))) => planned.push((id, tokens, wanted)),
                 Ok(None) => {}
                 Err(error) if self.backend.is_lost() => return self.lose(error),
                 Err(error) => self.fail(id, error),
@@ -208,25 +208,27 @@ impl Engine {
         self.last_served = planned.last().map_or(self.last_served, |(id, ..)| *id);
         let batch: Vec<Work<'_>> = planned
             .iter()
-            .filter_map(|(id, tokens, wants_logits)| {
+            .filter_map(|(id, tokens, wanted)| {
                 let cache = self.sequences.get(id)?.cache?;
-                Some(Work { cache, tokens, wants_logits: *wants_logits })
+                Some(Work { cache, tokens, wanted: *wanted })
             })
             .collect();
         let outcome = self.backend.forward(&batch).await;
         drop(batch);
         match outcome {
-            Ok(logits) => {
-                let mut logits = logits.into_iter();
-                for (id, tokens, wants_logits) in planned {
+            Ok(answers) => {
+                let mut answers = answers.into_iter();
+                for (id, tokens, wanted) in planned {
                     let Some(sequence) = self.sequences.get_mut(&id) else { continue };
                     if let Some(cache) = sequence.cache {
                         self.caches.extend(cache, &tokens, self.clock);
                     }
                     sequence.computed += tokens.len();
                     self.computed_tokens += tokens.len() as u64;
-                    if wants_logits && let Some(mut logits) = logits.next() {
-                        sequence.accept(&mut logits);
+                    if wanted != Wanted::Nothing
+                        && let Some(answer) = answers.next()
+                    {
+                        sequence.accept(answer);
                     }
                 }
             }
@@ -252,9 +254,9 @@ impl Engine {
         turns
     }
 
-    /// Gives a sequence its cache and room in it, and says which tokens come next and whether logits are wanted.
+    /// Gives a sequence its cache and room in it, and says which tokens come next and what is wanted behind them.
     /// `None`: no cache is free yet.
-    fn prepare(&mut self, id: SequenceId, chunk: usize) -> Result<Option<(Vec<u32>, bool)>> {
+    fn prepare(&mut self, id: SequenceId, chunk: usize) -> Result<Option<(Vec<u32>, Wanted)>> {
         let Some(sequence) = self.sequences.get(&id) else { return Ok(None) };
         if sequence.cache.is_none() && !self.acquire_cache(id)? {
             return Ok(None);
@@ -262,7 +264,8 @@ impl Engine {
         let Some(sequence) = self.sequences.get(&id) else { return Ok(None) };
         let Some(cache) = sequence.cache else { return Ok(None) };
         let tokens = sequence.next_tokens(chunk);
-        let wants_logits = sequence.computed + tokens.len() == sequence.tokens.len();
+        let is_last = sequence.computed + tokens.len() == sequence.tokens.len();
+        let wanted = if is_last { sequence.wanted() } else { Wanted::Nothing };
         if let Err(error) = self.backend.reserve(cache, tokens.len()) {
             // Prefixes that nobody uses now make room for work.
             if !self.caches.clear_free(self.backend.as_mut()) {
@@ -270,7 +273,7 @@ impl Engine {
             }
             self.backend.reserve(cache, tokens.len())?;
         }
-        Ok(Some((tokens, wants_logits)))
+        Ok(Some((tokens, wanted)))
     }
 
     /// Finds a cache for a sequence; where all are taken, from a sequence that nobody has waited for in a while.

@@ -1,6 +1,6 @@
 //! One sequence: a prompt and the answer that grows behind it.
 
-use crate::backend::CacheId;
+use crate::backend::{Answer, CacheId, Wanted};
 use crate::error::{AiError, Result};
 use crate::grammar::Constraint;
 use crate::host::now_ms;
@@ -136,9 +136,14 @@ impl Sequence {
         self.constraint = Some(constraint);
     }
 
-    /// Draws the next token from the logits behind the last one.
-    pub fn accept(&mut self, logits: &mut [f32]) {
-        match self.next_token(logits) {
+    /// What the next token is drawn from.
+    pub fn wanted(&self) -> Wanted {
+        if self.constraint.is_some() { Wanted::Logits } else { self.sampler.wanted() }
+    }
+
+    /// Draws the next token from what is known behind the last one.
+    pub fn accept(&mut self, answer: Answer) {
+        match self.next_token(answer) {
             Err(error) => self.fail(error),
             Ok((None, _)) => self.end(Event::Finished(FinishReason::Stop)),
             Ok((Some(token), complete)) => {
@@ -156,15 +161,22 @@ impl Sequence {
     }
 
     /// A token, `None` for the end; and whether nothing can follow it.
-    fn next_token(&mut self, logits: &mut [f32]) -> Result<(Option<u32>, bool)> {
+    fn next_token(&mut self, answer: Answer) -> Result<(Option<u32>, bool)> {
+        let mut logits = match answer {
+            Answer::Logits(logits) => logits,
+            Answer::Candidates(candidates) => {
+                let token = self.sampler.sample_candidates(candidates)?;
+                return Ok(((!self.params.end_tokens.contains(&token)).then_some(token), false));
+            }
+        };
         let Some(constraint) = &mut self.constraint else {
-            let token = self.sampler.sample(logits, None)?;
+            let token = self.sampler.sample(&mut logits, None)?;
             return Ok(((!self.params.end_tokens.contains(&token)).then_some(token), false));
         };
         let remaining = self.params.max_tokens.saturating_sub(self.tokens.len() - self.prompt_length);
         let token = match constraint.forced(remaining) {
             Some(token) => token,
-            None => self.sampler.sample(logits, Some(constraint))?,
+            None => self.sampler.sample(&mut logits, Some(constraint))?,
         };
         if self.params.end_tokens.contains(&token) {
             return Ok((None, true));

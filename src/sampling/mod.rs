@@ -6,6 +6,7 @@
 
 mod ranking;
 
+use crate::backend::{MAX_CANDIDATES, Wanted};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::grammar::Constraint;
 use crate::host::random_bytes;
@@ -89,20 +90,39 @@ impl Sampler {
         if let Some(constraint) = constraint {
             constraint.mask(logits)?;
         }
-        let Some((best, best_logit)) = self.ranking.read(logits) else {
-            return Err(AiError::new(
-                ErrorCode::InvalidData,
-                "The model computed no usable logits (all are NaN or infinite). Its weights are probably damaged; get the file again.",
-            ));
-        };
+        let Some((best, best_logit)) = self.ranking.read(logits) else { return Err(no_logits()) };
         let token = if self.params.temperature <= 0.0 { best } else { self.draw(logits, best_logit) };
         *self.seen.entry(token).or_insert(0) += 1;
         Ok(token)
     }
 
+    /// What the next token can be drawn from: where neither penalties nor the whole distribution matter, the largest logits.
+    pub fn wanted(&self) -> Wanted {
+        let SamplingParams { temperature, top_k, .. } = self.params;
+        match top_k {
+            _ if self.penalises() => Wanted::Logits,
+            _ if temperature <= 0.0 => Wanted::Candidates(1),
+            Some(top_k) if top_k <= MAX_CANDIDATES => Wanted::Candidates(top_k.max(1)),
+            _ => Wanted::Logits,
+        }
+    }
+
+    /// The next token out of the largest logits, largest first, as [`Sampler::wanted`] asks for them.
+    pub fn sample_candidates(&mut self, mut candidates: Vec<(u32, f32)>) -> Result<u32> {
+        let Some((best, best_logit)) = candidates.first().copied() else { return Err(no_logits()) };
+        let token = if self.params.temperature <= 0.0 { best } else { self.draw_among(&mut candidates, best_logit) };
+        *self.seen.entry(token).or_insert(0) += 1;
+        Ok(token)
+    }
+
+    fn penalises(&self) -> bool {
+        let SamplingParams { repetition_penalty, frequency_penalty, presence_penalty, .. } = self.params;
+        repetition_penalty.is_some() || frequency_penalty != 0.0 || presence_penalty != 0.0
+    }
+
     fn penalise(&self, logits: &mut [f32]) {
         let SamplingParams { repetition_penalty, frequency_penalty, presence_penalty, .. } = self.params;
-        if repetition_penalty.is_none() && frequency_penalty == 0.0 && presence_penalty == 0.0 {
+        if !self.penalises() {
             return;
         }
         for (token, count) in &self.seen {
@@ -117,29 +137,23 @@ impl Sampler {
     }
 
     fn draw(&mut self, logits: &[f32], best_logit: f32) -> u32 {
-        // A token's weight is its probability times a common factor; the best one weighs 1.
-        let scale = 1.0 / self.params.temperature;
-        // 53 random bits: a uniform number in [0, 1).
-        let uniform = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         let top_k = self.params.top_k.filter(|top_k| *top_k < logits.len());
+        if let Some(top_k) = top_k {
+            let mut candidates = std::mem::take(&mut self.candidates);
+            self.ranking.largest(logits, top_k, &mut candidates);
+            let token = self.draw_among(&mut candidates, best_logit);
+            self.candidates = candidates;
+            return token;
+        }
+        let scale = self.scale();
+        let uniform = self.uniform();
         let Self { ranking, candidates, weights, .. } = self;
-        match (top_k, self.params.top_p) {
-            (None, None) => {
+        match self.params.top_p {
+            None => {
                 let total = weigh_all(logits, best_logit, scale, weights);
                 draw_from_blocks(weights, uniform * total)
             }
-            (Some(top_k), top_p) => {
-                ranking.largest(logits, top_k, candidates);
-                for (_, logit) in candidates.iter_mut() {
-                    *logit = weight_of(*logit, best_logit, scale);
-                }
-                if let Some(top_p) = top_p {
-                    let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.1)).sum();
-                    cut_to_nucleus(candidates, f64::from(top_p) * total);
-                }
-                draw_from(candidates, uniform)
-            }
-            (None, Some(top_p)) => {
+            Some(top_p) => {
                 let wanted = f64::from(top_p) * weigh_all(logits, best_logit, scale, weights);
                 // Only the head of the distribution is ranked: first 64 tokens, then eight times as many, and so on.
                 let mut count = 64;
@@ -157,6 +171,38 @@ impl Sampler {
             }
         }
     }
+}
+
+impl Sampler {
+    /// Draws one of the top-k candidates, of those that top-p leaves.
+    fn draw_among(&mut self, candidates: &mut Vec<(u32, f32)>, best_logit: f32) -> u32 {
+        let (scale, uniform) = (self.scale(), self.uniform());
+        for (_, logit) in candidates.iter_mut() {
+            *logit = weight_of(*logit, best_logit, scale);
+        }
+        if let Some(top_p) = self.params.top_p {
+            let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.1)).sum();
+            cut_to_nucleus(candidates, f64::from(top_p) * total);
+        }
+        draw_from(candidates, uniform)
+    }
+
+    /// A token's weight is its probability times a common factor; the best one weighs 1.
+    fn scale(&self) -> f32 {
+        1.0 / self.params.temperature
+    }
+
+    /// 53 random bits: a uniform number in [0, 1).
+    fn uniform(&mut self) -> f64 {
+        (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+fn no_logits() -> AiError {
+    AiError::new(
+        ErrorCode::InvalidData,
+        "The model computed no usable logits (all are NaN or infinite). Its weights are probably damaged; get the file again.",
+    )
 }
 
 /// What weighs less than e^−80 of the best one weighs nothing, so that tokens a mask forbids cannot come.
@@ -256,6 +302,31 @@ mod tests {
 
     fn sampler(params: SamplingParams) -> Sampler {
         Sampler::new(SamplingParams { seed: Some(params.seed.unwrap_or(7)), ..params }, &[])
+    }
+
+    /// Out of the largest logits alone comes what comes out of all.
+    #[test]
+    fn candidates_are_enough_where_they_are_asked_for() {
+        let logits: Vec<f32> = (0..5000u32).map(|token| (token.wrapping_mul(2_654_435_761) >> 20) as f32 * 0.004).collect();
+        let mut sorted: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+        sorted.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+        let top_k = |top_k, top_p| SamplingParams { temperature: 0.9, top_k: Some(top_k), top_p, ..SamplingParams::default() };
+        for params in [greedy, top_k(1, None), top_k(40, None), top_k(256, Some(0.7))] {
+            let (mut whole, mut part) = (sampler(params.clone()), sampler(params.clone()));
+            let Wanted::Candidates(count) = part.wanted() else { panic!("{params:?}") };
+            for _ in 0..50 {
+                let expected = whole.sample(&mut logits.clone(), None).expect("a token");
+                assert_eq!(part.sample_candidates(sorted[..count].to_vec()).expect("a token"), expected, "{params:?}");
+            }
+        }
+        assert!(sampler(SamplingParams::default()).sample_candidates(Vec::new()).is_err());
+        let whole = [
+            SamplingParams { top_k: Some(257), ..SamplingParams::default() },
+            SamplingParams { top_p: Some(0.5), ..SamplingParams::default() },
+            SamplingParams { temperature: 0.0, presence_penalty: 0.1, ..SamplingParams::default() },
+        ];
+        assert!(whole.into_iter().all(|params| sampler(params).wanted() == Wanted::Logits));
     }
 
     fn draws(params: SamplingParams, logits: &[f32], count: usize) -> Vec<u32> {

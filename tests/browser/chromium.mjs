@@ -14,6 +14,9 @@ const ARGS = [
   "--disable-sync",
 ];
 
+/** WebGPU on the CPU, by SwiftShader. Without these a machine that has no GPU has no adapter. */
+export const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"];
+
 /**
  * Starts Chromium without a window: the one that `npm test` chose, otherwise an installed one.
  *

@@ -12,6 +12,7 @@ use std::io::Cursor;
 use std::path::PathBuf;
 use std::rc::Rc;
 use workers_ai_local::ai::{Ai, BackendChoice, Config, Generation};
+use workers_ai_local::backend::Answer;
 use workers_ai_local::backend::cpu::{CpuBackend, CpuWeights};
 use workers_ai_local::engine::Limits;
 use workers_ai_local::error::Result;
@@ -85,6 +86,14 @@ pub fn load(bytes: Vec<u8>) -> (CpuBackend, Tokenizer) {
         Ok::<_, workers_ai_local::error::AiError>((CpuBackend::new(parameters, weights)?, tokenizer))
     })
     .expect("a model")
+}
+
+/// The logits of an answer.
+pub fn logits_of(answer: Answer) -> Vec<f32> {
+    match answer {
+        Answer::Logits(logits) => logits,
+        Answer::Candidates(_) => panic!("logits were wanted"),
+    }
 }
 
 /// The likeliest token.

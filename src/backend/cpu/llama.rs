@@ -6,7 +6,7 @@ use super::matrix::Operand;
 use super::ops;
 use super::threads;
 use super::weights::{CpuWeights, Weights};
-use crate::backend::{Backend, CacheId, Work};
+use crate::backend::{Answer, Backend, CacheId, Wanted, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::LocalFuture;
 use crate::memory::try_grow;
@@ -81,7 +81,7 @@ impl CpuBackend {
         Ok(Self { parameters, weights, rope, caches: HashMap::new(), next_cache: 0, scratch: Scratch::default() })
     }
 
-    fn run(&mut self, batch: &[Work<'_>]) -> Result<Vec<Vec<f32>>> {
+    fn run(&mut self, batch: &[Work<'_>]) -> Result<Vec<Answer>> {
         let Self { parameters: p, weights, rope, caches, scratch, .. } = self;
         let rows = batch.iter().map(|work| work.tokens.len()).sum();
         for (index, work) in batch.iter().enumerate() {
@@ -159,7 +159,7 @@ impl CpuBackend {
         let mut end = 0;
         for work in batch {
             end += work.tokens.len();
-            if !work.wants_logits {
+            if work.wanted == Wanted::Nothing {
                 continue;
             }
             let last = &scratch.stream[(end - 1) * p.width..end * p.width];
@@ -172,7 +172,7 @@ impl CpuBackend {
             }
             row.resize(p.vocabulary, 0.0);
             scratch.normed.multiply([(output, &mut row)]);
-            logits.push(row);
+            logits.push(Answer::Logits(row));
         }
         for work in batch {
             if let Some(cache) = caches.get_mut(&work.cache) {
@@ -223,7 +223,7 @@ impl Backend for CpuBackend {
         self.caches.get_mut(&cache).map_or(Ok(()), |cache| cache.reserve(additional))
     }
 
-    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>> {
+    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {
         let outcome = self.run(batch);
         if outcome.is_err() {
             // Positions that a failed batch appended are taken back.

@@ -155,6 +155,12 @@ impl Context {
         lock(&self.condition).lost.is_some()
     }
 
+    /// Takes the device for lost: what was submitted does not come back. (A browser tells of the loss only afterwards.)
+    fn lose(&self, reason: &str) -> AiError {
+        lock(&self.condition).lost.get_or_insert_with(|| reason.to_owned());
+        lost(reason)
+    }
+
     /// The first error since the last check, or that the device is lost.
     pub fn check(&self) -> Result<()> {
         let mut condition = lock(&self.condition);
@@ -236,7 +242,7 @@ impl Context {
         AiError::new(
             ErrorCode::OutOfCapacity,
             format!(
-                "Out of GPU memory ({}): {what} needs {:.1} MB beside {:.1} MB. Use a smaller model or a shorter context, or the CPU (backend: \"cpu\").",
+                "Out of GPU memory ({}): {what} needs {:.1} MB beside {:.1} MB. Use a smaller model or a shorter context.",
                 self.name,
                 bytes as f64 / 1e6,
                 others as f64 / 1e6
@@ -277,16 +283,16 @@ impl Context {
         #[cfg(not(target_arch = "wasm32"))]
         if let Err(error) = self.device.poll(wgpu::PollType::wait_indefinitely()) {
             self.check()?;
-            return Err(lost(&error.to_string()));
+            return Err(self.lose(&error.to_string()));
         }
         called.await;
         self.check()?;
         match lock(&outcome).take() {
             Some(Ok(())) => {}
-            Some(Err(error)) => return Err(lost(&error.to_string())),
-            None => return Err(lost("it gave no answer")),
+            Some(Err(error)) => return Err(self.lose(&error.to_string())),
+            None => return Err(self.lose("it gave no answer")),
         }
-        let view = buffer.get_mapped_range(0..bytes).map_err(|error| lost(&error.to_string()))?;
+        let view = buffer.get_mapped_range(0..bytes).map_err(|error| self.lose(&error.to_string()))?;
         let result = view.to_vec();
         drop(view);
         buffer.unmap();
@@ -315,7 +321,8 @@ async fn find_adapter(instance: &wgpu::Instance, choice: &Choice) -> Result<wgpu
 
 async fn preferred_adapter(instance: &wgpu::Instance) -> Result<wgpu::Adapter> {
     let options = wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
-    instance.request_adapter(&options).await.map_err(|error| unavailable(format!("There is no WebGPU adapter here: {error}")))
+    // What the error says of backends that are not compiled in helps nobody.
+    instance.request_adapter(&options).await.map_err(|_| unavailable("There is no WebGPU adapter here.".to_owned()))
 }
 
 /// A lock that no panic elsewhere can take away.
@@ -324,19 +331,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn unavailable(text: String) -> AiError {
-    AiError::new(ErrorCode::OutOfCapacity, format!("{text} Use the CPU (backend: \"cpu\")."))
+    AiError::new(ErrorCode::OutOfCapacity, text)
 }
 
 fn lost(reason: &str) -> AiError {
-    AiError::new(ErrorCode::OutOfCapacity, format!("The GPU was lost ({reason}). Try again, or use the CPU (backend: \"cpu\")."))
+    AiError::new(ErrorCode::OutOfCapacity, format!("The GPU was lost ({reason}). Try again."))
 }
 
 fn of_wgpu(error: wgpu::Error) -> AiError {
     match error {
-        wgpu::Error::OutOfMemory { .. } => AiError::new(
-            ErrorCode::OutOfCapacity,
-            "Out of GPU memory. Use a smaller model or a shorter context, or the CPU (backend: \"cpu\").",
-        ),
-        error => AiError::invalid_data(format!("The GPU refused its work: {error}. Use the CPU (backend: \"cpu\").")),
+        wgpu::Error::OutOfMemory { .. } => {
+            AiError::new(ErrorCode::OutOfCapacity, "Out of GPU memory. Use a smaller model or a shorter context.")
+        }
+        error => AiError::invalid_data(format!("The GPU refused its work: {error}.")),
     }
 }

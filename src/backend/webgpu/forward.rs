@@ -5,29 +5,9 @@ use super::kv_cache::KvCache;
 use super::layout::UNIT;
 use super::shaders::{Bindings, Ending, JOB_BYTES, Kernel, Pipelines, Round, Sizes, Way};
 use super::weights::{Matrix, Weights};
+use crate::backend::{Answer, MAX_CANDIDATES, Wanted};
 use crate::error::{AiError, Result};
 use crate::model::Hyperparameters;
-
-/// What is wanted of a sequence after its last token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    Nothing,
-    /// All logits.
-    Logits,
-    /// So many of the largest logits with their tokens, up to [`MAX_CANDIDATES`].
-    Candidates(usize),
-}
-
-/// What was wanted of a sequence.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
-    Logits(Vec<f32>),
-    /// Largest first, equal ones by token. Logits that are no finite numbers are left out.
-    Candidates(Vec<(u32, f32)>),
-}
-
-/// What sampling can ask for without all logits.
-pub const MAX_CANDIDATES: usize = 256;
 
 /// Sequences of a chunk whose logits are wanted.
 pub const MAX_OUTPUTS: usize = 8;

@@ -2,11 +2,11 @@
 
 use super::check::check_kernels;
 use super::context::{Context, Counters};
-use super::forward::{self, Answer, Chunk, MAX_OUTPUTS, MAX_SEGMENTS, Plan, Scratch, Segment, Wanted};
+use super::forward::{self, Chunk, MAX_OUTPUTS, MAX_SEGMENTS, Plan, Scratch, Segment};
 use super::kv_cache::KvCache;
 use super::shaders::{Kernel, Pipelines, Sizes};
 use super::weights::{WebGpuWeights, Weights};
-use crate::backend::{Backend, CacheId, GpuCounters, Work};
+use crate::backend::{Answer, Backend, CacheId, GpuCounters, Wanted, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::LocalFuture;
 use crate::model::{Hyperparameters, RopeFrequencies};
@@ -56,7 +56,7 @@ impl WebGpuBackend {
         let p = &parameters;
         if p.head_width > MAX_HEAD_WIDTH || !p.head_width.is_multiple_of(4) {
             return Err(AiError::invalid_data(format!(
-                "The model has attention heads of {} dimensions; the GPU computes multiples of 4 up to {MAX_HEAD_WIDTH}. Use the CPU (backend: \"cpu\").",
+                "The model has attention heads of {} dimensions; the GPU computes multiples of 4 up to {MAX_HEAD_WIDTH}.",
                 p.head_width
             )));
         }
@@ -91,7 +91,7 @@ impl WebGpuBackend {
         let wrong = check_kernels(&self.context, &self.pipelines, &sizes, &self.kernels, 1).await?.into_iter().find(|one| !one.agrees());
         wrong.map_or(Ok(()), |comparison| {
             Err(AiError::invalid_data(format!(
-                "The GPU ({}) computes wrongly: {} differs from its twin by {:e}. Use the CPU (backend: \"cpu\").",
+                "The GPU ({}) computes wrongly: {} differs from its twin by {:e}.",
                 self.context.name, comparison.kernel, comparison.difference
             )))
         })
@@ -105,8 +105,8 @@ impl WebGpuBackend {
         self.context.counters()
     }
 
-    /// As [`Backend::forward`], where each work says what it wants: gives an answer for each work, in the order of the batch.
-    pub async fn compute(&mut self, batch: &[Work<'_>], wanted: &[Wanted]) -> Result<Vec<Option<Answer>>> {
+    /// Gives an answer for each work, in the order of the batch.
+    async fn compute(&mut self, batch: &[Work<'_>]) -> Result<Vec<Option<Answer>>> {
         self.context.check()?;
         if std::mem::replace(&mut self.reading, false) {
             self.scratch.readback.unmap();
@@ -138,7 +138,7 @@ impl WebGpuBackend {
                 let start = self.caches.get(&work.cache).map_or(0, KvCache::length) + next.1;
                 let ends = rows == rest.len();
                 if rows > 0 {
-                    let wanted = if ends { wanted.get(next.0).copied().unwrap_or(Wanted::Nothing) } else { Wanted::Nothing };
+                    let wanted = if ends { work.wanted } else { Wanted::Nothing };
                     segments.push(Segment { work: next.0, first_row: tokens.len(), rows, start, wanted });
                     tokens.extend(&rest[..rows]);
                     (start..start + rows).for_each(|position| self.rope.push_angles(position, &mut angles));
@@ -223,15 +223,7 @@ impl Backend for WebGpuBackend {
         cache.grow(&self.context, &self.pipelines, &self.scratch, &self.parameters, cache.length() + additional)
     }
 
-    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>> {
-        Box::pin(async move {
-            let wanted: Vec<Wanted> = batch.iter().map(|work| if work.wants_logits { Wanted::Logits } else { Wanted::Nothing }).collect();
-            let answers = self.compute(batch, &wanted).await?;
-            Ok(answers
-                .into_iter()
-                .flatten()
-                .filter_map(|answer| if let Answer::Logits(logits) = answer { Some(logits) } else { None })
-                .collect())
-        })
+    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {
+        Box::pin(async move { Ok(self.compute(batch).await?.into_iter().flatten().collect()) })
     }
 }

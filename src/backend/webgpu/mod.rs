@@ -19,7 +19,6 @@ mod shaders;
 mod weights;
 
 pub use context::{Choice, Context, Counters, Variant};
-pub use forward::{Answer, MAX_CANDIDATES, Wanted};
 pub use llama::{Options, WebGpuBackend};
 pub use measure::copy_bandwidth;
 pub use weights::WebGpuWeights;

@@ -1,7 +1,7 @@
 //! The kernels' plain twins: what each of them must give, written so that it can be read.
 
-use super::forward::MAX_CANDIDATES;
 use super::shaders::{Ending, Sizes};
+use crate::backend::MAX_CANDIDATES;
 use crate::backend::cpu::{Format, Packing};
 use crate::error::Result;
 use half::f16;

@@ -60,7 +60,7 @@ impl Matrix {
     /// Room for a matrix, in as many buffers as it takes.
     pub fn new(context: &Context, what: &str, format: Format, rows: usize, columns: usize) -> Result<Self> {
         let Some(planes) = layout::planes(format) else {
-            return Err(unsupported(format!("Tensor '{what}' is of type {}, which the GPU does not compute.", format.name())));
+            return Err(no_kernels(what, format));
         };
         if rows == 0 || columns == 0 || !columns.is_multiple_of(UNIT) || !columns.is_multiple_of(format.columns()) {
             return Err(unsupported(format!("Tensor '{what}' has {columns} columns; the GPU computes whole groups of {UNIT}.")));
@@ -199,6 +199,14 @@ enum Target {
 const MAX_UNDRAINED: usize = 64 << 20;
 
 impl WebGpuWeights {
+    /// Whether the GPU has kernels for these tensors: told before any of them is read.
+    pub fn check(tensors: &[TensorEntry]) -> Result<()> {
+        let matrices = tensors.iter().filter(|entry| entry.shape.len() == 2);
+        let missing =
+            matrices.filter_map(|entry| Some((entry, Format::of(entry.dtype)?))).find(|(_, format)| layout::planes(*format).is_none());
+        missing.map_or(Ok(()), |(entry, format)| Err(no_kernels(&entry.name, format)))
+    }
+
     pub fn new(context: &Context) -> Self {
         Self { context: context.clone(), matrices: HashMap::new(), vectors: HashMap::new(), filling: None, undrained: 0 }
     }
@@ -308,7 +316,11 @@ fn missing(role: Role) -> AiError {
     AiError::invalid_data(format!("The model has no tensor for {role:?}."))
 }
 
+fn no_kernels(tensor: &str, format: Format) -> AiError {
+    unsupported(format!("Tensor '{tensor}' is of type {}, which the GPU does not compute.", format.name()))
+}
+
 /// What only the CPU computes.
 fn unsupported(text: String) -> AiError {
-    AiError::new(ErrorCode::InvalidData, format!("{text} Use the CPU (backend: \"cpu\")."))
+    AiError::new(ErrorCode::InvalidData, text)
 }

@@ -59,7 +59,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     for (var base = begin; base < end; base += TILE) {
         let position = base + lane;
+        // Set by hand: inside a loop Chromium's SwiftShader leaves it as the turn before did.
         var products: array<f32, QUERIES>;
+        for (var q = 0u; q < QUERIES; q++) {
+            products[q] = 0.0;
+        }
         if position < end {
             let source = (position * KV_HEADS + kv_head) * HEAD_QUADS;
             for (var i = 0u; i < HEAD_QUADS; i++) {

@@ -1,0 +1,176 @@
+// The GPU backend in a real Chromium, whose WebGPU is played by the CPU (SwiftShader): slow, so answers are short.
+
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { DEFAULT_MODEL } from "../../pkg/default-model.js";
+import { startPlayground } from "../../scripts/playground.mjs";
+import { MODEL_PATH } from "../real-model.mjs";
+import { SOFTWARE_GPU, launch, openPage } from "./chromium.mjs";
+
+const COUNTING = { prompt: "1, 2, 3, 4, 5, 6, 7,", raw: true, temperature: 0, max_tokens: 6 };
+
+/** A page with an `Ai` of this configuration, as `globalThis.ai`. */
+async function openAi(browser, url, config) {
+  const { page, problems } = await openPage(browser);
+  await page.goto(`${url}/pkg/default-model.js`);
+  await page.evaluate(
+    async ({ file, config }) => {
+      const { Ai } = await import("/pkg/browser.js");
+      globalThis.warnings = [];
+      globalThis.ai = new Ai({ default: `/models/${file}`, threads: 1, onWarning: (text) => globalThis.warnings.push(text), ...config });
+    },
+    { file: DEFAULT_MODEL.file, config },
+  );
+  return { page, problems };
+}
+
+/** What `work` does with the page's `ai`, or its error's text. */
+const inPage = (page, work, argument) =>
+  page.evaluate(`(${work})(globalThis.ai, ${JSON.stringify(argument ?? null)}).catch((error) => ({ error: \`\${error.name}: \${error.message}\` }))`);
+
+let files;
+before(async () => {
+  files = await startPlayground({ modelPath: MODEL_PATH });
+});
+after(() => files?.close());
+
+describe("without a real GPU", () => {
+  const cases = [
+    { what: "no adapter at all", args: [], reason: /no .*adapter/i },
+    { what: "an adapter that the CPU plays", args: SOFTWARE_GPU, reason: /computes on the CPU/ },
+  ];
+  for (const { what, args, reason } of cases) {
+    it(`${what}: the CPU computes, and says why`, async () => {
+      const browser = await launch({ args });
+      try {
+        const { page, problems } = await openAi(browser, files.url, {});
+        const { response } = await inPage(page, async (ai, input) => ai.run("@cf/meta/llama-3.1-8b-instruct", input), COUNTING);
+        assert.equal(response, " 8, 9,");
+        const [backend, why] = await page.evaluate(() => [ai.backend, ai.backendReason]);
+        assert.equal(backend, "cpu");
+        assert.match(why, reason);
+        const { models } = await inPage(page, async (ai) => ai.stats());
+        assert.deepEqual([models[0].backend, models[0].reason, models[0].gpu], ["cpu", why, undefined]);
+        assert.deepEqual(problems, []);
+      } finally {
+        await browser.close();
+      }
+    });
+  }
+
+  it("backend: \"cpu\" asks for no adapter and has no reason", async () => {
+    const browser = await launch();
+    try {
+      const { page } = await openAi(browser, files.url, { backend: "cpu" });
+      assert.deepEqual(await inPage(page, async (ai) => ai.load()), { model: `${files.url}/models/${DEFAULT_MODEL.file}`, backend: "cpu", reason: null });
+    } finally {
+      await browser.close();
+    }
+  });
+
+  it("backend: \"webgpu\" is a clear error", async () => {
+    const browser = await launch();
+    try {
+      const { page } = await openAi(browser, files.url, { backend: "webgpu" });
+      const { error } = await inPage(page, async (ai) => ai.load());
+      assert.match(error, /^AiError: 3040: There is no WebGPU adapter here\. backend: "cpu" would compute on the CPU\.$/);
+    } finally {
+      await browser.close();
+    }
+  });
+});
+
+describe("on an adapter that the CPU plays, if that is asked for", () => {
+  let browser;
+  let page;
+  let problems;
+
+  before(async () => {
+    browser = await launch({ args: SOFTWARE_GPU });
+    ({ page, problems } = await openAi(browser, files.url, { backend: "webgpu" }));
+  });
+  after(() => browser?.close());
+
+  it("loads, and every kernel passes its check", async () => {
+    const loaded = await inPage(page, async (ai) => ai.load());
+    assert.equal(loaded.error, undefined);
+    assert.deepEqual([loaded.backend, loaded.reason], ["webgpu", null]);
+  });
+
+  it("writes the CPU's greedy text, in one submission per token", async () => {
+    const gpu = async () => (await inPage(page, async (ai) => ai.stats())).models[0].gpu;
+    const first = await inPage(page, async (ai, input) => ai.run("@cf/meta/llama-3.1-8b-instruct", input), COUNTING);
+    assert.equal(first.response, " 8, 9,");
+    const before = await gpu();
+    const { usage } = await inPage(page, async (ai, input) => ai.run("@cf/meta/llama-3.1-8b-instruct", input), { ...COUNTING, prompt: `${COUNTING.prompt} 8, 9,` });
+    assert.ok(usage.prompt_tokens_details.cached_tokens > 10, "the prefix is in the cache");
+    const after = await gpu();
+    const passes = after.submissions - before.submissions;
+    assert.ok(passes <= usage.completion_tokens + 1, `${passes} submissions`);
+    assert.ok(after.dispatches - before.dispatches <= passes * (30 * 12 + 20));
+    assert.equal(after.buffersCreated, before.buffersCreated);
+    assert.equal(await page.evaluate(() => ai.backend), "webgpu");
+  });
+
+  it("follows seed, penalties and a schema", async () => {
+    const answers = await inPage(page, async (ai) => {
+      const run = (input) => ai.run("@cf/meta/llama-3.1-8b-instruct", { raw: true, max_tokens: 6, ...input });
+      const seeded = { prompt: "Once upon a time", temperature: 1, seed: 5, repetition_penalty: 1.2, frequency_penalty: 0.5 };
+      const [a, b] = [await run(seeded), await run(seeded)];
+      const json = await run({ prompt: "A number:", temperature: 0, max_tokens: 12, response_format: { type: "json_schema", json_schema: { type: "integer" } } });
+      return { a: a.response, b: b.response, json: json.response };
+    });
+    assert.equal(answers.error, undefined);
+    assert.equal(answers.a, answers.b);
+    assert.ok(Number.isInteger(answers.json), JSON.stringify(answers));
+  });
+
+  it("serves several requests at once, and lets one be broken off", async () => {
+    const outcome = await inPage(page, async (ai, input) => {
+      const controller = new AbortController();
+      const aborted = ai.run("@cf/meta/llama-3.1-8b-instruct", { ...input, max_tokens: 200 }, { signal: controller.signal }).catch(({ name }) => name);
+      setTimeout(() => controller.abort(), 1500);
+      const other = ai.run("@cf/meta/llama-3.1-8b-instruct", input);
+      return [await aborted, (await other).response];
+    }, COUNTING);
+    assert.deepEqual(outcome, ["AbortError", " 8, 9,"]);
+  });
+
+  it("says nothing on the console", () => assert.deepEqual(problems, []));
+});
+
+describe("a device that is lost in the middle of an answer", () => {
+  it("costs no token: another one goes on", async () => {
+    const browser = await launch({ args: SOFTWARE_GPU });
+    try {
+      const { page } = await openAi(browser, files.url, { backend: "webgpu" });
+      const started = page.waitForEvent("worker");
+      await inPage(page, async (ai) => ai.models({}));
+      const worker = await started;
+      await worker.evaluate(() => {
+        const { requestDevice } = GPUAdapter.prototype;
+        globalThis.devices = [];
+        GPUAdapter.prototype.requestDevice = async function (...all) {
+          const device = await requestDevice.apply(this, all);
+          globalThis.devices.push(device);
+          return device;
+        };
+      });
+      const read = inPage(page, async (ai, input) => {
+        const stream = await ai.run("@cf/meta/llama-3.1-8b-instruct", { ...input, stream: true });
+        let text = "";
+        for await (const piece of stream.pipeThrough(new TextDecoderStream())) {
+          text += piece;
+          globalThis.pieces = (globalThis.pieces ?? 0) + 1;
+        }
+        return [...text.matchAll(/"response":"([^"]*)"/g)].map(([, piece]) => piece).join("");
+      }, COUNTING);
+      await page.waitForFunction(() => globalThis.pieces >= 2, undefined, { timeout: 120_000 });
+      await worker.evaluate(() => globalThis.devices[0].destroy());
+      assert.equal(await read, " 8, 9,");
+      assert.equal(await worker.evaluate(() => globalThis.devices.length), 2);
+    } finally {
+      await browser.close();
+    }
+  });
+});
