@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{LLAMA2, LLAMA31, TinyModel, ai_with, real_model, start, text_of};
+use common::{LLAMA2, LLAMA31, TinyModel, ai_with, best, dequantised, load, real_model, start, stock_logits, stock_model, text_of};
 use serde_json::{Value, json};
 use workers_ai_local::ai::{Ai, BackendChoice, Generation};
 use workers_ai_local::engine::{FinishReason, Limits};
@@ -26,22 +26,41 @@ async fn piece(generation: &mut Generation) -> Option<String> {
     }
 }
 
+/// The oracle is the stock model in exact arithmetic. (llama.cpp, whose activations have 8 bits, begins with "L'Étoile".)
 #[test]
-fn the_real_model_answers_and_counts_as_llama_cpp_does() {
+fn the_real_model_answers_as_exact_arithmetic_does() {
+    let (mut stock, (_, tokenizer)) = (stock_model(&dequantised(&real_model())), load(real_model()));
+    let mut tokens = tokenizer.encode(TURN).expect("tokens");
+    let (mut expected, mut position) = (Vec::new(), 0);
+    for _ in 0..10 {
+        let token = best(&stock_logits(&mut stock, &tokens, position)) as u32;
+        position += tokens.len();
+        tokens = vec![token];
+        if tokenizer.end_of_generation().contains(&token) {
+            break;
+        }
+        expected.extend(tokenizer.token_bytes(token));
+    }
+    let expected = String::from_utf8(expected).expect("text");
+
     let (ai, warnings) = ai_with(real_model(), Limits::default());
     pollster::block_on(async {
         let input = json!({"prompt": "What is the capital of France?", "temperature": 0, "max_tokens": 10});
         let mut answer = start(&ai, LLAMA31, input).await.expect("started");
-        // llama.cpp makes 37 tokens of the same chat turn, and begins the answer with the same words.
+        // llama.cpp makes 37 tokens of the same chat turn.
         assert_eq!(answer.usage().prompt_tokens, 37);
         let text = text_of(&mut answer).await.expect("text");
-        assert_eq!(text, "L'Étoile, la Marseilla");
-        assert_eq!(answer.usage().completion_tokens, 10);
-        assert_eq!(answer.finish_reason(), Some(FinishReason::Length));
+        assert_eq!(text, expected);
+        assert_eq!(text, "The capital of France is Paris.");
+        assert_eq!(answer.usage().completion_tokens, 7);
+        assert_eq!(answer.finish_reason(), Some(FinishReason::Stop));
     });
     let warnings = warnings.borrow();
     assert!(matches!(&warnings[..], [warning] if warning.contains(LLAMA31) && warning.contains("test.gguf")), "{warnings:?}");
 }
+
+/// A chat turn as the model's own template writes it.
+const TURN: &str = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n";
 
 /// Token ids as llama.cpp gives them for the same file.
 #[test]
@@ -55,9 +74,8 @@ fn the_real_vocabulary_gives_llama_cpps_tokens() {
         Tokenizer::from_header(&header, "real")
     })
     .expect("a tokenizer");
-    let turn = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n";
     assert_eq!(
-        tokenizer.encode(turn).expect("tokens"),
+        tokenizer.encode(TURN).expect("tokens"),
         [
             1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407, 19712, 8182, 2, 198, 1, 4093, 198,
             1780, 314, 260, 3575, 282, 4649, 47, 2, 198, 1, 520, 9531, 198

@@ -4,19 +4,13 @@ mod common;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Value;
-use candle_core::{Device, Tensor};
-use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, logits_of, real_model, stock_model};
+use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, logits_of, real_model, stock_logits, stock_model};
 use workers_ai_local::backend::cpu::CpuBackend;
 use workers_ai_local::backend::{Answer, Backend, CacheId, Wanted, Work};
 
 fn forward(backend: &mut CpuBackend, cache: CacheId, tokens: &[u32]) -> Vec<f32> {
     let batch = [Work { cache, tokens, wanted: Wanted::Logits }];
     logits_of(pollster::block_on(backend.forward(&batch)).expect("logits").remove(0))
-}
-
-fn stock_logits(model: &mut candle_transformers::models::quantized_llama::ModelWeights, tokens: &[u32], position: usize) -> Vec<f32> {
-    let input = Tensor::new(tokens, &Device::Cpu).and_then(|tokens| tokens.unsqueeze(0)).expect("a tensor");
-    model.forward(&input, position).and_then(|logits| logits.squeeze(0)).and_then(|logits| logits.to_vec1()).expect("logits")
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {

@@ -50,19 +50,22 @@ impl ModelFile {
 
     /// Brings the weights to a backend. `reader` has read the header.
     pub async fn place(&self, tensors: &[TensorEntry], parameters: &Hyperparameters, reader: Reader) -> Result<Placed> {
-        if self.choice == BackendChoice::Cpu {
-            return Ok(Placed { backend: to_cpu(tensors, parameters, reader).await?, reason: None });
-        }
-        let error = match to_gpu(self.choice, tensors, parameters, reader).await {
-            Ok(backend) => return Ok(Placed { backend, reason: None }),
-            Err(error) if self.choice == BackendChoice::WebGpu => {
-                return Err(AiError { text: format!("{} backend: \"cpu\" would compute on the CPU.", error.text), ..error });
-            }
-            Err(error) => error,
+        let (reader, error) = match gpu::find(self.choice, tensors).await {
+            None => (reader, None),
+            // Nothing is read yet: the CPU goes on with the same reader.
+            Some(Err(error)) => (reader, Some(error)),
+            Some(Ok(gpu)) => match gpu.place(tensors, parameters, reader).await {
+                Ok(backend) => return Ok(Placed { backend, reason: None }),
+                // A file that is damaged or does not come is so for every backend, and the CPU's error says it best.
+                Err(error) => (self.reader(), Some(error)),
+            },
         };
-        // A file that is damaged or does not come is so for every backend, and the CPU's error says it best.
-        let backend = to_cpu(tensors, parameters, self.reader()).await?;
-        Ok(Placed { backend, reason: Some(error.text) })
+        if let Some(error) = &error
+            && self.choice == BackendChoice::WebGpu
+        {
+            return Err(AiError { text: format!("{} backend: \"cpu\" would compute on the CPU.", error.text), code: error.code });
+        }
+        Ok(Placed { backend: to_cpu(tensors, parameters, reader).await?, reason: error.map(|error| error.text) })
     }
 
     /// Brings a model that was loaded before to a backend again.
@@ -82,24 +85,49 @@ async fn to_cpu(tensors: &[TensorEntry], parameters: &Hyperparameters, mut reade
 }
 
 #[cfg(feature = "webgpu")]
-async fn to_gpu(
-    choice: BackendChoice,
-    tensors: &[TensorEntry],
-    parameters: &Hyperparameters,
-    mut reader: Reader,
-) -> Result<Box<dyn Backend>> {
+mod gpu {
+    use super::*;
     use crate::backend::webgpu::{Choice, Context, Options, WebGpuBackend, WebGpuWeights};
-    let software = choice == BackendChoice::WebGpu;
-    let context = Context::request(&Choice { software, ..Choice::default() }).await?;
-    WebGpuWeights::check(tensors)?;
-    let mut weights = WebGpuWeights::new(&context);
-    load_weights(tensors, parameters, &mut reader, &mut weights).await?;
-    let backend = WebGpuBackend::new(parameters.clone(), weights, Options::default(), &|_, _| ()).await?;
-    backend.self_check().await?;
-    Ok(Box::new(backend))
+
+    /// A GPU that has kernels for a model.
+    pub struct Gpu(Context);
+
+    /// The GPU that is to compute; `None` where none is wanted.
+    pub async fn find(choice: BackendChoice, tensors: &[TensorEntry]) -> Option<Result<Gpu>> {
+        let software = match choice {
+            BackendChoice::Cpu => return None,
+            BackendChoice::Auto => false,
+            BackendChoice::WebGpu => true,
+        };
+        let context = Context::request(&Choice { software, ..Choice::default() }).await;
+        Some(context.and_then(|context| WebGpuWeights::check(tensors).map(|()| Gpu(context))))
+    }
+
+    impl Gpu {
+        /// Brings the weights there, and checks every kernel.
+        pub async fn place(self, tensors: &[TensorEntry], parameters: &Hyperparameters, mut reader: Reader) -> Result<Box<dyn Backend>> {
+            let mut weights = WebGpuWeights::new(&self.0);
+            load_weights(tensors, parameters, &mut reader, &mut weights).await?;
+            let backend = WebGpuBackend::new(parameters.clone(), weights, Options::default(), &|_, _| ()).await?;
+            backend.self_check().await?;
+            Ok(Box::new(backend))
+        }
+    }
 }
 
 #[cfg(not(feature = "webgpu"))]
-async fn to_gpu(_: BackendChoice, _: &[TensorEntry], _: &Hyperparameters, _: Reader) -> Result<Box<dyn Backend>> {
-    Err(AiError::invalid_data("This build computes on the CPU only."))
+mod gpu {
+    use super::*;
+
+    pub enum Gpu {}
+
+    pub async fn find(choice: BackendChoice, _: &[TensorEntry]) -> Option<Result<Gpu>> {
+        (choice != BackendChoice::Cpu).then(|| Err(AiError::invalid_data("This build computes on the CPU only.")))
+    }
+
+    impl Gpu {
+        pub async fn place(self, _: &[TensorEntry], _: &Hyperparameters, _: Reader) -> Result<Box<dyn Backend>> {
+            match self {}
+        }
+    }
 }

@@ -234,6 +234,12 @@ pub fn stock_model(bytes: &[u8]) -> candle_transformers::models::quantized_llama
     candle_transformers::models::quantized_llama::ModelWeights::from_gguf(content, &mut file, &Device::Cpu).expect("a model")
 }
 
+/// The stock model's logits after the last of these tokens.
+pub fn stock_logits(model: &mut candle_transformers::models::quantized_llama::ModelWeights, tokens: &[u32], position: usize) -> Vec<f32> {
+    let input = Tensor::new(tokens, &Device::Cpu).and_then(|tokens| tokens.unsqueeze(0)).expect("a tensor");
+    model.forward(&input, position).and_then(|logits| logits.squeeze(0)).and_then(|logits| logits.to_vec1()).expect("logits")
+}
+
 /// The same model with every tensor dequantised to F32. Without 8-bit activations two implementations can be compared to
 /// the precision of the arithmetic.
 pub fn dequantised(bytes: &[u8]) -> Vec<u8> {

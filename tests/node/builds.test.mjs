@@ -99,6 +99,7 @@ describe("by itself an Ai takes", () => {
 describe("an AiInternalError is", () => {
   for (const [what, config, says] of [
     ["an unknown build", { build: "simd256" }, /^build is "auto", .*, not "simd256"/],
+    ["an unknown backend", { backend: "gpu" }, /^backend is "auto", "webgpu" or "cpu", not "gpu"/],
     ["no number of threads", { threads: 0 }, /^threads is an integer from 1 to 64, not 0/],
     ["half a thread", { threads: 1.5 }, /^threads is an integer/],
     ["too many threads", { threads: 65 }, /^threads is an integer/],
@@ -125,6 +126,24 @@ describe("an AiInternalError is", () => {
     });
     const refused = (what) => `AiInternalError: ${what} is asked for, but another Ai of this thread has started the build "simd128" (threads: 1), and they share it.`;
     assert.deepEqual(outcomes, ["fine", refused('The build "threads"'), "fine", "fine", refused("threads: 2"), "fine"]);
+  });
+});
+
+describe("without WebGPU", () => {
+  test("the CPU computes, and says why; asked for it, it has nothing to explain", async () => {
+    const outcome = async (Ai, backend) => {
+      const ai = new Ai({ backend, onWarning() {} });
+      const before = [ai.backend, ai.backendReason];
+      await ai.run("@cf/meta/llama-3.1-8b-instruct", { prompt: "a", max_tokens: 1 });
+      return [before, [ai.backend, ai.backendReason]];
+    };
+    assert.deepEqual(await inOneProcess(outcome, { argument: "auto" }), [[null, null], ["cpu", "There is no WebGPU here."]]);
+    assert.deepEqual(await inOneProcess(outcome, { argument: "cpu" }), [[null, null], ["cpu", null]]);
+  });
+
+  test("the GPU and nothing else is an error, which says what helps", async () => {
+    const outcome = await inOneProcess((Ai) => new Ai({ backend: "webgpu" }).load().catch(({ name, message }) => `${name}: ${message}`));
+    assert.equal(outcome, 'AiError: 3040: There is no WebGPU here. backend: "cpu" would compute on the CPU.');
   });
 });
 

@@ -1,7 +1,7 @@
 //! The adapter and its device: what they have, what happened to them, and reading back.
 
 use crate::error::{AiError, ErrorCode, Result};
-use crate::host::signal;
+use crate::host::{has_webgpu, signal};
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -79,6 +79,9 @@ const LEAST_BINDING: u64 = 1 << 20;
 impl Context {
     /// Asks for an adapter and a device.
     pub async fn request(choice: &Choice) -> Result<Self> {
+        if !has_webgpu() {
+            return Err(unavailable("There is no WebGPU here.".to_owned()));
+        }
         let descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor { flags: wgpu::InstanceFlags::empty(), ..descriptor });
         let adapter = find_adapter(&instance, choice).await?;
