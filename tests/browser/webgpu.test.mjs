@@ -95,6 +95,9 @@ describe("on an adapter that the CPU plays, if that is asked for", () => {
     const loaded = await inPage(page, async (ai) => ai.load());
     assert.equal(loaded.error, undefined);
     assert.deepEqual([loaded.backend, loaded.reason], ["webgpu", null]);
+    const { memoryBytes, models } = await inPage(page, async (ai) => ai.stats());
+    assert.ok(memoryBytes < 64 << 20, `the weights are on the GPU, and ${memoryBytes} bytes of memory beside them`);
+    assert.ok(models[0].gpu.bytesAllocated > 95_000_000);
   });
 
   it("writes the CPU's greedy text, in one submission per token", async () => {
