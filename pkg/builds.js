@@ -42,10 +42,9 @@ export function candidates({ build = "auto", threads }, host) {
     if (reason) throw new AiInternalError(`The build "${build}" cannot run here: ${reason}.`);
     return [{ build, threads: build === "threads" ? count : 1 }];
   }
-  const single = hindrance("simd128", host) ? [] : [{ build: "simd128", threads: 1 }];
+  if (hindrance("simd128", host)) throw new AiInternalError("No build of this package can run here: this engine has no WebAssembly SIMD, or the package is not complete.");
   const several = count > 1 && !hindrance("threads", host) ? [{ build: "threads", threads: count }] : [];
-  if (single.length === 0) throw new AiInternalError("No build of this package can run here: this engine has no WebAssembly SIMD, or the package is not complete.");
-  return [...several, ...single];
+  return [...several, { build: "simd128", threads: 1 }];
 }
 
 /** Of many cores, half: the others are often no cores of their own, or slow ones. */

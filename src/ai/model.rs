@@ -1,7 +1,7 @@
 //! A model that is loaded: tokenizer, chat template and engine.
 
 use super::backends::{ModelFile, Placed};
-use crate::backend::GpuCounters;
+use crate::backend::Gpu;
 use crate::catalog::{self, ChatFormat};
 use crate::engine::{Engine, Limits, SequenceId};
 use crate::error::Result;
@@ -11,6 +11,7 @@ use crate::host::yield_now;
 use crate::model::Hyperparameters;
 use crate::prompt::{ChatTemplate, template_for};
 use crate::tokenizer::Tokenizer;
+use serde::Serialize;
 use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -35,7 +36,7 @@ pub struct Model {
 }
 
 /// What computes a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ComputedBy {
     /// "cpu", "webgpu".
     pub backend: &'static str,
@@ -82,8 +83,8 @@ impl Model {
         self.computed_by.borrow().clone()
     }
 
-    /// What was done on a GPU so far; unknown while a step is being computed.
-    pub fn gpu(&self) -> Option<GpuCounters> {
+    /// The GPU that computes, and what it did; unknown while a step is being computed.
+    pub fn gpu(&self) -> Option<Gpu> {
         self.engine.try_borrow().ok()?.gpu()
     }
 

@@ -9,6 +9,7 @@ pub mod webgpu;
 use crate::error::Result;
 use crate::gguf::LocalFuture;
 use crate::model::Hyperparameters;
+use serde::Serialize;
 
 /// One KV cache of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,11 +47,20 @@ pub enum Answer {
     Candidates(Vec<(u32, f32)>),
 }
 
-/// What was done on a GPU so far.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct GpuCounters {
+/// A GPU, and what was done on it so far.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gpu {
     /// Name of the adapter.
     pub adapter: String,
+    #[serde(flatten)]
+    pub counters: Counters,
+}
+
+/// What was done on a GPU so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counters {
     pub submissions: u64,
     pub dispatches: u64,
     pub bytes_uploaded: u64,
@@ -79,8 +89,8 @@ pub trait Backend {
     /// Makes `to` hold the first `length` positions of `from`, instead of what it held.
     fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> Result<()>;
 
-    /// What was done on a GPU so far, for statistics.
-    fn gpu(&self) -> Option<GpuCounters> {
+    /// The GPU that computes, for statistics.
+    fn gpu(&self) -> Option<Gpu> {
         None
     }
 

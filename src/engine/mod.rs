@@ -9,7 +9,7 @@ mod sequence;
 
 pub use sequence::{Event, FinishReason, GenerationParams, SequenceId};
 
-use crate::backend::{Backend, GpuCounters, Wanted, Work};
+use crate::backend::{Backend, Gpu, Wanted, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::grammar::Constraint;
 use crate::host::now_ms;
@@ -145,8 +145,8 @@ impl Engine {
         self.computed_tokens
     }
 
-    /// What was done on a GPU so far.
-    pub fn gpu(&self) -> Option<GpuCounters> {
+    /// The GPU that computes, and what it did.
+    pub fn gpu(&self) -> Option<Gpu> {
         self.backend.gpu()
     }
 

@@ -113,15 +113,7 @@ impl Ai {
                 let ai::ComputedBy { backend, reason } = model.computed_by();
                 let mut facts = json!({"name": model.name, "backend": backend, "reason": reason, "active": active, "tokens": tokens});
                 if let Some(gpu) = model.gpu() {
-                    facts["gpu"] = json!({
-                        "adapter": gpu.adapter,
-                        "submissions": gpu.submissions,
-                        "dispatches": gpu.dispatches,
-                        "bytesUploaded": gpu.bytes_uploaded,
-                        "bytesReadBack": gpu.bytes_read_back,
-                        "buffersCreated": gpu.buffers_created,
-                        "bytesAllocated": gpu.bytes_allocated,
-                    });
+                    facts["gpu"] = json!(gpu);
                 }
                 facts
             })

@@ -46,8 +46,7 @@ impl Answer {
     /// What computes it, as JSON text: `{backend, reason}`.
     #[wasm_bindgen(getter, js_name = computedBy)]
     pub fn computed_by(&self) -> String {
-        let ai::ComputedBy { backend, reason } = &self.computed_by;
-        json!({"backend": backend, "reason": reason}).to_string()
+        json!(self.computed_by).to_string()
     }
 
     /// The whole answer; the task gives `{response, tool_calls, usage, finish_reason}`.

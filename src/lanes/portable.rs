@@ -216,14 +216,26 @@ pub fn signed_byte(a: Bytes, index: u32) -> I32x4 {
     a.map(|lane| i32::from((lane >> (8 * index)) as u8 as i8))
 }
 
-/// A block's words, made ready for several rows of activations.
+/// A block's words in 16 bits: per word and row, four columns.
 #[derive(Clone, Copy)]
-pub struct Words([Bytes; 8]);
+pub struct Words([[[i16; 4]; 4]; 8]);
 
 impl Words {
+    /// Of unsigned bytes.
     #[inline(always)]
-    pub fn new(words: [Bytes; 8]) -> Self {
-        Self(words)
+    pub fn unsigned(words: [Bytes; 8]) -> Self {
+        Self(words.map(|word| word.map(|lane| lane.to_le_bytes().map(i16::from))))
+    }
+
+    /// Of signed bytes.
+    ///
+    /// # Safety
+    /// 128 bytes can be read at `at`: eight words.
+    #[inline(always)]
+    pub unsafe fn signed(at: *const u8) -> Self {
+        // SAFETY: the caller's promise; bytes need no alignment.
+        let words = unsafe { *at.cast::<[[[i8; 4]; 4]; 8]>() };
+        Self(words.map(|word| word.map(|lane| lane.map(i16::from))))
     }
 
     /// `Σ q · x` of words `FROM..TO`, per row.
@@ -231,32 +243,6 @@ impl Words {
     pub fn dot<const FROM: usize, const TO: usize>(&self, x: &[i16; 32]) -> I32x4 {
         let mut sums = [0; 4];
         for (word, x) in self.0.iter().zip(x.as_chunks::<4>().0).take(TO).skip(FROM) {
-            for (sum, lane) in sums.iter_mut().zip(word) {
-                *sum += lane.to_le_bytes().iter().zip(x).map(|(q, x)| i32::from(*q) * i32::from(*x)).sum::<i32>();
-            }
-        }
-        sums
-    }
-}
-
-/// A block of signed bytes.
-#[derive(Clone, Copy)]
-pub struct SignedWords([[[i8; 4]; 4]; 8]);
-
-impl SignedWords {
-    /// # Safety
-    /// 128 bytes can be read at `at`: eight words.
-    #[inline(always)]
-    pub unsafe fn load(at: *const u8) -> Self {
-        // SAFETY: the caller's promise; bytes need no alignment.
-        Self(unsafe { *at.cast() })
-    }
-
-    /// `Σ q · x`, per row.
-    #[inline(always)]
-    pub fn dot(&self, x: &[i16; 32]) -> I32x4 {
-        let mut sums = [0; 4];
-        for (word, x) in self.0.iter().zip(x.as_chunks::<4>().0) {
             for (sum, lane) in sums.iter_mut().zip(word) {
                 *sum += lane.iter().zip(x).map(|(q, x)| i32::from(*q) * i32::from(*x)).sum::<i32>();
             }

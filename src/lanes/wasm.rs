@@ -231,13 +231,14 @@ pub fn signed_byte(a: Bytes, index: u32) -> I32x4 {
     i32x4_shr(i32x4_shl(a, 24 - 8 * index), 24)
 }
 
-/// A block's words of unsigned bytes, in 16 bits.
+/// A block's words in 16 bits.
 #[derive(Clone, Copy)]
 pub struct Words([v128; 16]);
 
 impl Words {
+    /// Of unsigned bytes.
     #[inline(always)]
-    pub fn new(words: [Bytes; 8]) -> Self {
+    pub fn unsigned(words: [Bytes; 8]) -> Self {
         let mut wide = [words[0]; 16];
         let mut word = 0;
         while word < 8 {
@@ -248,39 +249,12 @@ impl Words {
         Self(wide)
     }
 
-    /// `Σ q · x` of words `FROM..TO`, per row.
-    #[inline(always)]
-    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &[i16; 32]) -> I32x4 {
-        dot_words::<FROM, TO>(&self.0, x)
-    }
-}
-
-/// `Σ q · x` of words `FROM..TO` in 16 bits, per row.
-#[inline(always)]
-fn dot_words<const FROM: usize, const TO: usize>(words: &[v128; 16], x: &[i16; 32]) -> I32x4 {
-    const { assert!(TO <= 8) };
-    let (mut low, mut high) = (i32x4_splat(0), i32x4_splat(0));
-    let mut word = FROM;
-    while word < TO {
-        // SAFETY: the four activations of one of eight words.
-        let x = unsafe { v128_load64_splat(x.as_ptr().add(word * 4).cast()) };
-        low = i32x4_add(low, i32x4_dot_i16x8(words[2 * word], x));
-        high = i32x4_add(high, i32x4_dot_i16x8(words[2 * word + 1], x));
-        word += 1;
-    }
-    // Half sums of rows 0 and 1, and of rows 2 and 3 → the sums of the four rows.
-    i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(low, high), i32x4_shuffle::<1, 3, 5, 7>(low, high))
-}
-
-/// A block of signed bytes, in 16 bits.
-#[derive(Clone, Copy)]
-pub struct SignedWords([v128; 16]);
-
-impl SignedWords {
+    /// Of signed bytes.
+    ///
     /// # Safety
     /// 128 bytes can be read at `at`: eight words.
     #[inline(always)]
-    pub unsafe fn load(at: *const u8) -> Self {
+    pub unsafe fn signed(at: *const u8) -> Self {
         let mut wide = [i16x8_splat(0); 16];
         let mut half = 0;
         while half < 16 {
@@ -291,10 +265,21 @@ impl SignedWords {
         Self(wide)
     }
 
-    /// `Σ q · x`, per row.
+    /// `Σ q · x` of words `FROM..TO`, per row.
     #[inline(always)]
-    pub fn dot(&self, x: &[i16; 32]) -> I32x4 {
-        dot_words::<0, 8>(&self.0, x)
+    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &[i16; 32]) -> I32x4 {
+        const { assert!(TO <= 8) };
+        let (mut low, mut high) = (i32x4_splat(0), i32x4_splat(0));
+        let mut word = FROM;
+        while word < TO {
+            // SAFETY: the four activations of one of eight words.
+            let x = unsafe { v128_load64_splat(x.as_ptr().add(word * 4).cast()) };
+            low = i32x4_add(low, i32x4_dot_i16x8(self.0[2 * word], x));
+            high = i32x4_add(high, i32x4_dot_i16x8(self.0[2 * word + 1], x));
+            word += 1;
+        }
+        // Half sums of rows 0 and 1, and of rows 2 and 3 → the sums of the four rows.
+        i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(low, high), i32x4_shuffle::<1, 3, 5, 7>(low, high))
     }
 }
 

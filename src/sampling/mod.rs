@@ -171,9 +171,7 @@ impl Sampler {
             }
         }
     }
-}
 
-impl Sampler {
     /// Draws one of the top-k candidates, of those that top-p leaves.
     fn draw_among(&mut self, candidates: &mut Vec<(u32, f32)>, best_logit: f32) -> u32 {
         let (scale, uniform) = (self.scale(), self.uniform());

@@ -113,7 +113,7 @@ impl Check<'_> {
         let unit = format.columns().max(32);
         let (rows, columns) = (1 + self.below(150), unit * (1 + self.below(if unit > 32 { 3 } else { 20 })));
         let bytes = self.blocks(format, rows * columns / format.columns());
-        let mut filling = Filling::new(Matrix::new(self.context, "a check", format, rows, columns)?)?;
+        let mut filling = Filling::new(Matrix::new(self.context, "a check", format, rows, columns)?);
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             let (piece, after) = rest.split_at((1 + self.below(5000)).min(rest.len()));

@@ -1,5 +1,6 @@
 //! The adapter and its device: what they have, what happened to them, and reading back.
 
+use crate::backend::Counters;
 use crate::error::{AiError, ErrorCode, Result};
 use crate::host::{has_webgpu, signal};
 use std::cell::Cell;
@@ -27,18 +28,6 @@ pub enum Variant {
     F16,
     /// Sums over subgroups.
     Subgroups,
-}
-
-/// What was done on the GPU so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    pub submissions: u64,
-    pub dispatches: u64,
-    pub bytes_uploaded: u64,
-    pub bytes_read_back: u64,
-    pub buffers_created: u64,
-    /// Of all buffers that there are.
-    pub bytes_allocated: u64,
 }
 
 /// A device with its queue. Clones are the same device.

@@ -1,12 +1,12 @@
 //! The forward pass of a llama-architecture model on the GPU: the backend over weights, caches and recorded passes.
 
 use super::check::check_kernels;
-use super::context::{Context, Counters};
+use super::context::Context;
 use super::forward::{self, Chunk, MAX_OUTPUTS, MAX_SEGMENTS, Plan, Scratch, Segment};
 use super::kv_cache::KvCache;
 use super::shaders::{Kernel, Pipelines, Sizes};
 use super::weights::{WebGpuWeights, Weights};
-use crate::backend::{Answer, Backend, CacheId, GpuCounters, Wanted, Work};
+use crate::backend::{Answer, Backend, CacheId, Counters, Gpu, Wanted, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::LocalFuture;
 use crate::model::{Hyperparameters, RopeFrequencies};
@@ -176,10 +176,8 @@ impl Backend for WebGpuBackend {
         &self.parameters
     }
 
-    fn gpu(&self) -> Option<GpuCounters> {
-        let Counters { submissions, dispatches, bytes_uploaded, bytes_read_back, buffers_created, bytes_allocated } = self.counters();
-        let adapter = self.context.name.clone();
-        Some(GpuCounters { adapter, submissions, dispatches, bytes_uploaded, bytes_read_back, buffers_created, bytes_allocated })
+    fn gpu(&self) -> Option<Gpu> {
+        Some(Gpu { adapter: self.context.name.clone(), counters: self.counters() })
     }
 
     fn is_lost(&self) -> bool {

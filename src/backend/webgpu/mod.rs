@@ -18,7 +18,7 @@ mod plain;
 mod shaders;
 mod weights;
 
-pub use context::{Choice, Context, Counters, Variant};
+pub use context::{Choice, Context, Variant};
 pub use llama::{Options, WebGpuBackend};
 pub use measure::copy_bandwidth;
 pub use weights::WebGpuWeights;

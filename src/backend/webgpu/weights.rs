@@ -36,6 +36,7 @@ pub struct Matrix {
     pub format: Format,
     pub rows: usize,
     pub columns: usize,
+    planes: [Plane; 4],
     /// One buffer, or several where the adapter does not allow one that is large enough.
     pub parts: Vec<Part>,
 }
@@ -88,14 +89,13 @@ impl Matrix {
             context.upload(&shape, 0, &numbers);
             parts.push(Part { rows: count, buffer, shape, offsets });
         }
-        Ok(Self { format, rows, columns, parts })
+        Ok(Self { format, rows, columns, planes, parts })
     }
 }
 
 /// Brings a tensor's bytes into a matrix, as they come.
 pub struct Filling {
     matrix: Matrix,
-    planes: [Plane; 4],
     /// The part that is being filled, and its blocks that are there.
     part: usize,
     done: usize,
@@ -109,11 +109,8 @@ pub struct Filling {
 const PIECE: usize = 1 << 20;
 
 impl Filling {
-    pub fn new(matrix: Matrix) -> Result<Self> {
-        let Some(planes) = layout::planes(matrix.format) else {
-            return Err(unsupported(format!("The GPU does not compute {}.", matrix.format.name())));
-        };
-        Ok(Self { matrix, planes, part: 0, done: 0, pending: Vec::new(), staging: Vec::new() })
+    pub fn new(matrix: Matrix) -> Self {
+        Self { matrix, part: 0, done: 0, pending: Vec::new(), staging: Vec::new() }
     }
 
     /// The next bytes of the tensor.
@@ -144,7 +141,7 @@ impl Filling {
                 break;
             }
             let blocks = &self.pending[used..used + count * block_bytes];
-            for (plane, offset) in self.planes.iter().zip(part.offsets).filter(|(plane, _)| plane.bytes > 0) {
+            for (plane, offset) in self.matrix.planes.iter().zip(part.offsets).filter(|(plane, _)| plane.bytes > 0) {
                 let to = offset + (self.done * plane.bytes) as u64;
                 let bytes = count * plane.bytes;
                 if plane.bytes == block_bytes && bytes.is_multiple_of(4) {
@@ -227,7 +224,7 @@ impl WeightSink for WebGpuWeights {
             return Err(AiError::invalid_data(format!("Tensor '{}' has {} bytes instead of {length}.", entry.name, entry.length)));
         }
         let target = match entry.shape[..] {
-            [rows, columns] => Target::Matrix(Box::new(Filling::new(Matrix::new(&self.context, &entry.name, format, rows, columns)?)?)),
+            [rows, columns] => Target::Matrix(Box::new(Filling::new(Matrix::new(&self.context, &entry.name, format, rows, columns)?))),
             _ => Target::Vector(Packing::new(format, rows, columns)?),
         };
         self.filling = Some((role, target));

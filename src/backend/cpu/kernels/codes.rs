@@ -4,7 +4,7 @@ use super::super::activations::Activations;
 use super::super::format::{BLOCK, Format};
 use super::super::packed::{Packed, ROWS};
 use super::output::Output;
-use crate::lanes::{self, Bytes, F32x4, I32x4, SignedWords, Words};
+use crate::lanes::{self, Bytes, F32x4, I32x4, Words};
 use std::ops::Range;
 
 /// Rows of activations that are computed in one pass through a group: their sums stay on the stack, and each unpacked block
@@ -87,25 +87,24 @@ fn add_group<K: Kernel>(packed: &[u8], columns: usize, input: &Activations, firs
 /// # Safety
 /// The input has a block `at`.
 #[inline(always)]
-unsafe fn add_block<K: Kernel>(total: F32x4, codes: &K::Codes, scales: &Scales, input: &Activations, at: usize) -> F32x4 {
+unsafe fn add_block<K: Kernel>(total: F32x4, codes: &Words, scales: &Scales, input: &Activations, at: usize) -> F32x4 {
+    // SAFETY: the caller's promise.
+    let values = unsafe { input.values.get_unchecked(at) };
     // SAFETY: the caller's promise; four numbers belong to the block.
     let sum = |index: usize| unsafe { lanes::load_splat(input.scales.as_ptr().add(at).cast::<f32>().add(index)) };
     let scale = sum(0);
     let product = |product: I32x4, weight: F32x4| lanes::mul(lanes::to_float(product), lanes::mul(weight, scale));
-    // SAFETY: the caller's promise.
-    unsafe {
-        if K::FORMAT.has_halves() {
-            let total = lanes::add(total, product(K::dot::<0, 4>(codes, input, at), scales.scale[0]));
-            let total = lanes::add(total, lanes::mul(scales.offset[0], sum(2)));
-            let total = lanes::add(total, product(K::dot::<4, 8>(codes, input, at), scales.scale[1]));
-            lanes::add(total, lanes::mul(scales.offset[1], sum(3)))
-        } else {
-            let total = lanes::add(total, product(K::dot::<0, 8>(codes, input, at), scales.scale[0]));
-            if !K::FORMAT.has_offset() {
-                return total;
-            }
-            lanes::add(total, lanes::mul(scales.offset[0], sum(1)))
+    if K::FORMAT.has_halves() {
+        let total = lanes::add(total, product(codes.dot::<0, 4>(values), scales.scale[0]));
+        let total = lanes::add(total, lanes::mul(scales.offset[0], sum(2)));
+        let total = lanes::add(total, product(codes.dot::<4, 8>(values), scales.scale[1]));
+        lanes::add(total, lanes::mul(scales.offset[1], sum(3)))
+    } else {
+        let total = lanes::add(total, product(codes.dot::<0, 8>(values), scales.scale[0]));
+        if !K::FORMAT.has_offset() {
+            return total;
         }
+        lanes::add(total, lanes::mul(scales.offset[0], sum(1)))
     }
 }
 
@@ -121,8 +120,6 @@ trait Kernel {
     const FORMAT: Format;
     /// What is read once per packed block.
     type Head;
-    /// The codes of 32 columns.
-    type Codes;
 
     /// # Safety
     /// A whole packed block of the format stands at `at`.
@@ -130,15 +127,11 @@ trait Kernel {
 
     fn scales(head: &Self::Head, part: usize) -> Scales;
 
-    /// # Safety
-    /// The planes of 32 columns stand at `at`.
-    unsafe fn codes(at: *const u8) -> Self::Codes;
-
-    /// `Σ q · x` of words `FROM..TO` of block `at`, per row.
+    /// The codes of 32 columns.
     ///
     /// # Safety
-    /// The input has this block.
-    unsafe fn dot<const FROM: usize, const TO: usize>(codes: &Self::Codes, input: &Activations, at: usize) -> I32x4;
+    /// Their planes stand at `at`.
+    unsafe fn codes(at: *const u8) -> Words;
 }
 
 /// A kernel of unsigned codes: how its codes and its head are read, and how scales come out of the head.
@@ -148,7 +141,6 @@ macro_rules! unsigned {
         impl Kernel for $name {
             const FORMAT: Format = Format::$name;
             type Head = $head_type;
-            type Codes = Words;
 
             #[inline(always)]
             unsafe fn head(at: *const u8) -> $head_type {
@@ -164,13 +156,7 @@ macro_rules! unsigned {
             #[inline(always)]
             unsafe fn codes(at: *const u8) -> Words {
                 // SAFETY: the caller's promise.
-                Words::new(unsafe { $codes(at) })
-            }
-
-            #[inline(always)]
-            unsafe fn dot<const FROM: usize, const TO: usize>(codes: &Words, input: &Activations, at: usize) -> I32x4 {
-                // SAFETY: the caller's promise.
-                codes.dot::<FROM, TO>(unsafe { input.values.get_unchecked(at) })
+                Words::unsigned(unsafe { $codes(at) })
             }
         }
     };
@@ -190,7 +176,6 @@ struct Q8_0;
 impl Kernel for Q8_0 {
     const FORMAT: Format = Format::Q8_0;
     type Head = F32x4;
-    type Codes = SignedWords;
 
     #[inline(always)]
     unsafe fn head(at: *const u8) -> F32x4 {
@@ -204,16 +189,9 @@ impl Kernel for Q8_0 {
     }
 
     #[inline(always)]
-    unsafe fn codes(at: *const u8) -> SignedWords {
+    unsafe fn codes(at: *const u8) -> Words {
         // SAFETY: the caller's promise.
-        unsafe { SignedWords::load(at) }
-    }
-
-    /// (The format has no halves: all words are meant.)
-    #[inline(always)]
-    unsafe fn dot<const FROM: usize, const TO: usize>(codes: &SignedWords, input: &Activations, at: usize) -> I32x4 {
-        // SAFETY: the caller's promise.
-        codes.dot(unsafe { input.values.get_unchecked(at) })
+        unsafe { Words::signed(at) }
     }
 }
 
