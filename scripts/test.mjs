@@ -30,7 +30,7 @@ await main(async () => {
   const suites = Object.entries(SUITES).filter(([name]) => chosen.length === 0 || chosen.includes(name));
   const needs = new Set(suites.flatMap(([, { needs }]) => needs));
 
-  await setUp(needs);
+  const vulkan = await setUp(needs);
 
   const rows = [];
   const step = async (name, what, work) => {
@@ -50,7 +50,7 @@ await main(async () => {
     // The build comes right before the first suite that needs it: native tests fail sooner.
     if (needs.includes("build")) built ??= await step("build", "the package", build);
     if (needs.includes("build") && !built) rows.push({ name, passed: false, time: "not run: no build" });
-    else await step(name, what, test);
+    else await step(name, what, () => test(vulkan));
   }
 
   console.log("");
@@ -62,10 +62,10 @@ await main(async () => {
   process.exitCode = failed ? 1 : 0;
 });
 
-/** What native programs need to find a GPU. */
-let vulkan = {};
-
-/** All of it before the first test, so that whatever needs the network or a password does not come up in the middle. */
+/**
+ * All of it before the first test, so that whatever needs the network or a password does not come up in the middle.
+ * Gives the environment in which native programs find a GPU.
+ */
 async function setUp(needs) {
   await ensurePackages();
   const modelPath = await ensureModel();
@@ -73,13 +73,15 @@ async function setUp(needs) {
   process.env.WORKERS_AI_LOCAL_MODEL = modelPath;
   if (needs.has("bucket")) await ensureLocalBucket(modelPath);
   if (needs.has("browser")) process.env.CHROMIUM_PATH = await ensureBrowser();
-  if (needs.has("vulkan")) vulkan = await ensureVulkan();
-  if (!needs.has("build")) return;
-  await ensureToolchain();
-  await ensureToolchainWithStd();
+  const vulkan = needs.has("vulkan") ? await ensureVulkan() : {};
+  if (needs.has("build")) {
+    await ensureToolchain();
+    await ensureToolchainWithStd();
+  }
+  return vulkan;
 }
 
-async function cargoTest() {
+async function cargoTest(vulkan) {
   const cargo = which("cargo");
   if (!cargo) throw new UserError("cargo is missing: install Rust from https://rustup.rs");
   await run(cargo, ["test"], { env: { ...vulkan, CARGO_TARGET_DIR: inProject("target", "native") } });
