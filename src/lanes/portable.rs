@@ -277,12 +277,6 @@ pub unsafe fn load_i16_pair(at: *const i16) -> I16x8 {
     [a, b, a, b, a, b, a, b]
 }
 
-/// The sum of each of four vectors.
-#[inline(always)]
-pub fn sums_of_four(vectors: [I32x4; 4]) -> I32x4 {
-    vectors.map(|vector| vector.into_iter().fold(0, i32::wrapping_add))
-}
-
 /// The first `count` lanes of `a`, the others of `b`.
 #[inline(always)]
 pub fn first_lanes(count: usize, a: F32x4, b: F32x4) -> F32x4 {

@@ -310,15 +310,6 @@ pub unsafe fn load_i16_pair(at: *const i16) -> I16x8 {
     unsafe { v128_load32_splat(at.cast()) }
 }
 
-/// The sum of each of four vectors.
-#[inline(always)]
-pub fn sums_of_four(vectors: [I32x4; 4]) -> I32x4 {
-    let [a, b, c, d] = vectors;
-    let first = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<2, 6, 3, 7>(a, b));
-    let second = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(c, d), i32x4_shuffle::<2, 6, 3, 7>(c, d));
-    i32x4_add(i32x4_shuffle::<0, 1, 4, 5>(first, second), i32x4_shuffle::<2, 3, 6, 7>(first, second))
-}
-
 /// The first `count` lanes of `a`, the others of `b`.
 #[inline(always)]
 pub fn first_lanes(count: usize, a: F32x4, b: F32x4) -> F32x4 {

@@ -5,11 +5,8 @@
 //! neither on how many positions are computed together nor on the build: a prefix that is reused gives the same text as one
 //! that is computed anew.
 
-use super::kv_cache::{HeadPage, KvCache, LARGEST, MAX_HEAD_WIDTH, PAGE, to_fixed_point};
+use super::kv_cache::{BLOCK, Block, KvCache, LARGEST, MAX_HEAD_WIDTH, to_fixed_point};
 use crate::lanes::{self, I32x4};
-
-/// Positions between two corrections of the softmax.
-const STEP: usize = 32;
 
 /// Attends from one position to the first `length` positions of the cache with the query heads that share `kv_head`. `query`
 /// and `out` are `[heads of the group, head_width]`.
@@ -65,9 +62,8 @@ impl<const H: usize, const STRIDE: usize> Heads<H, STRIDE> {
         for (head, query) in query.chunks_exact(width).enumerate().take(H) {
             heads.factor[head] = to_fixed_point(query, resolution, &mut heads.query[head]) / (width as f32).sqrt();
         }
-        for start in (0..length).step_by(STEP) {
-            let page = cache.head_page(layer, kv_head, start / PAGE);
-            heads.step(&page, start % PAGE, STEP.min(length - start));
+        for start in (0..length).step_by(BLOCK) {
+            heads.take_in(&cache.block(layer, kv_head, start), BLOCK.min(length - start));
         }
         for (head, out) in out.chunks_exact_mut(width).enumerate().take(H) {
             for (out, total) in out.iter_mut().zip(&heads.total[head]) {
@@ -76,78 +72,94 @@ impl<const H: usize, const STRIDE: usize> Heads<H, STRIDE> {
         }
     }
 
-    /// Takes in `count` positions (at most `STEP`) from `first` on.
+    /// Takes in the first `count` positions of a block. What lies behind them is zero or old, and counts for nothing.
     #[inline(always)]
-    fn step(&mut self, page: &HeadPage<'_>, first: usize, count: usize) {
+    fn take_in(&mut self, block: &Block<'_>, count: usize) {
         let stride = if STRIDE > 0 { STRIDE } else { self.stride };
-        // Up to a whole pair: what lies behind the last position is zero or old, and is masked below.
-        let pairs = count.div_ceil(2);
-        let keys = &page.keys[first * stride..(first + STEP) * stride];
-        let values = &page.values[first * stride..(first + STEP) * stride];
-        let key_scales = page.key_scales[first..first + STEP].as_chunks::<4>().0;
-        let value_scales = page.value_scales[first..first + STEP].as_chunks::<4>().0;
+        let (keys, values) = (&block.keys[..BLOCK * stride], &block.values[..BLOCK * stride]);
+        let (key_scales, value_scales) = (&block.key_scales[..BLOCK / 4], &block.value_scales[..BLOCK / 4]);
 
-        let mut products = [[lanes::splat_int(0); STEP]; H];
-        for pair in 0..pairs {
-            let mut sums = [[lanes::splat_int(0); 2]; H];
-            for column in (0..stride).step_by(8) {
-                // SAFETY: both rows are inside `keys`, which has `STEP` rows of `stride`; `column + 8 <= stride`.
+        let mut scores = [[lanes::splat(f32::NEG_INFINITY); BLOCK / 4]; H];
+        for eight in 0..count.div_ceil(8) {
+            let mut products = [[lanes::splat_int(0); 2]; H];
+            for column in (0..stride).step_by(2) {
+                // SAFETY: `keys` has `BLOCK / 8` times `stride` columns of eight positions; `column + 2 <= stride`.
                 let rows = unsafe {
-                    let at = keys.as_ptr().add(2 * pair * stride + column);
-                    [lanes::load_i16(at), lanes::load_i16(at.add(stride))]
+                    let at = keys.as_ptr().add(8 * (eight * stride + column));
+                    [lanes::load_i16(at), lanes::load_i16(at.add(8))]
                 };
-                for (sums, query) in sums.iter_mut().zip(&self.query) {
+                for (products, query) in products.iter_mut().zip(&self.query) {
                     // SAFETY: `stride` is at most `MAX_HEAD_WIDTH` (checked when a model is loaded, and by the slices above).
-                    let query = unsafe { lanes::load_i16(query.as_ptr().add(column)) };
-                    *sums = [lanes::dot_pairs(sums[0], rows[0], query), lanes::dot_pairs(sums[1], rows[1], query)];
+                    let query = unsafe { lanes::load_i16_pair(query.as_ptr().add(column)) };
+                    *products = [lanes::dot_pairs(products[0], rows[0], query), lanes::dot_pairs(products[1], rows[1], query)];
                 }
             }
-            for (products, sums) in products.iter_mut().zip(sums) {
-                [products[2 * pair], products[2 * pair + 1]] = sums;
+            for half in 0..2 {
+                let scale = lanes::from_slice(&key_scales[2 * eight + half]);
+                for head in 0..H {
+                    let factor = lanes::mul(lanes::splat(self.factor[head]), scale);
+                    scores[head][2 * eight + half] = lanes::mul(lanes::to_float(products[head][half]), factor);
+                }
             }
         }
+        let only_first = |fours: &mut [lanes::F32x4], other: f32| {
+            for (index, four) in fours.iter_mut().enumerate() {
+                *four = lanes::first_lanes(count.saturating_sub(index * 4), *four, lanes::splat(other));
+            }
+        };
+        if count < BLOCK {
+            scores.iter_mut().for_each(|scores| only_first(scores, f32::NEG_INFINITY));
+        }
 
-        let mut weights = [[[0i16; 8]; STEP / 8]; H];
+        // Heads in turns, so that one's computation need not wait for another's.
+        let mut largest = self.largest.map(lanes::splat);
+        for index in 0..BLOCK / 4 {
+            for head in 0..H {
+                largest[head] = lanes::max(scores[head][index], largest[head]);
+            }
+        }
+        let largest = largest.map(lanes::horizontal_max);
+        let mut softmax = [[lanes::splat(0.0); BLOCK / 4]; H];
+        for index in 0..BLOCK / 4 {
+            for head in 0..H {
+                softmax[head][index] = lanes::exp(lanes::sub(scores[head][index], lanes::splat(largest[head])));
+            }
+        }
+        let mut weights = [[[0i16; 8]; BLOCK / 8]; H];
         let mut factors = [0f32; H];
         for head in 0..H {
-            let products = products[head].as_chunks::<4>().0;
-            let factor = lanes::splat(self.factor[head]);
-            let mut scores = [lanes::splat(f32::NEG_INFINITY); STEP / 4];
-            let mut largest = lanes::splat(self.largest[head]);
-            for (index, score) in scores.iter_mut().enumerate().take(count.div_ceil(4)) {
-                let product = lanes::to_float(lanes::sums_of_four(products[index]));
-                let scaled = lanes::mul(product, lanes::mul(factor, lanes::from_slice(&key_scales[index])));
-                *score = lanes::first_lanes(count - index * 4, scaled, *score);
-                largest = lanes::max(*score, largest);
+            let softmax = &mut softmax[head];
+            if count < BLOCK {
+                only_first(softmax, 0.0);
             }
-            let largest = lanes::horizontal_max(largest);
-            let mut sum = lanes::splat(0.0);
-            let mut weighted = [[lanes::splat(0.0); 2]; STEP / 8];
-            for (index, score) in scores.iter().enumerate().take(count.div_ceil(4)) {
-                let weight = lanes::exp(lanes::sub(*score, lanes::splat(largest)));
-                let weight = lanes::first_lanes(count - index * 4, weight, lanes::splat(0.0));
-                sum = lanes::add(sum, weight);
-                weighted[index / 2][index % 2] = lanes::mul(weight, lanes::from_slice(&value_scales[index]));
-            }
-            let correction = lanes::to_array(lanes::exp(lanes::splat(self.largest[head] - largest)))[0];
-            self.largest[head] = largest;
-            self.sum[head] = self.sum[head] * correction + lanes::horizontal_sum(sum);
-            if correction != 1.0 {
+            if largest[head] > self.largest[head] {
+                let correction = lanes::to_array(lanes::exp(lanes::splat(self.largest[head] - largest[head])))[0];
+                self.largest[head] = largest[head];
+                self.sum[head] *= correction;
                 self.total[head][..stride].iter_mut().for_each(|total| *total *= correction);
+            }
+            self.sum[head] += lanes::horizontal_sum(softmax.iter().fold(lanes::splat(0.0), |sum, four| lanes::add(sum, *four)));
+            let mut weighted = [[lanes::splat(0.0); 2]; BLOCK / 8];
+            for (index, four) in softmax.iter().enumerate() {
+                weighted[index / 2][index % 2] = lanes::mul(*four, lanes::from_slice(&value_scales[index]));
+            }
+            if count < BLOCK {
+                only_first(weighted.as_flattened_mut(), 0.0);
             }
             factors[head] = lanes::to_fixed_point(&weighted, LARGEST, &mut weights[head]);
         }
 
+        let pairs = count.div_ceil(2);
         for column in (0..stride).step_by(8) {
             let mut sums: [[I32x4; 2]; H] = [[lanes::splat_int(0); 2]; H];
             for pair in 0..pairs {
-                // SAFETY: `values` has `STEP / 2` pairs of rows, two times `stride` numbers each.
+                // SAFETY: for every eight columns `values` has `BLOCK / 2` pairs of positions; `column + 8 <= stride`.
                 let rows = unsafe {
-                    let at = values.as_ptr().add(2 * pair * stride + 2 * column);
+                    let at = values.as_ptr().add(BLOCK * column + 16 * pair);
                     [lanes::load_i16(at), lanes::load_i16(at.add(8))]
                 };
                 for (sums, weights) in sums.iter_mut().zip(&weights) {
-                    // SAFETY: two of `STEP` weights.
+                    // SAFETY: two of `BLOCK` weights.
                     let weights = unsafe { lanes::load_i16_pair(weights.as_flattened().as_ptr().add(2 * pair)) };
                     *sums = [lanes::dot_pairs(sums[0], rows[0], weights), lanes::dot_pairs(sums[1], rows[1], weights)];
                 }

@@ -2,13 +2,19 @@
 //!
 //! Keys and values are kept in 16 bits, as integers with one scale per head and position. That is as small as f16, at least
 //! as precise for numbers of one head, and integers can be multiplied as they are: attention needs no conversion.
+//!
+//! The keys and values of one head lie in the order in which attention reads them, without a gap: processors fetch ahead what is
+//! read in order, so that a long context costs the time in which it can be computed or fetched, not the sum of both.
 
 use crate::error::{AiError, Result};
 use crate::lanes;
 use crate::memory::try_grow;
 
 /// Positions of a page.
-pub const PAGE: usize = 256;
+const PAGE: usize = 256;
+
+/// Positions that attention takes in at once.
+pub const BLOCK: usize = 32;
 
 /// The largest head that attention has room for on the stack.
 pub const MAX_HEAD_WIDTH: usize = 256;
@@ -29,6 +35,11 @@ impl Shape {
     pub fn stride(self) -> usize {
         self.head_width.next_multiple_of(8)
     }
+
+    /// Which block of its page holds a position.
+    fn block(self, layer: usize, kv_head: usize, position: usize) -> usize {
+        (layer * self.kv_heads + kv_head) * (PAGE / BLOCK) + position % PAGE / BLOCK
+    }
 }
 
 /// Keys and values of every layer.
@@ -40,21 +51,21 @@ pub struct KvCache {
 
 /// `PAGE` positions of every layer.
 struct Page {
-    /// `[layer, kv_head, position, stride]`
-    keys: Vec<i16>,
-    /// `[layer, kv_head, position / 2, stride, 2]`: two positions side by side, whose products are summed by one instruction.
-    values: Vec<i16>,
-    /// `[layer, kv_head, position]`
-    key_scales: Vec<f32>,
-    value_scales: Vec<f32>,
+    /// `[layer, kv_head, block]`, in each the keys and then the values of [`Block`].
+    numbers: Vec<i16>,
+    /// `[layer, kv_head, block, 2, BLOCK]`: the keys' scales and then the values'.
+    scales: Vec<f32>,
 }
 
-/// One head's part of a page.
-pub struct HeadPage<'a> {
+/// `BLOCK` positions of one head. Numbers whose products belong to one sum stand in pairs: one instruction multiplies and adds them.
+pub struct Block<'a> {
+    /// `[position / 8, column / 2, 8 positions, 2 columns]`
     pub keys: &'a [i16],
+    /// `[column / 8, position / 2, 8 columns, 2 positions]`
     pub values: &'a [i16],
-    pub key_scales: &'a [f32],
-    pub value_scales: &'a [f32],
+    /// By position, four at a time.
+    pub key_scales: &'a [[f32; 4]],
+    pub value_scales: &'a [[f32; 4]],
 }
 
 impl Page {
@@ -64,17 +75,12 @@ impl Page {
             try_grow(&mut vector, count).then(|| vector.resize(count, T::default()))?;
             Some(vector)
         }
-        let positions = shape.layers * shape.kv_heads * PAGE;
-        Some(Self {
-            keys: zeros(positions * shape.stride())?,
-            values: zeros(positions * shape.stride())?,
-            key_scales: zeros(positions)?,
-            value_scales: zeros(positions)?,
-        })
+        let scales = shape.layers * shape.kv_heads * 2 * PAGE;
+        Some(Self { numbers: zeros(scales * shape.stride())?, scales: zeros(scales)? })
     }
 
     fn bytes(shape: Shape) -> usize {
-        shape.layers * shape.kv_heads * PAGE * 2 * (shape.stride() * size_of::<i16>() + size_of::<f32>())
+        shape.layers * shape.kv_heads * 2 * PAGE * (shape.stride() * size_of::<i16>() + size_of::<f32>())
     }
 }
 
@@ -118,37 +124,38 @@ impl KvCache {
 
     /// Writes the key and value of one position, `[kv_heads, head_width]` each. There is room for it.
     pub fn write(&mut self, layer: usize, position: usize, key: &[f32], value: &[f32]) {
-        let Shape { kv_heads, head_width, .. } = self.shape;
+        let head_width = self.shape.head_width;
         let stride = self.shape.stride();
         let Some(page) = self.pages.get_mut(position / PAGE) else { return };
+        let at = position % BLOCK;
         for (head, (key, value)) in key.chunks_exact(head_width).zip(value.chunks_exact(head_width)).enumerate() {
-            let first = (layer * kv_heads + head) * PAGE;
-            let at = first + position % PAGE;
+            let first = 2 * BLOCK * self.shape.block(layer, head, position);
+            let (keys, values) = page.numbers[first * stride..(first + 2 * BLOCK) * stride].split_at_mut(BLOCK * stride);
+            let (key_scales, value_scales) = page.scales[first..first + 2 * BLOCK].split_at_mut(BLOCK);
+
             let mut numbers = [0i16; MAX_HEAD_WIDTH];
-            let key_scale = to_fixed_point(key, LARGEST, &mut numbers);
-            page.keys[at * stride..(at + 1) * stride].copy_from_slice(&numbers[..stride]);
-            let value_scale = to_fixed_point(value, LARGEST, &mut numbers);
-            let pair = first * stride + position % PAGE / 2 * 2 * stride;
-            let pairs = page.values[pair..pair + 2 * stride].as_chunks_mut::<2>().0;
-            for (pair, number) in pairs.iter_mut().zip(numbers) {
-                pair[position % 2] = number;
+            key_scales[at] = to_fixed_point(key, LARGEST, &mut numbers);
+            let eight = &mut keys[at / 8 * 8 * stride..][..8 * stride];
+            for (positions, pair) in eight.as_chunks_mut::<16>().0.iter_mut().zip(numbers.as_chunks::<2>().0) {
+                positions[at % 8 * 2..][..2].copy_from_slice(pair);
             }
-            page.key_scales[at] = key_scale;
-            page.value_scales[at] = value_scale;
+            value_scales[at] = to_fixed_point(value, LARGEST, &mut numbers);
+            for (pairs, eight) in values.as_chunks_mut::<{ 8 * BLOCK }>().0.iter_mut().zip(numbers.as_chunks::<8>().0) {
+                for (column, number) in eight.iter().enumerate() {
+                    pairs[at / 2 * 16 + column * 2 + at % 2] = *number;
+                }
+            }
         }
     }
 
-    /// One head's part of page `page` of a layer.
-    pub fn head_page(&self, layer: usize, head: usize, page: usize) -> HeadPage<'_> {
+    /// One head's keys and values from `position` on, a multiple of `BLOCK`.
+    pub fn block(&self, layer: usize, head: usize, position: usize) -> Block<'_> {
         let stride = self.shape.stride();
-        let first = (layer * self.shape.kv_heads + head) * PAGE;
-        let page = &self.pages[page];
-        HeadPage {
-            keys: &page.keys[first * stride..(first + PAGE) * stride],
-            values: &page.values[first * stride..(first + PAGE) * stride],
-            key_scales: &page.key_scales[first..first + PAGE],
-            value_scales: &page.value_scales[first..first + PAGE],
-        }
+        let page = &self.pages[position / PAGE];
+        let first = 2 * BLOCK * self.shape.block(layer, head, position);
+        let (keys, values) = page.numbers[first * stride..(first + 2 * BLOCK) * stride].split_at(BLOCK * stride);
+        let (key_scales, value_scales) = page.scales[first..first + 2 * BLOCK].split_at(BLOCK);
+        Block { keys, values, key_scales: key_scales.as_chunks().0, value_scales: value_scales.as_chunks().0 }
     }
 
     /// Holds the first `length` positions of `other` instead of what it held.
@@ -157,10 +164,8 @@ impl KvCache {
         let length = length.min(other.length);
         self.reserve(length)?;
         for (page, from) in self.pages.iter_mut().zip(&other.pages).take(length.div_ceil(PAGE)) {
-            page.keys.copy_from_slice(&from.keys);
-            page.values.copy_from_slice(&from.values);
-            page.key_scales.copy_from_slice(&from.key_scales);
-            page.value_scales.copy_from_slice(&from.value_scales);
+            page.numbers.copy_from_slice(&from.numbers);
+            page.scales.copy_from_slice(&from.scales);
         }
         self.length = length;
         Ok(())
@@ -215,15 +220,17 @@ mod tests {
         let mut copy = KvCache::new(shape);
         copy.copy_prefix(&cache, PAGE + 2).expect("memory");
         assert_eq!(copy.length(), PAGE + 2);
-        for page in 0..2 {
-            let (a, b) = (cache.head_page(1, 1, page), copy.head_page(1, 1, page));
+        for start in (0..PAGE + 2).step_by(BLOCK) {
+            let (a, b) = (cache.block(1, 1, start), copy.block(1, 1, start));
             assert!(a.keys == b.keys && a.values == b.values && a.key_scales == b.key_scales && a.value_scales == b.value_scales);
         }
-        let head = cache.head_page(1, 1, 1);
-        let exact = row(3 * (PAGE + 5))[12..].to_vec();
-        for (index, exact) in exact.iter().enumerate() {
-            let value = f32::from(head.values[2 * 2 * 16 + index * 2 + 1]) * head.value_scales[5];
-            assert!((value - exact).abs() < 2e-4, "{value} instead of {exact}");
+        let block = cache.block(1, 1, PAGE);
+        let (key, value) = (row(PAGE + 5 + 1)[12..].to_vec(), row(3 * (PAGE + 5))[12..].to_vec());
+        for (column, (key, value)) in key.iter().zip(value).enumerate() {
+            let ours = f32::from(block.keys[column / 2 * 16 + 5 * 2 + column % 2]) * block.key_scales[1][1];
+            assert!((ours - key).abs() < 2e-4, "key {ours} instead of {key}");
+            let ours = f32::from(block.values[column / 8 * 8 * BLOCK + 2 * 16 + column % 8 * 2 + 1]) * block.value_scales[1][1];
+            assert!((ours - value).abs() < 2e-4, "value {ours} instead of {value}");
         }
     }
 }
