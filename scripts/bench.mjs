@@ -33,7 +33,7 @@ const HELP = `Usage: npm run bench [-- options]
   --json             print JSON instead of a table
   --only A,B         only these; "wllama" means wllama-1 and wllama-2. Compared with one another, in turns:
                        ours-simd128, ours-threads, wllama-1, wllama-2, stock-candle,
-                       node-ours-simd128, node-ours-threads,
+                       node-ours-simd128, node-ours-threads, workerd-ours,
                        node-llama-cpp-1, node-llama-cpp-2 (where node-llama-cpp is installed)
                      or the package by itself, with its load and memory: node, chromium
   --repetitions N    runs of each (default: 3)
@@ -93,7 +93,7 @@ function optionsFrom(args) {
 /** Without `--only`, the comparison. A name takes those that it begins. */
 async function chosenFrom({ only, "llama-cpp": folder }) {
   const native = await llamaCpp.contenders(folder);
-  const contenders = [...ours.inChromium, ...wllama.contenders, ...stockCandle.contenders, ...ours.inNode, ...native];
+  const contenders = [...ours.inChromium, ...wllama.contenders, ...stockCandle.contenders, ...ours.inNode, ...ours.inWorkerd, ...native];
   if (only === undefined) {
     if (native.length === 0) say("node-llama-cpp is not installed and left out: install it in a folder, and name that with --llama-cpp");
     return { alone: [], compared: contenders };

@@ -1,4 +1,7 @@
-// The package in Chromium and in Node, each of its builds.
+// The package in Chromium and in Node, each of its builds, and in workerd, which has no threads.
+
+import { ensureLocalBucket } from "../../setup/local-bucket.mjs";
+import { ensureModel } from "../../setup/model.mjs";
 
 /** With two threads: as many as the peers get, and as small machines have. */
 const BUILDS = [
@@ -19,3 +22,12 @@ export const inNode = BUILDS.map(([build, threads]) => ({
   name: `Node: workers-ai-local ${named(build, threads)}`,
   process: { module: "../page/contenders/ours.js", options: { entry: "workers-ai-local", build, threads } },
 }));
+
+export const inWorkerd = [
+  {
+    id: "workerd-ours",
+    name: "workerd: workers-ai-local simd128, 1 thread",
+    prepare: async () => ensureLocalBucket(await ensureModel()),
+    process: { module: "./workerd-contender.mjs", options: {} },
+  },
+];

@@ -17,12 +17,15 @@ export async function streamed(ai, input) {
   const reader = stream.getReader();
   const times = [];
   let text = "";
+  let end = 0;
   for (let read; !(read = await reader.read()).done; ) {
     const now = seconds(begun, performance.now());
-    const piece = decoder.decode(read.value, { stream: true });
-    text += piece;
-    // A read brings one event: a piece of text, or at the end the counts.
-    if (!piece.includes('"usage"')) times.push(now);
+    text += decoder.decode(read.value, { stream: true });
+    // Over a connection events come together or in parts. Each is a piece of text, or at the end the counts.
+    for (let next; (next = text.indexOf("\n\n", end)) >= 0; end = next + 2) {
+      const event = text.slice(end, next);
+      if (!event.includes('"usage"') && !event.includes("[DONE]")) times.push(now);
+    }
   }
   const count = (name) => Number(new RegExp(`"${name}":(\\d+)`).exec(text)?.[1]);
   return { times, tokens: count("completion_tokens"), promptTokens: count("prompt_tokens"), cachedTokens: count("cached_tokens") };

@@ -1,0 +1,22 @@
+// The package in workerd: the local Worker, asked by REST. Workers' clocks stand still while they compute, so the time is the client's.
+
+import { startDevWorker } from "../../dev-worker.mjs";
+import { streamed } from "../page/ours.js";
+
+export async function open() {
+  const worker = await startDevWorker({ configs: ["wrangler.toml"], quiet: true });
+  const ai = {
+    async run(model, input) {
+      const response = await fetch(`${worker.url}/client/v4/accounts/local/ai/run/${model}`, { method: "POST", body: JSON.stringify(input) });
+      if (!response.ok) throw new Error(`workerd answered ${response.status}: ${await response.text()}`);
+      return response.body;
+    },
+  };
+  return {
+    prefixCache: true,
+    ran: "simd128, 1 thread, over HTTP",
+    generate: ({ prompt, maxTokens }) => streamed(ai, { prompt, raw: true, max_tokens: maxTokens }),
+    // REST does not tell.
+    memoryBytes: () => undefined,
+  };
+}
