@@ -5,16 +5,18 @@
 //! neither on how many positions are computed together nor on the build: a prefix that is reused gives the same text as one
 //! that is computed anew.
 
-use super::kv_cache::{BLOCK, Block, KvCache, LARGEST, MAX_HEAD_WIDTH, to_fixed_point};
+use super::kv_cache::{BLOCK, Block, KvCache, LARGEST, MAX_HEAD_WIDTH, Shape, to_fixed_point};
 use crate::lanes::{self, I32x4};
 
 /// Attends from one position to the first `length` positions of the cache with the query heads that share `kv_head`. `query`
 /// and `out` are `[heads of the group, head_width]`.
 pub fn attend(cache: &KvCache, layer: usize, kv_head: usize, length: usize, query: &[f32], out: &mut [f32]) {
-    let width = cache.shape().head_width;
-    for (query, out) in query.chunks(4 * width).zip(out.chunks_mut(4 * width)) {
+    let Shape { head_width, .. } = cache.shape();
+    // Usual widths have code of their own, for up to four heads; of others each head reads keys and values for itself.
+    let at_once = if matches!(head_width, 64 | 128) { 4 * head_width } else { head_width };
+    for (query, out) in query.chunks(at_once).zip(out.chunks_mut(at_once)) {
         // Called through a pointer, so that each case is a function of its own: engines compile small ones sooner and better.
-        let run: Run = match (query.len() / width, cache.shape().stride()) {
+        let run: Run = match (query.len() / head_width, head_width) {
             (1, 64) => Heads::<1, 64>::attend,
             (2, 64) => Heads::<2, 64>::attend,
             (3, 64) => Heads::<3, 64>::attend,
@@ -23,10 +25,7 @@ pub fn attend(cache: &KvCache, layer: usize, kv_head: usize, length: usize, quer
             (2, 128) => Heads::<2, 128>::attend,
             (3, 128) => Heads::<3, 128>::attend,
             (4, 128) => Heads::<4, 128>::attend,
-            (1, _) => Heads::<1, 0>::attend,
-            (2, _) => Heads::<2, 0>::attend,
-            (3, _) => Heads::<3, 0>::attend,
-            _ => Heads::<4, 0>::attend,
+            _ => Heads::<1, 0>::attend,
         };
         run(cache, layer, kv_head, length, query, out);
     }
@@ -177,7 +176,6 @@ impl<const H: usize, const STRIDE: usize> Heads<H, STRIDE> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kv_cache::Shape;
     use super::*;
     use rand_core::{RngCore, SeedableRng};
     use rand_pcg::Pcg64Mcg;
@@ -188,7 +186,8 @@ mod tests {
         let mut rng = Pcg64Mcg::seed_from_u64(5);
         for _ in 0..40 {
             let mut below = |limit: usize| rng.next_u32() as usize % limit;
-            let (kv_heads, group, width, length) = (1 + below(3), 1 + below(9), 4 * (1 + below(33)), 1 + below(200));
+            let width = [64, 128, 4 * (1 + below(33))][below(3)];
+            let (kv_heads, group, length) = (1 + below(3), 1 + below(9), 1 + below(200));
             let mut random = |count: usize, scale: f32| -> Vec<f32> {
                 (0..count).map(|_| (rng.next_u32() as f32 / u32::MAX as f32 - 0.5) * scale).collect()
             };
