@@ -2,7 +2,7 @@
 
 use crate::backend::Counters;
 use crate::error::{AiError, ErrorCode, Result};
-use crate::host::{has_webgpu, signal};
+use crate::host::signal;
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -68,11 +68,7 @@ const LEAST_BINDING: u64 = 1 << 20;
 impl Context {
     /// Asks for an adapter and a device.
     pub async fn request(choice: &Choice) -> Result<Self> {
-        if !has_webgpu() {
-            return Err(unavailable("There is no WebGPU here.".to_owned()));
-        }
-        let descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor { flags: wgpu::InstanceFlags::empty(), ..descriptor });
+        let instance = instance().await?;
         let adapter = find_adapter(&instance, choice).await?;
         let info = adapter.get_info();
         let is_software = info.device_type == wgpu::DeviceType::Cpu;
@@ -244,8 +240,22 @@ impl Context {
 
     /// Writes into a buffer before whatever is submitted next.
     pub(super) fn upload(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
-        self.queue.write_buffer(buffer, offset, bytes);
+        self.write(buffer, offset, bytes);
         self.count(|counters| counters.bytes_uploaded += bytes.len() as u64);
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn write(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
+        self.queue.write_buffer(buffer, offset, bytes);
+    }
+
+    /// As wgpu does it, but the host may copy the bytes first, and what it refuses is an error and no panic.
+    #[cfg(target_arch = "wasm32")]
+    fn write(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
+        let (Some(queue), Some(target)) = (self.queue.as_webgpu(), buffer.as_webgpu()) else { return };
+        if let Err(text) = crate::js::gpu::write_buffer(queue.as_ref(), target.as_ref(), offset, bytes) {
+            lock(&self.condition).error.get_or_insert_with(|| AiError::invalid_data(format!("The GPU refused its work: {text}.")));
+        }
     }
 
     /// Natively what was uploaded waits in staging memory for a submission: this makes one, and waits until it is through.
@@ -291,6 +301,22 @@ impl Context {
         self.count(|counters| counters.bytes_read_back += bytes);
         Ok(result)
     }
+}
+
+fn create_instance() -> wgpu::Instance {
+    let descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    wgpu::Instance::new(wgpu::InstanceDescriptor { flags: wgpu::InstanceFlags::empty(), ..descriptor })
+}
+
+#[cfg(target_arch = "wasm32")]
+async fn instance() -> Result<wgpu::Instance> {
+    let gpu = crate::js::gpu::find().await.map_err(unavailable)?;
+    gpu.while_shown(create_instance).map_err(unavailable)
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+async fn instance() -> Result<wgpu::Instance> {
+    Ok(create_instance())
 }
 
 #[cfg(target_arch = "wasm32")]
