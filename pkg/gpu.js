@@ -53,6 +53,35 @@ export function writeBuffer(queue, buffer, offset, bytes) {
   queue.writeBuffer(buffer, offset, isShared && isProvided ? bytes.slice() : bytes);
 }
 
+/**
+ * Begins the pipeline that `create` has wgpu make, and gives its promise. wgpu 30 knows only `createComputePipeline`, which compiles one
+ * pipeline after the other and lets whatever else wants the GPU wait (in Node, everything); so while `create` runs, the device has the other
+ * way in its place.
+ */
+export function beginPipeline(device, create) {
+  let pipeline;
+  const begin = async (descriptor) => device.createComputePipelineAsync(descriptor);
+  inPlace(device, (descriptor) => (pipeline = begin(descriptor)), create);
+  if (!pipeline) throw new Error("wgpu made no pipeline");
+  // Whoever waits for it is told how it failed; perhaps nobody does any more.
+  pipeline.catch(() => {});
+  return pipeline;
+}
+
+/** Lets wgpu have a pipeline that was begun, for the one that `create` makes. */
+export function takePipeline(device, pipeline, create) {
+  inPlace(device, () => pipeline, create);
+}
+
+function inPlace(device, createComputePipeline, work) {
+  Object.defineProperty(device, "createComputePipeline", { value: createComputePipeline, configurable: true });
+  try {
+    work();
+  } finally {
+    delete device.createComputePipeline;
+  }
+}
+
 // The classes of errors that the glue compares with (the build lets it import them): wgpu knows out of memory and validation, and panics
 // at anything else, such as what a driver's compiler gives. A provided GPU's classes are not among the globals, so names decide.
 

@@ -108,7 +108,7 @@ async function download(url, target, onProgress) {
     const chunks = async function* () {
       for (let chunk; (chunk = await stream.read()) !== undefined; yield chunk) {
         loaded += chunk.length;
-        onProgress?.({ model: "download", loaded, total: stream.size ?? DEFAULT_MODEL.size });
+        onProgress?.({ model: "download", phase: "download", loaded, total: stream.size ?? DEFAULT_MODEL.size });
       }
     };
     await pipeline(Readable.from(chunks()), createWriteStream(part));

@@ -2,6 +2,7 @@
 
 use crate::backend::Counters;
 use crate::error::{AiError, ErrorCode, Result};
+use crate::gguf::LocalFuture;
 use crate::host::signal;
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -159,7 +160,7 @@ impl Context {
     }
 
     /// Does `work` at once; in a browser its errors come only later, so what went wrong in it has to be waited for.
-    pub fn checked<'a, T: 'a>(&'a self, what: &'a str, work: impl FnOnce() -> T) -> impl Future<Output = Result<T>> + 'a {
+    pub fn checked<T: 'static>(&self, what: &'static str, work: impl FnOnce() -> T) -> LocalFuture<'static, Result<T>> {
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -168,15 +169,16 @@ impl Context {
         let wanted = self.counters().bytes_allocated.saturating_sub(before);
         // Popped in the order in which they stand, then waited for.
         let (validation, internal, memory) = (validation.pop(), internal.pop(), memory.pop());
-        async move {
+        let context = self.clone();
+        Box::pin(async move {
             let errors = [validation.await, internal.await, memory.await];
-            self.check()?;
+            context.check()?;
             match errors.into_iter().flatten().next() {
-                Some(wgpu::Error::OutOfMemory { .. }) => Err(self.out_of_memory(what, wanted)),
+                Some(wgpu::Error::OutOfMemory { .. }) => Err(context.out_of_memory(what, wanted)),
                 Some(error) => Err(of_wgpu(error)),
                 None => Ok(result),
             }
-        }
+        })
     }
 
     pub fn counters(&self) -> Counters {
@@ -254,7 +256,7 @@ impl Context {
     fn write(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
         let (Some(queue), Some(target)) = (self.queue.as_webgpu(), buffer.as_webgpu()) else { return };
         if let Err(text) = crate::js::gpu::write_buffer(queue.as_ref(), target.as_ref(), offset, bytes) {
-            lock(&self.condition).error.get_or_insert_with(|| AiError::invalid_data(format!("The GPU refused its work: {text}.")));
+            lock(&self.condition).error.get_or_insert_with(|| refused(&text));
         }
     }
 
@@ -361,6 +363,10 @@ fn of_wgpu(error: wgpu::Error) -> AiError {
         wgpu::Error::OutOfMemory { .. } => {
             AiError::new(ErrorCode::OutOfCapacity, "Out of GPU memory. Use a smaller model or a shorter context.")
         }
-        error => AiError::invalid_data(format!("The GPU refused its work: {error}.")),
+        error => refused(&error),
     }
+}
+
+pub(super) fn refused(reason: &dyn std::fmt::Display) -> AiError {
+    AiError::invalid_data(format!("The GPU refused its work: {reason}."))
 }
