@@ -1,7 +1,9 @@
 // WebGPU as the crate needs it of its host. The compiled crate imports from here, and so does wasm-bindgen's glue.
 
 let provider;
-let isProvided = false;
+
+/** Whether wgpu takes this for a page or a Web Worker. */
+const isWeb = () => "Window" in globalThis || "WorkerGlobalScope" in globalThis;
 
 /**
  * Says where a runtime without WebGPU of its own gets it from.
@@ -14,10 +16,8 @@ export function provideGpu(find) {
 
 /** The `GPU` of this thread: the runtime's own, or one that is provided. */
 export async function findGpu() {
-  const own = globalThis.navigator?.gpu;
-  const gpu = own ?? (await provider?.());
+  const gpu = globalThis.navigator?.gpu ?? (await provider?.());
   if (!gpu) throw new Error("There is no WebGPU here.");
-  isProvided = !own;
   return gpu;
 }
 
@@ -26,12 +26,11 @@ export async function findGpu() {
  * way to nothing, so nobody else sees it.
  */
 export function whileShown(gpu, work) {
-  const isWeb = "Window" in globalThis || "WorkerGlobalScope" in globalThis;
-  if (isWeb && globalThis.navigator?.gpu === gpu) return work();
+  if (isWeb() && globalThis.navigator?.gpu === gpu) return work();
   const takeBack = [];
   try {
     takeBack.push(shadow("navigator", { gpu }));
-    if (!isWeb) takeBack.push(shadow("WorkerGlobalScope", Object));
+    if (!isWeb()) takeBack.push(shadow("WorkerGlobalScope", Object));
     work();
   } finally {
     for (const restore of takeBack) restore();
@@ -47,10 +46,10 @@ function shadow(name, value) {
   };
 }
 
-/** `queue.writeBuffer`; a provided GPU is given memory that no threads share, because Node 20 does not know that of native modules. */
+/** `queue.writeBuffer`. In Node 20 a native module that is given memory which threads share ends the process, so there it is a copy. */
 export function writeBuffer(queue, buffer, offset, bytes) {
   const isShared = !(bytes.buffer instanceof ArrayBuffer);
-  queue.writeBuffer(buffer, offset, isShared && isProvided ? bytes.slice() : bytes);
+  queue.writeBuffer(buffer, offset, isShared && !isWeb() ? bytes.slice() : bytes);
 }
 
 /**
