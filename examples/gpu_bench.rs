@@ -140,7 +140,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         backend.counters().bytes_allocated as f64 / 1e9
     );
     if arguments.0.iter().any(|argument| argument == "--check") {
-        backend.self_check().await?;
+        backend.self_check(&|_, _| ()).await?;
         println!("every kernel agrees with its twin");
     }
 

@@ -5,7 +5,6 @@ import { toMessage } from "./errors.js";
 import { start } from "./instance.js";
 import { LocalEngine } from "./local-engine.js";
 import { cachedHttp } from "./browser-cache.js";
-import { knowErrors } from "./gpu.js";
 import { builds } from "./wasm/builds.js";
 
 const HOST = {
@@ -31,8 +30,6 @@ const HOST = {
     return () => thread.terminate();
   },
 };
-
-knowErrors();
 
 let engine;
 /** Running calls, so that they can be aborted. */

@@ -72,10 +72,20 @@ export interface ModelFileStream {
 export interface ModelProgress {
   /** The model id that was asked for; `"download"` while Node puts the default model into its cache. */
   model: string;
-  /** Bytes so far. */
+  /**
+   * What is being done, in this order:
+   * - `"download"`: Node puts the default model into its cache;
+   * - `"weights"`: the file is read;
+   * - `"compile"`: only on the GPU: its kernels, which are compiled while the file is read, are waited for;
+   * - `"check"`: only on the GPU: each kernel is compared with a plain one. One that is wrong leads to `"weights"` again, for the CPU.
+   */
+  phase: "download" | "weights" | "compile" | "check";
+  /** Bytes so far; all of them in the phases after `"weights"`. */
   loaded: number;
   /** Bytes of the whole file; `null` where they are not known. */
   total: number | null;
+  /** In the phases `"compile"` and `"check"`: kernels that are through, and of how many. */
+  kernels?: { ready: number; total: number };
 }
 
 /**
@@ -106,7 +116,8 @@ export interface AiConfig {
   cors?: boolean | "*" | string[];
   /**
    * `"auto"` computes on the GPU where WebGPU has a real one that computes rightly, and on the CPU otherwise (`backendReason`
-   * tells why). `"webgpu"` takes an adapter that a CPU plays too, and fails without any. Default: `"auto"`.
+   * tells why). `"webgpu"` takes an adapter that a CPU plays too, and fails without any. In Node, WebGPU comes from the package
+   * `webgpu`, which a project installs beside this one. Default: `"auto"`.
    */
   backend?: "auto" | Backend;
   /**

@@ -10,8 +10,10 @@ import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { Ai as BaseAi } from "./ai.js";
 import { DEFAULT_MODEL, modelFolder } from "./default-model.js";
+import { provideGpu } from "./gpu.js";
 import { start } from "./instance.js";
 import { LocalEngine } from "./local-engine.js";
+import { dawn } from "./node-gpu.js";
 import { http, sourceError, toSource } from "./source.js";
 import { builds } from "./wasm/builds.js";
 
@@ -36,6 +38,8 @@ const HOST = {
     return () => void thread.terminate();
   },
 };
+
+provideGpu(dawn);
 
 export class Ai extends BaseAi {
   constructor(config = {}) {
@@ -104,7 +108,7 @@ async function download(url, target, onProgress) {
     const chunks = async function* () {
       for (let chunk; (chunk = await stream.read()) !== undefined; yield chunk) {
         loaded += chunk.length;
-        onProgress?.({ model: "download", loaded, total: stream.size ?? DEFAULT_MODEL.size });
+        onProgress?.({ model: "download", phase: "download", loaded, total: stream.size ?? DEFAULT_MODEL.size });
       }
     };
     await pipeline(Readable.from(chunks()), createWriteStream(part));

@@ -40,6 +40,9 @@ const BUILDS = {
   threads: { features: [...FEATURES, ATOMICS], link: SHARED_MEMORY, target: "wasm-threads", std: true },
 };
 
+/** What wgpu asks an error of WebGPU whether it is one. */
+const ERROR_CLASSES = ["GPUOutOfMemoryError", "GPUValidationError"];
+
 /**
  * wasm-opt's work. It only tidies up after LLVM and wasm-bindgen: its own levels take minutes, make no token faster, and what
  * they give is shorter but does not compress as well.
@@ -92,10 +95,19 @@ async function make(name, inputs) {
   const wasmBindgen = await ensureWasmBindgen({ nativeCargo: which("cargo") ?? toolchain.cargo });
   const compiled = await compile(name, toolchain);
   await bind(wasmBindgen, compiled, folder, ["--out-name", NAME, "--experimental-reset-state-function", "--remove-producers-section"]);
+  await importErrorClasses(path.join(folder, `${NAME}.js`));
   const [wasm] = outputs(name);
   await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, BUILDS[name].features));
   await stamp(stampOf(name), inputs);
   await reportSize(wasm);
+}
+
+/** WebGPU's errors are known by classes of the package (`pkg/gpu.js`), because Node's WebGPU puts none among the globals. */
+async function importErrorClasses(glue) {
+  const text = await readFile(glue, "utf8");
+  const missing = ERROR_CLASSES.find((name) => !text.includes(`instanceof ${name}`));
+  if (missing) throw new UserError(`wasm-bindgen's output for wgpu compares nothing with ${missing} any more: look at ERROR_CLASSES in scripts/build.mjs and at pkg/gpu.js`);
+  await writeFile(glue, `import { ${ERROR_CLASSES.join(", ")} } from "../../gpu.js";\n${text}`);
 }
 
 /** Gives the compiled module. */

@@ -17,7 +17,7 @@ import { ensureVulkan } from "./setup/vulkan.mjs";
 const SUITES = {
   rust: { what: "native Rust tests", needs: ["vulkan"], test: cargoTest },
   types: { what: "TypeScript types and examples", needs: ["build"], test: typeTest },
-  node: { what: "real runs in Node", needs: ["build"], test: () => nodeTest("node") },
+  node: { what: "real runs in Node", needs: ["build", "vulkan"], test: () => nodeTest("node") },
   clients: { what: "real clients against it", needs: ["build"], test: () => nodeTest("clients") },
   workerd: { what: "real runs in workerd", needs: ["build", "bucket"], test: () => nodeTest("workerd") },
   browser: { what: "real runs in Chromium", needs: ["build", "bucket", "browser"], test: () => nodeTest("browser") },

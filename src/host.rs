@@ -44,21 +44,6 @@ pub async fn pause(milliseconds: u32) {
     }
 }
 
-/// Whether WebGPU can be asked for anything. (wgpu panics where neither a page nor a worker is: in Node.)
-#[cfg(feature = "webgpu")]
-pub fn has_webgpu() -> bool {
-    #[cfg(target_arch = "wasm32")]
-    {
-        use js_sys::Reflect;
-        let global = js_sys::global();
-        let is_there = |object: &wasm_bindgen::JsValue, key: &str| Reflect::get(object, &key.into()).is_ok_and(|value| value.is_truthy());
-        let navigator = Reflect::get(&global, &"navigator".into()).unwrap_or_default();
-        (is_there(&global, "window") || is_there(&global, "WorkerGlobalScope")) && navigator.is_object() && is_there(&navigator, "gpu")
-    }
-    #[cfg(not(target_arch = "wasm32"))]
-    true
-}
-
 /// Lets everything else that is due run once.
 pub fn yield_now() -> impl Future<Output = ()> {
     struct Yield(bool);

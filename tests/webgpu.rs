@@ -39,7 +39,7 @@ fn load_gpu(context: &Context, bytes: Vec<u8>, options: Options) -> Result<WebGp
         let mut weights = WebGpuWeights::new(context);
         load_weights(&header.into_tensors(), &parameters, &mut reader, &mut weights).await?;
         let backend = WebGpuBackend::new(parameters, weights, options, &|_, _| ()).await?;
-        backend.self_check().await?;
+        backend.self_check(&|_, _| ()).await?;
         Ok(backend)
     })
 }

@@ -6,7 +6,7 @@ const MEGABYTE = 1e6;
  * The package's `Ai` over this server's model, and the package's reader for its streams. Where the package is not
  * there, an `Error` with a line for people: imported any earlier, it would leave a page that does nothing.
  *
- * @param {(progress: {loaded: number, total: number | null}) => void} onProgress
+ * @param {(progress: import("../pkg/index.d.ts").ModelProgress) => void} onProgress
  */
 export async function openEngine(onProgress) {
   try {
@@ -30,8 +30,22 @@ async function isBuilt() {
   return !response || response.ok;
 }
 
-/** "45 of 98 MB · 46 %"; the percentage only where the length is known. */
-export function progressText({ loaded, total }) {
+/** What a load is doing. */
+export function phaseText({ phase, loaded, total }) {
+  if (phase === "compile") return "Compiling the GPU's kernels …";
+  if (phase === "check") return "Checking the GPU's kernels …";
+  return loaded === total ? "Preparing the model …" : "Loading the model …";
+}
+
+/** Between 0 and 1; `null` where the length is not known. */
+export function progressShare({ loaded, total, kernels }) {
+  if (kernels) return kernels.ready / kernels.total;
+  return total ? loaded / total : null;
+}
+
+/** "45 of 98 MB · 46 %", the percentage only where the length is known; or "3 of 25 kernels". */
+export function progressText({ loaded, total, kernels }) {
+  if (kernels) return `${kernels.ready} of ${kernels.total} kernels`;
   const have = Math.floor(loaded / MEGABYTE);
   if (!total) return `${have} MB`;
   return `${have} of ${Math.floor(total / MEGABYTE)} MB · ${Math.floor((loaded / total) * 100)} %`;

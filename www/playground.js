@@ -1,6 +1,6 @@
 // The playground: a conversation with the local model through the package's own `env.AI`.
 
-import { backendName, fileName, openEngine, progressText, reasonOf } from "./engine.js";
+import { backendName, fileName, openEngine, phaseText, progressShare, progressText, reasonOf } from "./engine.js";
 import { Stopwatch } from "./speed.js";
 import { Turn } from "./turn.js";
 
@@ -44,14 +44,15 @@ function showEngine(state, text) {
   enableButtons();
 }
 
-function showProgress({ loaded, total }) {
+function showProgress(progress) {
   // The last report may come after the load has ended.
   if ($("engine").dataset.state !== "loading") return;
   // Said once, not with every report: a screen reader reads it.
-  const status = loaded === total ? "Preparing the model …" : "Loading the model …";
+  const status = phaseText(progress);
   if ($("engine-status").textContent !== status) $("engine-status").textContent = status;
-  if (total) $("progress").value = loaded / total;
-  $("progress-text").textContent = progressText({ loaded, total });
+  const share = progressShare(progress);
+  if (share !== null) $("progress").value = share;
+  $("progress-text").textContent = progressText(progress);
 }
 
 function offerModels(catalogue, standIn) {

@@ -42,14 +42,24 @@ export function note(text) {
  */
 export function loadProgress(file) {
   let nextLine = performance.now() + FIRST_LINE_AFTER_MS;
-  return ({ model, loaded, total }) => {
-    const what = `${model === "download" ? "Downloading" : "Loading"} ${file}`;
-    if (isTerminal) return showStatus([what, bar(loaded, total), amount(loaded, total)].filter(Boolean).join("  "));
+  return ({ phase, loaded, total, kernels }) => {
+    const what = doing[phase](file);
+    const howMuch = kernels ? `${kernels.ready} of ${kernels.total}` : amount(loaded, total);
+    const done = kernels ? bar(kernels.ready, kernels.total) : bar(loaded, total);
+    if (isTerminal) return showStatus([what, done, howMuch].filter(Boolean).join("  "));
     if (performance.now() < nextLine) return;
     nextLine = performance.now() + LINE_EVERY_MS;
-    say(`${what}: ${amount(loaded, total)}`);
+    say(`${what}: ${howMuch}`);
   };
 }
+
+/** What a load is doing, by its phase. */
+const doing = {
+  download: (file) => `Downloading ${file}`,
+  weights: (file) => `Loading ${file}`,
+  compile: () => "Compiling the GPU's kernels",
+  check: () => "Checking the GPU's kernels",
+};
 
 function bar(loaded, total) {
   if (!total) return "";

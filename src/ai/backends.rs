@@ -5,6 +5,7 @@ use crate::backend::cpu::{CpuBackend, CpuWeights};
 use crate::error::{AiError, Result};
 use crate::gguf::{Header, Progress, Reader, Source, TensorEntry};
 use crate::model::{Hyperparameters, load_weights};
+use serde::Serialize;
 use std::rc::Rc;
 
 /// What a configuration wants to be computed with.
@@ -25,18 +26,48 @@ pub struct Placed {
     pub reason: Option<String>,
 }
 
+/// What a load is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Bringing the file's weights to where they are computed.
+    Weights,
+    /// Waiting for the GPU's kernels, which are compiled while the weights come.
+    Compile,
+    /// Holding each kernel to its plain twin.
+    Check,
+}
+
+/// How far a load is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadProgress {
+    pub phase: Phase,
+    /// Of the file.
+    pub bytes: Progress,
+    /// Of the GPU's kernels, in the phases that are about them.
+    pub kernels: Option<Kernels>,
+}
+
+/// How many of them a phase is through with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Kernels {
+    pub ready: usize,
+    pub total: usize,
+}
+
 /// A file with a model, and how it is to be computed.
 pub struct ModelFile {
     pub source: Rc<dyn Source>,
     pub choice: BackendChoice,
-    pub on_progress: Rc<dyn Fn(Progress)>,
+    pub on_progress: Rc<dyn Fn(LoadProgress)>,
 }
 
 impl ModelFile {
     /// Reads the file from its beginning.
     pub fn reader(&self) -> Reader {
         let on_progress = Rc::clone(&self.on_progress);
-        Reader::new(Rc::clone(&self.source), Box::new(move |progress| on_progress(progress)))
+        let report = move |bytes| on_progress(LoadProgress { phase: Phase::Weights, bytes, kernels: None });
+        Reader::new(Rc::clone(&self.source), Box::new(report))
     }
 
     /// The same file on the CPU, if that is allowed.
@@ -50,11 +81,11 @@ impl ModelFile {
 
     /// Brings the weights to a backend. `reader` has read the header.
     pub async fn place(&self, tensors: &[TensorEntry], parameters: &Hyperparameters, reader: Reader) -> Result<Placed> {
-        let (reader, error) = match gpu::find(self.choice, tensors).await {
+        let (reader, error) = match gpu::find(self.choice, tensors, parameters).await {
             None => (reader, None),
             // Nothing is read yet: the CPU goes on with the same reader.
             Some(Err(error)) => (reader, Some(error)),
-            Some(Ok(gpu)) => match gpu.place(tensors, parameters, reader).await {
+            Some(Ok(gpu)) => match gpu.place(tensors, parameters, reader, &*self.on_progress).await {
                 Ok(backend) => return Ok(Placed { backend, reason: None }),
                 // A file that is damaged or does not come is so for every backend, and the CPU's error says it best.
                 Err(error) => (self.reader(), Some(error)),
@@ -93,23 +124,37 @@ mod gpu {
     pub struct Gpu(Context);
 
     /// The GPU that is to compute; `None` where none is wanted.
-    pub async fn find(choice: BackendChoice, tensors: &[TensorEntry]) -> Option<Result<Gpu>> {
+    pub async fn find(choice: BackendChoice, tensors: &[TensorEntry], parameters: &Hyperparameters) -> Option<Result<Gpu>> {
         let software = match choice {
             BackendChoice::Cpu => return None,
             BackendChoice::Auto => false,
             BackendChoice::WebGpu => true,
         };
         let context = Context::request(&Choice { software, ..Choice::default() }).await;
-        Some(context.and_then(|context| WebGpuWeights::check(tensors).map(|()| Gpu(context))))
+        Some(context.and_then(|context| {
+            WebGpuWeights::check(tensors)?;
+            WebGpuBackend::check(parameters)?;
+            Ok(Gpu(context))
+        }))
     }
 
     impl Gpu {
-        /// Brings the weights there, and checks every kernel.
-        pub async fn place(self, tensors: &[TensorEntry], parameters: &Hyperparameters, mut reader: Reader) -> Result<Box<dyn Backend>> {
+        /// Brings the weights there while the kernels are compiled, and checks every kernel.
+        pub async fn place(
+            self,
+            tensors: &[TensorEntry],
+            parameters: &Hyperparameters,
+            mut reader: Reader,
+            on_progress: &dyn Fn(LoadProgress),
+        ) -> Result<Box<dyn Backend>> {
             let mut weights = WebGpuWeights::new(&self.0);
+            weights.begin_kernels(parameters, tensors).await;
             load_weights(tensors, parameters, &mut reader, &mut weights).await?;
-            let backend = WebGpuBackend::new(parameters.clone(), weights, Options::default(), &|_, _| ()).await?;
-            backend.self_check().await?;
+            let bytes = reader.progress();
+            drop(reader);
+            let report = |phase| move |ready, total| on_progress(LoadProgress { phase, bytes, kernels: Some(Kernels { ready, total }) });
+            let backend = WebGpuBackend::new(parameters.clone(), weights, Options::default(), &report(Phase::Compile)).await?;
+            backend.self_check(&report(Phase::Check)).await?;
             Ok(Box::new(backend))
         }
     }
@@ -121,12 +166,12 @@ mod gpu {
 
     pub enum Gpu {}
 
-    pub async fn find(choice: BackendChoice, _: &[TensorEntry]) -> Option<Result<Gpu>> {
+    pub async fn find(choice: BackendChoice, _: &[TensorEntry], _: &Hyperparameters) -> Option<Result<Gpu>> {
         (choice != BackendChoice::Cpu).then(|| Err(AiError::invalid_data("This build computes on the CPU only.")))
     }
 
     impl Gpu {
-        pub async fn place(self, _: &[TensorEntry], _: &Hyperparameters, _: Reader) -> Result<Box<dyn Backend>> {
+        pub async fn place(self, _: &[TensorEntry], _: &Hyperparameters, _: Reader, _: &dyn Fn(LoadProgress)) -> Result<Box<dyn Backend>> {
             match self {}
         }
     }

@@ -8,15 +8,14 @@ mod model;
 mod store;
 
 pub use answer::Answer;
-pub use backends::BackendChoice;
+pub use backends::{BackendChoice, Kernels, LoadProgress, Phase};
 pub use generation::Generation;
 pub use model::{ComputedBy, Model};
-pub use store::ModelProgress;
 
 use crate::catalog;
 use crate::engine::{GenerationParams, Limits};
 use crate::error::{AiError, Result};
-use crate::gguf::{Progress, Source};
+use crate::gguf::Source;
 use crate::input::{Prompt, ResponseFormat, TextGenerationRequest};
 use crate::output::{AnswerText, Dialect, Shape};
 use crate::prompt::render;
@@ -38,8 +37,8 @@ pub struct Config {
     pub strict: bool,
     pub limits: Limits,
     pub backend: BackendChoice,
-    /// Told how a load goes on.
-    pub on_progress: Option<Rc<dyn Fn(ModelProgress)>>,
+    /// Told how a load goes on, and of which model id.
+    pub on_progress: Option<Rc<dyn Fn(&str, LoadProgress)>>,
     /// Told what its user should know: once per model id.
     pub on_warning: Rc<dyn Fn(&str)>,
 }
@@ -102,9 +101,9 @@ impl Ai {
     async fn load_source(&self, model_id: &str, source: Rc<dyn Source>) -> Result<Rc<Model>> {
         let on_progress = self.config.on_progress.clone();
         let model_id = model_id.to_owned();
-        let report = move |progress: Progress| {
+        let report = move |progress: LoadProgress| {
             if let Some(on_progress) = &on_progress {
-                on_progress(ModelProgress { model: model_id.clone(), loaded: progress.loaded, total: progress.total });
+                on_progress(&model_id, progress);
             }
         };
         self.store.get(source, Rc::new(report)).await

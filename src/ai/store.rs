@@ -5,29 +5,18 @@
 //! that stands still is taken over by whoever notices.
 
 use super::Model;
-use super::backends::{BackendChoice, ModelFile};
+use super::backends::{BackendChoice, LoadProgress, ModelFile};
 use crate::engine::Limits;
 use crate::error::{AiError, Result};
-use crate::gguf::{Progress, Source};
+use crate::gguf::Source;
 use crate::host::{now_ms, pause};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// How far the load of a model is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelProgress {
-    /// The id that was asked for.
-    pub model: String,
-    /// Bytes read.
-    pub loaded: u64,
-    /// Bytes of the whole file, where known.
-    pub total: Option<u64>,
-}
-
 /// How often a waiting request looks whether the model is there.
 const LOOK_AGAIN_MS: u32 = 15;
-/// A load without a new byte for so long is taken over.
+/// A load without a new byte or kernel for so long is taken over.
 const STANDSTILL_MS: f64 = 30_000.0;
 
 /// Models by the name of their source.
@@ -42,7 +31,7 @@ struct Slot {
     state: RefCell<State>,
     /// Counts the loads that were begun.
     attempt: Cell<u64>,
-    /// When the last byte came.
+    /// When it last went on.
     heartbeat: Cell<f64>,
 }
 
@@ -61,7 +50,7 @@ impl ModelStore {
     }
 
     /// The model of a source, loaded if need be.
-    pub async fn get(&self, source: Rc<dyn Source>, on_progress: Rc<dyn Fn(Progress)>) -> Result<Rc<Model>> {
+    pub async fn get(&self, source: Rc<dyn Source>, on_progress: Rc<dyn Fn(LoadProgress)>) -> Result<Rc<Model>> {
         let slot = Rc::clone(self.slots.borrow_mut().entry(source.name()).or_default());
         let mut waited_for = None;
         loop {
@@ -76,7 +65,7 @@ impl ModelStore {
         }
         let attempt = Attempt::begin(&slot);
         let beat = Rc::clone(&slot);
-        let on_progress: Rc<dyn Fn(Progress)> = Rc::new(move |progress| {
+        let on_progress: Rc<dyn Fn(LoadProgress)> = Rc::new(move |progress| {
             beat.heartbeat.set(now_ms());
             on_progress(progress);
         });

@@ -42,12 +42,18 @@ impl Reader {
         self.size
     }
 
+    /// How much of the file has come.
+    pub fn progress(&self) -> Progress {
+        let unread = self.chunk.len() - self.consumed;
+        Progress { loaded: self.position + unread as u64, total: self.size }
+    }
+
     /// Between 1 and `limit` bytes from the current position; empty at the end of the file.
     pub async fn next(&mut self, limit: usize) -> Result<&[u8]> {
         if self.consumed == self.chunk.len() {
             self.chunk = self.fetch_chunk().await?;
             self.consumed = 0;
-            (self.on_progress)(Progress { loaded: self.position + self.chunk.len() as u64, total: self.size });
+            (self.on_progress)(self.progress());
         }
         let start = self.consumed;
         let end = start.saturating_add(limit).min(self.chunk.len());

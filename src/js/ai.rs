@@ -51,11 +51,15 @@ impl Ai {
         limits.caches = number("caches").unwrap_or(limits.caches);
         limits.sequences = number("queue").unwrap_or(limits.sequences);
         let on_progress = property(config, "onProgress").dyn_into::<Function>().ok().map(|callback| {
-            Rc::new(move |progress: ai::ModelProgress| {
-                let value = to_js(&json!({"model": progress.model, "loaded": progress.loaded, "total": progress.total}));
+            Rc::new(move |model: &str, progress: ai::LoadProgress| {
+                let ai::LoadProgress { phase, bytes, kernels } = progress;
+                let mut value = json!({"model": model, "phase": phase, "loaded": bytes.loaded, "total": bytes.total});
+                if let Some(kernels) = kernels {
+                    value["kernels"] = json!(kernels);
+                }
                 // A callback that throws must not end the load.
-                let _ = callback.call1(&JsValue::UNDEFINED, &value);
-            }) as Rc<dyn Fn(ai::ModelProgress)>
+                let _ = callback.call1(&JsValue::UNDEFINED, &to_js(&value));
+            }) as Rc<dyn Fn(&str, ai::LoadProgress)>
         });
         let on_warning = property(config, "onWarning").dyn_into::<Function>().ok();
         let on_warning = Rc::new(move |text: &str| match &on_warning {

@@ -7,6 +7,8 @@
 mod ai;
 mod answer;
 mod convert;
+#[cfg(feature = "webgpu")]
+pub mod gpu;
 mod source;
 mod task;
 

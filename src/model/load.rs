@@ -28,7 +28,7 @@ pub enum Role {
 
 impl Role {
     /// The role that a tensor's name stands for; `None` for tensors that the computation does not use.
-    fn from_name(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "token_embd.weight" => return Some(Self::TokenEmbedding),
             "output_norm.weight" => return Some(Self::OutputNorm),

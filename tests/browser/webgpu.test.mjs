@@ -17,7 +17,9 @@ async function openAi(browser, url, config) {
     async ({ file, config }) => {
       const { Ai } = await import("/pkg/browser.js");
       globalThis.warnings = [];
-      globalThis.ai = new Ai({ default: `/models/${file}`, threads: 1, onWarning: (text) => globalThis.warnings.push(text), ...config });
+      globalThis.progress = [];
+      const observers = { onProgress: (step) => globalThis.progress.push(step), onWarning: (text) => globalThis.warnings.push(text) };
+      globalThis.ai = new Ai({ default: `/models/${file}`, threads: 1, ...observers, ...config });
     },
     { file: DEFAULT_MODEL.file, config },
   );
@@ -98,6 +100,18 @@ describe("on an adapter that the CPU plays, if that is asked for", () => {
     const { memoryBytes, models } = await inPage(page, async (ai) => ai.stats());
     assert.ok(memoryBytes < 64 << 20, `the weights are on the GPU, and ${memoryBytes} bytes of memory beside them`);
     assert.ok(models[0].gpu.bytesAllocated > 95_000_000);
+  });
+
+  it("tells which kernels were compiled and checked, after the file", async () => {
+    const progress = await page.evaluate(() => globalThis.progress);
+    const phases = progress.map(({ phase }) => phase).filter((phase, index, all) => phase !== all[index - 1]);
+    assert.deepEqual(phases, ["weights", "compile", "check"]);
+    for (const phase of ["compile", "check"]) {
+      const steps = progress.filter((step) => step.phase === phase);
+      const { total } = steps[0].kernels;
+      assert.deepEqual(steps.map(({ kernels }) => kernels), Array.from({ length: total }, (_, index) => ({ ready: index + 1, total })));
+      for (const { loaded } of steps) assert.equal(loaded, DEFAULT_MODEL.size);
+    }
   });
 
   it("writes the CPU's greedy text, in one submission per token", async () => {

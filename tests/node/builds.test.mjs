@@ -129,7 +129,9 @@ describe("an AiInternalError is", () => {
   });
 });
 
-describe("without WebGPU", () => {
+describe("without the package `webgpu`, which this project does not have under its name", () => {
+  const NO_WEBGPU = 'There is no WebGPU in Node without the package "webgpu": npm install webgpu.';
+
   test("the CPU computes, and says why; asked for it, it has nothing to explain", async () => {
     const outcome = async (Ai, backend) => {
       const ai = new Ai({ backend, onWarning() {} });
@@ -137,13 +139,13 @@ describe("without WebGPU", () => {
       await ai.run("@cf/meta/llama-3.1-8b-instruct", { prompt: "a", max_tokens: 1 });
       return [before, [ai.backend, ai.backendReason]];
     };
-    assert.deepEqual(await inOneProcess(outcome, { argument: "auto" }), [[null, null], ["cpu", "There is no WebGPU here."]]);
+    assert.deepEqual(await inOneProcess(outcome, { argument: "auto" }), [[null, null], ["cpu", NO_WEBGPU]]);
     assert.deepEqual(await inOneProcess(outcome, { argument: "cpu" }), [[null, null], ["cpu", null]]);
   });
 
   test("the GPU and nothing else is an error, which says what helps", async () => {
     const outcome = await inOneProcess((Ai) => new Ai({ backend: "webgpu" }).load().catch(({ name, message }) => `${name}: ${message}`));
-    assert.equal(outcome, 'AiError: 3040: There is no WebGPU here. backend: "cpu" would compute on the CPU.');
+    assert.equal(outcome, `AiError: 3040: ${NO_WEBGPU} backend: "cpu" would compute on the CPU.`);
   });
 });
 

@@ -15,16 +15,20 @@ const PACKAGE = new URL("../../pkg/node.js", import.meta.url).href;
  * @param {object} [options]
  * @param {any} [options.argument]
  * @param {() => void} [options.before] changes the engine before the package is loaded
+ * @param {string} [options.address] of the package, where it is not this one
+ * @param {Record<string, string>} [options.env] further environment variables
+ * @param {number} [options.limit] milliseconds
  */
-export async function inOneProcess(work, { argument, before = () => {} } = {}) {
+export async function inOneProcess(work, { argument, before = () => {}, address = PACKAGE, env = {}, limit = LIMIT_MS } = {}) {
   const script = `
     (${before})();
-    const { Ai } = await import(${JSON.stringify(PACKAGE)});
+    const { Ai } = await import(${JSON.stringify(address)});
     const result = await (${work})(Ai, ${JSON.stringify(argument)});
     process.stdout.write(JSON.stringify(result ?? null));`;
   const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script], {
     cwd: fileURLToPath(new URL("../..", import.meta.url)),
-    timeout: LIMIT_MS,
+    env: { ...process.env, ...env },
+    timeout: limit,
     maxBuffer: 1 << 24,
   });
   return JSON.parse(stdout);

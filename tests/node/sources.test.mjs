@@ -102,7 +102,7 @@ describe("loading", () => {
     assert.equal(loaded.backend, "cpu");
     assert.equal(fresh.backend, "cpu");
     assert.ok(told.length > 10);
-    for (const { model, total } of told) assert.deepEqual([model, total], [MODEL, SIZE]);
+    for (const { model, phase, total, kernels } of told) assert.deepEqual([model, phase, total, kernels], [MODEL, "weights", SIZE, undefined]);
     const amounts = told.map(({ loaded }) => loaded);
     assert.deepEqual(amounts, amounts.toSorted((a, b) => a - b), "it only grows");
     assert.equal(amounts.at(-1), SIZE);

@@ -115,7 +115,8 @@ export function configurations(bucket: R2Bucket, own: { name: string; open(offse
     caches: 2,
     queue: 8,
     cors: ["http://localhost:5173"],
-    onProgress: ({ model, loaded, total }) => console.log(model, total === null ? loaded : loaded / total),
+    onProgress: ({ model, phase, loaded, total, kernels }) =>
+      console.log(model, phase, total === null ? loaded : loaded / total, kernels && kernels.ready / kernels.total),
     onWarning: (text) => console.log(text.length),
   };
 

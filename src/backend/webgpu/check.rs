@@ -27,19 +27,21 @@ impl Comparison {
     }
 }
 
-/// Runs every kernel once on small random inputs.
+/// Runs every kernel once on small random inputs. `progress` is told how many were run, and of how many.
 pub async fn check_kernels(
     context: &Context,
     pipelines: &Pipelines,
     sizes: &Sizes,
     kernels: &[Kernel],
     seed: u64,
+    progress: &dyn Fn(usize, usize),
 ) -> Result<Vec<Comparison>> {
     let mut check = Check { context, pipelines, sizes, rng: Pcg64Mcg::seed_from_u64(seed) };
     let mut comparisons = Vec::new();
     for kernel in kernels {
         let (difference, allowed) = check.run(*kernel).await?;
         comparisons.push(Comparison { kernel: format!("{kernel:?}"), difference, allowed });
+        progress(comparisons.len(), kernels.len());
     }
     Ok(comparisons)
 }
@@ -334,7 +336,7 @@ fn difference(ours: &[f32], twins: &[f32]) -> f32 {
 mod tests {
     use super::super::context::{Choice, Variant};
     use super::super::layout;
-    use super::super::shaders::Way;
+    use super::super::shaders::{Compiling, Way};
     use super::*;
 
     /// An adapter of this machine, or what to install.
@@ -352,12 +354,16 @@ mod tests {
         Sizes { width: 576, heads, kv_heads, head_width, rope_width: head_width, epsilon: 1e-5 }
     }
 
+    async fn compile(context: &Context, sizes: &Sizes, kernels: &[Kernel]) -> Pipelines {
+        Compiling::begin(context, sizes, kernels).await.finish(context, &|_, _| ()).await.expect("pipelines")
+    }
+
     fn compare(context: &Context, sizes: &Sizes, kernels: &[Kernel], rounds: u64) {
         pollster::block_on(async {
-            let pipelines = Pipelines::compile(context, sizes, kernels, &|_, _| ()).await.expect("pipelines");
+            let pipelines = compile(context, sizes, kernels).await;
             let mut worst: std::collections::BTreeMap<String, f32> = Default::default();
             for seed in 0..rounds {
-                for comparison in check_kernels(context, &pipelines, sizes, kernels, seed).await.expect("results") {
+                for comparison in check_kernels(context, &pipelines, sizes, kernels, seed, &|_, _| ()).await.expect("results") {
                     assert!(comparison.agrees(), "seed {seed}: {comparison:?} on {}", context.name);
                     let worst = worst.entry(comparison.kernel).or_default();
                     *worst = worst.max(comparison.difference);
@@ -419,7 +425,7 @@ mod tests {
     fn compare_small(context: &Context, kernels: &[Kernel]) {
         let sizes = sizes(9, 3, 64);
         pollster::block_on(async {
-            let pipelines = Pipelines::compile(context, &sizes, kernels, &|_, _| ()).await.expect("pipelines");
+            let pipelines = compile(context, &sizes, kernels).await;
             let mut several = 0;
             for seed in 0..12 {
                 let mut check = Check { context, pipelines: &pipelines, sizes: &sizes, rng: Pcg64Mcg::seed_from_u64(seed) };

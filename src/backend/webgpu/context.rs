@@ -2,7 +2,8 @@
 
 use crate::backend::Counters;
 use crate::error::{AiError, ErrorCode, Result};
-use crate::host::{has_webgpu, signal};
+use crate::gguf::LocalFuture;
+use crate::host::signal;
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -68,11 +69,7 @@ const LEAST_BINDING: u64 = 1 << 20;
 impl Context {
     /// Asks for an adapter and a device.
     pub async fn request(choice: &Choice) -> Result<Self> {
-        if !has_webgpu() {
-            return Err(unavailable("There is no WebGPU here.".to_owned()));
-        }
-        let descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor { flags: wgpu::InstanceFlags::empty(), ..descriptor });
+        let instance = instance().await?;
         let adapter = find_adapter(&instance, choice).await?;
         let info = adapter.get_info();
         let is_software = info.device_type == wgpu::DeviceType::Cpu;
@@ -163,7 +160,7 @@ impl Context {
     }
 
     /// Does `work` at once; in a browser its errors come only later, so what went wrong in it has to be waited for.
-    pub fn checked<'a, T: 'a>(&'a self, what: &'a str, work: impl FnOnce() -> T) -> impl Future<Output = Result<T>> + 'a {
+    pub fn checked<T: 'static>(&self, what: &'static str, work: impl FnOnce() -> T) -> LocalFuture<'static, Result<T>> {
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -172,15 +169,16 @@ impl Context {
         let wanted = self.counters().bytes_allocated.saturating_sub(before);
         // Popped in the order in which they stand, then waited for.
         let (validation, internal, memory) = (validation.pop(), internal.pop(), memory.pop());
-        async move {
+        let context = self.clone();
+        Box::pin(async move {
             let errors = [validation.await, internal.await, memory.await];
-            self.check()?;
+            context.check()?;
             match errors.into_iter().flatten().next() {
-                Some(wgpu::Error::OutOfMemory { .. }) => Err(self.out_of_memory(what, wanted)),
+                Some(wgpu::Error::OutOfMemory { .. }) => Err(context.out_of_memory(what, wanted)),
                 Some(error) => Err(of_wgpu(error)),
                 None => Ok(result),
             }
-        }
+        })
     }
 
     pub fn counters(&self) -> Counters {
@@ -244,8 +242,22 @@ impl Context {
 
     /// Writes into a buffer before whatever is submitted next.
     pub(super) fn upload(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
-        self.queue.write_buffer(buffer, offset, bytes);
+        self.write(buffer, offset, bytes);
         self.count(|counters| counters.bytes_uploaded += bytes.len() as u64);
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn write(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
+        self.queue.write_buffer(buffer, offset, bytes);
+    }
+
+    /// As wgpu does it, but the host may copy the bytes first, and what it refuses is an error and no panic.
+    #[cfg(target_arch = "wasm32")]
+    fn write(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
+        let (Some(queue), Some(target)) = (self.queue.as_webgpu(), buffer.as_webgpu()) else { return };
+        if let Err(text) = crate::js::gpu::write_buffer(queue.as_ref(), target.as_ref(), offset, bytes) {
+            lock(&self.condition).error.get_or_insert_with(|| refused(&text));
+        }
     }
 
     /// Natively what was uploaded waits in staging memory for a submission: this makes one, and waits until it is through.
@@ -293,6 +305,22 @@ impl Context {
     }
 }
 
+fn create_instance() -> wgpu::Instance {
+    let descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    wgpu::Instance::new(wgpu::InstanceDescriptor { flags: wgpu::InstanceFlags::empty(), ..descriptor })
+}
+
+#[cfg(target_arch = "wasm32")]
+async fn instance() -> Result<wgpu::Instance> {
+    let gpu = crate::js::gpu::find().await.map_err(unavailable)?;
+    gpu.while_shown(create_instance).map_err(unavailable)
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+async fn instance() -> Result<wgpu::Instance> {
+    Ok(create_instance())
+}
+
 #[cfg(target_arch = "wasm32")]
 async fn find_adapter(instance: &wgpu::Instance, _: &Choice) -> Result<wgpu::Adapter> {
     preferred_adapter(instance).await
@@ -335,6 +363,10 @@ fn of_wgpu(error: wgpu::Error) -> AiError {
         wgpu::Error::OutOfMemory { .. } => {
             AiError::new(ErrorCode::OutOfCapacity, "Out of GPU memory. Use a smaller model or a shorter context.")
         }
-        error => AiError::invalid_data(format!("The GPU refused its work: {error}.")),
+        error => refused(&error),
     }
+}
+
+pub(super) fn refused(reason: &dyn std::fmt::Display) -> AiError {
+    AiError::invalid_data(format!("The GPU refused its work: {reason}."))
 }

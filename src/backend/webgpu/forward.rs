@@ -4,10 +4,10 @@ use super::context::Context;
 use super::kv_cache::KvCache;
 use super::layout::UNIT;
 use super::shaders::{Bindings, Ending, JOB_BYTES, Kernel, Pipelines, Round, Sizes, Way};
-use super::weights::{Matrix, Weights};
+use super::weights::{Matrix, MatrixKind, Weights};
 use crate::backend::{Answer, MAX_CANDIDATES, Wanted};
 use crate::error::{AiError, Result};
-use crate::model::Hyperparameters;
+use crate::model::{Hyperparameters, Role};
 
 /// Sequences of a chunk whose logits are wanted.
 pub const MAX_OUTPUTS: usize = 8;
@@ -162,8 +162,8 @@ impl Product {
     }
 
     /// Every kernel that this may be computed by.
-    fn kernels(context: &Context, matrix: &Matrix, ending: Ending) -> [Kernel; 3] {
-        let Matrix { format, columns, .. } = *matrix;
+    fn kernels(context: &Context, matrix: &MatrixKind, ending: Ending) -> [Kernel; 3] {
+        let MatrixKind { format, columns, .. } = *matrix;
         [1, LEAST_TILED_ROWS, usize::MAX].map(|rows| Kernel::Product { format, way: way(context, rows, columns), ending })
     }
 }
@@ -209,27 +209,28 @@ pub struct Plan {
     output: Product,
 }
 
-/// Every kernel that a model needs.
-pub fn kernels(context: &Context, p: &Hyperparameters, weights: &Weights) -> Vec<Kernel> {
+/// Every kernel that a model with these matrices needs.
+pub fn kernels(context: &Context, p: &Hyperparameters, matrices: impl Iterator<Item = MatrixKind>) -> Vec<Kernel> {
     let sizes = Sizes::from(p);
-    let mut kernels = vec![
-        Kernel::Embed(weights.token_embedding.format),
-        Kernel::Norm,
-        Kernel::Rope,
-        attention(&sizes, 1),
-        attention(&sizes, LEAST_TILED_ROWS),
-        Kernel::Combine,
-    ];
+    let mut kernels = vec![Kernel::Norm, Kernel::Rope, attention(&sizes, 1), attention(&sizes, LEAST_TILED_ROWS), Kernel::Combine];
     for round in [Round::First, Round::Further] {
         kernels.extend([Kernel::ArgMax(round), Kernel::TopK(round)]);
     }
-    let output = weights.output.as_ref().unwrap_or(&weights.token_embedding);
-    let mut products = vec![(output, Ending::Store)];
-    for layer in &weights.layers {
-        products.extend([&layer.query, &layer.key, &layer.value, &layer.gate].map(|matrix| (matrix, Ending::Store)));
-        products.extend([(&layer.attention_output, Ending::Add), (&layer.down, Ending::Add), (&layer.up, Ending::Gate)]);
-    }
-    for (matrix, ending) in products {
+    let matrices: Vec<MatrixKind> = matrices.collect();
+    let tied = !matrices.iter().any(|matrix| matrix.role == Role::Output);
+    for matrix in &matrices {
+        let ending = match matrix.role {
+            Role::TokenEmbedding => {
+                kernels.push(Kernel::Embed(matrix.format));
+                if !tied {
+                    continue;
+                }
+                Ending::Store
+            }
+            Role::AttentionOutput(_) | Role::Down(_) => Ending::Add,
+            Role::Up(_) => Ending::Gate,
+            _ => Ending::Store,
+        };
         kernels.extend(Product::kernels(context, matrix, ending));
     }
     let mut seen = std::collections::HashSet::new();

@@ -4,7 +4,7 @@ use super::check::check_kernels;
 use super::context::Context;
 use super::forward::{self, Chunk, MAX_OUTPUTS, MAX_SEGMENTS, Plan, Scratch, Segment};
 use super::kv_cache::KvCache;
-use super::shaders::{Kernel, Pipelines, Sizes};
+use super::shaders::{Compiling, Kernel, Pipelines, Sizes};
 use super::weights::{WebGpuWeights, Weights};
 use crate::backend::{Answer, Backend, CacheId, Counters, Gpu, Wanted, Work};
 use crate::error::{AiError, ErrorCode, Result};
@@ -46,7 +46,19 @@ pub struct WebGpuBackend {
 const MAX_HEAD_WIDTH: usize = 256;
 
 impl WebGpuBackend {
-    /// Compiles the kernels for a model whose weights have come. `progress` is told how many are ready, and of how many.
+    /// Whether the GPU has kernels for a model of this shape: told before any weight is read.
+    pub fn check(parameters: &Hyperparameters) -> Result<()> {
+        let width = parameters.head_width;
+        if width > MAX_HEAD_WIDTH || !width.is_multiple_of(4) {
+            return Err(AiError::invalid_data(format!(
+                "The model has attention heads of {width} dimensions; the GPU computes multiples of 4 up to {MAX_HEAD_WIDTH}."
+            )));
+        }
+        Ok(())
+    }
+
+    /// Makes a model of weights that have come. Its kernels are those that were begun beside them, or are compiled now; `progress` is told how
+    /// many are ready, and of how many.
     pub async fn new(
         parameters: Hyperparameters,
         weights: WebGpuWeights,
@@ -54,16 +66,15 @@ impl WebGpuBackend {
         progress: &dyn Fn(usize, usize),
     ) -> Result<Self> {
         let p = &parameters;
-        if p.head_width > MAX_HEAD_WIDTH || !p.head_width.is_multiple_of(4) {
-            return Err(AiError::invalid_data(format!(
-                "The model has attention heads of {} dimensions; the GPU computes multiples of 4 up to {MAX_HEAD_WIDTH}.",
-                p.head_width
-            )));
-        }
-        let (context, weights) = weights.build(p.layers)?;
+        Self::check(p)?;
+        let (context, weights, compiling) = weights.build(p.layers)?;
         let rope = RopeFrequencies::new(p, weights.rope_divisors.as_deref());
-        let kernels = forward::kernels(&context, p, &weights);
-        let pipelines = Pipelines::compile(&context, &Sizes::from(p), &kernels, progress).await?;
+        let kernels = forward::kernels(&context, p, weights.matrices());
+        let compiling = match compiling {
+            Some(compiling) => compiling,
+            None => Compiling::begin(&context, &Sizes::from(p), &kernels).await,
+        };
+        let pipelines = compiling.finish(&context, progress).await?;
         let made = context.checked("computing a batch", || {
             let scratch = Scratch::new(&context, &pipelines, p, options.chunk_rows.max(1))?;
             let plan = Plan::new(&context, &pipelines, p, &weights, &scratch)?;
@@ -85,10 +96,12 @@ impl WebGpuBackend {
         })
     }
 
-    /// Runs every kernel of the model on random numbers. An error says which one is wrong on this adapter.
-    pub async fn self_check(&self) -> Result<()> {
+    /// Runs every kernel of the model on random numbers. An error says which one is wrong on this adapter. `progress` is told how many were
+    /// run, and of how many.
+    pub async fn self_check(&self, progress: &dyn Fn(usize, usize)) -> Result<()> {
         let sizes = Sizes::from(&self.parameters);
-        let wrong = check_kernels(&self.context, &self.pipelines, &sizes, &self.kernels, 1).await?.into_iter().find(|one| !one.agrees());
+        let comparisons = check_kernels(&self.context, &self.pipelines, &sizes, &self.kernels, 1, progress).await?;
+        let wrong = comparisons.into_iter().find(|one| !one.agrees());
         wrong.map_or(Ok(()), |comparison| {
             Err(AiError::invalid_data(format!(
                 "The GPU ({}) computes wrongly: {} differs from its twin by {:e}.",

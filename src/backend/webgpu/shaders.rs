@@ -4,10 +4,15 @@
 //! adapter, and are written in front of it here. Formats and fast paths are files that are put in front in the same way.
 
 use super::context::Context;
+#[cfg(target_arch = "wasm32")]
+use super::context::refused;
 use super::weights::ROWS_AT_ONCE;
 use crate::backend::cpu::Format;
 use crate::error::{AiError, Result};
+use crate::gguf::LocalFuture;
 use crate::host::yield_now;
+#[cfg(target_arch = "wasm32")]
+use crate::js::gpu::PendingPipeline;
 use crate::model::Hyperparameters;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -248,15 +253,29 @@ pub struct Pipelines {
     pipelines: HashMap<Kernel, wgpu::ComputePipeline>,
 }
 
-/// Kernels that are compiled side by side, where a browser does so.
-const AT_ONCE: usize = 8;
-
 /// Bytes of `Job` (`job.wgsl`).
 pub const JOB_BYTES: u64 = 48;
 
-impl Pipelines {
-    /// Compiles kernels. `progress` is told how many of them are ready.
-    pub async fn compile(context: &Context, sizes: &Sizes, kernels: &[Kernel], progress: &dyn Fn(usize, usize)) -> Result<Self> {
+/// Kernels on their way.
+pub struct Compiling {
+    job: wgpu::BindGroupLayout,
+    layouts: HashMap<Bindings, wgpu::BindGroupLayout>,
+    begun: Vec<(Kernel, LocalFuture<'static, Result<Begun>>)>,
+}
+
+/// A pipeline that was begun.
+struct Begun {
+    label: String,
+    module: wgpu::ShaderModule,
+    layout: wgpu::PipelineLayout,
+    #[cfg(target_arch = "wasm32")]
+    pending: std::result::Result<PendingPipeline, String>,
+}
+
+impl Compiling {
+    /// Begins to compile kernels. A browser compiles all of them side by side, and while something else is done here; natively there
+    /// is nobody who would.
+    pub async fn begin(context: &Context, sizes: &Sizes, kernels: &[Kernel]) -> Self {
         let storage = |read_only| wgpu::BindingType::Buffer {
             ty: wgpu::BufferBindingType::Storage { read_only },
             has_dynamic_offset: false,
@@ -290,22 +309,16 @@ impl Pipelines {
                 (bindings, layout(&types))
             })
             .collect();
-        let mut result = Self { job, layouts, pipelines: HashMap::new() };
-        for batch in kernels.chunks(AT_ONCE) {
-            // All are begun before the first is waited for.
-            let begun = batch.iter().map(|kernel| context.checked("a kernel", || result.compile_one(context, sizes, *kernel)));
-            let mut ready = Vec::new();
-            for (kernel, pipeline) in batch.iter().zip(begun.collect::<Vec<_>>()) {
-                ready.push((*kernel, pipeline.await?));
-                progress(result.pipelines.len() + ready.len(), kernels.len());
-            }
-            result.pipelines.extend(ready);
+        let mut result = Self { job, layouts, begun: Vec::new() };
+        for kernel in kernels {
+            let begun = context.checked("a kernel", || result.begin_one(context, sizes, *kernel));
+            result.begun.push((*kernel, begun));
             yield_now().await;
         }
-        Ok(result)
+        result
     }
 
-    fn compile_one(&self, context: &Context, sizes: &Sizes, kernel: Kernel) -> wgpu::ComputePipeline {
+    fn begin_one(&self, context: &Context, sizes: &Sizes, kernel: Kernel) -> Begun {
         let label = format!("{kernel:?}");
         let module = context.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(&label),
@@ -316,17 +329,66 @@ impl Pipelines {
             bind_group_layouts: &[Some(&self.job), self.layouts.get(&kernel.bindings())],
             immediate_size: 0,
         });
-        context.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&label),
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some("main"),
-            // Workgroup memory is written before it is read.
-            compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
-            cache: None,
-        })
+        #[cfg(target_arch = "wasm32")]
+        let pending = match context.device.as_webgpu() {
+            Some(device) => PendingPipeline::begin(device.as_ref(), || create(context, &label, &module, &layout)),
+            None => Err("it is none of the host's".to_owned()),
+        };
+        Begun {
+            label,
+            module,
+            layout,
+            #[cfg(target_arch = "wasm32")]
+            pending,
+        }
     }
 
+    /// Waits until all are compiled. `progress` is told how many are ready, and of how many.
+    pub async fn finish(self, context: &Context, progress: &dyn Fn(usize, usize)) -> Result<Pipelines> {
+        let count = self.begun.len();
+        let mut pipelines = HashMap::new();
+        for (kernel, begun) in self.begun {
+            pipelines.insert(kernel, begun.await?.finish(context).await?);
+            progress(pipelines.len(), count);
+            yield_now().await;
+        }
+        Ok(Pipelines { job: self.job, layouts: self.layouts, pipelines })
+    }
+}
+
+impl Begun {
+    #[cfg(target_arch = "wasm32")]
+    async fn finish(self, context: &Context) -> Result<wgpu::ComputePipeline> {
+        let Self { label, module, layout, pending } = self;
+        let create = || create(context, &label, &module, &layout);
+        let finished = match pending {
+            Ok(pending) => pending.finish(create).await,
+            Err(text) => Err(text),
+        };
+        // A device that is lost compiles nothing, and says less well why.
+        context.check()?;
+        finished.map_err(|text| refused(&text))
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    async fn finish(self, context: &Context) -> Result<wgpu::ComputePipeline> {
+        context.checked("a kernel", || create(context, &self.label, &self.module, &self.layout)).await
+    }
+}
+
+fn create(context: &Context, label: &str, module: &wgpu::ShaderModule, layout: &wgpu::PipelineLayout) -> wgpu::ComputePipeline {
+    context.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(label),
+        layout: Some(layout),
+        module,
+        entry_point: Some("main"),
+        // Workgroup memory is written before it is read.
+        compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
+        cache: None,
+    })
+}
+
+impl Pipelines {
     pub fn get(&self, kernel: Kernel) -> Result<&wgpu::ComputePipeline> {
         self.pipelines.get(&kernel).ok_or_else(|| AiError::invalid_data(format!("The GPU kernel {kernel:?} was not prepared.")))
     }

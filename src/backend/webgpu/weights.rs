@@ -1,11 +1,13 @@
 //! The weights of a llama model in GPU buffers, and the sink that brings them there as they arrive.
 
 use super::context::Context;
+use super::forward;
 use super::layout::{self, Plane, UNIT};
+use super::shaders::{Compiling, Sizes};
 use crate::backend::cpu::{Format, Packing};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::TensorEntry;
-use crate::model::{Role, WeightSink};
+use crate::model::{Hyperparameters, Role, WeightSink};
 use std::collections::HashMap;
 
 /// The weights of one transformer layer.
@@ -29,6 +31,34 @@ pub struct Weights {
     /// `None`: the embedding serves as output.
     pub output: Option<Matrix>,
     pub rope_divisors: Option<Vec<f32>>,
+}
+
+/// What of a matrix decides by which kernels it is computed.
+#[derive(Debug, Clone, Copy)]
+pub struct MatrixKind {
+    pub role: Role,
+    pub format: Format,
+    pub columns: usize,
+}
+
+impl Weights {
+    /// Every matrix.
+    pub fn matrices(&self) -> impl Iterator<Item = MatrixKind> {
+        let ends = [(Role::TokenEmbedding, Some(&self.token_embedding)), (Role::Output, self.output.as_ref())];
+        let layers = self.layers.iter().enumerate().flat_map(|(index, layer)| {
+            [
+                (Role::Query(index), &layer.query),
+                (Role::Key(index), &layer.key),
+                (Role::Value(index), &layer.value),
+                (Role::AttentionOutput(index), &layer.attention_output),
+                (Role::Gate(index), &layer.gate),
+                (Role::Up(index), &layer.up),
+                (Role::Down(index), &layer.down),
+            ]
+        });
+        let ends = ends.into_iter().filter_map(|(role, matrix)| Some((role, matrix?)));
+        ends.chain(layers).map(|(role, matrix)| MatrixKind { role, format: matrix.format, columns: matrix.columns })
+    }
 }
 
 /// A matrix `[rows, columns]` on the GPU.
@@ -184,6 +214,8 @@ pub struct WebGpuWeights {
     filling: Option<(Role, Target)>,
     /// Bytes that were uploaded since the last time that the GPU was waited for.
     undrained: usize,
+    /// The kernels, which are compiled meanwhile.
+    compiling: Option<Compiling>,
 }
 
 enum Target {
@@ -205,7 +237,17 @@ impl WebGpuWeights {
     }
 
     pub fn new(context: &Context) -> Self {
-        Self { context: context.clone(), matrices: HashMap::new(), vectors: HashMap::new(), filling: None, undrained: 0 }
+        Self { context: context.clone(), matrices: HashMap::new(), vectors: HashMap::new(), filling: None, undrained: 0, compiling: None }
+    }
+
+    /// Begins to compile the kernels for these tensors, so that they are ready when the tensors are there.
+    pub async fn begin_kernels(&mut self, p: &Hyperparameters, tensors: &[TensorEntry]) {
+        let matrices = tensors.iter().filter_map(|entry| {
+            let [_, columns] = entry.shape[..] else { return None };
+            Some(MatrixKind { role: Role::from_name(&entry.name)?, format: Format::of(entry.dtype)?, columns })
+        });
+        let kernels = forward::kernels(&self.context, p, matrices);
+        self.compiling = Some(Compiling::begin(&self.context, &Sizes::from(p), &kernels).await);
     }
 }
 
@@ -266,8 +308,8 @@ impl WeightSink for WebGpuWeights {
 }
 
 impl WebGpuWeights {
-    /// The complete weights of a model of `layers` layers, and the device that they are on.
-    pub fn build(mut self, layers: usize) -> Result<(Context, Weights)> {
+    /// The complete weights of a model of `layers` layers, the device that they are on, and kernels that were begun.
+    pub fn build(mut self, layers: usize) -> Result<(Context, Weights, Option<Compiling>)> {
         self.context.drain_uploads();
         let layers = (0..layers)
             .map(|layer| {
@@ -292,7 +334,7 @@ impl WebGpuWeights {
             rope_divisors: self.vectors.remove(&Role::RopeDivisors),
         };
         self.context.check()?;
-        Ok((self.context, weights))
+        Ok((self.context, weights, self.compiling))
     }
 
     fn matrix(&mut self, role: Role) -> Result<Matrix> {

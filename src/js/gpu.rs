@@ -1,0 +1,74 @@
+//! WebGPU of the host, as the package's `gpu.js` finds it.
+
+use super::task::settled;
+use js_sys::{Promise, Reflect};
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen(raw_module = "../../gpu.js")]
+extern "C" {
+    #[wasm_bindgen(catch, js_name = findGpu)]
+    fn find_gpu() -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(catch, js_name = whileShown)]
+    fn while_shown(gpu: &JsValue, work: &mut dyn FnMut()) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(catch, js_name = writeBuffer)]
+    fn write_to_buffer(queue: &JsValue, buffer: &JsValue, offset: f64, bytes: &[u8]) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(catch, js_name = beginPipeline)]
+    fn begin_pipeline(device: &JsValue, create: &mut dyn FnMut()) -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(catch, js_name = takePipeline)]
+    fn take_pipeline(device: &JsValue, pipeline: &JsValue, create: &mut dyn FnMut()) -> Result<(), JsValue>;
+}
+
+/// What `navigator.gpu` is in a page.
+pub struct HostGpu(JsValue);
+
+/// Finds it, or says why there is none. Only inside a task.
+pub async fn find() -> Result<HostGpu, String> {
+    let promise = find_gpu().map_err(text_of)?;
+    settled(promise).await.map(HostGpu).map_err(text_of)
+}
+
+impl HostGpu {
+    /// What `work` gives, which finds this GPU where wgpu looks for one.
+    pub fn while_shown<T>(&self, work: impl FnOnce() -> T) -> Result<T, String> {
+        let (mut work, mut result) = (Some(work), None);
+        while_shown(&self.0, &mut || result = work.take().map(|work| work())).map_err(text_of)?;
+        result.ok_or_else(|| "WebGPU was not asked.".to_owned())
+    }
+}
+
+/// Writes into a `GPUBuffer` before whatever is submitted next.
+pub fn write_buffer(queue: &JsValue, buffer: &JsValue, offset: u64, bytes: &[u8]) -> Result<(), String> {
+    write_to_buffer(queue, buffer, offset as f64, bytes).map_err(text_of)
+}
+
+/// A compute pipeline that the host compiles beside everything else.
+pub struct PendingPipeline {
+    device: JsValue,
+    pipeline: Promise,
+}
+
+impl PendingPipeline {
+    /// Begins the pipeline that `create` has wgpu make. What wgpu gives there is no pipeline yet.
+    pub fn begin<T>(device: &JsValue, create: impl Fn() -> T) -> Result<Self, String> {
+        let pipeline = begin_pipeline(device, &mut || drop(create())).map_err(text_of)?;
+        Ok(Self { device: device.clone(), pipeline })
+    }
+
+    /// Waits for it, and has wgpu take it for what `create` makes. Only inside a task.
+    pub async fn finish<T>(self, create: impl Fn() -> T) -> Result<T, String> {
+        let pipeline = settled(self.pipeline).await.map_err(text_of)?;
+        let mut result = None;
+        take_pipeline(&self.device, &pipeline, &mut || result = Some(create())).map_err(text_of)?;
+        result.ok_or_else(|| "wgpu made no pipeline".to_owned())
+    }
+}
+
+/// What was thrown, as a text.
+fn text_of(thrown: JsValue) -> String {
+    let message = Reflect::get(&thrown, &"message".into()).ok().and_then(|message| message.as_string());
+    message.unwrap_or_else(|| format!("{thrown:?}"))
+}
