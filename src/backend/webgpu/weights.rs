@@ -4,9 +4,10 @@ use super::context::Context;
 use super::layout::{self, Plane, UNIT};
 use crate::backend::cpu::{Format, Packing};
 use crate::error::{AiError, ErrorCode, Result};
-use crate::gguf::TensorEntry;
+use crate::gguf::{LocalFuture, TensorEntry};
 use crate::model::{Role, WeightSink};
 use std::collections::HashMap;
+use std::future::ready;
 
 /// The weights of one transformer layer.
 pub struct Layer {
@@ -184,6 +185,8 @@ pub struct WebGpuWeights {
     filling: Option<(Role, Target)>,
     /// Bytes that were uploaded since the last time that the GPU was waited for.
     undrained: usize,
+    /// Whether there was memory for the tensor that was begun, as soon as that is known.
+    room: Option<LocalFuture<'static, Result<()>>>,
 }
 
 enum Target {
@@ -205,7 +208,7 @@ impl WebGpuWeights {
     }
 
     pub fn new(context: &Context) -> Self {
-        Self { context: context.clone(), matrices: HashMap::new(), vectors: HashMap::new(), filling: None, undrained: 0 }
+        Self { context: context.clone(), matrices: HashMap::new(), vectors: HashMap::new(), filling: None, undrained: 0, room: None }
     }
 }
 
@@ -224,11 +227,20 @@ impl WeightSink for WebGpuWeights {
             return Err(AiError::invalid_data(format!("Tensor '{}' has {} bytes instead of {length}.", entry.name, entry.length)));
         }
         let target = match entry.shape[..] {
-            [rows, columns] => Target::Matrix(Box::new(Filling::new(Matrix::new(&self.context, &entry.name, format, rows, columns)?))),
+            [rows, columns] => {
+                let what = format!("the tensor '{}'", entry.name);
+                let (matrix, room) = self.context.watched(&what, || Matrix::new(&self.context, &entry.name, format, rows, columns));
+                self.room = Some(room);
+                Target::Matrix(Box::new(Filling::new(matrix?)))
+            }
             _ => Target::Vector(Packing::new(format, rows, columns)?),
         };
         self.filling = Some((role, target));
         Ok(())
+    }
+
+    fn room(&mut self) -> LocalFuture<'_, Result<()>> {
+        self.room.take().unwrap_or_else(|| Box::pin(ready(Ok(()))))
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -267,8 +279,14 @@ impl WeightSink for WebGpuWeights {
 
 impl WebGpuWeights {
     /// The complete weights of a model of `layers` layers, and the device that they are on.
-    pub fn build(mut self, layers: usize) -> Result<(Context, Weights)> {
+    pub async fn build(mut self, layers: usize) -> Result<(Context, Weights)> {
         self.context.drain_uploads();
+        let context = self.context.clone();
+        let weights = context.checked("the model's norms", || self.take(layers)).await??;
+        Ok((context, weights))
+    }
+
+    fn take(&mut self, layers: usize) -> Result<Weights> {
         let layers = (0..layers)
             .map(|layer| {
                 Ok(Layer {
@@ -284,15 +302,13 @@ impl WebGpuWeights {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let weights = Weights {
+        Ok(Weights {
             token_embedding: self.matrix(Role::TokenEmbedding)?,
             layers,
             output_norm: self.vector(Role::OutputNorm)?,
             output: self.matrices.remove(&Role::Output),
             rope_divisors: self.vectors.remove(&Role::RopeDivisors),
-        };
-        self.context.check()?;
-        Ok((self.context, weights))
+        })
     }
 
     fn matrix(&mut self, role: Role) -> Result<Matrix> {
