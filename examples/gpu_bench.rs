@@ -65,7 +65,7 @@ fn dtype(name: &str) -> Result<GgmlDType> {
 }
 
 /// Brings made-up weights into a sink. Gives the bytes that a token reads.
-fn fill(sink: &mut dyn WeightSink, p: &Hyperparameters, tied: bool, dtype: GgmlDType) -> Result<u64> {
+async fn fill(sink: &mut dyn WeightSink, p: &Hyperparameters, tied: bool, dtype: GgmlDType) -> Result<u64> {
     let mut tensors = vec![(Role::TokenEmbedding, vec![p.vocabulary, p.width]), (Role::OutputNorm, vec![p.width])];
     if !tied {
         tensors.push((Role::Output, vec![p.vocabulary, p.width]));
@@ -96,6 +96,7 @@ fn fill(sink: &mut dyn WeightSink, p: &Hyperparameters, tied: bool, dtype: GgmlD
             read += length;
         }
         sink.begin(role, &TensorEntry { name: format!("{role:?}"), dtype, shape, offset: 0, length })?;
+        sink.room().await?;
         // Whichever bytes are taken for an f16 or f32, it is a small number.
         let piece: Vec<u8> = (0..1u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 & 0x3b).collect();
         let mut missing = length as usize;
@@ -129,7 +130,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
 
     let started = Instant::now();
     let mut weights = WebGpuWeights::new(&context);
-    let bytes = fill(&mut weights, &parameters, tied, dtype)?;
+    let bytes = fill(&mut weights, &parameters, tied, dtype).await?;
     let loaded = started.elapsed();
     let mut backend = WebGpuBackend::new(parameters, weights, Options::default(), &|_, _| ()).await?;
     println!(
@@ -145,7 +146,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     }
 
     let cache = backend.create_cache()?;
-    backend.reserve(cache, prompt + count + 8)?;
+    backend.reserve(cache, prompt + count + 8).await?;
     let tokens: Vec<u32> = (0..prompt.max(1) as u32).map(|i| i * 97 % 40_000).collect();
     // Once to warm up: drivers compile at the first use.
     for round in 0..2 {

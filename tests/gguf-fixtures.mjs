@@ -77,10 +77,28 @@ export function writeHeader({ entries, tensors }) {
   return Buffer.concat([body, Buffer.alloc(-body.length & (ALIGNMENT - 1))]);
 }
 
-/** The header with another text or whole number as one of its metadata entries. */
+/** The header with another text, whole number or list of either as one of its metadata entries. */
 export function withEntry(header, key, value) {
-  const changed = typeof value === "string" ? { key, type: TEXT, value: text(value) } : { key, type: U32, value: u32(value) };
-  return { ...header, entries: [...header.entries.filter((entry) => entry.key !== key), changed] };
+  return { ...header, entries: [...header.entries.filter((entry) => entry.key !== key), { key, ...typed(value) }] };
+}
+
+function typed(value) {
+  if (typeof value === "string") return { type: TEXT, value: text(value) };
+  if (!Array.isArray(value)) return { type: U32, value: u32(value) };
+  const elements = value.map(typed);
+  return { type: ARRAY, value: Buffer.concat([u32(elements[0].type), u64(elements.length), ...elements.map((element) => element.value)]) };
+}
+
+/** A metadata list of texts. */
+export function textsOf(header, key) {
+  const { value } = header.entries.find((entry) => entry.key === key);
+  const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+  let at = 12;
+  return Array.from({ length: Number(bytes.readBigUInt64LE(4)) }, () => {
+    const start = at + 8;
+    at = start + Number(bytes.readBigUInt64LE(at));
+    return bytes.toString("utf8", start, at);
+  });
 }
 
 /** The bytes with some of them replaced. */

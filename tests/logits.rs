@@ -163,7 +163,7 @@ fn the_cache_gives_the_same_bits_however_it_came_about() {
     assert_eq!(forward(&mut backend, pieces, &prompt[20..]), expected, "truncated and computed again");
 
     let copy = backend.create_cache().expect("a cache");
-    backend.copy_prefix(whole, copy, 33).expect("a copy");
+    pollster::block_on(backend.copy_prefix(whole, copy, 33)).expect("a copy");
     assert_eq!(forward(&mut backend, copy, &prompt[33..]), expected, "copied and gone on");
 
     let (a, b) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));

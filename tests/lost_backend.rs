@@ -1,4 +1,5 @@
-//! A backend that is lost in the middle of answers: the engine goes on with another one, and no token is lost or repeated.
+//! A backend that is lost, or whose memory ends, in the middle of answers: the engine goes on with another one, and no token is lost or
+//! repeated.
 
 mod common;
 
@@ -6,7 +7,7 @@ use common::{TINY_VOCABULARY, TinyModel, load};
 use std::collections::HashSet;
 use std::rc::Rc;
 use workers_ai_local::backend::cpu::CpuBackend;
-use workers_ai_local::backend::{Answer, Backend, CacheId, Work};
+use workers_ai_local::backend::{Answer, Backend, CacheId, Gpu, Work};
 use workers_ai_local::engine::{Engine, Event, FinishReason, GenerationParams, Limits, SequenceId};
 use workers_ai_local::error::{AiError, Result};
 use workers_ai_local::gguf::LocalFuture;
@@ -42,11 +43,11 @@ impl Backend for Mortal {
         self.inner.truncate_cache(cache, length);
     }
 
-    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> Result<()> {
+    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>> {
         self.inner.copy_prefix(from, to, length)
     }
 
-    fn reserve(&mut self, cache: CacheId, additional: usize) -> Result<()> {
+    fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>> {
         self.inner.reserve(cache, additional)
     }
 
@@ -60,6 +61,54 @@ impl Backend for Mortal {
             return Box::pin(std::future::ready(Err(AiError::out_of_memory("the device", 0))));
         }
         self.batches -= 1;
+        self.inner.forward(batch)
+    }
+}
+
+/// The CPU as a GPU that has room for so many tokens in all.
+struct Cramped {
+    inner: CpuBackend,
+    room: usize,
+}
+
+impl Backend for Cramped {
+    fn name(&self) -> &'static str {
+        "cramped"
+    }
+
+    fn hyperparameters(&self) -> &Hyperparameters {
+        self.inner.hyperparameters()
+    }
+
+    fn create_cache(&mut self) -> Result<CacheId> {
+        self.inner.create_cache()
+    }
+
+    fn release_cache(&mut self, cache: CacheId) {
+        self.inner.release_cache(cache);
+    }
+
+    fn truncate_cache(&mut self, cache: CacheId, length: usize) {
+        self.inner.truncate_cache(cache, length);
+    }
+
+    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>> {
+        self.inner.copy_prefix(from, to, length)
+    }
+
+    fn gpu(&self) -> Option<Gpu> {
+        Some(Gpu { adapter: "cramped".into(), counters: Default::default() })
+    }
+
+    fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>> {
+        if self.room < additional {
+            return Box::pin(std::future::ready(Err(AiError::out_of_memory("the context", additional as u64))));
+        }
+        self.room -= additional;
+        self.inner.reserve(cache, additional)
+    }
+
+    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {
         self.inner.forward(batch)
     }
 }
@@ -91,7 +140,7 @@ fn answers(mut engine: Engine) -> ([Vec<u32>; 2], usize) {
             }
         }
         pollster::block_on(engine.step());
-        if engine.lost().is_some() {
+        if engine.lost().is_some() || engine.out_of_room().is_some() {
             engine.replace_backend(Box::new(cpu()));
             replaced += 1;
         }
@@ -127,4 +176,39 @@ fn without_another_backend_every_answer_ends_with_the_error() {
         assert!(matches!(event, Some(Event::Failed(error)) if error.text == "no backend"));
     }
     assert_eq!(engine.active(), 0);
+}
+
+#[test]
+fn where_memory_ends_another_backend_goes_on() {
+    let (expected, _) = answers(Engine::new(Box::new(cpu()), Limits::default()));
+    // Both prompts and answers are 91 tokens; the last of each answer is not computed.
+    for room in (0..91).step_by(3) {
+        let (tokens, replaced) = answers(Engine::new(Box::new(Cramped { inner: cpu(), room }), Limits::default()));
+        assert_eq!(tokens, expected, "room for {room} tokens");
+        assert_eq!(replaced, 1, "room for {room} tokens");
+    }
+}
+
+#[test]
+fn where_memory_ends_and_there_is_no_other_backend_only_those_without_room_fail() {
+    // Room for the first prompt and answer; the second is too long for what is left.
+    let mut engine = Engine::new(Box::new(Cramped { inner: cpu(), room: 24 }), Limits::default());
+    let sequences = [submit(&mut engine, 5, 9), submit(&mut engine, 90, 30)];
+    let mut ends = [None, None];
+    let mut tokens = 0;
+    while ends.contains(&None) {
+        for index in 0..2 {
+            match ends[index].is_none().then(|| engine.poll(sequences[index])).flatten() {
+                Some(Event::Token(_)) if index == 0 => tokens += 1,
+                Some(Event::Token(_)) => panic!("there is no room for it"),
+                end @ Some(_) => ends[index] = end,
+                None => {}
+            }
+        }
+        pollster::block_on(engine.step());
+        engine.fail_without_room(" Nor is there another.");
+    }
+    assert_eq!((tokens, &ends[0]), (12, &Some(Event::Finished(FinishReason::Length))));
+    let Some(Event::Failed(error)) = &ends[1] else { panic!("{ends:?}") };
+    assert!(error.text.starts_with("Out of memory: the context needs") && error.text.ends_with(" Nor is there another."), "{error}");
 }

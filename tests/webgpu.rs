@@ -151,13 +151,13 @@ fn the_cache_gives_the_same_logits_however_it_came_about() {
     same("truncated and computed again", &forward(&mut backend, single, &prompt[20..]));
 
     let copy = backend.create_cache().expect("a cache");
-    backend.copy_prefix(whole, copy, 277).expect("a copy");
+    pollster::block_on(backend.copy_prefix(whole, copy, 277)).expect("a copy");
     same("copied and gone on", &forward(&mut backend, copy, &prompt[277..]));
-    backend.copy_prefix(whole, copy, 299).expect("a copy");
+    pollster::block_on(backend.copy_prefix(whole, copy, 299)).expect("a copy");
     same("copied over", &forward(&mut backend, copy, &prompt[299..]));
 
     let (a, b) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
-    backend.copy_prefix(whole, a, 290).expect("a copy");
+    pollster::block_on(backend.copy_prefix(whole, a, 290)).expect("a copy");
     let batch = [
         Work { cache: b, tokens: &prompt[..10], wanted: Wanted::Nothing },
         Work { cache: a, tokens: &prompt[290..], wanted: Wanted::Logits },

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::backend::cpu::{CpuBackend, CpuWeights};
-use crate::error::{AiError, Result};
+use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::{Header, Progress, Reader, Source, TensorEntry};
 use crate::model::{Hyperparameters, load_weights};
 use serde::Serialize;
@@ -96,7 +96,13 @@ impl ModelFile {
         {
             return Err(AiError { text: format!("{} backend: \"cpu\" would compute on the CPU.", error.text), code: error.code });
         }
-        Ok(Placed { backend: to_cpu(tensors, parameters, reader).await?, reason: error.map(|error| error.text) })
+        let reason = error.map(|error| error.text);
+        match (to_cpu(tensors, parameters, reader).await, reason) {
+            (Err(AiError { code: ErrorCode::OutOfCapacity, text }), Some(reason)) => {
+                Err(AiError::new(ErrorCode::OutOfCapacity, format!("{text} The GPU was not taken: {reason}")))
+            }
+            (backend, reason) => Ok(Placed { backend: backend?, reason }),
+        }
     }
 
     /// Brings a model that was loaded before to a backend again.
@@ -110,6 +116,12 @@ impl ModelFile {
 }
 
 async fn to_cpu(tensors: &[TensorEntry], parameters: &Hyperparameters, mut reader: Reader) -> Result<Box<dyn Backend>> {
+    // What no address can reach is not begun, as it would take all the memory that there is. (A file that is too short for its own tensors
+    // is damaged rather than large.)
+    let bytes = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.length));
+    if usize::try_from(bytes).is_err() && reader.size().is_none_or(|size| size >= bytes) {
+        return Err(AiError::out_of_memory("loading the model's weights", bytes));
+    }
     let mut weights = CpuWeights::default();
     load_weights(tensors, parameters, &mut reader, &mut weights).await?;
     Ok(Box::new(CpuBackend::new(parameters.clone(), weights)?))

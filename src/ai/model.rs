@@ -12,7 +12,7 @@ use crate::model::Hyperparameters;
 use crate::prompt::{ChatTemplate, template_for};
 use crate::tokenizer::Tokenizer;
 use serde::Serialize;
-use std::cell::{OnceCell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -33,6 +33,8 @@ pub struct Model {
     /// Read again where the backend is lost.
     file: ModelFile,
     computed_by: RefCell<ComputedBy>,
+    /// The CPU had no room for it when it was asked to take over.
+    only_gpu: Cell<bool>,
 }
 
 /// What computes a model.
@@ -61,6 +63,7 @@ impl Model {
         let Placed { backend, reason } = file.place(&tensors, &parameters, reader).await?;
         Ok(Self {
             computed_by: RefCell::new(ComputedBy { backend: backend.name(), reason }),
+            only_gpu: Cell::new(false),
             file,
             name,
             end_tokens: Rc::new(tokenizer.end_of_generation().clone()),
@@ -98,9 +101,10 @@ impl Model {
         }
     }
 
-    /// Advances the engine by a step; where its backend is lost, brings the model to another one.
+    /// Advances the engine by a step; where its backend is lost or too small, brings the model to another one.
     pub(super) async fn advance(&self, engine: &mut Engine) {
         engine.step().await;
+        self.find_room(engine).await;
         let Some(lost) = engine.lost().map(|error| error.text.clone()) else { return };
         let placed = match self.file.on_cpu() {
             // What is too large for the CPU may still find the GPU again.
@@ -111,12 +115,28 @@ impl Model {
             None => self.file.place_again().await,
         };
         match placed {
-            Ok(Placed { backend, reason }) => {
-                *self.computed_by.borrow_mut() = ComputedBy { backend: backend.name(), reason };
-                engine.replace_backend(backend);
-            }
+            Ok(placed) => self.go_on(engine, placed),
             Err(error) => engine.fail_all(&error),
         }
+    }
+
+    /// Where the GPU has no memory for a sequence, the whole model moves to the CPU, if that is allowed and has some.
+    async fn find_room(&self, engine: &mut Engine) {
+        let Some(full) = engine.out_of_room().map(|error| error.text.clone()) else { return };
+        let on_cpu = self.file.on_cpu().filter(|_| !self.only_gpu.get());
+        let Some(file) = on_cpu else { return engine.fail_without_room("") };
+        match file.place_again().await {
+            Ok(placed) => self.go_on(engine, Placed { reason: Some(full), ..placed }),
+            Err(error) => {
+                self.only_gpu.set(true);
+                engine.fail_without_room(&format!(" Nor can the CPU take over: {}", error.text));
+            }
+        }
+    }
+
+    fn go_on(&self, engine: &mut Engine, Placed { backend, reason }: Placed) {
+        *self.computed_by.borrow_mut() = ComputedBy { backend: backend.name(), reason };
+        engine.replace_backend(backend);
     }
 
     /// Requests in progress, and tokens computed since the model was loaded (of prompts and of answers).

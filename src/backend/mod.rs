@@ -87,7 +87,7 @@ pub trait Backend {
     fn truncate_cache(&mut self, cache: CacheId, length: usize);
 
     /// Makes `to` hold the first `length` positions of `from`, instead of what it held.
-    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> Result<()>;
+    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>>;
 
     /// The GPU that computes, for statistics.
     fn gpu(&self) -> Option<Gpu> {
@@ -100,7 +100,7 @@ pub trait Backend {
     }
 
     /// Makes room for `additional` positions, so that `forward` cannot fail for want of memory.
-    fn reserve(&mut self, cache: CacheId, additional: usize) -> Result<()>;
+    fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>>;
 
     /// Computes a batch; every cache at most once. Gives an answer for each work that wants one, in the order of the batch. On
     /// an error the caches of the batch are as before.

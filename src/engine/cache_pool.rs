@@ -30,7 +30,7 @@ impl CachePool {
 
     /// A cache for a sequence that starts with `tokens`, and how many of these it already holds: at most all but one,
     /// since the last token must be computed for its logits. `None` when all caches are in use.
-    pub fn acquire(&mut self, backend: &mut dyn Backend, tokens: &[u32], now: u64) -> Result<Option<(CacheId, usize)>> {
+    pub async fn acquire(&mut self, backend: &mut dyn Backend, tokens: &[u32], now: u64) -> Result<Option<(CacheId, usize)>> {
         let usable = &tokens[..tokens.len().saturating_sub(1)];
         let shared = |entry: &Entry| entry.tokens.iter().zip(usable).take_while(|(a, b)| a == b).count();
         // The longest common prefix; of equals, the cache that loses least when it is cut to it.
@@ -45,7 +45,7 @@ impl CachePool {
                 let Some(target) = self.empty_entry(backend, best)? else { return Ok(None) };
                 match best {
                     // A copy costs far less than computing, and the other conversation keeps its own.
-                    Some(best) if best != target && common > 0 => self.copy_or_cut(backend, best, target, common, now),
+                    Some(best) if best != target && common > 0 => self.copy_or_cut(backend, best, target, common, now).await,
                     _ => target,
                 }
             }
@@ -61,8 +61,8 @@ impl CachePool {
 
     /// Copies the prefix of `best` to `target`; without memory for both, `best` itself is cut to it. Gives the entry that
     /// then holds the prefix.
-    fn copy_or_cut(&mut self, backend: &mut dyn Backend, best: usize, target: usize, common: usize, now: u64) -> usize {
-        if backend.copy_prefix(self.entries[best].id, self.entries[target].id, common).is_err() {
+    async fn copy_or_cut(&mut self, backend: &mut dyn Backend, best: usize, target: usize, common: usize, now: u64) -> usize {
+        if backend.copy_prefix(self.entries[best].id, self.entries[target].id, common).await.is_err() {
             return best;
         }
         self.entries[target].tokens = self.entries[best].tokens[..common].to_vec();

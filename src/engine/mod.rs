@@ -53,6 +53,8 @@ pub struct Engine {
     computed_tokens: u64,
     /// Why the backend is lost, until another one takes its place.
     lost: Option<AiError>,
+    /// Sequences that the GPU has no memory for, where another backend may have it.
+    without_room: Vec<(SequenceId, AiError)>,
 }
 
 impl Engine {
@@ -67,6 +69,7 @@ impl Engine {
             clock: 0,
             computed_tokens: 0,
             lost: None,
+            without_room: Vec::new(),
         }
     }
 
@@ -155,11 +158,26 @@ impl Engine {
         self.lost.as_ref()
     }
 
+    /// Why a sequence cannot go on until [`Engine::replace_backend`] or [`Engine::fail_without_room`]: the GPU's memory is full.
+    pub fn out_of_room(&self) -> Option<&AiError> {
+        self.without_room.first().map(|(_, error)| error)
+    }
+
+    /// Ends the sequences that the GPU has no memory for, because there is no other backend for them. `further` is added to their
+    /// errors.
+    pub fn fail_without_room(&mut self, further: &str) {
+        for (id, AiError { code, text }) in std::mem::take(&mut self.without_room) {
+            self.fail(id, AiError { code, text: format!("{text}{further}") });
+        }
+    }
+
     /// Goes on with another backend of the same model. Sequences compute their tokens anew there, and none is lost or
     /// repeated.
     pub fn replace_backend(&mut self, backend: Box<dyn Backend>) {
+        self.forget_caches();
         self.backend = backend;
         self.lost = None;
+        self.without_room.clear();
     }
 
     /// Ends every sequence with this error, because there is no backend for them.
@@ -169,14 +187,28 @@ impl Engine {
         }
     }
 
-    /// Forgets everything that the lost backend held.
+    /// The backend is gone, with everything that it held.
     fn lose(&mut self, error: AiError) {
+        self.forget_caches();
+        self.lost = Some(error);
+    }
+
+    fn forget_caches(&mut self) {
         self.caches = CachePool::new(self.limits.caches.max(1));
         for sequence in self.sequences.values_mut() {
             sequence.cache = None;
             sequence.computed = 0;
         }
-        self.lost = Some(error);
+    }
+
+    /// A sequence cannot go on; where that is the GPU's memory, another backend may have room for it.
+    fn refuse(&mut self, id: SequenceId, error: AiError) {
+        if error.code == ErrorCode::OutOfCapacity && self.backend.gpu().is_some() {
+            self.release_cache(id);
+            self.without_room.push((id, error));
+        } else {
+            self.fail(id, error);
+        }
     }
 
     /// Advances the sequences that are waited for: each that writes its answer by one token, prompts by a chunk.
@@ -195,11 +227,11 @@ impl Engine {
         // Tokens are copied out, so that sequences are free while the backend works.
         let mut planned: Vec<(SequenceId, Vec<u32>, Wanted)> = Vec::new();
         for id in waiting {
-            match self.prepare(id, chunk) {
+            match self.prepare(id, chunk).await {
                 Ok(Some((tokens, wanted))) => planned.push((id, tokens, wanted)),
                 Ok(None) => {}
                 Err(error) if self.backend.is_lost() => return self.lose(error),
-                Err(error) => self.fail(id, error),
+                Err(error) => self.refuse(id, error),
             }
         }
         if planned.is_empty() {
@@ -235,7 +267,7 @@ impl Engine {
             Err(error) if self.backend.is_lost() => self.lose(error),
             Err(error) => {
                 for (id, ..) in planned {
-                    self.fail(id, error.clone());
+                    self.refuse(id, error.clone());
                 }
             }
         }
@@ -256,9 +288,9 @@ impl Engine {
 
     /// Gives a sequence its cache and room in it, and says which tokens come next and what is wanted behind them.
     /// `None`: no cache is free yet.
-    fn prepare(&mut self, id: SequenceId, chunk: usize) -> Result<Option<(Vec<u32>, Wanted)>> {
+    async fn prepare(&mut self, id: SequenceId, chunk: usize) -> Result<Option<(Vec<u32>, Wanted)>> {
         let Some(sequence) = self.sequences.get(&id) else { return Ok(None) };
-        if sequence.cache.is_none() && !self.acquire_cache(id)? {
+        if sequence.cache.is_none() && !self.acquire_cache(id).await? {
             return Ok(None);
         }
         let Some(sequence) = self.sequences.get(&id) else { return Ok(None) };
@@ -266,25 +298,25 @@ impl Engine {
         let tokens = sequence.next_tokens(chunk);
         let is_last = sequence.computed + tokens.len() == sequence.tokens.len();
         let wanted = if is_last { sequence.wanted() } else { Wanted::Nothing };
-        if let Err(error) = self.backend.reserve(cache, tokens.len()) {
+        if let Err(error) = self.backend.reserve(cache, tokens.len()).await {
             // Prefixes that nobody uses now make room for work.
             if !self.caches.clear_free(self.backend.as_mut()) {
                 return Err(error);
             }
-            self.backend.reserve(cache, tokens.len())?;
+            self.backend.reserve(cache, tokens.len()).await?;
         }
         Ok(Some((tokens, wanted)))
     }
 
     /// Finds a cache for a sequence; where all are taken, from a sequence that nobody has waited for in a while.
-    fn acquire_cache(&mut self, id: SequenceId) -> Result<bool> {
+    async fn acquire_cache(&mut self, id: SequenceId) -> Result<bool> {
         if self.caches.is_full()
             && let Some(idle) = self.longest_idle(self.limits.idle_after_ms, |sequence| sequence.cache.is_some())
         {
             self.release_cache(idle);
         }
         let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(false) };
-        let Some((cache, computed)) = self.caches.acquire(self.backend.as_mut(), &sequence.tokens, self.clock)? else { return Ok(false) };
+        let Some((cache, computed)) = self.caches.acquire(self.backend.as_mut(), &sequence.tokens, self.clock).await? else { return Ok(false) };
         sequence.start(cache, computed);
         Ok(true)
     }

@@ -2,8 +2,9 @@
 
 use super::Hyperparameters;
 use crate::error::{AiError, Result};
-use crate::gguf::{Reader, TensorEntry};
+use crate::gguf::{LocalFuture, Reader, TensorEntry};
 use std::collections::HashSet;
+use std::future::ready;
 
 /// What a tensor is in the model. Matrices are `[outputs, inputs]`, norms `[width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,10 +86,14 @@ impl Role {
     }
 }
 
-/// Where weights go. `begin`, then `write` until the tensor's bytes are all there, then `finish`.
+/// Where weights go. `begin` and `room`, then `write` until the tensor's bytes are all there, then `finish`.
 pub trait WeightSink {
     /// Makes room for a tensor, whose shape is already checked.
     fn begin(&mut self, role: Role, entry: &TensorEntry) -> Result<()>;
+    /// Waits until it is known whether there is room for what was begun, where `begin` itself cannot know.
+    fn room(&mut self) -> LocalFuture<'_, Result<()>> {
+        Box::pin(ready(Ok(())))
+    }
     /// The next bytes of the tensor in the file's own layout; never more than it has.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
     /// All bytes have come.
@@ -146,6 +151,7 @@ pub async fn load_weights(
     for (role, entry) in wanted {
         reader.skip_to(entry.offset).await?;
         sink.begin(role, entry)?;
+        sink.room().await?;
         let mut missing = entry.length;
         while missing > 0 {
             let piece = reader.next(usize::try_from(missing).unwrap_or(PIECE).min(PIECE)).await?;

@@ -5,30 +5,10 @@ import { after, before, describe, it } from "node:test";
 import { DEFAULT_MODEL } from "../../pkg/default-model.js";
 import { startPlayground } from "../../scripts/playground.mjs";
 import { MODEL_PATH } from "../real-model.mjs";
-import { SOFTWARE_GPU, launch, openPage } from "./chromium.mjs";
+import { inPage, openAi } from "./ai-page.mjs";
+import { SOFTWARE_GPU, launch } from "./chromium.mjs";
 
 const COUNTING = { prompt: "1, 2, 3, 4, 5, 6, 7,", raw: true, temperature: 0, max_tokens: 6 };
-
-/** A page with an `Ai` of this configuration, as `globalThis.ai`. */
-async function openAi(browser, url, config) {
-  const { page, problems } = await openPage(browser);
-  await page.goto(`${url}/pkg/default-model.js`);
-  await page.evaluate(
-    async ({ file, config }) => {
-      const { Ai } = await import("/pkg/browser.js");
-      globalThis.warnings = [];
-      globalThis.progress = [];
-      const observers = { onProgress: (step) => globalThis.progress.push(step), onWarning: (text) => globalThis.warnings.push(text) };
-      globalThis.ai = new Ai({ default: `/models/${file}`, threads: 1, ...observers, ...config });
-    },
-    { file: DEFAULT_MODEL.file, config },
-  );
-  return { page, problems };
-}
-
-/** What `work` does with the page's `ai`, or its error's text. */
-const inPage = (page, work, argument) =>
-  page.evaluate(`(${work})(globalThis.ai, ${JSON.stringify(argument ?? null)}).catch((error) => ({ error: \`\${error.name}: \${error.message}\` }))`);
 
 let files;
 before(async () => {

@@ -211,16 +211,16 @@ impl Backend for CpuBackend {
         }
     }
 
-    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> Result<()> {
+    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>> {
         // Taken out, so that two caches of the map can be borrowed at once.
-        let Some(mut target) = self.caches.remove(&to) else { return Ok(()) };
+        let Some(mut target) = self.caches.remove(&to) else { return Box::pin(ready(Ok(()))) };
         let copied = self.caches.get(&from).map_or(Ok(()), |source| target.copy_prefix(source, length));
         self.caches.insert(to, target);
-        copied
+        Box::pin(ready(copied))
     }
 
-    fn reserve(&mut self, cache: CacheId, additional: usize) -> Result<()> {
-        self.caches.get_mut(&cache).map_or(Ok(()), |cache| cache.reserve(additional))
+    fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>> {
+        Box::pin(ready(self.caches.get_mut(&cache).map_or(Ok(()), |cache| cache.reserve(additional))))
     }
 
     fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {

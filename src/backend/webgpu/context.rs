@@ -5,6 +5,7 @@ use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::LocalFuture;
 use crate::host::signal;
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Which adapter is asked for, and how much of it may be used.
@@ -31,7 +32,7 @@ pub enum Variant {
     Subgroups,
 }
 
-/// A device with its queue. Clones are the same device.
+/// A device with its queue. Clones are the same device, whose memory is given back with the last of them.
 #[derive(Clone)]
 pub struct Context {
     pub device: wgpu::Device,
@@ -47,8 +48,18 @@ pub struct Context {
     pub max_binding: u64,
     /// Distance between uniforms that are chosen by a dynamic offset.
     pub uniform_alignment: u64,
-    counters: std::rc::Rc<Cell<Counters>>,
+    counters: Rc<Cell<Counters>>,
     condition: Arc<Mutex<Condition>>,
+    _owner: Rc<Owner>,
+}
+
+/// Ends a device at once: in a browser its memory would otherwise wait for JavaScript's garbage to be collected.
+struct Owner(wgpu::Device);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.destroy();
+    }
 }
 
 /// What went wrong with the device and was not told yet.
@@ -114,7 +125,7 @@ impl Context {
         let (device, queue) = adapter
             .request_device(&wanted)
             .await
-            .map_err(|error| unavailable(format!("The WebGPU adapter {name} gives no device: {error}")))?;
+            .map_err(|error| unavailable(format!("The WebGPU adapter {name} gives no device: {}.", reason(&error))))?;
         let condition = Arc::new(Mutex::new(Condition::default()));
         let seen = Arc::clone(&condition);
         device.set_device_lost_callback(move |_, reason| lock(&seen).lost = Some(reason));
@@ -125,6 +136,7 @@ impl Context {
         let serial = is_software && !choice.as_hardware;
         let uniform_alignment = u64::from(limits.min_uniform_buffer_offset_alignment).max(64);
         Ok(Self {
+            _owner: Rc::new(Owner(device.clone())),
             device,
             queue,
             name,
@@ -160,7 +172,13 @@ impl Context {
     }
 
     /// Does `work` at once; in a browser its errors come only later, so what went wrong in it has to be waited for.
-    pub fn checked<T: 'static>(&self, what: &'static str, work: impl FnOnce() -> T) -> LocalFuture<'static, Result<T>> {
+    pub fn checked<T: 'static>(&self, what: &str, work: impl FnOnce() -> T) -> LocalFuture<'static, Result<T>> {
+        let (result, errors) = self.watched(what, work);
+        Box::pin(async move { errors.await.map(|()| result) })
+    }
+
+    /// The same, for who wants to go on before it is known what went wrong.
+    pub(super) fn watched<T>(&self, what: &str, work: impl FnOnce() -> T) -> (T, LocalFuture<'static, Result<()>>) {
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -169,16 +187,17 @@ impl Context {
         let wanted = self.counters().bytes_allocated.saturating_sub(before);
         // Popped in the order in which they stand, then waited for.
         let (validation, internal, memory) = (validation.pop(), internal.pop(), memory.pop());
-        let context = self.clone();
-        Box::pin(async move {
-            let errors = [validation.await, internal.await, memory.await];
-            context.check()?;
-            match errors.into_iter().flatten().next() {
-                Some(wgpu::Error::OutOfMemory { .. }) => Err(context.out_of_memory(what, wanted)),
-                Some(error) => Err(of_wgpu(error)),
-                None => Ok(result),
+        let (context, what) = (self.clone(), what.to_owned());
+        let errors = async move {
+            let (validation, internal, memory) = (validation.await, internal.await, memory.await);
+            if memory.is_some() {
+                // Whatever else went wrong did so with buffers that are not there.
+                return Err(context.out_of_memory(&what, wanted));
             }
-        })
+            context.check()?;
+            validation.or(internal).map_or(Ok(()), |error| Err(of_wgpu(error)))
+        };
+        (result, Box::pin(errors))
     }
 
     pub fn counters(&self) -> Counters {
@@ -191,7 +210,7 @@ impl Context {
         self.counters.set(counters);
     }
 
-    /// A buffer that no limit forbids. Natively `check` says at once whether there was memory for it.
+    /// A buffer that no limit forbids. Whether there was memory for it is known at once natively, in a browser by those who watch.
     pub(super) fn create_buffer(&self, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         // Empty buffers cannot be bound; copies want whole words.
         let size = bytes.max(16).next_multiple_of(16);
@@ -211,20 +230,20 @@ impl Context {
             counters.buffers_created += 1;
             counters.bytes_allocated += size;
         });
-        let failed = {
+        #[cfg(not(target_arch = "wasm32"))]
+        {
             let mut condition = lock(&self.condition);
-            matches!(&condition.error, Some(error) if error.code == ErrorCode::OutOfCapacity).then(|| condition.error.take())
-        };
-        match failed {
-            Some(_) => Err(self.out_of_memory(what, size)),
-            None => Ok(buffer),
+            if matches!(&condition.error, Some(error) if error.code == ErrorCode::OutOfCapacity) {
+                condition.error = None;
+                return Err(self.out_of_memory(what, size));
+            }
         }
+        Ok(buffer)
     }
 
-    /// Frees a buffer's memory now, not when JavaScript's garbage is collected.
-    pub(super) fn give_back(&self, buffer: &wgpu::Buffer) {
-        buffer.destroy();
-        self.count(|counters| counters.bytes_allocated = counters.bytes_allocated.saturating_sub(buffer.size()));
+    /// A buffer that gives its memory back by itself.
+    pub(super) fn create_owned_buffer(&self, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<OwnedBuffer> {
+        Ok(OwnedBuffer { buffer: self.create_buffer(what, bytes, usage)?, context: self.clone() })
     }
 
     fn out_of_memory(&self, what: &str, bytes: u64) -> AiError {
@@ -321,6 +340,28 @@ async fn instance() -> Result<wgpu::Instance> {
     Ok(create_instance())
 }
 
+/// A buffer whose memory is given back when it is dropped, not when JavaScript's garbage is collected. What was submitted before still
+/// finds it.
+pub struct OwnedBuffer {
+    buffer: wgpu::Buffer,
+    context: Context,
+}
+
+impl std::ops::Deref for OwnedBuffer {
+    type Target = wgpu::Buffer;
+
+    fn deref(&self) -> &wgpu::Buffer {
+        &self.buffer
+    }
+}
+
+impl Drop for OwnedBuffer {
+    fn drop(&mut self) {
+        self.buffer.destroy();
+        self.context.count(|counters| counters.bytes_allocated = counters.bytes_allocated.saturating_sub(self.buffer.size()));
+    }
+}
+
 #[cfg(target_arch = "wasm32")]
 async fn find_adapter(instance: &wgpu::Instance, _: &Choice) -> Result<wgpu::Adapter> {
     preferred_adapter(instance).await
@@ -343,6 +384,13 @@ async fn preferred_adapter(instance: &wgpu::Instance) -> Result<wgpu::Adapter> {
     let options = wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
     // What the error says of backends that are not compiled in helps nobody.
     instance.request_adapter(&options).await.map_err(|_| unavailable("There is no WebGPU adapter here.".to_owned()))
+}
+
+/// What an error says. (Those of JavaScript are printed with the value around them and the stack behind.)
+fn reason(error: &wgpu::RequestDeviceError) -> String {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    first.strip_prefix("JsValue(").unwrap_or(first).trim_end_matches(['.', ')']).to_owned()
 }
 
 /// A lock that no panic elsewhere can take away.

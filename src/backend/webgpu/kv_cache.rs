@@ -1,6 +1,6 @@
 //! The KV cache of one sequence on the GPU: f16, appended in place, truncatable, its buffers replaced by larger ones as the context grows.
 
-use super::context::Context;
+use super::context::{Context, OwnedBuffer};
 use super::forward::Scratch;
 use super::shaders::{Bindings, Pipelines};
 use crate::error::Result;
@@ -17,7 +17,7 @@ pub struct KvCache {
 
 /// One layer's buffer: keys `[capacity, kv_width]`, then values; and the bind groups that it stands in.
 pub struct LayerCache {
-    buffer: wgpu::Buffer,
+    buffer: OwnedBuffer,
     pub rope: wgpu::BindGroup,
     pub attention: wgpu::BindGroup,
 }
@@ -50,8 +50,8 @@ impl KvCache {
         self.capacity * p.kv_width() / 4
     }
 
-    /// Makes room for `positions` positions, or leaves everything as it is.
-    pub fn grow(
+    /// Makes room for `positions` positions; without memory for that everything stays as it is.
+    pub async fn grow(
         &mut self,
         context: &Context,
         pipelines: &Pipelines,
@@ -60,24 +60,7 @@ impl KvCache {
         positions: usize,
     ) -> Result<()> {
         if positions > self.capacity {
-            let larger = self.larger(context, pipelines, scratch, p, positions)?;
-            std::mem::replace(self, larger).give_back(context);
-        }
-        Ok(())
-    }
-
-    /// The same, which also in a browser notices if there is not enough memory.
-    pub async fn grow_checked(
-        &mut self,
-        context: &Context,
-        pipelines: &Pipelines,
-        scratch: &Scratch,
-        p: &Hyperparameters,
-        positions: usize,
-    ) -> Result<()> {
-        if positions > self.capacity {
-            let larger = context.checked("the context (KV cache)", || self.larger(context, pipelines, scratch, p, positions)).await??;
-            std::mem::replace(self, larger).give_back(context);
+            *self = context.checked("the context (KV cache)", || self.larger(context, pipelines, scratch, p, positions)).await??;
         }
         Ok(())
     }
@@ -89,13 +72,7 @@ impl KvCache {
         let mut larger = Self { layers: Vec::new(), length: 0, capacity };
         for _ in 0..p.layers {
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-            let buffer = match context.create_buffer("the context (KV cache)", 2 * bytes(p, capacity), usage) {
-                Ok(buffer) => buffer,
-                Err(error) => {
-                    larger.give_back(context);
-                    return Err(error);
-                }
-            };
+            let buffer = context.create_owned_buffer("the context (KV cache)", 2 * bytes(p, capacity), usage)?;
             larger.layers.push(LayerCache {
                 rope: pipelines.bind(context, Bindings::Rope, &[&scratch.query, &scratch.key, &scratch.value, &scratch.angles, &buffer])?,
                 attention: pipelines.bind(
@@ -123,13 +100,6 @@ impl KvCache {
             encoder.copy_buffer_to_buffer(&from.buffer, bytes(p, other.capacity), &to.buffer, bytes(p, self.capacity), size);
         }
         context.submit(encoder);
-    }
-
-    /// Frees the memory now, not when JavaScript's garbage is collected.
-    pub fn give_back(self, context: &Context) {
-        for layer in &self.layers {
-            context.give_back(&layer.buffer);
-        }
     }
 }
 

@@ -67,7 +67,7 @@ impl WebGpuBackend {
     ) -> Result<Self> {
         let p = &parameters;
         Self::check(p)?;
-        let (context, weights, compiling) = weights.build(p.layers)?;
+        let (context, weights, compiling) = weights.build(p.layers).await?;
         let rope = RopeFrequencies::new(p, weights.rope_divisors.as_deref());
         let kernels = forward::kernels(&context, p, weights.matrices());
         let compiling = match compiling {
@@ -78,7 +78,7 @@ impl WebGpuBackend {
         let made = context.checked("computing a batch", || {
             let scratch = Scratch::new(&context, &pipelines, p, options.chunk_rows.max(1))?;
             let plan = Plan::new(&context, &pipelines, p, &weights, &scratch)?;
-            Ok((scratch, plan))
+            Result::Ok((scratch, plan))
         });
         let (scratch, plan) = made.await??;
         Ok(Self {
@@ -133,7 +133,7 @@ impl WebGpuBackend {
                 return Err(AiError::invalid_data(format!("Token {token} is not in the vocabulary.")));
             }
             let positions = cache.length() + work.tokens.len();
-            cache.grow_checked(&self.context, &self.pipelines, &self.scratch, &self.parameters, positions).await?;
+            cache.grow(&self.context, &self.pipelines, &self.scratch, &self.parameters, positions).await?;
         }
         let mut answers = vec![None; batch.len()];
         // The next token to compute: its work, and its place there.
@@ -205,9 +205,7 @@ impl Backend for WebGpuBackend {
     }
 
     fn release_cache(&mut self, cache: CacheId) {
-        if let Some(cache) = self.caches.remove(&cache) {
-            cache.give_back(&self.context);
-        }
+        self.caches.remove(&cache);
     }
 
     fn truncate_cache(&mut self, cache: CacheId, length: usize) {
@@ -216,22 +214,28 @@ impl Backend for WebGpuBackend {
         }
     }
 
-    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> Result<()> {
-        // Taken out, so that two caches of the map can be borrowed at once.
-        let Some(mut target) = self.caches.remove(&to) else { return Ok(()) };
-        let copied = self.caches.get(&from).map_or(Ok(()), |source| {
+    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let Some(positions) = self.caches.get(&from).map(|source| length.min(source.length())) else { return Ok(()) };
+            let Some(target) = self.caches.get_mut(&to) else { return Ok(()) };
             target.truncate(0);
-            target.grow(&self.context, &self.pipelines, &self.scratch, &self.parameters, length.min(source.length()))?;
-            target.copy(&self.context, &self.parameters, source, length);
+            target.grow(&self.context, &self.pipelines, &self.scratch, &self.parameters, positions).await?;
+            // Taken out, so that two caches of the map can be borrowed at once; put back before anything is waited for.
+            let Some(mut target) = self.caches.remove(&to) else { return Ok(()) };
+            if let Some(source) = self.caches.get(&from) {
+                target.copy(&self.context, &self.parameters, source, length);
+            }
+            self.caches.insert(to, target);
             Ok(())
-        });
-        self.caches.insert(to, target);
-        copied
+        })
     }
 
-    fn reserve(&mut self, cache: CacheId, additional: usize) -> Result<()> {
-        let Some(cache) = self.caches.get_mut(&cache) else { return Ok(()) };
-        cache.grow(&self.context, &self.pipelines, &self.scratch, &self.parameters, cache.length() + additional)
+    fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let Some(cache) = self.caches.get_mut(&cache) else { return Ok(()) };
+            let positions = cache.length() + additional;
+            cache.grow(&self.context, &self.pipelines, &self.scratch, &self.parameters, positions).await
+        })
     }
 
     fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {

@@ -10,8 +10,9 @@ pub async fn copy_bandwidth(context: &Context) -> Result<f64> {
     // Larger than any cache, if that is allowed.
     let bytes = (256 << 20).min(context.max_binding / 16 * 16);
     let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-    let [from, to] = [context.create_buffer("a measurement", bytes, usage)?, context.create_buffer("a measurement", bytes, usage)?];
-    let end = context.create_buffer("a measurement", 16, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
+    let buffer = |bytes, usage| context.create_owned_buffer("a measurement", bytes, usage);
+    let [from, to] = [buffer(bytes, usage)?, buffer(bytes, usage)?];
+    let end = buffer(16, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
     let mut fastest = f64::INFINITY;
     // The first round brings the memory in.
     for _ in 0..4 {
@@ -25,6 +26,5 @@ pub async fn copy_bandwidth(context: &Context) -> Result<f64> {
         context.read(&end, 16).await?;
         fastest = fastest.min(now_ms() - started);
     }
-    [from, to, end].into_iter().for_each(|buffer| context.give_back(&buffer));
     Ok(2.0 * (ROUNDS * bytes) as f64 / (fastest / 1000.0))
 }

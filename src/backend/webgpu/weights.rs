@@ -6,9 +6,10 @@ use super::layout::{self, Plane, UNIT};
 use super::shaders::{Compiling, Sizes};
 use crate::backend::cpu::{Format, Packing};
 use crate::error::{AiError, ErrorCode, Result};
-use crate::gguf::TensorEntry;
+use crate::gguf::{LocalFuture, TensorEntry};
 use crate::model::{Hyperparameters, Role, WeightSink};
 use std::collections::HashMap;
+use std::future::ready;
 
 /// The weights of one transformer layer.
 pub struct Layer {
@@ -216,6 +217,8 @@ pub struct WebGpuWeights {
     undrained: usize,
     /// The kernels, which are compiled meanwhile.
     compiling: Option<Compiling>,
+    /// Whether there was memory for the tensor that was begun, as soon as that is known.
+    room: Option<LocalFuture<'static, Result<()>>>,
 }
 
 enum Target {
@@ -237,7 +240,15 @@ impl WebGpuWeights {
     }
 
     pub fn new(context: &Context) -> Self {
-        Self { context: context.clone(), matrices: HashMap::new(), vectors: HashMap::new(), filling: None, undrained: 0, compiling: None }
+        Self {
+            context: context.clone(),
+            matrices: HashMap::new(),
+            vectors: HashMap::new(),
+            filling: None,
+            undrained: 0,
+            compiling: None,
+            room: None,
+        }
     }
 
     /// Begins to compile the kernels for these tensors, so that they are ready when the tensors are there.
@@ -266,11 +277,20 @@ impl WeightSink for WebGpuWeights {
             return Err(AiError::invalid_data(format!("Tensor '{}' has {} bytes instead of {length}.", entry.name, entry.length)));
         }
         let target = match entry.shape[..] {
-            [rows, columns] => Target::Matrix(Box::new(Filling::new(Matrix::new(&self.context, &entry.name, format, rows, columns)?))),
+            [rows, columns] => {
+                let what = format!("the tensor '{}'", entry.name);
+                let (matrix, room) = self.context.watched(&what, || Matrix::new(&self.context, &entry.name, format, rows, columns));
+                self.room = Some(room);
+                Target::Matrix(Box::new(Filling::new(matrix?)))
+            }
             _ => Target::Vector(Packing::new(format, rows, columns)?),
         };
         self.filling = Some((role, target));
         Ok(())
+    }
+
+    fn room(&mut self) -> LocalFuture<'_, Result<()>> {
+        self.room.take().unwrap_or_else(|| Box::pin(ready(Ok(()))))
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -309,8 +329,14 @@ impl WeightSink for WebGpuWeights {
 
 impl WebGpuWeights {
     /// The complete weights of a model of `layers` layers, the device that they are on, and kernels that were begun.
-    pub fn build(mut self, layers: usize) -> Result<(Context, Weights, Option<Compiling>)> {
+    pub async fn build(mut self, layers: usize) -> Result<(Context, Weights, Option<Compiling>)> {
         self.context.drain_uploads();
+        let context = self.context.clone();
+        let weights = context.checked("the model's norms", || self.take(layers)).await??;
+        Ok((context, weights, self.compiling))
+    }
+
+    fn take(&mut self, layers: usize) -> Result<Weights> {
         let layers = (0..layers)
             .map(|layer| {
                 Ok(Layer {
@@ -326,15 +352,13 @@ impl WebGpuWeights {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let weights = Weights {
+        Ok(Weights {
             token_embedding: self.matrix(Role::TokenEmbedding)?,
             layers,
             output_norm: self.vector(Role::OutputNorm)?,
             output: self.matrices.remove(&Role::Output),
             rope_divisors: self.vectors.remove(&Role::RopeDivisors),
-        };
-        self.context.check()?;
-        Ok((self.context, weights, self.compiling))
+        })
     }
 
     fn matrix(&mut self, role: Role) -> Result<Matrix> {

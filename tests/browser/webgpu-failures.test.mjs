@@ -1,0 +1,212 @@
+// GPUs that are not good enough, made of Chromium's own by patches in the engine's worker: too small, not to be had, wrong, or full.
+
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { startPlayground } from "../../scripts/playground.mjs";
+import { MODEL_PATH } from "../real-model.mjs";
+import { inPage, openAi } from "./ai-page.mjs";
+import { SOFTWARE_GPU, launch } from "./chromium.mjs";
+
+const MODEL = "@cf/meta/llama-3.1-8b-instruct";
+const COUNTING = { prompt: "1, 2, 3, 4, 5, 6, 7,", raw: true, temperature: 0, max_tokens: 6 };
+const COUNTED = " 8, 9,";
+
+let files;
+let browser;
+before(async () => {
+  files = await startPlayground({ modelPath: MODEL_PATH });
+  browser = await launch({ args: SOFTWARE_GPU });
+});
+after(async () => {
+  await browser?.close();
+  await files?.close();
+});
+
+/** A page whose engine's worker was patched before it looked for a GPU. */
+async function openPatched(config, ...patches) {
+  const { page, problems } = await openAi(browser, files.url, config);
+  const started = page.waitForEvent("worker");
+  await inPage(page, async (ai) => ai.models({}));
+  const worker = await started;
+  for (const patch of patches) await worker.evaluate(patch);
+  return { page, worker, problems };
+}
+
+const run = (page, input) => inPage(page, async (ai, [model, input]) => ai.run(model, input), [MODEL, input]);
+
+/** What makes "auto" take the adapter that the CPU plays. */
+function looksReal() {
+  Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { get: () => false });
+}
+
+describe("a GPU that is not good enough", () => {
+  const cases = [
+    {
+      what: "an adapter with tiny limits",
+      patch: () => Object.defineProperty(GPUSupportedLimits.prototype, "maxStorageBufferBindingSize", { get: () => 65536 }),
+      says: /^The WebGPU adapter .+ allows 65536 bytes in a storage binding; 1048576 are needed\.$/,
+    },
+    {
+      what: "an adapter that gives no device",
+      patch: () => {
+        GPUAdapter.prototype.requestDevice = () => Promise.reject(new DOMException("all devices are taken", "OperationError"));
+      },
+      says: /^The WebGPU adapter .+ gives no device: .*all devices are taken/,
+    },
+    {
+      what: "a kernel that computes wrongly",
+      patch: () => {
+        const { createShaderModule } = GPUDevice.prototype;
+        GPUDevice.prototype.createShaderModule = function (descriptor) {
+          // Of all kernels only RMSNorm has an EPSILON: it becomes a hundredth too large.
+          const code = descriptor.code.replace("f32(WIDTH) + EPSILON", "(1.02 * f32(WIDTH)) + EPSILON");
+          return createShaderModule.call(this, { ...descriptor, code });
+        };
+      },
+      says: /^The GPU .+ computes wrongly: Norm differs from its twin by 9\.\d+e-3\.$/,
+    },
+  ];
+  for (const { what, patch, says } of cases) {
+    it(`${what}: the CPU computes, and says why`, async () => {
+      const { page, problems } = await openPatched({}, looksReal, patch);
+      const { response, error } = await run(page, COUNTING);
+      assert.equal(error, undefined);
+      assert.equal(response, COUNTED);
+      const [backend, why] = await page.evaluate(() => [ai.backend, ai.backendReason]);
+      assert.equal(backend, "cpu");
+      assert.match(why, says);
+      assert.deepEqual(problems, []);
+      await page.close();
+    });
+
+    it(`${what}: a clear error where the GPU must be taken`, async () => {
+      const { page } = await openPatched({ backend: "webgpu" }, patch);
+      const { error } = await run(page, COUNTING);
+      const [, text] = /^AiError: (?:3040|5004): (.*) backend: "cpu" would compute on the CPU\.$/.exec(error) ?? [];
+      assert.match(text ?? error, says);
+      await page.close();
+    });
+  }
+});
+
+/**
+ * Memory that ends: from `globalThis.room` bytes on, no buffer is made any more, and WebGPU says so as it does of a real adapter: the buffer is
+ * not valid, and the innermost scope for errors of memory has one.
+ */
+function endsMemory() {
+  const { createBuffer, pushErrorScope, popErrorScope } = GPUDevice.prototype;
+  const { destroy } = GPUBuffer.prototype;
+  globalThis.room = Infinity;
+  let taken = 0;
+  const sizes = new WeakMap();
+  const scopes = [];
+  GPUDevice.prototype.pushErrorScope = function (filter) {
+    scopes.push({ filter, full: false });
+    return pushErrorScope.call(this, filter);
+  };
+  GPUDevice.prototype.popErrorScope = async function () {
+    const { full } = scopes.pop();
+    const error = await popErrorScope.call(this);
+    return full ? new GPUOutOfMemoryError("no room left") : error;
+  };
+  GPUDevice.prototype.createBuffer = function (descriptor) {
+    if (taken + descriptor.size <= globalThis.room) {
+      taken += descriptor.size;
+      const buffer = createBuffer.call(this, descriptor);
+      sizes.set(buffer, descriptor.size);
+      return buffer;
+    }
+    const scope = scopes.findLast(({ filter }) => filter === "out-of-memory");
+    if (scope) scope.full = true;
+    // What no usage allows is not valid, which is all that this one's error says.
+    pushErrorScope.call(this, "validation");
+    const buffer = createBuffer.call(this, { size: descriptor.size, usage: 0 });
+    void popErrorScope.call(this);
+    return buffer;
+  };
+  GPUBuffer.prototype.destroy = function () {
+    taken -= sizes.get(this) ?? 0;
+    sizes.delete(this);
+    return destroy.call(this);
+  };
+  globalThis.leaveNoRoom = () => (globalThis.room = taken);
+}
+
+describe("a GPU whose memory ends", () => {
+  describe("while the model is loaded", () => {
+    const says = /^Out of GPU memory \(.+\): the tensor 'blk\.\d+\.\w+\.weight' needs 0\.\d MB beside \d+\.\d MB\. Use a smaller model or a shorter context\.$/;
+    const tooSmall = () => (globalThis.room = 60e6);
+
+    it("the CPU computes, and says why", async () => {
+      const { page } = await openPatched({}, looksReal, endsMemory, tooSmall);
+      const { response, error } = await run(page, COUNTING);
+      assert.equal(error, undefined);
+      assert.equal(response, COUNTED);
+      const [backend, why] = await page.evaluate(() => [ai.backend, ai.backendReason]);
+      assert.equal(backend, "cpu");
+      assert.match(why, says);
+      await page.close();
+    });
+
+    it("a clear error where the GPU must be taken", async () => {
+      const { page } = await openPatched({ backend: "webgpu" }, endsMemory, tooSmall);
+      const { error } = await run(page, COUNTING);
+      const [, text] = /^AiError: 3040: (.*) backend: "cpu" would compute on the CPU\.$/.exec(error) ?? [];
+      assert.match(text ?? error, says);
+      await page.close();
+    });
+  });
+
+  describe("in the middle of an answer, because another one begins", () => {
+    const contextNeeds = /Out of GPU memory \(.+\): the context \(KV cache\) needs 5\.9 MB beside \d+\.\d MB\. Use a smaller model or a shorter context\./;
+    const PROMPT = "1, 2, 3,";
+    const TEXT = " 4, 5,";
+
+    /** Reads an answer as a stream into `globalThis.text`, and gives all of it. */
+    const stream = (page) =>
+      inPage(
+        page,
+        async (ai, [model, input]) => {
+          const answer = await ai.run(model, { ...input, stream: true });
+          globalThis.text = "";
+          for await (const piece of answer.pipeThrough(new TextDecoderStream())) {
+            globalThis.text += [...piece.matchAll(/"response":"([^"]*)"/g)].map(([, text]) => text).join("");
+          }
+          return globalThis.text;
+        },
+        [MODEL, { ...COUNTING, prompt: PROMPT }],
+      );
+
+    async function second(page, worker) {
+      const first = stream(page);
+      await page.waitForFunction(() => globalThis.text?.length >= 2, undefined, { timeout: 300_000 });
+      await worker.evaluate(() => globalThis.leaveNoRoom());
+      const other = await run(page, COUNTING);
+      return { first: await first, other };
+    }
+
+    it("both go on on the CPU, and no token is lost or repeated", async () => {
+      const { page, worker } = await openPatched({}, looksReal, endsMemory);
+      const { backend } = await inPage(page, async (ai) => ai.load());
+      assert.equal(backend, "webgpu");
+      const { first, other } = await second(page, worker);
+      assert.equal(other.error, undefined);
+      assert.deepEqual([first, other.response], [TEXT, COUNTED]);
+      const { models } = await inPage(page, async (ai) => ai.stats());
+      assert.equal(models[0].backend, "cpu");
+      assert.match(models[0].reason, contextNeeds);
+      await page.close();
+    });
+
+    it("where the GPU must be taken, the other one has a clear error, and the first one goes on", async () => {
+      const { page, worker } = await openPatched({ backend: "webgpu" }, endsMemory);
+      const { first, other } = await second(page, worker);
+      assert.match(other.error, /^AiError: 3040: /);
+      assert.match(other.error, contextNeeds);
+      assert.equal(first, TEXT);
+      await worker.evaluate(() => (globalThis.room = Infinity));
+      assert.equal((await run(page, { ...COUNTING, max_tokens: 2 })).response, COUNTED.slice(0, 2));
+      await page.close();
+    });
+  });
+});

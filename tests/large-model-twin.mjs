@@ -1,0 +1,107 @@
+// What the model of `large-model.mjs` must answer, computed plainly, in 64 bits.
+//
+// A product with a matrix is one with the rows of its pool.
+
+import { BLOCK, LLAMA_8B, NORM, POOL_ROWS } from "./large-model.mjs";
+
+const EPSILON = 1e-5;
+
+/** An f16 that is normal. */
+const half = (bits) => (bits >> 15 ? -1 : 1) * (1 + (bits & 1023) / 1024) * 2 ** (((bits >> 10) & 31) - 15);
+
+/** The numbers of a pool, `[POOL_ROWS, columns]`. */
+const numbersOf = memoised(({ bytes, columns }) => {
+  const numbers = new Float32Array(POOL_ROWS * columns);
+  for (let block = 0; block * BLOCK.bytes < bytes.length; block += 1) {
+    const at = block * BLOCK.bytes;
+    const scale = half(bytes.readUInt16LE(at));
+    for (let index = 0; index < 16; index += 1) {
+      const codes = bytes[at + 2 + index];
+      numbers[block * BLOCK.weights + index] = scale * ((codes & 15) - 8);
+      numbers[block * BLOCK.weights + 16 + index] = scale * ((codes >> 4) - 8);
+    }
+  }
+  return numbers;
+});
+
+function memoised(compute) {
+  const known = new Map();
+  return (key) => known.get(key) ?? known.set(key, compute(key)).get(key);
+}
+
+const poolRow = ({ shift }, row) => (shift + row) % POOL_ROWS;
+const loudness = ({ rows, loudRows }, row) => (row < rows - loudRows ? 1 : 2);
+
+function embed(matrix, token) {
+  const { columns } = matrix.pool;
+  const row = poolRow(matrix, token);
+  return Float64Array.from(numbersOf(matrix.pool).subarray(row * columns, (row + 1) * columns));
+}
+
+function product(matrix, input) {
+  const numbers = numbersOf(matrix.pool);
+  const sums = new Float64Array(POOL_ROWS);
+  for (let row = 0; row < POOL_ROWS; row += 1) {
+    let sum = 0;
+    for (let column = 0, at = row * input.length; column < input.length; column += 1, at += 1) sum += numbers[at] * input[column];
+    sums[row] = sum;
+  }
+  return Float64Array.from({ length: matrix.rows }, (_, row) => loudness(matrix, row) * sums[poolRow(matrix, row)]);
+}
+
+function normed(input) {
+  const scale = 1 / Math.sqrt(input.reduce((sum, value) => sum + value * value, 0) / input.length + EPSILON);
+  return input.map((value, index) => value * scale * NORM[index]);
+}
+
+/** Turns the pairs of neighbours of every head by the angles of a position. */
+function turned(row, position) {
+  const { headWidth, ropeBase } = LLAMA_8B;
+  const result = new Float64Array(row.length);
+  for (let at = 0; at < row.length; at += 2) {
+    const angle = position * ropeBase ** (-(at % headWidth) / headWidth);
+    const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
+    result[at] = row[at] * cos - row[at + 1] * sin;
+    result[at + 1] = row[at] * sin + row[at + 1] * cos;
+  }
+  return result;
+}
+
+function attention(query, keys, values) {
+  const { heads, kvHeads, headWidth } = LLAMA_8B;
+  const result = new Float64Array(query.length);
+  for (let head = 0; head < heads; head += 1) {
+    const first = Math.floor((head * kvHeads) / heads) * headWidth;
+    const own = query.subarray(head * headWidth, (head + 1) * headWidth);
+    const scores = keys.map((key) => own.reduce((sum, value, index) => sum + value * key[first + index], 0) / Math.sqrt(headWidth));
+    const weights = scores.map((score) => Math.exp(score - Math.max(...scores)));
+    const total = weights.reduce((sum, weight) => sum + weight, 0);
+    for (const [position, weight] of weights.entries()) {
+      for (let index = 0; index < headWidth; index += 1) result[head * headWidth + index] += (weight / total) * values[position][first + index];
+    }
+  }
+  return result;
+}
+
+const plus = (a, b) => a.map((value, index) => value + b[index]);
+
+/** The logits behind the last of some tokens. */
+export function logitsOf({ matrices }, tokens) {
+  const cache = Array.from({ length: LLAMA_8B.layers }, () => ({ keys: [], values: [] }));
+  let stream;
+  for (const [position, token] of tokens.entries()) {
+    stream = embed(matrices["token_embd.weight"], token);
+    for (const [layer, { keys, values }] of cache.entries()) {
+      const times = (part, input) => product(matrices[`blk.${layer}.${part}.weight`], input);
+      const input = normed(stream);
+      keys.push(turned(times("attn_k", input), position));
+      values.push(times("attn_v", input));
+      stream = plus(stream, times("attn_output", attention(turned(times("attn_q", input), position), keys, values)));
+      const inner = normed(stream);
+      const up = times("ffn_up", inner);
+      const gated = times("ffn_gate", inner).map((gate, index) => (gate / (1 + Math.exp(-gate))) * up[index]);
+      stream = plus(stream, times("ffn_down", gated));
+    }
+  }
+  return product(matrices["output.weight"], normed(stream));
+}
