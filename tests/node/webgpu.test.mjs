@@ -35,7 +35,7 @@ async function project(addWebgpu) {
 }
 
 const inProject = (address, work, argument) =>
-  inOneProcess(work, { argument, address, env: { ...vulkanForDawn(), WORKERS_AI_LOCAL_MODEL: MODEL_PATH }, limit: 150_000 });
+  inOneProcess(work, { argument, address, env: { ...vulkanForDawn(), WORKERS_AI_LOCAL_MODEL: MODEL_PATH }, limit: 400_000 });
 
 describe("a package `webgpu` that cannot be loaded", () => {
   test("is the reason for the CPU", async () => {

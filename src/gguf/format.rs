@@ -1,0 +1,174 @@
+//! The types of a GGUF file's tensors, as ggml defines them.
+//!
+//! Every quantised weight is `scale · code + offset`: a *code* of 2 to 8 bits, and scale and offset for 32 columns, or for 16 of them. A
+//! block holds 32 columns of a row, or 256 (K-quants).
+
+use candle_core::quantized::GgmlDType;
+
+/// The types that a model's tensors may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    F32,
+    F16,
+    Bf16,
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q2K,
+    Q3K,
+    Q4K,
+    Q5K,
+    Q6K,
+}
+
+impl Format {
+    pub const ALL: [Self; 13] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+    ];
+
+    /// The format of a file's type; `None` for types that no weights have (Q8_1 and Q8_K are for activations).
+    pub fn of(dtype: GgmlDType) -> Option<Self> {
+        Some(match dtype {
+            GgmlDType::F32 => Self::F32,
+            GgmlDType::F16 => Self::F16,
+            GgmlDType::BF16 => Self::Bf16,
+            GgmlDType::Q4_0 => Self::Q4_0,
+            GgmlDType::Q4_1 => Self::Q4_1,
+            GgmlDType::Q5_0 => Self::Q5_0,
+            GgmlDType::Q5_1 => Self::Q5_1,
+            GgmlDType::Q8_0 => Self::Q8_0,
+            GgmlDType::Q2K => Self::Q2K,
+            GgmlDType::Q3K => Self::Q3K,
+            GgmlDType::Q4K => Self::Q4K,
+            GgmlDType::Q5K => Self::Q5K,
+            GgmlDType::Q6K => Self::Q6K,
+            GgmlDType::Q8_1 | GgmlDType::Q8K => return None,
+        })
+    }
+
+    /// The name that people know.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
+            Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
+            Self::Q8_0 => "Q8_0",
+            Self::Q2K => "Q2_K",
+            Self::Q3K => "Q3_K",
+            Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
+            Self::Q6K => "Q6_K",
+        }
+    }
+
+    /// Whether weights are codes, to be multiplied with activations as integers.
+    pub const fn is_quantised(self) -> bool {
+        !matches!(self, Self::F32 | Self::F16 | Self::Bf16)
+    }
+
+    /// Columns of a block.
+    pub const fn columns(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => 1,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
+            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 256,
+        }
+    }
+
+    /// f16 numbers per block that scales and offsets are made of.
+    pub const fn halves(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => 0,
+            Self::Q4_0 | Self::Q5_0 | Self::Q8_0 | Self::Q3K | Self::Q6K => 1,
+            Self::Q4_1 | Self::Q5_1 | Self::Q2K | Self::Q4K | Self::Q5K => 2,
+        }
+    }
+
+    /// 32-bit words per block that hold the scales of its parts.
+    pub const fn scale_words(self) -> usize {
+        match self {
+            Self::Q2K | Self::Q6K => 4,
+            Self::Q3K | Self::Q4K | Self::Q5K => 3,
+            _ => 0,
+        }
+    }
+
+    /// Whether scale and offset hold for 16 columns instead of 32.
+    pub const fn has_halves(self) -> bool {
+        matches!(self, Self::Q2K | Self::Q3K | Self::Q6K)
+    }
+
+    /// Whether weights have an offset beside their scale.
+    pub const fn has_offset(self) -> bool {
+        self.is_quantised() && !matches!(self, Self::Q8_0)
+    }
+
+    /// Bits of a weight's code, or of the number itself.
+    pub const fn bits(self) -> usize {
+        match self {
+            Self::F32 => 32,
+            Self::F16 | Self::Bf16 => 16,
+            Self::Q8_0 => 8,
+            Self::Q6K => 6,
+            Self::Q5_0 | Self::Q5_1 | Self::Q5K => 5,
+            Self::Q4_0 | Self::Q4_1 | Self::Q4K => 4,
+            Self::Q3K => 3,
+            Self::Q2K => 2,
+        }
+    }
+
+    /// Bytes of a block.
+    pub const fn file_bytes(self) -> usize {
+        self.halves() * 2 + self.scale_words() * 4 + self.columns() * self.bits() / 8
+    }
+
+    /// Bytes of a tensor of whole blocks.
+    pub const fn tensor_bytes(self, rows: usize, columns: usize) -> u64 {
+        rows as u64 * (columns / self.columns()) as u64 * self.file_bytes() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_as_large_as_candle_says() {
+        for dtype in [
+            GgmlDType::F32,
+            GgmlDType::F16,
+            GgmlDType::BF16,
+            GgmlDType::Q4_0,
+            GgmlDType::Q4_1,
+            GgmlDType::Q5_0,
+            GgmlDType::Q5_1,
+            GgmlDType::Q8_0,
+            GgmlDType::Q2K,
+            GgmlDType::Q3K,
+            GgmlDType::Q4K,
+            GgmlDType::Q5K,
+            GgmlDType::Q6K,
+        ] {
+            let format = Format::of(dtype).expect("a type of weights");
+            assert_eq!((format.columns(), format.file_bytes()), (dtype.block_size(), dtype.type_size()), "{dtype:?}");
+        }
+    }
+}
