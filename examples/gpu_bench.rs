@@ -14,7 +14,7 @@ use workers_ai_local::backend::webgpu::{Choice, Context, Options, Variant, WebGp
 use workers_ai_local::backend::{Backend, Wanted, Work};
 use workers_ai_local::error::{AiError, Result};
 use workers_ai_local::gguf::TensorEntry;
-use workers_ai_local::model::{Hyperparameters, Role, RopeScaling, WeightSink};
+use workers_ai_local::model::{Hyperparameters, Role, RopeScaling, Tensor, WeightSink};
 
 struct Arguments(Vec<String>);
 
@@ -95,7 +95,8 @@ async fn fill(sink: &mut dyn WeightSink, p: &Hyperparameters, tied: bool, dtype:
         if tied || role != Role::TokenEmbedding {
             read += length;
         }
-        sink.begin(role, &TensorEntry { name: format!("{role:?}"), dtype, shape, offset: 0, length })?;
+        let entry = TensorEntry { name: format!("{role:?}"), dtype, shape, offset: 0, length };
+        sink.begin(&Tensor::new(role, &entry)?)?;
         sink.room().await?;
         // Whichever bytes are taken for an f16 or f32, it is a small number.
         let piece: Vec<u8> = (0..1u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 & 0x3b).collect();

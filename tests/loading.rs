@@ -198,12 +198,13 @@ fn weights_that_do_not_fit_into_memory_are_3040() {
     use candle_core::quantized::GgmlDType;
     use workers_ai_local::backend::cpu::CpuWeights;
     use workers_ai_local::gguf::TensorEntry;
-    use workers_ai_local::model::{Role, WeightSink};
+    use workers_ai_local::model::{Role, Tensor, WeightSink};
     for dtype in [GgmlDType::F32, GgmlDType::Q4_0, GgmlDType::Q6K] {
         let (rows, columns) = (1 << 26, 1 << 24);
         let length = (rows * (columns / dtype.block_size()) * dtype.type_size()) as u64;
         let entry = TensorEntry { name: "output.weight".into(), dtype, shape: vec![rows, columns], offset: 0, length };
-        let error = CpuWeights::default().begin(Role::Output, &entry).expect_err("more than there is");
+        let tensor = Tensor::new(Role::Output, &entry).expect("a tensor of weights");
+        let error = CpuWeights::default().begin(&tensor).expect_err("more than there is");
         assert_eq!(error.code, ErrorCode::OutOfCapacity, "{error}");
     }
 }

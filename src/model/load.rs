@@ -2,7 +2,7 @@
 
 use super::Hyperparameters;
 use crate::error::{AiError, Result};
-use crate::gguf::{LocalFuture, Reader, TensorEntry};
+use crate::gguf::{Format, LocalFuture, Reader, TensorEntry};
 use std::collections::HashSet;
 use std::future::ready;
 
@@ -86,10 +86,43 @@ impl Role {
     }
 }
 
+/// A tensor on its way: a matrix `[rows, columns]`, or a vector as one row.
+#[derive(Debug, Clone, Copy)]
+pub struct Tensor<'a> {
+    pub role: Role,
+    /// Its name in the file.
+    pub name: &'a str,
+    pub format: Format,
+    pub rows: usize,
+    pub columns: usize,
+    pub is_matrix: bool,
+}
+
+impl<'a> Tensor<'a> {
+    /// What a file's entry is, if it has a type for weights and as many bytes as its shape says.
+    pub fn new(role: Role, entry: &'a TensorEntry) -> Result<Self> {
+        let Some(format) = Format::of(entry.dtype) else {
+            return Err(AiError::invalid_data(format!(
+                "Tensor '{}' is of type {:?}, which is not for weights. Use a file of another type, for instance Q4_K or Q8_0.",
+                entry.name, entry.dtype
+            )));
+        };
+        let (rows, columns, is_matrix) = match entry.shape[..] {
+            [rows, columns] => (rows, columns, true),
+            _ => (1, entry.shape.iter().product(), false),
+        };
+        let length = format.tensor_bytes(rows, columns);
+        if entry.length != length {
+            return Err(AiError::invalid_data(format!("Tensor '{}' has {} bytes instead of {length}.", entry.name, entry.length)));
+        }
+        Ok(Self { role, name: &entry.name, format, rows, columns, is_matrix })
+    }
+}
+
 /// Where weights go. `begin` and `room`, then `write` until the tensor's bytes are all there, then `finish`.
 pub trait WeightSink {
     /// Makes room for a tensor, whose shape is already checked.
-    fn begin(&mut self, role: Role, entry: &TensorEntry) -> Result<()>;
+    fn begin(&mut self, tensor: &Tensor<'_>) -> Result<()>;
     /// Waits until it is known whether there is room for what was begun, where `begin` itself cannot know.
     fn room(&mut self) -> LocalFuture<'_, Result<()>> {
         Box::pin(ready(Ok(())))
@@ -150,7 +183,7 @@ pub async fn load_weights(
     }
     for (role, entry) in wanted {
         reader.skip_to(entry.offset).await?;
-        sink.begin(role, entry)?;
+        sink.begin(&Tensor::new(role, entry)?)?;
         sink.room().await?;
         let mut missing = entry.length;
         while missing > 0 {

@@ -5,7 +5,9 @@
 mod hyperparameters;
 mod load;
 mod rope;
+mod weights;
 
 pub use hyperparameters::Hyperparameters;
-pub use load::{Role, WeightSink, load_weights};
+pub use load::{Role, Tensor, WeightSink, load_weights};
 pub use rope::{RopeFrequencies, RopeScaling};
+pub use weights::{Collected, Layer, Weights};

@@ -1,30 +1,9 @@
-//! The block formats of GGUF files (as ggml defines them) and how they are packed for the kernels.
-//!
-//! Every quantised weight is `scale · code + offset`: a *code* of 2 to 8 bits, and scale and offset for 32 columns, or for 16
-//! of them. A file's block holds 32 columns of a row, or 256 (K-quants); four rows are packed together (`packed.rs`).
+//! How the blocks of GGUF's types are packed for the kernels: the codes of 32 columns of four rows as planes of bits (`packed.rs`).
 
-use candle_core::quantized::GgmlDType;
+use crate::gguf::Format;
 
 /// Columns that share what a kernel does at once, and one scale of activations.
 pub const BLOCK: usize = 32;
-
-/// The types that a model's tensors may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    F32,
-    F16,
-    Bf16,
-    Q4_0,
-    Q4_1,
-    Q5_0,
-    Q5_1,
-    Q8_0,
-    Q2K,
-    Q3K,
-    Q4K,
-    Q5K,
-    Q6K,
-}
 
 /// What of a code's bits stands in which plane of a packed block of 32 columns and four rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,103 +27,6 @@ pub enum High {
 }
 
 impl Format {
-    pub const ALL: [Self; 13] = [
-        Self::F32,
-        Self::F16,
-        Self::Bf16,
-        Self::Q4_0,
-        Self::Q4_1,
-        Self::Q5_0,
-        Self::Q5_1,
-        Self::Q8_0,
-        Self::Q2K,
-        Self::Q3K,
-        Self::Q4K,
-        Self::Q5K,
-        Self::Q6K,
-    ];
-
-    /// The format of a file's type; `None` for types that no weights have (Q8_1 and Q8_K are for activations).
-    pub fn of(dtype: GgmlDType) -> Option<Self> {
-        Some(match dtype {
-            GgmlDType::F32 => Self::F32,
-            GgmlDType::F16 => Self::F16,
-            GgmlDType::BF16 => Self::Bf16,
-            GgmlDType::Q4_0 => Self::Q4_0,
-            GgmlDType::Q4_1 => Self::Q4_1,
-            GgmlDType::Q5_0 => Self::Q5_0,
-            GgmlDType::Q5_1 => Self::Q5_1,
-            GgmlDType::Q8_0 => Self::Q8_0,
-            GgmlDType::Q2K => Self::Q2K,
-            GgmlDType::Q3K => Self::Q3K,
-            GgmlDType::Q4K => Self::Q4K,
-            GgmlDType::Q5K => Self::Q5K,
-            GgmlDType::Q6K => Self::Q6K,
-            GgmlDType::Q8_1 | GgmlDType::Q8K => return None,
-        })
-    }
-
-    /// The name that people know.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "F32",
-            Self::F16 => "F16",
-            Self::Bf16 => "BF16",
-            Self::Q4_0 => "Q4_0",
-            Self::Q4_1 => "Q4_1",
-            Self::Q5_0 => "Q5_0",
-            Self::Q5_1 => "Q5_1",
-            Self::Q8_0 => "Q8_0",
-            Self::Q2K => "Q2_K",
-            Self::Q3K => "Q3_K",
-            Self::Q4K => "Q4_K",
-            Self::Q5K => "Q5_K",
-            Self::Q6K => "Q6_K",
-        }
-    }
-
-    /// Whether weights are codes, to be multiplied with activations as integers.
-    pub const fn is_quantised(self) -> bool {
-        !matches!(self, Self::F32 | Self::F16 | Self::Bf16)
-    }
-
-    /// Columns of a file's block.
-    pub const fn columns(self) -> usize {
-        match self {
-            Self::F32 | Self::F16 | Self::Bf16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => BLOCK,
-            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 256,
-        }
-    }
-
-    /// f16 numbers per block that scales and offsets are made of.
-    pub const fn halves(self) -> usize {
-        match self {
-            Self::F32 | Self::F16 | Self::Bf16 => 0,
-            Self::Q4_0 | Self::Q5_0 | Self::Q8_0 | Self::Q3K | Self::Q6K => 1,
-            Self::Q4_1 | Self::Q5_1 | Self::Q2K | Self::Q4K | Self::Q5K => 2,
-        }
-    }
-
-    /// 32-bit words per block that hold the scales of its parts.
-    pub const fn scale_words(self) -> usize {
-        match self {
-            Self::Q2K | Self::Q6K => 4,
-            Self::Q3K | Self::Q4K | Self::Q5K => 3,
-            _ => 0,
-        }
-    }
-
-    /// Whether scale and offset hold for 16 columns instead of 32.
-    pub const fn has_halves(self) -> bool {
-        matches!(self, Self::Q2K | Self::Q3K | Self::Q6K)
-    }
-
-    /// Whether weights have an offset beside their scale.
-    pub const fn has_offset(self) -> bool {
-        self.is_quantised() && !matches!(self, Self::Q8_0)
-    }
-
     /// The planes of a quantised format.
     pub const fn planes(self) -> (Low, High) {
         match self {
@@ -170,16 +52,7 @@ impl Format {
 
     /// Bytes of a packed block of four rows: exactly those that the file has for them.
     pub const fn packed_bytes(self) -> usize {
-        match self {
-            Self::F32 => 16,
-            Self::F16 | Self::Bf16 => 8,
-            _ => self.head_bytes() + self.columns() / BLOCK * self.plane_bytes(),
-        }
-    }
-
-    /// Bytes of a file's block.
-    pub const fn file_bytes(self) -> usize {
-        self.packed_bytes() / 4
+        4 * self.file_bytes()
     }
 
     /// Bytes of a packed matrix, which may be more than there can be memory.

@@ -15,7 +15,6 @@ mod packed;
 mod threads;
 mod weights;
 
-pub use format::Format;
 #[cfg(target_arch = "wasm32")]
 pub use kernels::{compare_with_twin, measure};
 pub use llama::CpuBackend;

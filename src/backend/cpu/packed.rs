@@ -4,8 +4,9 @@
 //! scales' words (16 bytes hold word `j` of each row), then for every 32 columns the planes of their codes (`format.rs`). Floats
 //! are a column of four rows after the other. Together a group takes exactly the bytes of the file.
 
-use super::format::{BLOCK, FileBlock, Format, High, Low, six_bit_pair, six_bit_scale};
+use super::format::{BLOCK, FileBlock, High, Low, six_bit_pair, six_bit_scale};
 use crate::error::{AiError, Result};
+use crate::gguf::Format;
 use crate::memory::try_grow;
 use half::{bf16, f16};
 
@@ -42,6 +43,13 @@ impl Packed {
     /// Bytes of a whole group.
     pub fn group_bytes(&self) -> usize {
         self.blocks() * self.format.packed_bytes()
+    }
+
+    /// All numbers of a vector, which is a matrix of one row.
+    pub fn numbers(&self) -> Vec<f32> {
+        let mut numbers = vec![0.0; self.columns];
+        self.copy_row(0, &mut numbers);
+        numbers
     }
 
     /// One number of a matrix of floats.

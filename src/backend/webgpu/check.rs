@@ -6,7 +6,7 @@ use super::layout::planes;
 use super::plain;
 use super::shaders::{Ending, JOB_BYTES, Kernel, Pipelines, Round, Sizes};
 use super::weights::{Filling, Matrix};
-use crate::backend::cpu::Format;
+use crate::gguf::Format;
 use crate::error::Result;
 use rand_core::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -149,11 +149,7 @@ impl Check<'_> {
         context.upload(&uniform, 0, &job.bytes());
         let readback = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let readback = context.create_buffer("a check", bytes as u64, readback)?;
-        let job_group = context.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &pipelines.job,
-            entries: &[wgpu::BindGroupEntry { binding: 0, resource: uniform.as_entire_binding() }],
-        });
+        let job_group = pipelines.bind_jobs(context, &uniform);
         let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for (kernel, buffers, workgroups) in runs {
             let group = pipelines.bind(context, kernel.bindings(), buffers)?;

@@ -3,10 +3,11 @@
 use super::context::Context;
 use super::kv_cache::KvCache;
 use super::layout::UNIT;
-use super::shaders::{Bindings, Ending, JOB_BYTES, Kernel, Pipelines, Round, Sizes, Way};
+use super::shaders::{Bindings, Ending, Kernel, Pipelines, Round, Sizes, Way};
 use super::weights::{Matrix, MatrixKind, Weights};
 use crate::backend::{Answer, MAX_CANDIDATES, Wanted};
 use crate::error::{AiError, Result};
+use crate::gguf::Format;
 use crate::model::{Hyperparameters, Role};
 
 /// Sequences of a chunk whose logits are wanted.
@@ -94,12 +95,7 @@ impl Scratch {
         let candidates = || floats(MAX_OUTPUTS * p.vocabulary.div_ceil(SEGMENT) * MAX_CANDIDATES * 2);
         let jobs = context.uniform_alignment * (MAX_SEGMENTS + MAX_OUTPUTS + 16) as u64;
         let jobs = context.create_buffer("jobs", jobs, Usage::UNIFORM | Usage::COPY_DST)?;
-        let entry = wgpu::BufferBinding { buffer: &jobs, offset: 0, size: std::num::NonZeroU64::new(JOB_BYTES) };
-        let job_group = context.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &pipelines.job,
-            entries: &[wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(entry) }],
-        });
+        let job_group = pipelines.bind_jobs(context, &jobs);
         let attended = floats(rows * p.query_width())?;
         let partials = floats((LEAST_TILED_ROWS - 1) * p.heads * MAX_SPLITS * (p.head_width + 4))?;
         let combine = pipelines.bind(context, Bindings::Pair, &[&partials, &attended])?;
@@ -134,7 +130,7 @@ impl Scratch {
 
 /// A matrix product with its bind groups.
 struct Product {
-    format: crate::backend::cpu::Format,
+    format: Format,
     columns: usize,
     ending: Ending,
     /// Per part: rows, and its bind group.

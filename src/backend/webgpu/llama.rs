@@ -5,7 +5,7 @@ use super::context::Context;
 use super::forward::{self, Chunk, MAX_OUTPUTS, MAX_SEGMENTS, Plan, Scratch, Segment};
 use super::kv_cache::KvCache;
 use super::shaders::{Compiling, Kernel, Pipelines, Sizes};
-use super::weights::{WebGpuWeights, Weights};
+use super::weights::{WebGpuWeights, Weights, kinds};
 use crate::backend::{Answer, Backend, CacheId, Counters, Gpu, Wanted, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::LocalFuture;
@@ -69,7 +69,7 @@ impl WebGpuBackend {
         Self::check(p)?;
         let (context, weights, compiling) = weights.build(p.layers).await?;
         let rope = RopeFrequencies::new(p, weights.rope_divisors.as_deref());
-        let kernels = forward::kernels(&context, p, weights.matrices());
+        let kernels = forward::kernels(&context, p, kinds(&weights));
         let compiling = match compiling {
             Some(compiling) => compiling,
             None => Compiling::begin(&context, &Sizes::from(p), &kernels).await,

@@ -2,7 +2,8 @@
 
 use super::shaders::{Ending, Sizes};
 use crate::backend::MAX_CANDIDATES;
-use crate::backend::cpu::{Format, Packing};
+use crate::backend::cpu::Packing;
+use crate::gguf::Format;
 use crate::error::Result;
 use half::f16;
 

@@ -7,7 +7,7 @@ use super::context::Context;
 #[cfg(target_arch = "wasm32")]
 use super::context::refused;
 use super::weights::ROWS_AT_ONCE;
-use crate::backend::cpu::Format;
+use crate::gguf::Format;
 use crate::error::{AiError, Result};
 use crate::gguf::LocalFuture;
 use crate::host::yield_now;
@@ -248,7 +248,7 @@ fn unpacking(format: Format) -> [&'static str; 3] {
 /// The compiled kernels of a model.
 pub struct Pipelines {
     /// For the uniform of `job.wgsl`.
-    pub job: wgpu::BindGroupLayout,
+    job: wgpu::BindGroupLayout,
     layouts: HashMap<Bindings, wgpu::BindGroupLayout>,
     pipelines: HashMap<Kernel, wgpu::ComputePipeline>,
 }
@@ -391,6 +391,16 @@ fn create(context: &Context, label: &str, module: &wgpu::ShaderModule, layout: &
 impl Pipelines {
     pub fn get(&self, kernel: Kernel) -> Result<&wgpu::ComputePipeline> {
         self.pipelines.get(&kernel).ok_or_else(|| AiError::invalid_data(format!("The GPU kernel {kernel:?} was not prepared.")))
+    }
+
+    /// The group of a buffer of jobs, of which each dispatch takes one by its offset.
+    pub fn bind_jobs(&self, context: &Context, jobs: &wgpu::Buffer) -> wgpu::BindGroup {
+        let entry = wgpu::BufferBinding { buffer: jobs, offset: 0, size: std::num::NonZeroU64::new(JOB_BYTES) };
+        context.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &self.job,
+            entries: &[wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(entry) }],
+        })
     }
 
     /// The buffers of a kernel, in the order of its bindings.

@@ -4,35 +4,14 @@ use super::context::Context;
 use super::forward;
 use super::layout::{self, Plane, UNIT};
 use super::shaders::{Compiling, Sizes};
-use crate::backend::cpu::{Format, Packing};
+use crate::backend::cpu::Packing;
 use crate::error::{AiError, ErrorCode, Result};
-use crate::gguf::{LocalFuture, TensorEntry};
-use crate::model::{Hyperparameters, Role, WeightSink};
-use std::collections::HashMap;
+use crate::gguf::{Format, LocalFuture, TensorEntry};
+use crate::model::{Collected, Hyperparameters, Role, Tensor, WeightSink};
 use std::future::ready;
 
-/// The weights of one transformer layer.
-pub struct Layer {
-    pub attention_norm: wgpu::Buffer,
-    pub query: Matrix,
-    pub key: Matrix,
-    pub value: Matrix,
-    pub attention_output: Matrix,
-    pub ffn_norm: wgpu::Buffer,
-    pub gate: Matrix,
-    pub up: Matrix,
-    pub down: Matrix,
-}
-
 /// Every weight of a model.
-pub struct Weights {
-    pub token_embedding: Matrix,
-    pub layers: Vec<Layer>,
-    pub output_norm: wgpu::Buffer,
-    /// `None`: the embedding serves as output.
-    pub output: Option<Matrix>,
-    pub rope_divisors: Option<Vec<f32>>,
-}
+pub type Weights = crate::model::Weights<Matrix, wgpu::Buffer>;
 
 /// What of a matrix decides by which kernels it is computed.
 #[derive(Debug, Clone, Copy)]
@@ -42,24 +21,9 @@ pub struct MatrixKind {
     pub columns: usize,
 }
 
-impl Weights {
-    /// Every matrix.
-    pub fn matrices(&self) -> impl Iterator<Item = MatrixKind> {
-        let ends = [(Role::TokenEmbedding, Some(&self.token_embedding)), (Role::Output, self.output.as_ref())];
-        let layers = self.layers.iter().enumerate().flat_map(|(index, layer)| {
-            [
-                (Role::Query(index), &layer.query),
-                (Role::Key(index), &layer.key),
-                (Role::Value(index), &layer.value),
-                (Role::AttentionOutput(index), &layer.attention_output),
-                (Role::Gate(index), &layer.gate),
-                (Role::Up(index), &layer.up),
-                (Role::Down(index), &layer.down),
-            ]
-        });
-        let ends = ends.into_iter().filter_map(|(role, matrix)| Some((role, matrix?)));
-        ends.chain(layers).map(|(role, matrix)| MatrixKind { role, format: matrix.format, columns: matrix.columns })
-    }
+/// What matrices that have come are computed by.
+pub fn kinds(weights: &Weights) -> impl Iterator<Item = MatrixKind> {
+    weights.matrices().map(|(role, matrix)| MatrixKind { role, format: matrix.format, columns: matrix.columns })
 }
 
 /// A matrix `[rows, columns]` on the GPU.
@@ -210,8 +174,7 @@ impl Filling {
 /// Collects weights as they arrive.
 pub struct WebGpuWeights {
     context: Context,
-    matrices: HashMap<Role, Matrix>,
-    vectors: HashMap<Role, Vec<f32>>,
+    collected: Collected<Matrix>,
     filling: Option<(Role, Target)>,
     /// Bytes that were uploaded since the last time that the GPU was waited for.
     undrained: usize,
@@ -242,8 +205,7 @@ impl WebGpuWeights {
     pub fn new(context: &Context) -> Self {
         Self {
             context: context.clone(),
-            matrices: HashMap::new(),
-            vectors: HashMap::new(),
+            collected: Collected::default(),
             filling: None,
             undrained: 0,
             compiling: None,
@@ -263,27 +225,16 @@ impl WebGpuWeights {
 }
 
 impl WeightSink for WebGpuWeights {
-    fn begin(&mut self, role: Role, entry: &TensorEntry) -> Result<()> {
+    fn begin(&mut self, tensor: &Tensor<'_>) -> Result<()> {
         self.context.check()?;
-        let Some(format) = Format::of(entry.dtype) else {
-            return Err(unsupported(format!("Tensor '{}' is of type {:?}, which is not for weights.", entry.name, entry.dtype)));
-        };
-        let (rows, columns) = match entry.shape[..] {
-            [rows, columns] => (rows, columns),
-            _ => (1, entry.shape.iter().product()),
-        };
-        let length = rows as u64 * columns as u64 / format.columns() as u64 * format.file_bytes() as u64;
-        if entry.length != length {
-            return Err(AiError::invalid_data(format!("Tensor '{}' has {} bytes instead of {length}.", entry.name, entry.length)));
-        }
-        let target = match entry.shape[..] {
-            [rows, columns] => {
-                let what = format!("the tensor '{}'", entry.name);
-                let (matrix, room) = self.context.watched(&what, || Matrix::new(&self.context, &entry.name, format, rows, columns));
-                self.room = Some(room);
-                Target::Matrix(Box::new(Filling::new(matrix?)))
-            }
-            _ => Target::Vector(Packing::new(format, rows, columns)?),
+        let Tensor { role, name, format, rows, columns, is_matrix } = *tensor;
+        let target = if is_matrix {
+            let what = format!("the tensor '{name}'");
+            let (matrix, room) = self.context.watched(&what, || Matrix::new(&self.context, name, format, rows, columns));
+            self.room = Some(room);
+            Target::Matrix(Box::new(Filling::new(matrix?)))
+        } else {
+            Target::Vector(Packing::new(format, rows, columns)?)
         };
         self.filling = Some((role, target));
         Ok(())
@@ -312,15 +263,8 @@ impl WeightSink for WebGpuWeights {
 
     fn finish(&mut self) -> Result<()> {
         match self.filling.take() {
-            Some((role, Target::Matrix(filling))) => {
-                self.matrices.insert(role, filling.finish()?);
-            }
-            Some((role, Target::Vector(packing))) => {
-                let packed = packing.finish();
-                let mut numbers = vec![0.0; packed.columns];
-                packed.copy_row(0, &mut numbers);
-                self.vectors.insert(role, numbers);
-            }
+            Some((role, Target::Matrix(filling))) => self.collected.add_matrix(role, filling.finish()?),
+            Some((role, Target::Vector(packing))) => self.collected.add_vector(role, packing.finish().numbers()),
             None => {}
         }
         Ok(())
@@ -329,54 +273,20 @@ impl WeightSink for WebGpuWeights {
 
 impl WebGpuWeights {
     /// The complete weights of a model of `layers` layers, the device that they are on, and kernels that were begun.
-    pub async fn build(mut self, layers: usize) -> Result<(Context, Weights, Option<Compiling>)> {
-        self.context.drain_uploads();
-        let context = self.context.clone();
-        let weights = context.checked("the model's norms", || self.take(layers)).await??;
-        Ok((context, weights, self.compiling))
-    }
-
-    fn take(&mut self, layers: usize) -> Result<Weights> {
-        let layers = (0..layers)
-            .map(|layer| {
-                Ok(Layer {
-                    attention_norm: self.vector(Role::AttentionNorm(layer))?,
-                    query: self.matrix(Role::Query(layer))?,
-                    key: self.matrix(Role::Key(layer))?,
-                    value: self.matrix(Role::Value(layer))?,
-                    attention_output: self.matrix(Role::AttentionOutput(layer))?,
-                    ffn_norm: self.vector(Role::FfnNorm(layer))?,
-                    gate: self.matrix(Role::Gate(layer))?,
-                    up: self.matrix(Role::Up(layer))?,
-                    down: self.matrix(Role::Down(layer))?,
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Weights {
-            token_embedding: self.matrix(Role::TokenEmbedding)?,
-            layers,
-            output_norm: self.vector(Role::OutputNorm)?,
-            output: self.matrices.remove(&Role::Output),
-            rope_divisors: self.vectors.remove(&Role::RopeDivisors),
-        })
-    }
-
-    fn matrix(&mut self, role: Role) -> Result<Matrix> {
-        self.matrices.remove(&role).ok_or_else(|| missing(role))
-    }
-
-    fn vector(&mut self, role: Role) -> Result<wgpu::Buffer> {
-        let numbers = self.vectors.remove(&role).ok_or_else(|| missing(role))?;
-        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let buffer = self.context.create_buffer("a norm", bytes.len() as u64, usage)?;
-        self.context.upload(&buffer, 0, &bytes);
-        Ok(buffer)
+    pub async fn build(self, layers: usize) -> Result<(Context, Weights, Option<Compiling>)> {
+        let Self { context, collected, compiling, .. } = self;
+        context.drain_uploads();
+        let weights = context.checked("the model's norms", || collected.into_weights(layers, |norm| upload(&context, &norm))).await??;
+        Ok((context, weights, compiling))
     }
 }
 
-fn missing(role: Role) -> AiError {
-    AiError::invalid_data(format!("The model has no tensor for {role:?}."))
+fn upload(context: &Context, numbers: &[f32]) -> Result<wgpu::Buffer> {
+    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+    let buffer = context.create_buffer("a norm", bytes.len() as u64, usage)?;
+    context.upload(&buffer, 0, &bytes);
+    Ok(buffer)
 }
 
 fn no_kernels(tensor: &str, format: Format) -> AiError {

@@ -1,7 +1,8 @@
 //! Holds the kernels in use to their plain twin, and measures them, on the machine that runs them.
 
 use super::super::activations::Activations;
-use super::super::format::{BLOCK, Format};
+use super::super::format::BLOCK;
+use crate::gguf::Format;
 use super::super::packed::Packed;
 use super::{Product, multiply, plain};
 use rand_core::{RngCore, SeedableRng};

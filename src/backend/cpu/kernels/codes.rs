@@ -1,7 +1,8 @@
 //! Matrix products over codes: unsigned bytes (of Q8_0, signed ones) times activations as integers.
 
 use super::super::activations::Activations;
-use super::super::format::{BLOCK, Format};
+use super::super::format::BLOCK;
+use crate::gguf::Format;
 use super::super::packed::{Packed, ROWS};
 use super::output::Output;
 use crate::lanes::{self, Bytes, F32x4, I32x4, Words};

@@ -1,6 +1,6 @@
 //! Matrix products over weights that are floats.
 
-use super::super::format::Format;
+use crate::gguf::Format;
 use super::super::packed::{Packed, ROWS};
 use super::output::Output;
 use crate::lanes::{self, F32x4};
