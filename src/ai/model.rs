@@ -4,7 +4,7 @@ use super::backends::{ModelFile, Placed};
 use crate::backend::Gpu;
 use crate::catalog::{self, ChatFormat};
 use crate::engine::{Engine, Limits, SequenceId};
-use crate::error::Result;
+use crate::error::{ErrorCode, Result};
 use crate::gguf::Header;
 use crate::grammar::{Constraint, Grammar, GrammarCompiler};
 use crate::host::yield_now;
@@ -128,7 +128,7 @@ impl Model {
         match file.place_again().await {
             Ok(placed) => self.go_on(engine, Placed { reason: Some(full), ..placed }),
             Err(error) => {
-                self.only_gpu.set(true);
+                self.only_gpu.set(error.code == ErrorCode::OutOfCapacity);
                 engine.fail_without_room(&format!(" Nor can the CPU take over: {}", error.text));
             }
         }

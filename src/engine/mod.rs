@@ -316,7 +316,9 @@ impl Engine {
             self.release_cache(idle);
         }
         let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(false) };
-        let Some((cache, computed)) = self.caches.acquire(self.backend.as_mut(), &sequence.tokens, self.clock).await? else { return Ok(false) };
+        let Some((cache, computed)) = self.caches.acquire(self.backend.as_mut(), &sequence.tokens, self.clock).await? else {
+            return Ok(false);
+        };
         sequence.start(cache, computed);
         Ok(true)
     }
