@@ -1,8 +1,11 @@
-//! What the crate needs of its host besides bytes: time, and giving way to others.
+//! What the crate needs of its host besides bytes: time, giving way to others, and its WebGPU.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+
+#[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
+pub use crate::js::gpu;
 
 /// Milliseconds since some fixed moment.
 pub fn now_ms() -> f64 {

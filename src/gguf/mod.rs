@@ -8,8 +8,8 @@ mod header;
 mod reader;
 mod source;
 
-pub(crate) use header::integer;
 pub use format::Format;
+pub(crate) use header::integer;
 pub use header::{Header, TensorEntry};
 pub use reader::{Progress, Reader};
 pub use source::{ByteStream, BytesSource, LocalFuture, Opened, Source, SourceError};

@@ -6,8 +6,8 @@ use super::layout::planes;
 use super::plain;
 use super::shaders::{Ending, JOB_BYTES, Kernel, Pipelines, Round, Sizes};
 use super::weights::{Filling, Matrix};
-use crate::gguf::Format;
 use crate::error::Result;
+use crate::gguf::Format;
 use rand_core::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 

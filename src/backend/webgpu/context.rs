@@ -274,7 +274,7 @@ impl Context {
     #[cfg(target_arch = "wasm32")]
     fn write(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
         let (Some(queue), Some(target)) = (self.queue.as_webgpu(), buffer.as_webgpu()) else { return };
-        if let Err(text) = crate::js::gpu::write_buffer(queue.as_ref(), target.as_ref(), offset, bytes) {
+        if let Err(text) = crate::host::gpu::write_buffer(queue.as_ref(), target.as_ref(), offset, bytes) {
             lock(&self.condition).error.get_or_insert_with(|| refused(&text));
         }
     }
@@ -331,7 +331,7 @@ fn create_instance() -> wgpu::Instance {
 
 #[cfg(target_arch = "wasm32")]
 async fn instance() -> Result<wgpu::Instance> {
-    let gpu = crate::js::gpu::find().await.map_err(unavailable)?;
+    let gpu = crate::host::gpu::find().await.map_err(unavailable)?;
     gpu.while_shown(create_instance).map_err(unavailable)
 }
 

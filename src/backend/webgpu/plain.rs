@@ -3,8 +3,8 @@
 use super::shaders::{Ending, Sizes};
 use crate::backend::MAX_CANDIDATES;
 use crate::backend::cpu::Packing;
-use crate::gguf::Format;
 use crate::error::Result;
+use crate::gguf::Format;
 use half::f16;
 
 /// A matrix `[rows, columns]` out of a file's bytes.

@@ -7,12 +7,11 @@ use super::context::Context;
 #[cfg(target_arch = "wasm32")]
 use super::context::refused;
 use super::weights::ROWS_AT_ONCE;
-use crate::gguf::Format;
 use crate::error::{AiError, Result};
-use crate::gguf::LocalFuture;
-use crate::host::yield_now;
+use crate::gguf::{Format, LocalFuture};
 #[cfg(target_arch = "wasm32")]
-use crate::js::gpu::PendingPipeline;
+use crate::host::gpu::PendingPipeline;
+use crate::host::yield_now;
 use crate::model::Hyperparameters;
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -203,14 +203,7 @@ impl WebGpuWeights {
     }
 
     pub fn new(context: &Context) -> Self {
-        Self {
-            context: context.clone(),
-            collected: Collected::default(),
-            filling: None,
-            undrained: 0,
-            compiling: None,
-            room: None,
-        }
+        Self { context: context.clone(), collected: Collected::default(), filling: None, undrained: 0, compiling: None, room: None }
     }
 
     /// Begins to compile the kernels for these tensors, so that they are ready when the tensors are there.

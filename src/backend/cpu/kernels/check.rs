@@ -2,9 +2,9 @@
 
 use super::super::activations::Activations;
 use super::super::format::BLOCK;
-use crate::gguf::Format;
 use super::super::packed::Packed;
 use super::{Product, multiply, plain};
+use crate::gguf::Format;
 use rand_core::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 

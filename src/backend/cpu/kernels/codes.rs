@@ -2,9 +2,9 @@
 
 use super::super::activations::Activations;
 use super::super::format::BLOCK;
-use crate::gguf::Format;
 use super::super::packed::{Packed, ROWS};
 use super::output::Output;
+use crate::gguf::Format;
 use crate::lanes::{self, Bytes, F32x4, I32x4, Words};
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
 //! Matrix products over weights that are floats.
 
-use crate::gguf::Format;
 use super::super::packed::{Packed, ROWS};
 use super::output::Output;
+use crate::gguf::Format;
 use crate::lanes::{self, F32x4};
 use std::ops::Range;
 
