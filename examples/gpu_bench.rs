@@ -66,25 +66,9 @@ fn dtype(name: &str) -> Result<GgmlDType> {
 
 /// Brings made-up weights into a sink. Gives the bytes that a token reads.
 async fn fill(sink: &mut dyn WeightSink, p: &Hyperparameters, tied: bool, dtype: GgmlDType) -> Result<u64> {
-    let mut tensors = vec![(Role::TokenEmbedding, vec![p.vocabulary, p.width]), (Role::OutputNorm, vec![p.width])];
-    if !tied {
-        tensors.push((Role::Output, vec![p.vocabulary, p.width]));
-    }
-    for layer in 0..p.layers {
-        tensors.extend([
-            (Role::AttentionNorm(layer), vec![p.width]),
-            (Role::Query(layer), vec![p.query_width(), p.width]),
-            (Role::Key(layer), vec![p.kv_width(), p.width]),
-            (Role::Value(layer), vec![p.kv_width(), p.width]),
-            (Role::AttentionOutput(layer), vec![p.width, p.query_width()]),
-            (Role::FfnNorm(layer), vec![p.width]),
-            (Role::Gate(layer), vec![p.ffn_width, p.width]),
-            (Role::Up(layer), vec![p.ffn_width, p.width]),
-            (Role::Down(layer), vec![p.width, p.ffn_width]),
-        ]);
-    }
     let mut read = 0;
-    for (role, shape) in tensors {
+    for role in Role::required(p.layers).chain((!tied).then_some(Role::Output)) {
+        let shape = role.shape(p);
         let columns = shape.last().copied().unwrap_or(1);
         let dtype = match shape.len() {
             1 => GgmlDType::F32,

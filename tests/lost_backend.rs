@@ -14,16 +14,27 @@ use workers_ai_local::gguf::LocalFuture;
 use workers_ai_local::model::Hyperparameters;
 use workers_ai_local::sampling::SamplingParams;
 
-/// The CPU, until it has computed so many batches.
-struct Mortal {
+/// The CPU as a GPU that is lost after so many batches, and has room for so many tokens in all.
+struct Faulty {
     inner: CpuBackend,
     batches: usize,
+    room: usize,
     lost: bool,
 }
 
-impl Backend for Mortal {
+impl Faulty {
+    fn lost_after(batches: usize) -> Box<Self> {
+        Box::new(Self { inner: cpu(), batches, room: usize::MAX, lost: false })
+    }
+
+    fn with_room_for(room: usize) -> Box<Self> {
+        Box::new(Self { inner: cpu(), batches: usize::MAX, room, lost: false })
+    }
+}
+
+impl Backend for Faulty {
     fn name(&self) -> &'static str {
-        "mortal"
+        "faulty"
     }
 
     fn hyperparameters(&self) -> &Hyperparameters {
@@ -47,57 +58,12 @@ impl Backend for Mortal {
         self.inner.copy_prefix(from, to, length)
     }
 
-    fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>> {
-        self.inner.reserve(cache, additional)
+    fn gpu(&self) -> Option<Gpu> {
+        Some(Gpu { adapter: "faulty".into(), counters: Default::default() })
     }
 
     fn is_lost(&self) -> bool {
         self.lost
-    }
-
-    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {
-        if self.batches == 0 {
-            self.lost = true;
-            return Box::pin(std::future::ready(Err(AiError::out_of_memory("the device", 0))));
-        }
-        self.batches -= 1;
-        self.inner.forward(batch)
-    }
-}
-
-/// The CPU as a GPU that has room for so many tokens in all.
-struct Cramped {
-    inner: CpuBackend,
-    room: usize,
-}
-
-impl Backend for Cramped {
-    fn name(&self) -> &'static str {
-        "cramped"
-    }
-
-    fn hyperparameters(&self) -> &Hyperparameters {
-        self.inner.hyperparameters()
-    }
-
-    fn create_cache(&mut self) -> Result<CacheId> {
-        self.inner.create_cache()
-    }
-
-    fn release_cache(&mut self, cache: CacheId) {
-        self.inner.release_cache(cache);
-    }
-
-    fn truncate_cache(&mut self, cache: CacheId, length: usize) {
-        self.inner.truncate_cache(cache, length);
-    }
-
-    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>> {
-        self.inner.copy_prefix(from, to, length)
-    }
-
-    fn gpu(&self) -> Option<Gpu> {
-        Some(Gpu { adapter: "cramped".into(), counters: Default::default() })
     }
 
     fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>> {
@@ -109,6 +75,11 @@ impl Backend for Cramped {
     }
 
     fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {
+        if self.batches == 0 {
+            self.lost = true;
+            return Box::pin(std::future::ready(Err(AiError::out_of_memory("the device", 0))));
+        }
+        self.batches -= 1;
         self.inner.forward(batch)
     }
 }
@@ -153,7 +124,7 @@ fn no_token_is_lost_or_repeated_whenever_it_happens() {
     let (expected, replaced) = answers(Engine::new(Box::new(cpu()), Limits::default()));
     assert_eq!((expected[0].len(), expected[1].len(), replaced), (12, 12, 0));
     for batches in 0..14 {
-        let (tokens, replaced) = answers(Engine::new(Box::new(Mortal { inner: cpu(), batches, lost: false }), Limits::default()));
+        let (tokens, replaced) = answers(Engine::new(Faulty::lost_after(batches), Limits::default()));
         assert_eq!(tokens, expected, "lost after {batches} batches");
         assert_eq!(replaced, 1, "lost after {batches} batches");
     }
@@ -161,7 +132,7 @@ fn no_token_is_lost_or_repeated_whenever_it_happens() {
 
 #[test]
 fn without_another_backend_every_answer_ends_with_the_error() {
-    let mut engine = Engine::new(Box::new(Mortal { inner: cpu(), batches: 1, lost: false }), Limits::default());
+    let mut engine = Engine::new(Faulty::lost_after(1), Limits::default());
     let sequences = [submit(&mut engine, 5, 9), submit(&mut engine, 90, 9)];
     for _ in 0..3 {
         for sequence in sequences {
@@ -183,7 +154,7 @@ fn where_memory_ends_another_backend_goes_on() {
     let (expected, _) = answers(Engine::new(Box::new(cpu()), Limits::default()));
     // Both prompts and answers are 91 tokens; the last of each answer is not computed.
     for room in (0..91).step_by(3) {
-        let (tokens, replaced) = answers(Engine::new(Box::new(Cramped { inner: cpu(), room }), Limits::default()));
+        let (tokens, replaced) = answers(Engine::new(Faulty::with_room_for(room), Limits::default()));
         assert_eq!(tokens, expected, "room for {room} tokens");
         assert_eq!(replaced, 1, "room for {room} tokens");
     }
@@ -192,7 +163,7 @@ fn where_memory_ends_another_backend_goes_on() {
 #[test]
 fn where_memory_ends_and_there_is_no_other_backend_only_those_without_room_fail() {
     // Room for the first prompt and answer; the second is too long for what is left.
-    let mut engine = Engine::new(Box::new(Cramped { inner: cpu(), room: 24 }), Limits::default());
+    let mut engine = Engine::new(Faulty::with_room_for(24), Limits::default());
     let sequences = [submit(&mut engine, 5, 9), submit(&mut engine, 90, 30)];
     let mut ends = [None, None];
     let mut tokens = 0;

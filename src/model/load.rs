@@ -54,7 +54,7 @@ impl Role {
     }
 
     /// The shape that a tensor of this role must have.
-    fn shape(self, p: &Hyperparameters) -> Vec<usize> {
+    pub fn shape(self, p: &Hyperparameters) -> Vec<usize> {
         match self {
             Self::TokenEmbedding | Self::Output => vec![p.vocabulary, p.width],
             Self::OutputNorm | Self::AttentionNorm(_) | Self::FfnNorm(_) => vec![p.width],
@@ -68,7 +68,7 @@ impl Role {
     }
 
     /// Every role that a model must fill; an own output matrix and RoPE divisors are optional.
-    fn required(layers: usize) -> impl Iterator<Item = Role> {
+    pub fn required(layers: usize) -> impl Iterator<Item = Role> {
         let of_layer = |l| {
             [
                 Self::AttentionNorm(l),

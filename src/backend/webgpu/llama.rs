@@ -69,11 +69,11 @@ impl WebGpuBackend {
         Self::check(p)?;
         let (context, weights, compiling) = weights.build(p.layers).await?;
         let rope = RopeFrequencies::new(p, weights.rope_divisors.as_deref());
-        let kernels = forward::kernels(&context, p, kinds(&weights));
         let compiling = match compiling {
             Some(compiling) => compiling,
-            None => Compiling::begin(&context, &Sizes::from(p), &kernels).await,
+            None => Compiling::begin(&context, &Sizes::from(p), &forward::kernels(&context, p, kinds(&weights))).await,
         };
+        let kernels = compiling.kernels();
         let pipelines = compiling.finish(&context, progress).await?;
         let made = context.checked("computing a batch", || {
             let scratch = Scratch::new(&context, &pipelines, p, options.chunk_rows.max(1))?;

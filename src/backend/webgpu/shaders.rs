@@ -342,6 +342,11 @@ impl Compiling {
         }
     }
 
+    /// Which ones these are.
+    pub fn kernels(&self) -> Vec<Kernel> {
+        self.begun.iter().map(|(kernel, _)| *kernel).collect()
+    }
+
     /// Waits until all are compiled. `progress` is told how many are ready, and of how many.
     pub async fn finish(self, context: &Context, progress: &dyn Fn(usize, usize)) -> Result<Pipelines> {
         let count = self.begun.len();
