@@ -19,6 +19,9 @@ const DAWN = path.join(ROOT, "node_modules", "dawn-node");
 const PROMPTS = ["1, 2, 3,", "The capital of France is"];
 const GREEDY = { raw: true, temperature: 0, max_tokens: 3 };
 
+const cpu = new Ai({ build: "simd128", backend: "cpu", onWarning() {} });
+const onCpu = async (prompt) => (await cpu.run(MODEL, { ...GREEDY, prompt })).response;
+
 const folders = [];
 after(() => Promise.all(folders.map((folder) => rm(folder, { recursive: true }))));
 
@@ -81,10 +84,8 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
     let outcome;
     const expected = [];
     before(async () => {
-      const cpu = new Ai({ build: "simd128", backend: "cpu", onWarning() {} });
-      const answer = async (prompt) => (await cpu.run(MODEL, { ...GREEDY, prompt })).response;
-      for (const prompt of PROMPTS) expected.push(await answer(prompt));
-      expected.push(await answer(PROMPTS[0] + expected[0]));
+      for (const prompt of PROMPTS) expected.push(await onCpu(prompt));
+      expected.push(await onCpu(PROMPTS[0] + expected[0]));
       outcome = await inInstalled(
         async (Ai, { model, prompts, greedy }) => {
           const globals = () => JSON.stringify([Object.getOwnPropertyNames(globalThis), Object.getOwnPropertyDescriptor(globalThis, "navigator")]);
@@ -200,9 +201,7 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
       const ended = new Promise((resolve) => worker.once("exit", resolve));
       return { ...(await message), code: await ended };
     }, { address: installed, model: MODEL, prompt: PROMPTS[0], greedy: GREEDY });
-    const cpu = new Ai({ build: "simd128", backend: "cpu", onWarning() {} });
-    const { response } = await cpu.run(MODEL, { ...GREEDY, prompt: PROMPTS[0] });
-    assert.deepEqual(outcome, { response, backend: "webgpu", code: 0 });
+    assert.deepEqual(outcome, { response: await onCpu(PROMPTS[0]), backend: "webgpu", code: 0 });
   });
 
   const noThreads = !builds.threads && 'the build "threads" is not there: `npm run build` says why';
@@ -212,8 +211,6 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
       const { response } = await ai.run(model, { ...greedy, prompt });
       return { response, backend: ai.backend, build: (await ai.stats()).build };
     }, { model: MODEL, prompt: PROMPTS[0], greedy: GREEDY });
-    const cpu = new Ai({ build: "simd128", backend: "cpu", onWarning() {} });
-    const { response } = await cpu.run(MODEL, { ...GREEDY, prompt: PROMPTS[0] });
-    assert.deepEqual(outcome, { response, backend: "webgpu", build: "threads" });
+    assert.deepEqual(outcome, { response: await onCpu(PROMPTS[0]), backend: "webgpu", build: "threads" });
   });
 });
