@@ -21,7 +21,7 @@ const OUTPUT = inProject("pkg", "wasm");
 /** What the package's entries read: the builds that are there, in a form that bundlers can follow. */
 const INDEX = path.join(OUTPUT, "builds.js");
 /** Everything that the output depends on. */
-const INPUTS = ["src", "Cargo.toml", "Cargo.lock", "build.rs", ".cargo", "scripts/build.mjs", "scripts/lib/wasm.mjs", "node_modules/binaryen/package.json"];
+const INPUTS = ["src", "kernels", "Cargo.toml", "Cargo.lock", "build.rs", ".cargo", "scripts/build.mjs", "scripts/lib/wasm.mjs", "node_modules/binaryen/package.json"];
 
 const ATOMICS = ["atomics", "threads"];
 /** Memory that comes from outside and is shared, up to all that 32 bits can address; and what wasm-bindgen needs for threads. */
@@ -115,7 +115,7 @@ async function compile(name, { cargo, env, args }) {
   const { features, link, target } = BUILDS[name];
   const folder = inProject("target", target);
   say(`Compiling the crate for WebAssembly, "${name}" (some minutes the first time) …`);
-  await run(cargo, ["rustc", "--lib", "--crate-type", "cdylib", "--target", WASM_TARGET, "--profile", PROFILE, ...args], {
+  await run(cargo, ["rustc", "--package", "workers-ai-local", "--lib", "--crate-type", "cdylib", "--target", WASM_TARGET, "--profile", PROFILE, ...args], {
     env: { ...env, ...cargoEnvironment(features, folder, link) },
   });
   return path.join(folder, WASM_TARGET, PROFILE, `${NAME}.wasm`);

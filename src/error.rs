@@ -3,6 +3,7 @@
 //! The codes are those of Cloudflare's Workers AI documentation. Texts are written for the person who reads
 //! them in a terminal: what happened, and what to do about it.
 
+use kernels::Refusal;
 use std::fmt;
 
 /// The documented internal codes of Workers AI, each with one HTTP status.
@@ -141,6 +142,15 @@ impl AiError {
             "message": format!("AiError: {}", self.text),
             "description": self.text,
         })
+    }
+}
+
+impl From<Refusal> for AiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::OutOfMemory { purpose, bytes } => Self::out_of_memory(purpose, bytes),
+            Refusal::InvalidData(text) => Self::invalid_data(text),
+        }
     }
 }
 

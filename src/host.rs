@@ -6,19 +6,7 @@ use std::task::{Context, Poll};
 
 #[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
 pub use crate::js::gpu;
-
-/// Milliseconds since some fixed moment.
-pub fn now_ms() -> f64 {
-    #[cfg(target_arch = "wasm32")]
-    return js_sys::Date::now();
-    #[cfg(not(target_arch = "wasm32"))]
-    {
-        use std::sync::LazyLock;
-        use std::time::Instant;
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-        START.elapsed().as_secs_f64() * 1000.0
-    }
-}
+pub use kernels::clock::now_ms;
 
 /// Seconds since 1970.
 pub fn unix_seconds() -> u64 {

@@ -20,8 +20,6 @@ pub mod http;
 pub mod input;
 #[cfg(target_arch = "wasm32")]
 mod js;
-mod lanes;
-mod memory;
 pub mod model;
 pub mod output;
 pub mod prompt;

@@ -7,6 +7,7 @@ use super::reader::Reader;
 use crate::error::{AiError, Result};
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, Value};
+use kernels::Format;
 use std::io::Cursor;
 use std::ops::Range;
 
@@ -24,6 +25,32 @@ pub struct TensorEntry {
     pub offset: u64,
     /// Bytes in the file.
     pub length: u64,
+}
+
+impl TensorEntry {
+    /// What its blocks are; `None` for types that no weights have (Q8_1 and Q8_K are for activations).
+    pub fn format(&self) -> Option<Format> {
+        format_of(self.dtype)
+    }
+}
+
+fn format_of(dtype: GgmlDType) -> Option<Format> {
+    Some(match dtype {
+        GgmlDType::F32 => Format::F32,
+        GgmlDType::F16 => Format::F16,
+        GgmlDType::BF16 => Format::Bf16,
+        GgmlDType::Q4_0 => Format::Q4_0,
+        GgmlDType::Q4_1 => Format::Q4_1,
+        GgmlDType::Q5_0 => Format::Q5_0,
+        GgmlDType::Q5_1 => Format::Q5_1,
+        GgmlDType::Q8_0 => Format::Q8_0,
+        GgmlDType::Q2K => Format::Q2K,
+        GgmlDType::Q3K => Format::Q3K,
+        GgmlDType::Q4K => Format::Q4K,
+        GgmlDType::Q5K => Format::Q5K,
+        GgmlDType::Q6K => Format::Q6K,
+        GgmlDType::Q8_1 | GgmlDType::Q8K => return None,
+    })
 }
 
 /// Metadata and the table of tensors.
@@ -284,5 +311,19 @@ impl Walk<'_> {
         }
         self.position = end;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_as_large_as_candle_says() {
+        use GgmlDType::*;
+        for dtype in [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K] {
+            let format = format_of(dtype).expect("a type of weights");
+            assert_eq!((format.columns(), format.file_bytes()), (dtype.block_size(), dtype.type_size()), "{dtype:?}");
+        }
     }
 }

@@ -3,12 +3,10 @@
 //! A file is read once, front to back, through an async ranged [`Source`]: first the header, then tensor by tensor.
 //! It is never whole in memory. Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
-mod format;
 mod header;
 mod reader;
 mod source;
 
-pub use format::Format;
 pub(crate) use header::integer;
 pub use header::{Header, TensorEntry};
 pub use reader::{Progress, Reader};

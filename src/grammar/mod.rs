@@ -13,7 +13,7 @@ use crate::tokenizer::Tokenizer;
 use crate::tools::{CallFormat, Tool};
 use ending::Ending;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
-use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie};
+use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 use std::sync::Arc;
@@ -142,7 +142,7 @@ impl Constraint {
     /// Forbids, by minus infinity, every token that cannot come next.
     pub fn mask(&mut self, logits: &mut [f32]) -> Result<()> {
         let mask = self.matcher.compute_mask_or_eos().map_err(failed)?;
-        apply(&mask, logits);
+        kernels::logits::mask(logits, mask.as_slice(), mask.len());
         Ok(())
     }
 
@@ -159,26 +159,6 @@ impl Constraint {
     /// Whether nothing but the end can follow.
     pub fn must_end(&self) -> bool {
         self.matcher.is_stopped()
-    }
-}
-
-fn apply(mask: &SimpleVob, logits: &mut [f32]) {
-    for (words, logits) in mask.as_slice().iter().zip(logits.chunks_mut(32)) {
-        match *words {
-            0 => logits.fill(f32::NEG_INFINITY),
-            u32::MAX => {}
-            bits => {
-                for (bit, logit) in logits.iter_mut().enumerate() {
-                    if bits >> bit & 1 == 0 {
-                        *logit = f32::NEG_INFINITY;
-                    }
-                }
-            }
-        }
-    }
-    // A model may compute logits for more entries than the vocabulary lists.
-    if let Some(beyond) = logits.get_mut(mask.len()..) {
-        beyond.fill(f32::NEG_INFINITY);
     }
 }
 

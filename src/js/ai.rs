@@ -154,7 +154,7 @@ pub fn models(params: &str) -> JsValue {
 /// For tests.
 #[wasm_bindgen(js_name = compareKernels)]
 pub fn compare_kernels(seed: u32, rounds: u32) -> Vec<u32> {
-    let (different, compared) = crate::backend::cpu::compare_with_twin(u64::from(seed), rounds as usize);
+    let (different, compared) = kernels::products::compare_with_twin(u64::from(seed), rounds as usize);
     vec![different as u32, compared as u32]
 }
 
@@ -162,7 +162,7 @@ pub fn compare_kernels(seed: u32, rounds: u32) -> Vec<u32> {
 /// For benchmarks.
 #[wasm_bindgen(js_name = benchKernels)]
 pub fn bench_kernels(milliseconds: f64) -> String {
-    let measured: Vec<_> = crate::backend::cpu::measure(milliseconds)
+    let measured: Vec<_> = kernels::products::measure(milliseconds)
         .iter()
         .map(|one| {
             let op = if one.rows == 1 { "decode" } else { "prefill" };
@@ -176,5 +176,5 @@ pub fn bench_kernels(milliseconds: f64) -> String {
 #[cfg(target_feature = "atomics")]
 #[wasm_bindgen(js_name = workThread)]
 pub fn work_thread() {
-    crate::backend::cpu::help()
+    kernels::threads::help()
 }

@@ -2,7 +2,8 @@
 
 use super::Hyperparameters;
 use crate::error::{AiError, Result};
-use crate::gguf::{Format, LocalFuture, Reader, TensorEntry};
+use crate::gguf::{LocalFuture, Reader, TensorEntry};
+use kernels::Format;
 use std::collections::HashSet;
 use std::future::ready;
 
@@ -101,7 +102,7 @@ pub struct Tensor<'a> {
 impl<'a> Tensor<'a> {
     /// What a file's entry is, if it has a type for weights and as many bytes as its shape says.
     pub fn new(role: Role, entry: &'a TensorEntry) -> Result<Self> {
-        let Some(format) = Format::of(entry.dtype) else {
+        let Some(format) = entry.format() else {
             return Err(AiError::invalid_data(format!(
                 "Tensor '{}' is of type {:?}, which is not for weights. Use a file of another type, for instance Q4_K or Q8_0.",
                 entry.name, entry.dtype

@@ -4,16 +4,13 @@
 //! Keskar et al. 2019), `frequency_penalty` and `presence_penalty` are subtractive over the answer (OpenAI's API). Top-p
 //! is nucleus sampling (Holtzman et al. 2019).
 
-mod ranking;
-
 use crate::backend::{MAX_CANDIDATES, Wanted};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::grammar::Constraint;
 use crate::host::random_bytes;
-use crate::lanes;
+use kernels::logits::{Distribution, Ranking, weight};
 use rand_core::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use ranking::Ranking;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
@@ -71,9 +68,9 @@ pub struct Sampler {
     /// Every token of prompt and answer → how often it stands in the answer.
     seen: HashMap<u32, u32>,
     ranking: Ranking,
-    /// Scratch: tokens that may come with their weights, and the weight of every token.
+    distribution: Distribution,
+    /// Scratch: tokens that may come with their weights.
     candidates: Vec<(u32, f32)>,
-    weights: Vec<f32>,
 }
 
 impl Sampler {
@@ -81,7 +78,8 @@ impl Sampler {
     pub fn new(params: SamplingParams, prompt: &[u32]) -> Self {
         let seed = params.seed.unwrap_or_else(|| u64::from_le_bytes(random_bytes()));
         let seen = if params.repetition_penalty.is_some() { prompt.iter().map(|token| (*token, 0)).collect() } else { HashMap::new() };
-        Self { params, rng: Pcg64Mcg::seed_from_u64(seed), seen, ranking: Ranking::default(), candidates: Vec::new(), weights: Vec::new() }
+        let rng = Pcg64Mcg::seed_from_u64(seed);
+        Self { params, rng, seen, ranking: Ranking::default(), distribution: Distribution::default(), candidates: Vec::new() }
     }
 
     /// The next token for `logits` (one per vocabulary entry, unnormalised; changed in place), one that a constraint allows.
@@ -147,20 +145,18 @@ impl Sampler {
         }
         let scale = self.scale();
         let uniform = self.uniform();
-        let Self { ranking, candidates, weights, .. } = self;
+        let Self { ranking, distribution, candidates, .. } = self;
+        let total = distribution.weigh(logits, best_logit, scale);
         match self.params.top_p {
-            None => {
-                let total = weigh_all(logits, best_logit, scale, weights);
-                draw_from_blocks(weights, uniform * total)
-            }
+            None => distribution.at(uniform * total),
             Some(top_p) => {
-                let wanted = f64::from(top_p) * weigh_all(logits, best_logit, scale, weights);
+                let wanted = f64::from(top_p) * total;
                 // Only the head of the distribution is ranked: first 64 tokens, then eight times as many, and so on.
                 let mut count = 64;
                 loop {
                     ranking.largest(logits, count, candidates);
                     for (token, logit) in candidates.iter_mut() {
-                        *logit = weights[*token as usize];
+                        *logit = distribution.weight_of(*token);
                     }
                     if cut_to_nucleus(candidates, wanted) || count >= logits.len() {
                         break;
@@ -176,7 +172,7 @@ impl Sampler {
     fn draw_among(&mut self, candidates: &mut Vec<(u32, f32)>, best_logit: f32) -> u32 {
         let (scale, uniform) = (self.scale(), self.uniform());
         for (_, logit) in candidates.iter_mut() {
-            *logit = weight_of(*logit, best_logit, scale);
+            *logit = weight(*logit, best_logit, scale);
         }
         if let Some(top_p) = self.params.top_p {
             let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.1)).sum();
@@ -201,71 +197,6 @@ fn no_logits() -> AiError {
         ErrorCode::InvalidData,
         "The model computed no usable logits (all are NaN or infinite). Its weights are probably damaged; get the file again.",
     )
-}
-
-/// What weighs less than e^−80 of the best one weighs nothing, so that tokens a mask forbids cannot come.
-const NOTHING: f32 = -80.0;
-
-fn weight(logits: lanes::F32x4, best: f32, scale: f32) -> lanes::F32x4 {
-    let exponent = lanes::mul(lanes::sub(logits, lanes::splat(best)), lanes::splat(scale));
-    lanes::where_above(exponent, lanes::splat(NOTHING), lanes::exp(exponent))
-}
-
-fn weight_of(logit: f32, best: f32, scale: f32) -> f32 {
-    lanes::to_array(weight(lanes::splat(logit), best, scale))[0]
-}
-
-/// Tokens whose weights are summed before they are added to the total.
-const BLOCK: usize = 256;
-
-/// The weight of every token, and their sum.
-fn weigh_all(logits: &[f32], best: f32, scale: f32, weights: &mut Vec<f32>) -> f64 {
-    weights.clear();
-    weights.resize(logits.len(), 0.0);
-    let mut total = 0.0;
-    for (logits, weights) in logits.chunks(BLOCK).zip(weights.chunks_mut(BLOCK)) {
-        let (fours, rest) = logits.as_chunks::<4>();
-        let (out, rest_out) = weights.as_chunks_mut::<4>();
-        for (four, out) in fours.iter().zip(out) {
-            lanes::to_slice(weight(lanes::from_slice(four), best, scale), out);
-        }
-        for (logit, out) in rest.iter().zip(rest_out) {
-            *out = weight_of(*logit, best, scale);
-        }
-        total += sum_of(weights);
-    }
-    total
-}
-
-/// The sum of a block's weights.
-fn sum_of(weights: &[f32]) -> f64 {
-    let (fours, rest) = weights.as_chunks::<4>();
-    let sum = fours.iter().fold(lanes::splat(0.0), |sum, four| lanes::add(sum, lanes::from_slice(four)));
-    f64::from(lanes::horizontal_sum(sum) + rest.iter().sum::<f32>())
-}
-
-/// The token at which the running sum of weights passes `remaining`.
-fn draw_from_blocks(weights: &[f32], mut remaining: f64) -> u32 {
-    let mut last = 0;
-    for (index, block) in weights.chunks(BLOCK).enumerate() {
-        let sum = sum_of(block);
-        if sum > remaining {
-            for (place, weight) in block.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
-                last = index * BLOCK + place;
-                remaining -= f64::from(*weight);
-                if remaining < 0.0 {
-                    break;
-                }
-            }
-            return last as u32;
-        }
-        if let Some(place) = block.iter().rposition(|weight| *weight > 0.0) {
-            last = index * BLOCK + place;
-        }
-        remaining -= sum;
-    }
-    // Rounding can leave a last crumb; the last token that has weight takes it.
-    last as u32
 }
 
 /// Cuts candidates, largest first, behind the one with which `wanted` is reached. Whether it is.

@@ -1,16 +1,16 @@
 //! The forward pass of a llama-architecture model (Touvron et al. 2023) on the CPU.
 
-use super::attention::attend;
-use super::kv_cache::{KvCache, MAX_HEAD_WIDTH, Shape};
-use super::matrix::Operand;
-use super::ops;
-use super::threads;
 use super::weights::{CpuWeights, Weights};
 use crate::backend::{Answer, Backend, CacheId, Wanted, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::LocalFuture;
-use crate::memory::try_grow;
 use crate::model::{Hyperparameters, RopeFrequencies};
+use kernels::attention::attend;
+use kernels::kv_cache::{KvCache, MAX_HEAD_WIDTH, Shape};
+use kernels::memory::try_grow;
+use kernels::operand::Operand;
+use kernels::ops;
+use kernels::products::Product;
 use std::collections::HashMap;
 use std::future::ready;
 
@@ -109,10 +109,10 @@ impl CpuBackend {
         for (index, layer) in weights.layers.iter().enumerate() {
             ops::rms_norm(&scratch.stream, &layer.attention_norm, p.rms_epsilon, &mut scratch.normed.values);
             scratch.normed.changed(p.width);
-            scratch.normed.multiply([
-                (&layer.query, &mut scratch.query),
-                (&layer.key, &mut scratch.key),
-                (&layer.value, &mut scratch.value),
+            scratch.normed.multiply(&mut [
+                Product::new(&layer.query, &mut scratch.query),
+                Product::new(&layer.key, &mut scratch.key),
+                Product::new(&layer.value, &mut scratch.value),
             ]);
             let angles = scratch.angles.chunks_exact(p.rope_width);
             let queries = scratch.query.chunks_exact_mut(p.query_width());
@@ -129,29 +129,20 @@ impl CpuBackend {
                     let columns = (first + offset) * p.kv_width()..(first + offset + 1) * p.kv_width();
                     cache.write(index, start + offset, &scratch.key[columns.clone()], &scratch.value[columns]);
                 }
-                // One part per row and KV head: the query heads that share it stand side by side.
-                let part = p.query_width() / p.kv_heads;
                 let rows = first * p.query_width()..(first + count) * p.query_width();
-                let (cache, query) = (&*cache, &scratch.query[rows.clone()]);
-                threads::for_parts(&mut scratch.attended.values[rows], part, |index_of_part, out| {
-                    let query = &query[index_of_part * part..(index_of_part + 1) * part];
-                    attend(cache, index, index_of_part % p.kv_heads, start + index_of_part / p.kv_heads + 1, query, out);
-                });
+                attend(cache, index, p.heads, start, &scratch.query[rows.clone()], &mut scratch.attended.values[rows]);
                 first += count;
             }
             scratch.attended.changed(p.query_width());
-            scratch.attended.multiply([(&layer.attention_output, &mut scratch.delta)]);
+            scratch.attended.multiply(&mut [Product::new(&layer.attention_output, &mut scratch.delta)]);
             ops::add(&mut scratch.stream, &scratch.delta);
 
             ops::rms_norm(&scratch.stream, &layer.ffn_norm, p.rms_epsilon, &mut scratch.normed.values);
             scratch.normed.changed(p.width);
-            scratch.normed.multiply([(&layer.gate, &mut scratch.gate.values), (&layer.up, &mut scratch.up)]);
-            let up = &scratch.up;
-            threads::for_parts(&mut scratch.gate.values, p.ffn_width, |row, gate| {
-                ops::swiglu(gate, &up[row * p.ffn_width..(row + 1) * p.ffn_width]);
-            });
+            scratch.normed.multiply(&mut [Product::new(&layer.gate, &mut scratch.gate.values), Product::new(&layer.up, &mut scratch.up)]);
+            ops::swiglu(&mut scratch.gate.values, &scratch.up, p.ffn_width);
             scratch.gate.changed(p.ffn_width);
-            scratch.gate.multiply([(&layer.down, &mut scratch.delta)]);
+            scratch.gate.multiply(&mut [Product::new(&layer.down, &mut scratch.delta)]);
             ops::add(&mut scratch.stream, &scratch.delta);
         }
         let output = weights.output.as_ref().unwrap_or(&weights.token_embedding);
@@ -171,7 +162,7 @@ impl CpuBackend {
                 return Err(AiError::out_of_memory("computing logits", p.vocabulary as u64 * 4));
             }
             row.resize(p.vocabulary, 0.0);
-            scratch.normed.multiply([(output, &mut row)]);
+            scratch.normed.multiply(&mut [Product::new(output, &mut row)]);
             logits.push(Answer::Logits(row));
         }
         for work in batch {
@@ -216,11 +207,11 @@ impl Backend for CpuBackend {
         let Some(mut target) = self.caches.remove(&to) else { return Box::pin(ready(Ok(()))) };
         let copied = self.caches.get(&from).map_or(Ok(()), |source| target.copy_prefix(source, length));
         self.caches.insert(to, target);
-        Box::pin(ready(copied))
+        Box::pin(ready(copied.map_err(AiError::from)))
     }
 
     fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>> {
-        Box::pin(ready(self.caches.get_mut(&cache).map_or(Ok(()), |cache| cache.reserve(additional))))
+        Box::pin(ready(self.caches.get_mut(&cache).map_or(Ok(()), |cache| Ok(cache.reserve(additional)?))))
     }
 
     fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {

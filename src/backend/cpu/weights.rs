@@ -1,8 +1,8 @@
 //! The weights of a llama model in the CPU's memory, and the sink that collects them.
 
-use super::packed::{Packed, Packing};
 use crate::error::{AiError, Result};
 use crate::model::{Collected, Role, Tensor, WeightSink};
+use kernels::packed::{Packed, Packing};
 
 /// Every weight of a model.
 pub type Weights = crate::model::Weights<Packed, Vec<f32>>;
@@ -29,7 +29,7 @@ impl WeightSink for CpuWeights {
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.filling {
-            Some(filling) => filling.packing.write(bytes),
+            Some(filling) => Ok(filling.packing.write(bytes)?),
             None => Err(AiError::invalid_data("Bytes came for no tensor.")),
         }
     }

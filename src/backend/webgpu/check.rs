@@ -7,7 +7,7 @@ use super::plain;
 use super::shaders::{Ending, JOB_BYTES, Kernel, Pipelines, Round, Sizes};
 use super::weights::{Filling, Matrix};
 use crate::error::Result;
-use crate::gguf::Format;
+use kernels::Format;
 use rand_core::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 

@@ -7,8 +7,8 @@ use super::shaders::{Bindings, Ending, Kernel, Pipelines, Round, Sizes, Way};
 use super::weights::{Matrix, MatrixKind, Weights};
 use crate::backend::{Answer, MAX_CANDIDATES, Wanted};
 use crate::error::{AiError, Result};
-use crate::gguf::Format;
 use crate::model::{Hyperparameters, Role};
+use kernels::Format;
 
 /// Sequences of a chunk whose logits are wanted.
 pub const MAX_OUTPUTS: usize = 8;

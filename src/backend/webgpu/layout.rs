@@ -3,7 +3,7 @@
 //! Codes of all blocks stand together, then their high bits, then their scales, each plane aligned to 16 bytes. So threads load codes
 //! 16 bytes at a time and one after another, and bringing a file's blocks into that order is copying.
 
-use crate::gguf::Format;
+use kernels::Format;
 
 /// Weights that a kernel unpacks at once.
 pub const UNIT: usize = 32;

@@ -2,10 +2,10 @@
 
 use super::shaders::{Ending, Sizes};
 use crate::backend::MAX_CANDIDATES;
-use crate::backend::cpu::Packing;
 use crate::error::Result;
-use crate::gguf::Format;
 use half::f16;
+use kernels::Format;
+use kernels::packed::Packing;
 
 /// A matrix `[rows, columns]` out of a file's bytes.
 pub fn dequantise(format: Format, rows: usize, columns: usize, bytes: &[u8]) -> Result<Vec<f32>> {

@@ -8,11 +8,12 @@ use super::context::Context;
 use super::context::refused;
 use super::weights::ROWS_AT_ONCE;
 use crate::error::{AiError, Result};
-use crate::gguf::{Format, LocalFuture};
+use crate::gguf::LocalFuture;
 #[cfg(target_arch = "wasm32")]
 use crate::host::gpu::PendingPipeline;
 use crate::host::yield_now;
 use crate::model::Hyperparameters;
+use kernels::Format;
 use std::borrow::Cow;
 use std::collections::HashMap;
 

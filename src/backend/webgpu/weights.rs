@@ -4,10 +4,11 @@ use super::context::Context;
 use super::forward;
 use super::layout::{self, Plane, UNIT};
 use super::shaders::{Compiling, Sizes};
-use crate::backend::cpu::Packing;
 use crate::error::{AiError, ErrorCode, Result};
-use crate::gguf::{Format, LocalFuture, TensorEntry};
+use crate::gguf::{LocalFuture, TensorEntry};
 use crate::model::{Collected, Hyperparameters, Role, Tensor, WeightSink};
+use kernels::Format;
+use kernels::packed::Packing;
 use std::future::ready;
 
 /// Every weight of a model.
@@ -197,8 +198,7 @@ impl WebGpuWeights {
     /// Whether the GPU has kernels for these tensors: told before any of them is read.
     pub fn check(tensors: &[TensorEntry]) -> Result<()> {
         let matrices = tensors.iter().filter(|entry| entry.shape.len() == 2);
-        let missing =
-            matrices.filter_map(|entry| Some((entry, Format::of(entry.dtype)?))).find(|(_, format)| layout::planes(*format).is_none());
+        let missing = matrices.filter_map(|entry| Some((entry, entry.format()?))).find(|(_, format)| layout::planes(*format).is_none());
         missing.map_or(Ok(()), |(entry, format)| Err(no_kernels(&entry.name, format)))
     }
 
@@ -210,7 +210,7 @@ impl WebGpuWeights {
     pub async fn begin_kernels(&mut self, p: &Hyperparameters, tensors: &[TensorEntry]) {
         let matrices = tensors.iter().filter_map(|entry| {
             let [_, columns] = entry.shape[..] else { return None };
-            Some(MatrixKind { role: Role::from_name(&entry.name)?, format: Format::of(entry.dtype)?, columns })
+            Some(MatrixKind { role: Role::from_name(&entry.name)?, format: entry.format()?, columns })
         });
         let kernels = forward::kernels(&self.context, p, matrices);
         self.compiling = Some(Compiling::begin(&self.context, &Sizes::from(p), &kernels).await);
@@ -249,7 +249,7 @@ impl WeightSink for WebGpuWeights {
                 }
                 Ok(())
             }
-            Some((_, Target::Vector(packing))) => packing.write(bytes),
+            Some((_, Target::Vector(packing))) => Ok(packing.write(bytes)?),
             None => Err(AiError::invalid_data("Bytes came for no tensor.")),
         }
     }

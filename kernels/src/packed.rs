@@ -4,10 +4,10 @@
 //! scales' words (16 bytes hold word `j` of each row), then for every 32 columns the planes of their codes (`format.rs`). Floats
 //! are a column of four rows after the other. Together a group takes exactly the bytes of the file.
 
-use super::format::{BLOCK, FileBlock, High, Low, six_bit_pair, six_bit_scale};
-use crate::error::{AiError, Result};
-use crate::gguf::Format;
+use crate::format::Format;
 use crate::memory::try_grow;
+use crate::planes::{BLOCK, FileBlock, High, Low, six_bit_pair, six_bit_scale};
+use crate::{Refusal, Result};
 use half::{bf16, f16};
 
 /// Rows of a group.
@@ -163,7 +163,7 @@ impl Packing {
         let needed = format.matrix_bytes(rows, columns);
         let mut bytes = Vec::new();
         let size = usize::try_from(needed).ok().filter(|size| try_grow(&mut bytes, *size));
-        let Some(size) = size else { return Err(AiError::out_of_memory("loading the model's weights", needed)) };
+        let Some(size) = size else { return Err(Refusal::OutOfMemory { purpose: "loading the model's weights", bytes: needed }) };
         bytes.resize(size, 0);
         Ok(Self { packed: Packed { format, rows, columns, bytes }, done: 0, partial: Vec::new() })
     }
@@ -190,7 +190,7 @@ impl Packing {
         let blocks = self.packed.blocks();
         let (row, column_block) = (self.done / blocks, self.done % blocks);
         if row >= self.packed.rows {
-            return Err(AiError::invalid_data("A tensor got more bytes than it has."));
+            return Err(Refusal::InvalidData("A tensor got more bytes than it has."));
         }
         self.done += 1;
         let lane = row % ROWS;
@@ -228,7 +228,7 @@ fn place_halves<'a>(numbers: &mut [u8], lane: usize, halves: impl Iterator<Item 
     for (index, half) in halves.enumerate() {
         // The kernels widen finite numbers only.
         if half[1] & 0x7c == 0x7c {
-            return Err(AiError::invalid_data("The model's weights are damaged: a scale is not a finite number. Get the file again."));
+            return Err(Refusal::InvalidData("The model's weights are damaged: a scale is not a finite number. Get the file again."));
         }
         let at = (index * ROWS + lane) * 2;
         numbers[at..at + 2].copy_from_slice(half);
@@ -265,9 +265,9 @@ fn place_codes(format: Format, codes: &[u8], planes: &mut [u8], lane: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::activations::Activations;
-    use super::super::kernels::plain;
     use super::*;
+    use crate::activations::Activations;
+    use crate::products::plain;
     use candle_core::quantized::{GgmlDType, QTensor};
     use candle_core::{Device, Tensor};
     use rand_core::{RngCore, SeedableRng};
@@ -282,8 +282,8 @@ mod tests {
     fn packed_matrices_agree_with_candle() {
         use GgmlDType::*;
         let mut rng = Pcg64Mcg::seed_from_u64(11);
-        for dtype in [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K] {
-            let format = Format::of(dtype).expect("a format");
+        let dtypes = [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K];
+        for (format, dtype) in Format::ALL.into_iter().zip(dtypes) {
             assert_eq!(format.file_bytes(), dtype.type_size(), "{dtype:?}");
             assert_eq!(format.columns(), dtype.block_size(), "{dtype:?}");
             for _ in 0..12 {

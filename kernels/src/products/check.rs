@@ -1,10 +1,10 @@
 //! Holds the kernels in use to their plain twin, and measures them, on the machine that runs them.
 
-use super::super::activations::Activations;
-use super::super::format::BLOCK;
-use super::super::packed::Packed;
 use super::{Product, multiply, plain};
-use crate::gguf::Format;
+use crate::activations::Activations;
+use crate::format::Format;
+use crate::packed::Packed;
+use crate::planes::BLOCK;
 use rand_core::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
@@ -26,7 +26,7 @@ pub fn compare_with_twin(seed: u64, rounds: usize) -> (usize, usize) {
                 input.quantise(&values, columns);
             }
             let (mut ours, mut twin) = (vec![0f32; batch * rows], vec![0f32; batch * rows]);
-            multiply([Product { weights: &weights, out: &mut ours }], &values, &input);
+            multiply(&mut [Product::new(&weights, &mut ours)], &values, &input);
             plain::multiply(&weights, &values, &input, &mut twin);
             compared += ours.len();
             different += ours.iter().zip(&twin).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
@@ -78,7 +78,7 @@ pub struct Measured {
 /// Times the kernels of every format over more weights than a processor's cache holds, for `milliseconds` each.
 #[cfg(target_arch = "wasm32")]
 pub fn measure(milliseconds: f64) -> Vec<Measured> {
-    let now = crate::host::now_ms;
+    let now = crate::clock::now_ms;
     let mut rng = Pcg64Mcg::seed_from_u64(3);
     let (rows, columns) = (256, 1536);
     let mut all = Vec::new();
@@ -91,7 +91,7 @@ pub fn measure(milliseconds: f64) -> Vec<Measured> {
             let mut out = vec![0f32; batch * rows];
             let mut pass = |count: usize| {
                 for weights in matrices.iter().cycle().take(count) {
-                    multiply([Product { weights, out: &mut out }], &values, &input);
+                    multiply(&mut [Product::new(weights, &mut out)], &values, &input);
                 }
             };
             // Until the engine has compiled it well.

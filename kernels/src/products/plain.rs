@@ -1,8 +1,8 @@
 //! The plain twin: what the kernels must give, to the last bit. One number at a time, from the definitions.
 
-use super::super::activations::Activations;
-use super::super::format::BLOCK;
-use super::super::packed::Packed;
+use crate::activations::Activations;
+use crate::packed::Packed;
+use crate::planes::BLOCK;
 
 /// `out[r, o] = Σ_i input[r, i] · weights[o, i]`; `input` is `[rows, columns]` and `quantised` the same as integers, which are
 /// taken where weights are quantised. `out` is `[rows, weights.rows]`.

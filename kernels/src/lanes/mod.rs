@@ -64,3 +64,19 @@ pub fn to_fixed_point(numbers: &[[F32x4; 2]], largest: i16, out: &mut [[i16; 8]]
     }
     magnitude / f32::from(largest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exponential_is_exact_to_a_few_units() {
+        for index in -8700..=8800 {
+            let x = index as f32 * 0.01;
+            let ours = to_array(exp(splat(x)))[0];
+            let exact = f64::from(x).exp();
+            assert!((f64::from(ours) - exact).abs() <= 3e-7 * exact, "e^{x} = {ours}, not {exact}");
+        }
+        assert!(to_array(exp(splat(f32::NAN)))[0].is_nan());
+    }
+}

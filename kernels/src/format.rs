@@ -3,8 +3,6 @@
 //! Every quantised weight is `scale · code + offset`: a *code* of 2 to 8 bits, and scale and offset for 32 columns, or for 16 of them. A
 //! block holds 32 columns of a row, or 256 (K-quants).
 
-use candle_core::quantized::GgmlDType;
-
 /// The types that a model's tensors may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -39,26 +37,6 @@ impl Format {
         Self::Q5K,
         Self::Q6K,
     ];
-
-    /// The format of a file's type; `None` for types that no weights have (Q8_1 and Q8_K are for activations).
-    pub fn of(dtype: GgmlDType) -> Option<Self> {
-        Some(match dtype {
-            GgmlDType::F32 => Self::F32,
-            GgmlDType::F16 => Self::F16,
-            GgmlDType::BF16 => Self::Bf16,
-            GgmlDType::Q4_0 => Self::Q4_0,
-            GgmlDType::Q4_1 => Self::Q4_1,
-            GgmlDType::Q5_0 => Self::Q5_0,
-            GgmlDType::Q5_1 => Self::Q5_1,
-            GgmlDType::Q8_0 => Self::Q8_0,
-            GgmlDType::Q2K => Self::Q2K,
-            GgmlDType::Q3K => Self::Q3K,
-            GgmlDType::Q4K => Self::Q4K,
-            GgmlDType::Q5K => Self::Q5K,
-            GgmlDType::Q6K => Self::Q6K,
-            GgmlDType::Q8_1 | GgmlDType::Q8K => return None,
-        })
-    }
 
     /// The name that people know.
     pub const fn name(self) -> &'static str {
@@ -143,32 +121,5 @@ impl Format {
     /// Bytes of a tensor of whole blocks.
     pub const fn tensor_bytes(self, rows: usize, columns: usize) -> u64 {
         rows as u64 * (columns / self.columns()) as u64 * self.file_bytes() as u64
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blocks_are_as_large_as_candle_says() {
-        for dtype in [
-            GgmlDType::F32,
-            GgmlDType::F16,
-            GgmlDType::BF16,
-            GgmlDType::Q4_0,
-            GgmlDType::Q4_1,
-            GgmlDType::Q5_0,
-            GgmlDType::Q5_1,
-            GgmlDType::Q8_0,
-            GgmlDType::Q2K,
-            GgmlDType::Q3K,
-            GgmlDType::Q4K,
-            GgmlDType::Q5K,
-            GgmlDType::Q6K,
-        ] {
-            let format = Format::of(dtype).expect("a type of weights");
-            assert_eq!((format.columns(), format.file_bytes()), (dtype.block_size(), dtype.type_size()), "{dtype:?}");
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Where a matrix product goes: several threads write different groups of it at once.
 
-use super::super::packed::ROWS;
 use crate::lanes::{self, F32x4};
+use crate::packed::ROWS;
 use std::marker::PhantomData;
 
 /// `[rows, outputs]`, to be written by groups of four outputs.

@@ -1,11 +1,11 @@
 //! Matrix products over codes: unsigned bytes (of Q8_0, signed ones) times activations as integers.
 
-use super::super::activations::Activations;
-use super::super::format::BLOCK;
-use super::super::packed::{Packed, ROWS};
 use super::output::Output;
-use crate::gguf::Format;
+use crate::activations::Activations;
+use crate::format::Format;
 use crate::lanes::{self, Bytes, F32x4, I32x4, Words};
+use crate::packed::{Packed, ROWS};
+use crate::planes::BLOCK;
 use std::ops::Range;
 
 /// Rows of activations that are computed in one pass through a group: their sums stay on the stack, and each unpacked block

@@ -1,6 +1,6 @@
 //! How the blocks of GGUF's types are packed for the kernels: the codes of 32 columns of four rows as planes of bits (`packed.rs`).
 
-use crate::gguf::Format;
+use crate::format::Format;
 
 /// Columns that share what a kernel does at once, and one scale of activations.
 pub const BLOCK: usize = 32;

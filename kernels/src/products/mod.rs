@@ -14,15 +14,22 @@ pub mod plain;
 #[cfg(target_arch = "wasm32")]
 pub use check::{compare_with_twin, measure};
 
-use super::activations::Activations;
-use super::packed::Packed;
-use super::threads;
+use crate::activations::Activations;
+use crate::packed::Packed;
+use crate::threads;
 use output::Output;
 
-/// A product to be computed: `out[r, o] = Σ_i input[r, i] · weights[o, i]`. `out` is `[rows, weights.rows]`.
+/// A product to be computed.
 pub struct Product<'a> {
-    pub weights: &'a Packed,
-    pub out: &'a mut [f32],
+    weights: &'a Packed,
+    out: Output<'a>,
+}
+
+impl<'a> Product<'a> {
+    /// `out[r, o] = Σ_i input[r, i] · weights[o, i]`. `out` is `[rows, weights.rows]`.
+    pub fn new(weights: &'a Packed, out: &'a mut [f32]) -> Self {
+        Self { weights, out: Output::new(out, weights.rows) }
+    }
 }
 
 /// Multiply-adds that are worth handing to another thread at once.
@@ -30,16 +37,15 @@ const GRAIN: usize = 1 << 16;
 
 /// Computes products with the same input (`[rows, columns]`, and the same as integers), by all threads that there are. Shapes
 /// fit: the caller sees to it.
-pub fn multiply<const N: usize>(products: [Product<'_>; N], input: &[f32], quantised: &Activations) {
-    let products = products.map(|product| (product.weights, Output::new(product.out, product.weights.rows)));
-    let columns = products.first().map_or(1, |(weights, _)| weights.columns.max(1));
-    let groups: usize = products.iter().map(|(weights, _)| weights.groups()).sum();
+pub fn multiply(products: &mut [Product<'_>], input: &[f32], quantised: &Activations) {
+    let products = &*products;
+    let groups: usize = products.iter().map(|product| product.weights.groups()).sum();
     let grain = (GRAIN / (input.len() * 4).max(1)).max(1);
-    debug_assert!(products.iter().all(|(weights, _)| weights.columns == columns));
+    debug_assert!(products.iter().all(|product| product.weights.columns == products[0].weights.columns));
     // Every group belongs to one range, so each is written by one thread.
     threads::for_ranges(groups, grain, |range| {
         let mut first = 0;
-        for (weights, out) in &products {
+        for Product { weights, out } in products {
             let own = weights.groups();
             let groups = range.start.clamp(first, first + own) - first..range.end.clamp(first, first + own) - first;
             if !groups.is_empty() {

@@ -1,6 +1,7 @@
 //! The small operations between the matrix products, on rows of plain numbers.
 
 use crate::lanes::{self, F32x4};
+use crate::threads;
 
 /// Root mean square norm (Zhang & Sennrich 2019) of every row of `input`, scaled by `weight`.
 pub fn rms_norm(input: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
@@ -14,8 +15,12 @@ pub fn rms_norm(input: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     }
 }
 
-/// SwiGLU (Shazeer 2020): `gate = silu(gate) · up`.
-pub fn swiglu(gate: &mut [f32], up: &[f32]) {
+/// SwiGLU (Shazeer 2020): `gate = silu(gate) · up`, on rows of `width` numbers, by all threads that there are.
+pub fn swiglu(gate: &mut [f32], up: &[f32], width: usize) {
+    threads::for_parts(gate, width, |row, gate| swiglu_row(gate, &up[row * width..(row + 1) * width]));
+}
+
+fn swiglu_row(gate: &mut [f32], up: &[f32]) {
     let one = lanes::splat(1.0);
     let silu = |gate: F32x4, up: F32x4| lanes::mul(lanes::div(gate, lanes::add(one, lanes::exp(lanes::sub(lanes::splat(0.0), gate)))), up);
     let (gates, rest) = gate.as_chunks_mut::<4>();

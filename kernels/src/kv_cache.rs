@@ -6,9 +6,9 @@
 //! The keys and values of one head lie in the order in which attention reads them, without a gap: processors fetch ahead what is
 //! read in order, so that a long context costs the time in which it can be computed or fetched, not the sum of both.
 
-use crate::error::{AiError, Result};
 use crate::lanes;
 use crate::memory::try_grow;
+use crate::{Refusal, Result};
 
 /// Positions of a page.
 const PAGE: usize = 256;
@@ -115,7 +115,8 @@ impl KvCache {
         while self.pages.len() < wanted {
             let Some(page) = Page::new(self.shape) else {
                 self.pages.truncate(before);
-                return Err(AiError::out_of_memory("the context (KV cache)", ((wanted - before) * Page::bytes(self.shape)) as u64));
+                let bytes = (wanted - before) * Page::bytes(self.shape);
+                return Err(Refusal::OutOfMemory { purpose: "the context (KV cache)", bytes: bytes as u64 });
             };
             self.pages.push(page);
         }

@@ -1,11 +1,8 @@
 //! Products of packed matrices with activations that several of them share.
 
-use super::activations::Activations;
-use super::format::BLOCK;
-use super::kernels;
-use super::packed::Packed;
-
-pub use kernels::Product;
+use crate::activations::Activations;
+use crate::planes::BLOCK;
+use crate::products::{self, Product};
 
 /// The input of matrix products, and its quantised form.
 #[derive(Default)]
@@ -22,9 +19,8 @@ impl Operand {
         }
     }
 
-    /// Multiplies matrices of as many columns with this input, each into its own `out`.
-    pub fn multiply<const N: usize>(&self, products: [(&Packed, &mut Vec<f32>); N]) {
-        let products = products.map(|(weights, out)| Product { weights, out });
-        kernels::multiply(products, &self.values, &self.quantised);
+    /// Computes products of this input with matrices of as many columns.
+    pub fn multiply(&self, products: &mut [Product<'_>]) {
+        products::multiply(products, &self.values, &self.quantised);
     }
 }

@@ -215,7 +215,7 @@ fn give_up_after_seconds(looks: u32) {
     thread_local! {
         static SINCE: Cell<f64> = const { Cell::new(0.0) };
     }
-    let now = crate::host::now_ms();
+    let now = crate::clock::now_ms();
     if looks == 1 {
         SINCE.set(now);
     }

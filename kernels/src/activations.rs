@@ -1,8 +1,8 @@
 //! Activations as integers: what quantised weights are multiplied with.
 
-use super::format::BLOCK;
-use super::threads::{self, Parts};
 use crate::lanes;
+use crate::planes::BLOCK;
+use crate::threads::{self, Parts};
 
 /// The largest magnitude: 32 products with 8-bit codes fit into 32 bits.
 const LARGEST: i16 = 127 * 128;
