@@ -3,7 +3,7 @@
 use super::output::Output;
 use crate::format::Format;
 use crate::lanes::{self, F32x4};
-use crate::packed::{Packed, ROWS};
+use crate::packed::Packed;
 use std::ops::Range;
 
 /// Groups `groups` of the weights against every row of the input (`[rows, columns]`).

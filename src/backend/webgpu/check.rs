@@ -161,7 +161,7 @@ impl Check<'_> {
             pass.dispatch_workgroups(x, y, z);
         }
         encoder.copy_buffer_to_buffer(result, 0, &readback, 0, bytes as u64);
-        context.submit(encoder);
+        context.submit(encoder.finish());
         context.read(&readback, bytes as u64).await
     }
 

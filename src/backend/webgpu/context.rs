@@ -287,8 +287,8 @@ impl Context {
         let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
     }
 
-    pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) {
-        self.queue.submit([encoder.finish()]);
+    pub(super) fn submit(&self, commands: wgpu::CommandBuffer) {
+        self.queue.submit([commands]);
         self.count(|counters| counters.submissions += 1);
     }
 

@@ -27,7 +27,7 @@ pub const TILE: usize = 64;
 pub const SEGMENT: usize = 1024;
 
 /// Rows of one sequence in a chunk.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     /// Which work of the batch.
     pub work: usize,
@@ -270,16 +270,6 @@ impl Plan {
     }
 }
 
-/// What a chunk is made of.
-pub struct Chunk<'a> {
-    pub tokens: &'a [u32],
-    /// Cosine and sine of every row's pairs.
-    pub angles: &'a [f32],
-    pub segments: &'a [Segment],
-    /// The cache of each segment.
-    pub caches: &'a [&'a KvCache],
-}
-
 /// Where the answers of a chunk stand in the buffer that is read back.
 #[derive(Debug, Default)]
 pub struct Layout {
@@ -321,6 +311,7 @@ struct Recorder<'a> {
     scratch: &'a Scratch,
     pass: wgpu::ComputePass<'static>,
     jobs: Vec<u8>,
+    dispatches: u64,
 }
 
 impl Recorder<'_> {
@@ -338,7 +329,7 @@ impl Recorder<'_> {
         self.pass.set_bind_group(1, group, &[]);
         let [x, y, z] = workgroups.map(|count| count as u32);
         self.pass.dispatch_workgroups(x, y, z);
-        self.context.count(|counters| counters.dispatches += 1);
+        self.dispatches += 1;
         Ok(())
     }
 
@@ -352,27 +343,49 @@ impl Recorder<'_> {
     }
 }
 
+/// The commands of a chunk, ready for its tokens.
+pub struct Recorded {
+    commands: wgpu::CommandBuffer,
+    jobs: Vec<u8>,
+    layout: Layout,
+    dispatches: u64,
+}
+
+impl Recorded {
+    /// Lets the GPU compute these tokens, with cosine and sine of every row's pairs. Gives what is to be read back.
+    pub fn submit(self, context: &Context, scratch: &Scratch, tokens: &[u32], angles: &[f32]) -> Layout {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+        context.upload(&scratch.tokens, 0, &bytes);
+        let bytes: Vec<u8> = angles.iter().flat_map(|angle| angle.to_le_bytes()).collect();
+        context.upload(&scratch.angles, 0, &bytes);
+        context.upload(&scratch.jobs, 0, &self.jobs);
+        context.submit(self.commands);
+        context.count(|counters| counters.dispatches += self.dispatches);
+        self.layout
+    }
+}
+
 impl Plan {
-    /// Records a chunk and submits it. Gives what is to be read back.
-    pub fn submit(
+    /// Records a chunk of these rows, each sequence's with its cache.
+    pub fn record(
         &self,
         context: &Context,
         pipelines: &Pipelines,
         p: &Hyperparameters,
         scratch: &Scratch,
-        chunk: &Chunk,
-    ) -> Result<Layout> {
-        let rows = chunk.tokens.len();
+        chunk: &[(Segment, &KvCache)],
+    ) -> Result<Recorded> {
+        let rows = chunk.iter().map(|(segment, _)| segment.rows).sum();
         let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();
-        let mut recorder = Recorder { context, pipelines, scratch, pass, jobs: Vec::new() };
+        let mut recorder = Recorder { context, pipelines, scratch, pass, jobs: Vec::new(), dispatches: 0 };
         let whole = recorder.job(Job { rows, ..Job::default() });
 
         for group in &self.embed {
             recorder.run(self.embed_kernel, whole, group, [self.embed_units.div_ceil(64), rows, 1])?;
         }
         let mut segments = Vec::new();
-        for (segment, cache) in chunk.segments.iter().zip(chunk.caches) {
+        for (segment, cache) in chunk {
             let length = segment.start + segment.rows;
             let split_length = match segment.rows {
                 0..LEAST_TILED_ROWS => length.div_ceil(MAX_SPLITS).next_multiple_of(TILE),
@@ -415,7 +428,7 @@ impl Plan {
             recorder.product(&layer.down, whole, rows)?;
         }
 
-        let outputs: Vec<&Segment> = chunk.segments.iter().filter(|segment| segment.wanted != Wanted::Nothing).collect();
+        let outputs: Vec<&Segment> = chunk.iter().map(|(segment, _)| segment).filter(|segment| segment.wanted != Wanted::Nothing).collect();
         let mut found = None;
         if !outputs.is_empty() {
             for (output_row, segment) in outputs.iter().enumerate() {
@@ -427,7 +440,7 @@ impl Plan {
             recorder.product(&self.output, job, outputs.len())?;
             found = self.choose(&mut recorder, &outputs)?;
         }
-        let Recorder { pass, jobs, .. } = recorder;
+        let Recorder { pass, jobs, dispatches, .. } = recorder;
         drop(pass);
 
         let mut layout = Layout::default();
@@ -447,13 +460,7 @@ impl Plan {
         if jobs.len() as u64 > scratch.jobs.size() {
             return Err(AiError::invalid_data("A batch has more parts than the GPU has room for."));
         }
-        let bytes: Vec<u8> = chunk.tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
-        context.upload(&scratch.tokens, 0, &bytes);
-        let bytes: Vec<u8> = chunk.angles.iter().flat_map(|angle| angle.to_le_bytes()).collect();
-        context.upload(&scratch.angles, 0, &bytes);
-        context.upload(&scratch.jobs, 0, &jobs);
-        context.submit(encoder);
-        Ok(layout)
+        Ok(Recorded { commands: encoder.finish(), jobs, layout, dispatches })
     }
 
     /// Finds the largest logits of every output, round by round, if any are wanted. Gives the buffer that they end up in and how many they are.

@@ -31,6 +31,11 @@ impl KvCache {
         self.length
     }
 
+    /// Positions that there is room for. Other buffers have other room.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Every layer got `count` further positions.
     pub fn commit(&mut self, count: usize) {
         self.length += count;
@@ -99,7 +104,7 @@ impl KvCache {
             encoder.copy_buffer_to_buffer(&from.buffer, 0, &to.buffer, 0, size);
             encoder.copy_buffer_to_buffer(&from.buffer, bytes(p, other.capacity), &to.buffer, bytes(p, self.capacity), size);
         }
-        context.submit(encoder);
+        context.submit(encoder.finish());
     }
 }
 

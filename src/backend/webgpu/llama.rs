@@ -2,7 +2,7 @@
 
 use super::check::check_kernels;
 use super::context::Context;
-use super::forward::{self, Chunk, MAX_OUTPUTS, MAX_SEGMENTS, Plan, Scratch, Segment};
+use super::forward::{self, MAX_OUTPUTS, MAX_SEGMENTS, Plan, Recorded, Scratch, Segment};
 use super::kv_cache::KvCache;
 use super::shaders::{Compiling, Kernel, Pipelines, Sizes};
 use super::weights::{WebGpuWeights, Weights, kinds};
@@ -38,9 +38,20 @@ pub struct WebGpuBackend {
     plan: Plan,
     caches: HashMap<CacheId, KvCache>,
     next_cache: u64,
+    /// The commands of the next tokens, if they are what comes next.
+    ahead: Option<Ahead>,
     /// A future that was dropped may have left the buffer for reading back mapped.
     reading: bool,
 }
+
+/// Commands that were recorded before their tokens were known, while the GPU was at work.
+struct Ahead {
+    for_rows: Vec<Row>,
+    recorded: Recorded,
+}
+
+/// What recorded commands depend on: a sequence's rows, its cache, and the room in that, which tells its buffers from older ones.
+type Row = (Segment, CacheId, usize);
 
 /// The largest head that attention has threads for.
 const MAX_HEAD_WIDTH: usize = 256;
@@ -92,6 +103,7 @@ impl WebGpuBackend {
             plan,
             caches: HashMap::new(),
             next_cache: 0,
+            ahead: None,
             reading: false,
         })
     }
@@ -116,6 +128,33 @@ impl WebGpuBackend {
 
     pub fn counters(&self) -> Counters {
         self.context.counters()
+    }
+
+    fn row(&self, segment: Segment, batch: &[Work<'_>]) -> Option<Row> {
+        let id = batch[segment.work].cache;
+        Some((segment, id, self.caches.get(&id)?.capacity()))
+    }
+
+    fn record(&self, rows: &[Row]) -> Result<Recorded> {
+        let chunk: Vec<_> = rows.iter().filter_map(|(segment, id, _)| Some((*segment, self.caches.get(id)?))).collect();
+        self.plan.record(&self.context, &self.pipelines, &self.parameters, &self.scratch, &chunk)
+    }
+
+    /// Records what comes after these rows if every sequence goes on by one token, as in decoding. `None` where a sequence does not yet
+    /// have all of its prompt, or no room for one more.
+    fn record_ahead(&self, segments: &[Segment], batch: &[Work<'_>]) -> Option<Ahead> {
+        if segments.len() != batch.len() {
+            return None;
+        }
+        let following = segments.iter().enumerate().map(|(index, segment)| {
+            let start = segment.start + segment.rows;
+            let row = self.row(Segment { first_row: index, rows: 1, start, ..*segment }, batch)?;
+            (segment.wanted != Wanted::Nothing && start < row.2).then_some(row)
+        });
+        let for_rows = following.collect::<Option<Vec<Row>>>()?;
+        // An error shows itself when the commands are recorded in their turn.
+        let recorded = self.record(&for_rows).ok()?;
+        Some(Ahead { for_rows, recorded })
     }
 
     /// Gives an answer for each work, in the order of the batch.
@@ -158,11 +197,17 @@ impl WebGpuBackend {
                 }
                 next = if ends { (next.0 + 1, 0) } else { (next.0, next.1 + rows) };
             }
-            let caches: Vec<&KvCache> = segments.iter().filter_map(|segment| self.caches.get(&batch[segment.work].cache)).collect();
-            let chunk = Chunk { tokens: &tokens, angles: &angles, segments: &segments, caches: &caches };
-            let layout = self.plan.submit(&self.context, &self.pipelines, &self.parameters, &self.scratch, &chunk)?;
+            let rows: Vec<Row> = segments.iter().filter_map(|segment| self.row(*segment, batch)).collect();
+            let recorded = match self.ahead.take() {
+                Some(ahead) if ahead.for_rows == rows => ahead.recorded,
+                _ => self.record(&rows)?,
+            };
+            let layout = recorded.submit(&self.context, &self.scratch, &tokens, &angles);
             self.context.check()?;
             if layout.bytes > 0 {
+                if next.0 == batch.len() {
+                    self.ahead = self.record_ahead(&segments, batch);
+                }
                 self.reading = true;
                 let bytes = self.context.read(&self.scratch.readback, layout.bytes).await?;
                 self.reading = false;

@@ -22,7 +22,7 @@ pub async fn copy_bandwidth(context: &Context) -> Result<f64> {
         }
         encoder.copy_buffer_to_buffer(&to, 0, &end, 0, 16);
         let started = now_ms();
-        context.submit(encoder);
+        context.submit(encoder.finish());
         context.read(&end, 16).await?;
         fastest = fastest.min(now_ms() - started);
     }
