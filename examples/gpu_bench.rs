@@ -5,7 +5,7 @@
 //! ```
 //!
 //! `--shape 135m|1b|8b`, `--type F16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0|Q4_K|Q5_K|Q6_K`, `--prompt 512`, `--tokens 64`, `--adapter NAME` (a part of its
-//! name; any adapter will do, also one that computes on the CPU), `--without f16,subgroups`, `--check` (each kernel against its twin first),
+//! name; any adapter will do, also one that computes on the CPU), `--without f16,subgroups,packed-dot`, `--check` (each kernel against its twin first),
 //! `--as-hardware` (the kernels of hardware also on an adapter that computes on the CPU).
 
 use candle_core::quantized::GgmlDType;
@@ -100,7 +100,8 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let ((parameters, tied), dtype) = (shape(name)?, dtype(kind)?);
     let (prompt, count) = (arguments.number("--prompt", 512)?, arguments.number("--tokens", 64)?.max(1));
     let without = arguments.get("--without").unwrap_or_default();
-    let without = [("f16", Variant::F16), ("subgroups", Variant::Subgroups)].into_iter().filter(|(name, _)| without.contains(name));
+    let variants = [("f16", Variant::F16), ("subgroups", Variant::Subgroups), ("packed-dot", Variant::PackedDot)];
+    let without = variants.into_iter().filter(|(name, _)| without.contains(name));
     let choice = Choice {
         software: true,
         named: arguments.get("--adapter").map(str::to_owned),
@@ -109,7 +110,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         max_binding: None,
     };
     let context = Context::request(&choice).await?;
-    println!("{}: f16 {}, subgroups {}", context.name, context.f16, context.subgroups);
+    println!("{}: f16 {}, subgroups {}, packed dot products {}", context.name, context.f16, context.subgroups, context.packed_dot);
     let bandwidth = copy_bandwidth(&context).await?;
     println!("copying: {:.1} GB/s, read and written", bandwidth / 1e9);
 
@@ -128,6 +129,13 @@ async fn run(arguments: &Arguments) -> Result<()> {
     if arguments.0.iter().any(|argument| argument == "--check") {
         backend.self_check(&|_, _| ()).await?;
         println!("every kernel agrees with its twin");
+    }
+    backend.tune().await?;
+    if context.packed_dot {
+        println!(
+            "packed dot products {}",
+            if backend.is_packed() { "are clearly faster: taken" } else { "are not clearly faster: not taken" }
+        );
     }
 
     let cache = backend.create_cache()?;

@@ -38,7 +38,7 @@ fn load_gpu(context: &Context, bytes: Vec<u8>, options: Options) -> Result<WebGp
         Tokenizer::from_header(&header, "test.gguf")?;
         let mut weights = WebGpuWeights::new(context);
         load_weights(&header.into_tensors(), &parameters, &mut reader, &mut weights).await?;
-        let backend = WebGpuBackend::new(parameters, weights, options, &|_, _| ()).await?;
+        let mut backend = WebGpuBackend::new(parameters, weights, options, &|_, _| ()).await?;
         backend.self_check(&|_, _| ()).await?;
         Ok(backend)
     })
@@ -90,8 +90,32 @@ fn every_type_of_weights_agrees_with_the_cpu() {
         for context in &contexts {
             let mut backend = load_gpu(context, bytes.clone(), Options::default()).expect("a model");
             agrees(&format!("{dtype:?}, serial {}", context.serial), bytes.clone(), &mut backend);
+            if context.packed_dot {
+                backend.pack(true);
+                agrees(&format!("{dtype:?}, packed"), bytes.clone(), &mut backend);
+            }
         }
     }
+}
+
+/// Which of them is faster is the adapter's business; here only that it is found out, and by nothing where there is no choice.
+#[test]
+fn products_are_timed_and_the_answer_stays() {
+    let bytes = TinyModel { dtype: GgmlDType::Q4_1, ..TinyModel::default() }.gguf();
+    let context = context(hardware());
+    assert!(context.packed_dot, "{} has no packed dot products", context.name);
+    let mut backend = load_gpu(&context, bytes.clone(), Options::default()).expect("a model");
+    let before = backend.counters().submissions;
+    pollster::block_on(backend.tune()).expect("a choice");
+    println!("packed: {}", backend.is_packed());
+    assert!(backend.counters().submissions > before + 6);
+    agrees("tuned", bytes, &mut backend);
+
+    let floats = TinyModel { dtype: GgmlDType::F16, ..TinyModel::default() }.gguf();
+    let mut backend = load_gpu(&context, floats, Options::default()).expect("a model");
+    let before = backend.counters().submissions;
+    pollster::block_on(backend.tune()).expect("no choice");
+    assert!(!backend.is_packed() && backend.counters().submissions == before);
 }
 
 #[test]

@@ -165,8 +165,9 @@ mod gpu {
             let bytes = reader.progress();
             drop(reader);
             let report = |phase| move |ready, total| on_progress(LoadProgress { phase, bytes, kernels: Some(Kernels { ready, total }) });
-            let backend = WebGpuBackend::new(parameters.clone(), weights, Options::default(), &report(Phase::Compile)).await?;
+            let mut backend = WebGpuBackend::new(parameters.clone(), weights, Options::default(), &report(Phase::Compile)).await?;
             backend.self_check(&report(Phase::Check)).await?;
+            backend.tune().await?;
             Ok(Box::new(backend))
         }
     }

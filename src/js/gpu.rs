@@ -1,7 +1,7 @@
 //! WebGPU of the host, as the package's `gpu.js` finds it.
 
 use super::task::settled;
-use js_sys::{Promise, Reflect};
+use js_sys::{Function, Promise, Reflect};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(raw_module = "../../gpu.js")]
@@ -32,6 +32,14 @@ pub async fn find() -> Result<HostGpu, String> {
 }
 
 impl HostGpu {
+    /// Whether its WGSL has a language extension.
+    pub fn has_extension(&self, name: &str) -> bool {
+        let get = |from: &JsValue, key: &str| Reflect::get(from, &key.into()).unwrap_or_default();
+        let extensions = get(&self.0, "wgslLanguageFeatures");
+        let has = get(&extensions, "has").dyn_into::<Function>();
+        has.and_then(|has| has.call1(&extensions, &name.into())).is_ok_and(|has| has.is_truthy())
+    }
+
     /// What `work` gives, which finds this GPU where wgpu looks for one.
     pub fn while_shown<T>(&self, work: impl FnOnce() -> T) -> Result<T, String> {
         let (mut work, mut result) = (Some(work), None);

@@ -30,6 +30,8 @@ pub enum Variant {
     F16,
     /// Sums over subgroups.
     Subgroups,
+    /// Products of four bytes at once.
+    PackedDot,
 }
 
 /// A device with its queue. Clones are the same device, whose memory is given back with the last of them.
@@ -42,6 +44,7 @@ pub struct Context {
     pub is_software: bool,
     pub f16: bool,
     pub subgroups: bool,
+    pub packed_dot: bool,
     /// Whether threads should compute by themselves, because waiting for one another is dear.
     pub serial: bool,
     /// Bytes that one binding may have.
@@ -80,7 +83,7 @@ const LEAST_BINDING: u64 = 1 << 20;
 impl Context {
     /// Asks for an adapter and a device.
     pub async fn request(choice: &Choice) -> Result<Self> {
-        let instance = instance().await?;
+        let (instance, has_packed_dot) = instance().await?;
         let adapter = find_adapter(&instance, choice).await?;
         let info = adapter.get_info();
         let is_software = info.device_type == wgpu::DeviceType::Cpu;
@@ -134,6 +137,8 @@ impl Context {
             lock(&seen).error.get_or_insert_with(|| of_wgpu(error));
         }));
         let serial = is_software && !choice.as_hardware;
+        // Adapters that compute on the CPU gain nothing by it.
+        let packed_dot = has_packed_dot && !serial && !choice.without.contains(&Variant::PackedDot);
         let uniform_alignment = u64::from(limits.min_uniform_buffer_offset_alignment).max(64);
         Ok(Self {
             _owner: Rc::new(Owner(device.clone())),
@@ -143,6 +148,7 @@ impl Context {
             is_software,
             f16,
             subgroups,
+            packed_dot,
             serial,
             max_binding,
             uniform_alignment,
@@ -329,15 +335,19 @@ fn create_instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor { flags: wgpu::InstanceFlags::empty(), ..descriptor })
 }
 
+/// WebGPU, and whether its WGSL has products of packed bytes.
 #[cfg(target_arch = "wasm32")]
-async fn instance() -> Result<wgpu::Instance> {
+async fn instance() -> Result<(wgpu::Instance, bool)> {
     let gpu = crate::host::gpu::find().await.map_err(unavailable)?;
-    gpu.while_shown(create_instance).map_err(unavailable)
+    let instance = gpu.while_shown(create_instance).map_err(unavailable)?;
+    Ok((instance, gpu.has_extension("packed_4x8_integer_dot_product")))
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-async fn instance() -> Result<wgpu::Instance> {
-    Ok(create_instance())
+async fn instance() -> Result<(wgpu::Instance, bool)> {
+    let instance = create_instance();
+    let has_packed_dot = instance.wgsl_language_features().contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct);
+    Ok((instance, has_packed_dot))
 }
 
 /// A buffer whose memory is given back when it is dropped, not when JavaScript's garbage is collected. What was submitted before still

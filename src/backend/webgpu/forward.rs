@@ -158,17 +158,24 @@ impl Product {
     }
 
     /// Every kernel that this may be computed by.
-    fn kernels(context: &Context, matrix: &MatrixKind, ending: Ending) -> [Kernel; 3] {
+    fn kernels(context: &Context, matrix: &MatrixKind, ending: Ending) -> impl Iterator<Item = Kernel> {
         let MatrixKind { format, columns, .. } = *matrix;
-        [1, LEAST_TILED_ROWS, usize::MAX].map(|rows| Kernel::Product { format, way: way(context, rows, columns), ending })
+        let ways = [(1, false), (1, true), (LEAST_TILED_ROWS, false), (usize::MAX, false)];
+        let ways = ways.into_iter().filter(move |(_, packed)| !packed || has_packed(context, format));
+        ways.map(move |(rows, packed)| Kernel::Product { format, way: way(context, rows, columns, packed), ending })
     }
 }
 
+/// Whether weights of a format can be multiplied as bytes.
+fn has_packed(context: &Context, format: Format) -> bool {
+    context.packed_dot && format.is_quantised()
+}
+
 /// How a product with so many rows of activations is computed.
-fn way(context: &Context, rows: usize, columns: usize) -> Way {
+fn way(context: &Context, rows: usize, columns: usize, packed: bool) -> Way {
     match rows {
-        _ if context.serial => Way::Vector { threads: 1 },
-        0..LEAST_TILED_ROWS => Way::Vector { threads: if columns / UNIT >= 256 { 64 } else { 32 } },
+        _ if context.serial => Way::Vector { threads: 1, packed },
+        0..LEAST_TILED_ROWS => Way::Vector { threads: if columns / UNIT >= 256 { 64 } else { 32 }, packed },
         4..=16 => Way::Tiles { tokens: 1 },
         _ => Way::Tiles { tokens: 4 },
     }
@@ -195,6 +202,8 @@ struct LayerGroups {
 
 /// Everything that stays the same from pass to pass.
 pub struct Plan {
+    /// Whether weights that can be multiplied as bytes are, where few rows are computed.
+    pub packed: bool,
     sizes: Sizes,
     vocabulary: usize,
     embed: Vec<wgpu::BindGroup>,
@@ -258,6 +267,7 @@ impl Plan {
         let embedding = &weights.token_embedding;
         let embed = product(embedding, Ending::Store, &s.tokens, &s.stream)?;
         Ok(Self {
+            packed: false,
             sizes: Sizes::from(p),
             vocabulary: p.vocabulary,
             embed: embed.parts.into_iter().map(|(_, group)| group).collect(),
@@ -312,9 +322,21 @@ struct Recorder<'a> {
     pass: wgpu::ComputePass<'static>,
     jobs: Vec<u8>,
     dispatches: u64,
+    packed: bool,
 }
 
-impl Recorder<'_> {
+impl<'a> Recorder<'a> {
+    fn begin(
+        context: &'a Context,
+        pipelines: &'a Pipelines,
+        scratch: &'a Scratch,
+        encoder: &mut wgpu::CommandEncoder,
+        packed: bool,
+    ) -> Self {
+        let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();
+        Self { context, pipelines, scratch, pass, jobs: Vec::new(), dispatches: 0, packed }
+    }
+
     /// Puts a job into the buffer of jobs; gives its offset.
     fn job(&mut self, job: Job) -> u32 {
         let offset = self.jobs.len();
@@ -334,7 +356,7 @@ impl Recorder<'_> {
     }
 
     fn product(&mut self, product: &Product, job: u32, rows: usize) -> Result<()> {
-        let way = way(self.context, rows, product.columns);
+        let way = way(self.context, rows, product.columns, self.packed && has_packed(self.context, product.format));
         let kernel = Kernel::Product { format: product.format, way, ending: product.ending };
         for (matrix_rows, group) in &product.parts {
             self.run(kernel, job, group, way.workgroups(*matrix_rows, rows))?;
@@ -377,8 +399,7 @@ impl Plan {
     ) -> Result<Recorded> {
         let rows = chunk.iter().map(|(segment, _)| segment.rows).sum();
         let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();
-        let mut recorder = Recorder { context, pipelines, scratch, pass, jobs: Vec::new(), dispatches: 0 };
+        let mut recorder = Recorder::begin(context, pipelines, scratch, &mut encoder, self.packed);
         let whole = recorder.job(Job { rows, ..Job::default() });
 
         for group in &self.embed {
@@ -461,6 +482,32 @@ impl Plan {
             return Err(AiError::invalid_data("A batch has more parts than the GPU has room for."));
         }
         Ok(Recorded { commands: encoder.finish(), jobs, layout, dispatches })
+    }
+
+    /// Whether some products can be computed with packed weights.
+    pub fn can_pack(&self, context: &Context) -> bool {
+        self.layers.iter().any(|layer| has_packed(context, layer.gate.format))
+    }
+
+    /// Records one product of every layer for one row, so many times: what decoding mostly is, to be timed. Eight bytes are to be read back.
+    pub fn record_products(
+        &self,
+        context: &Context,
+        pipelines: &Pipelines,
+        scratch: &Scratch,
+        packed: bool,
+        times: usize,
+    ) -> Result<Recorded> {
+        let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut recorder = Recorder::begin(context, pipelines, scratch, &mut encoder, packed);
+        let job = recorder.job(Job { rows: 1, ..Job::default() });
+        for _ in 0..times {
+            self.layers.iter().try_for_each(|layer| recorder.product(&layer.gate, job, 1))?;
+        }
+        let Recorder { pass, jobs, dispatches, .. } = recorder;
+        drop(pass);
+        encoder.copy_buffer_to_buffer(&scratch.gate, 0, &scratch.readback, 0, 8);
+        Ok(Recorded { commands: encoder.finish(), jobs, layout: Layout { places: Vec::new(), bytes: 8 }, dispatches })
     }
 
     /// Finds the largest logits of every output, round by round, if any are wanted. Gives the buffer that they end up in and how many they are.

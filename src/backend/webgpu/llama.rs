@@ -9,6 +9,7 @@ use super::weights::{WebGpuWeights, Weights, kinds};
 use crate::backend::{Answer, Backend, CacheId, Counters, Gpu, Wanted, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::LocalFuture;
+use crate::host::now_ms;
 use crate::model::{Hyperparameters, RopeFrequencies};
 use std::collections::HashMap;
 
@@ -38,6 +39,8 @@ pub struct WebGpuBackend {
     plan: Plan,
     caches: HashMap<CacheId, KvCache>,
     next_cache: u64,
+    /// Whether packed kernels compute what they should.
+    may_pack: bool,
     /// The commands of the next tokens, if they are what comes next.
     ahead: Option<Ahead>,
     /// A future that was dropped may have left the buffer for reading back mapped.
@@ -103,23 +106,77 @@ impl WebGpuBackend {
             plan,
             caches: HashMap::new(),
             next_cache: 0,
+            may_pack: true,
             ahead: None,
             reading: false,
         })
     }
 
-    /// Runs every kernel of the model on random numbers. An error says which one is wrong on this adapter. `progress` is told how many were
-    /// run, and of how many.
-    pub async fn self_check(&self, progress: &dyn Fn(usize, usize)) -> Result<()> {
+    /// Runs every kernel of the model on random numbers. An error says which one is wrong on this adapter; it can do without packed ones.
+    /// `progress` is told how many were run, and of how many.
+    pub async fn self_check(&mut self, progress: &dyn Fn(usize, usize)) -> Result<()> {
         let sizes = Sizes::from(&self.parameters);
         let comparisons = check_kernels(&self.context, &self.pipelines, &sizes, &self.kernels, 1, progress).await?;
-        let wrong = comparisons.into_iter().find(|one| !one.agrees());
-        wrong.map_or(Ok(()), |comparison| {
+        let wrong = self.kernels.iter().zip(comparisons).filter(|(_, comparison)| !comparison.agrees());
+        let (packed, wrong): (Vec<_>, Vec<_>) = wrong.partition(|(kernel, _)| kernel.is_packed());
+        self.may_pack = packed.is_empty();
+        wrong.first().map_or(Ok(()), |(_, comparison)| {
             Err(AiError::invalid_data(format!(
                 "The GPU ({}) computes wrongly: {} differs from its twin by {:e}.",
                 self.context.name, comparison.kernel, comparison.difference
             )))
         })
+    }
+
+    /// Computes single tokens with packed weights from now on (`activations_packed.wgsl`), or no longer.
+    pub fn pack(&mut self, packed: bool) {
+        self.plan.packed = packed;
+        self.ahead = None;
+    }
+
+    pub fn is_packed(&self) -> bool {
+        self.plan.packed
+    }
+
+    /// Whether packed weights are computed faster depends on the adapter, and no adapter tells: so both are timed, for some tenths of a
+    /// second, and packed ones are taken where they are clearly faster.
+    pub async fn tune(&mut self) -> Result<()> {
+        /// Milliseconds, of which a clock of whole ones tells enough.
+        const ENOUGH: f64 = 30.0;
+        if !self.may_pack || !self.plan.can_pack(&self.context) {
+            return Ok(());
+        }
+        // The first runs find out how many products it takes, and bring the weights in.
+        let mut times = 1;
+        while self.time_products(false, times).await? < ENOUGH && times < 256 {
+            times *= 2;
+        }
+        let mut fastest = [f64::INFINITY; 2];
+        for _ in 0..3 {
+            for (fastest, packed) in fastest.iter_mut().zip([false, true]) {
+                *fastest = fastest.min(self.time_products(packed, times).await?);
+            }
+        }
+        let [plain, packed] = fastest;
+        // A tie must not be decided anew at every load, because results differ in their last bits.
+        self.pack(packed < 0.87 * plain);
+        Ok(())
+    }
+
+    async fn time_products(&mut self, packed: bool, times: usize) -> Result<f64> {
+        let recorded = self.plan.record_products(&self.context, &self.pipelines, &self.scratch, packed, times)?;
+        let started = now_ms();
+        let layout = recorded.submit(&self.context, &self.scratch, &[0], &[0.0]);
+        self.read_back(layout.bytes).await?;
+        Ok(now_ms() - started)
+    }
+
+    /// Waits for what was submitted, and reads what it was to give.
+    async fn read_back(&mut self, bytes: u64) -> Result<Vec<u8>> {
+        self.reading = true;
+        let read = self.context.read(&self.scratch.readback, bytes).await?;
+        self.reading = false;
+        Ok(read)
     }
 
     pub fn context(&self) -> &Context {
@@ -208,9 +265,7 @@ impl WebGpuBackend {
                 if next.0 == batch.len() {
                     self.ahead = self.record_ahead(&segments, batch);
                 }
-                self.reading = true;
-                let bytes = self.context.read(&self.scratch.readback, layout.bytes).await?;
-                self.reading = false;
+                let bytes = self.read_back(layout.bytes).await?;
                 for (work, answer) in layout.read(&bytes) {
                     answers[work] = Some(answer);
                 }

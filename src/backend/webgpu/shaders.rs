@@ -42,8 +42,8 @@ pub enum Kernel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Way {
     /// Row by row, with so many threads per four rows. (One: every thread by itself, for adapters that compute on the CPU. These have to
-    /// switch between the threads of a workgroup that wait for one another.)
-    Vector { threads: usize },
+    /// switch between the threads of a workgroup that wait for one another.) `packed`: weights and activations are multiplied as bytes.
+    Vector { threads: usize, packed: bool },
     /// In tiles of 16 times so many tokens.
     Tiles { tokens: usize },
 }
@@ -51,7 +51,7 @@ pub enum Way {
 impl Way {
     /// Groups of threads in a workgroup, each at its own rows.
     fn groups(self) -> usize {
-        if self == (Self::Vector { threads: 1 }) { 16 } else { 1 }
+        if matches!(self, Self::Vector { threads: 1, .. }) { 16 } else { 1 }
     }
 
     /// Workgroups for a matrix of so many rows, and so many rows of activations.
@@ -119,6 +119,11 @@ impl Bindings {
 }
 
 impl Kernel {
+    /// Whether weights and activations are multiplied as bytes.
+    pub fn is_packed(self) -> bool {
+        matches!(self, Self::Product { way: Way::Vector { packed: true, .. }, .. })
+    }
+
     pub fn bindings(self) -> Bindings {
         match self {
             Self::Embed(_) | Self::Product { .. } => Bindings::Matrix,
@@ -154,18 +159,22 @@ impl Kernel {
         match self {
             Self::Embed(format) => {
                 pieces.push(matrix.into());
-                pieces.extend(unpacking(format).map(Cow::from));
+                pieces.extend(unpacking(format).into_iter().map(Cow::from));
                 pieces.push(include_str!("shaders/embed.wgsl").into());
             }
             Self::Product { format, way, ending } => {
                 pieces.push(format!("const ENDING = {}u;\n", ending as u32).into());
                 pieces.extend([matrix.into(), include_str!("shaders/product.wgsl").into()]);
-                pieces.extend(unpacking(format).map(Cow::from));
+                pieces.extend(unpacking(format).into_iter().map(Cow::from));
                 match way {
-                    Way::Vector { threads } => {
+                    Way::Vector { threads, packed } => {
                         pieces.push(format!("const THREADS = {threads}u;\nconst GROUPS = {}u;\n", way.groups()).into());
                         let reduce = if threads == 1 { include_str!("shaders/reduce_alone.wgsl") } else { reduce };
-                        pieces.extend([reduce.into(), include_str!("shaders/matvec.wgsl").into()]);
+                        let activations = match packed {
+                            true => include_str!("shaders/activations_packed.wgsl"),
+                            false => include_str!("shaders/activations.wgsl"),
+                        };
+                        pieces.extend([reduce, activations, include_str!("shaders/matvec.wgsl")].map(Cow::from));
                     }
                     Way::Tiles { tokens } => {
                         pieces.push(format!("const TOKENS = {tokens}u;\n").into());
@@ -193,7 +202,7 @@ impl Kernel {
             Self::TopK(round) => pieces.extend([first(round).into(), ordered.into(), include_str!("shaders/top_k.wgsl").into()]),
         }
         // Entry points cannot take what is not there, so these two places are filled by text.
-        let alone = matches!(self, Self::Product { way: Way::Vector { threads: 1 }, .. });
+        let alone = matches!(self, Self::Product { way: Way::Vector { threads: 1, .. }, .. });
         let (inputs, start) = match context.subgroups && !alone {
             true => (
                 ", @builtin(subgroup_id) of_subgroup: u32, @builtin(num_subgroups) of_subgroups: u32, @builtin(subgroup_invocation_id) of_place: u32",
@@ -224,25 +233,32 @@ impl From<&Hyperparameters> for Sizes {
 }
 
 /// How a format is unpacked.
-fn unpacking(format: Format) -> [&'static str; 3] {
+fn unpacking(format: Format) -> Vec<&'static str> {
     let in_order = include_str!("shaders/formats/in_order.wgsl");
     let k_quants = include_str!("shaders/formats/k_quants.wgsl");
-    let (columns, unpack) = match format {
-        Format::F32 => (in_order, include_str!("shaders/formats/f32.wgsl")),
-        Format::F16 => (in_order, include_str!("shaders/formats/f16.wgsl")),
-        Format::Bf16 => (in_order, include_str!("shaders/formats/bf16.wgsl")),
-        Format::Q4_0 => (in_order, include_str!("shaders/formats/q4_0.wgsl")),
-        Format::Q4_1 => (in_order, include_str!("shaders/formats/q4_1.wgsl")),
-        Format::Q5_0 => (in_order, include_str!("shaders/formats/q5_0.wgsl")),
-        Format::Q5_1 => (in_order, include_str!("shaders/formats/q5_1.wgsl")),
-        Format::Q8_0 => (in_order, include_str!("shaders/formats/q8_0.wgsl")),
-        Format::Q4K => (k_quants, include_str!("shaders/formats/q4_k.wgsl")),
-        Format::Q5K => (k_quants, include_str!("shaders/formats/q5_k.wgsl")),
-        Format::Q6K => ("", include_str!("shaders/formats/q6_k.wgsl")),
+    let fifth_bits = include_str!("shaders/formats/fifth_bits.wgsl");
+    let own = match format {
+        Format::F32 => vec![in_order, include_str!("shaders/formats/f32.wgsl")],
+        Format::F16 => vec![in_order, include_str!("shaders/formats/f16.wgsl")],
+        Format::Bf16 => vec![in_order, include_str!("shaders/formats/bf16.wgsl")],
+        Format::Q4_0 => vec![in_order, include_str!("shaders/formats/q4_0.wgsl")],
+        Format::Q4_1 => vec![in_order, include_str!("shaders/formats/q4_1.wgsl")],
+        Format::Q5_0 => vec![in_order, fifth_bits, include_str!("shaders/formats/q5_0.wgsl")],
+        Format::Q5_1 => vec![in_order, fifth_bits, include_str!("shaders/formats/q5_1.wgsl")],
+        Format::Q8_0 => vec![in_order, include_str!("shaders/formats/q8_0.wgsl")],
+        Format::Q4K => vec![k_quants, include_str!("shaders/formats/q4_k.wgsl")],
+        Format::Q5K => vec![k_quants, include_str!("shaders/formats/q5_k.wgsl")],
+        Format::Q6K => vec![include_str!("shaders/formats/q6_k.wgsl")],
         // There are no planes for them (`layout.rs`), so no matrix.
-        Format::Q2K | Format::Q3K => ("", ""),
+        Format::Q2K | Format::Q3K => vec![],
     };
-    [include_str!("shaders/formats/common.wgsl"), columns, unpack]
+    let mut pieces = vec![include_str!("shaders/formats/common.wgsl")];
+    if format.is_quantised() {
+        pieces.push(if format == Format::Q8_0 { "const SIGNED = true;\n" } else { "const SIGNED = false;\n" });
+        pieces.push(include_str!("shaders/formats/packed.wgsl"));
+    }
+    pieces.extend(own);
+    pieces
 }
 
 /// The compiled kernels of a model.

@@ -1,6 +1,6 @@
 // What the formats have in common. A *unit* is 32 weights of a row: two runs of 16 columns that stand together in the file.
 // Every weight is `scale · code + offset`. A format gives `columns_of` (where a unit's runs begin, counted in groups of four
-// columns) and `unpack`.
+// columns) and `unpack`; one whose codes are bytes or less gives `packed` instead (`packed.wgsl`).
 
 // (Fields and no arrays, and no loops over them: what is indexed by a variable, not every compiler keeps in registers.)
 struct Unit {
@@ -17,30 +17,6 @@ struct Unit {
     // Of the first run and of the second.
     scale: vec2<f32>,
     offset: vec2<f32>,
-}
-
-const BYTES = vec4<u32>(0u, 8u, 16u, 24u);
-
-fn low_nibbles(word: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<u32>(word) >> BYTES) & vec4<u32>(15u));
-}
-
-fn high_nibbles(word: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<u32>(word) >> (BYTES + vec4<u32>(4u))) & vec4<u32>(15u));
-}
-
-// Four neighbouring bits, each as the fifth bit of a code.
-fn fifth_bits(word: u32, first: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<u32>(word >> first) >> vec4<u32>(0u, 1u, 2u, 3u)) & vec4<u32>(1u)) * 16.0;
-}
-
-// `count` bits (as a mask) of every byte from bit `first` on, above the lower four of a code.
-fn upper_bits(word: u32, first: u32, mask: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<u32>(word) >> (BYTES + vec4<u32>(first))) & vec4<u32>(mask)) * 16.0;
-}
-
-fn signed_bytes(word: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<i32>(bitcast<i32>(word)) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
 }
 
 // Two f16 numbers. (As numbers of `shader-f16` they could only be read out of a buffer of such numbers.)

@@ -1,16 +1,4 @@
-fn unpack(unit: u32) -> Unit {
-    let low = codes[unit];
+fn packed(unit: u32) -> Packed {
     let numbers = halves(words[shape.scales + unit]);
-    return Unit(
-        low_nibbles(low.x),
-        low_nibbles(low.y),
-        low_nibbles(low.z),
-        low_nibbles(low.w),
-        high_nibbles(low.x),
-        high_nibbles(low.y),
-        high_nibbles(low.z),
-        high_nibbles(low.w),
-        numbers.xx,
-        numbers.yy,
-    );
+    return nibbles(codes[unit], numbers.xx, numbers.yy);
 }

@@ -6,27 +6,15 @@ fn columns_of(unit: u32) -> vec2<u32> {
     return vec2<u32>(first, first + 16u);
 }
 
-fn unpack(unit: u32) -> Unit {
+fn packed(unit: u32) -> Packed {
     let block = unit / 8u;
     let side = unit / 4u % 2u;
     let run = unit % 4u;
-    let low = codes[unit];
     let high = codes[shape.high / 4u + block * 4u + side * 2u + run % 2u];
     let shift = run / 2u * 2u;
     let first = words[shape.scales + block * 4u + side * 2u];
     let second = words[shape.scales + block * 4u + side * 2u + 1u];
     let factors = vec2<f32>(f32(extractBits(bitcast<i32>(first), run * 8u, 8u)), f32(extractBits(bitcast<i32>(second), run * 8u, 8u)));
     let scale = half_at(shape.extra, block) * factors;
-    return Unit(
-        low_nibbles(low.x) + upper_bits(high.x, shift, 3u),
-        low_nibbles(low.y) + upper_bits(high.y, shift, 3u),
-        low_nibbles(low.z) + upper_bits(high.z, shift, 3u),
-        low_nibbles(low.w) + upper_bits(high.w, shift, 3u),
-        high_nibbles(low.x) + upper_bits(high.x, shift + 4u, 3u),
-        high_nibbles(low.y) + upper_bits(high.y, shift + 4u, 3u),
-        high_nibbles(low.z) + upper_bits(high.z, shift + 4u, 3u),
-        high_nibbles(low.w) + upper_bits(high.w, shift + 4u, 3u),
-        scale,
-        -32.0 * scale,
-    );
+    return with_upper_bits(nibbles(codes[unit], scale, -32.0 * scale), high, shift, shift + 4u, 0x03030303u);
 }

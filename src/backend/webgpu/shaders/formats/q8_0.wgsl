@@ -1,17 +1,6 @@
-fn unpack(unit: u32) -> Unit {
+fn packed(unit: u32) -> Packed {
     let first = codes[2u * unit];
     let second = codes[2u * unit + 1u];
     let scale = vec2<f32>(half_at(shape.scales, unit));
-    return Unit(
-        signed_bytes(first.x),
-        signed_bytes(first.y),
-        signed_bytes(first.z),
-        signed_bytes(first.w),
-        signed_bytes(second.x),
-        signed_bytes(second.y),
-        signed_bytes(second.z),
-        signed_bytes(second.w),
-        scale,
-        vec2<f32>(0.0),
-    );
+    return Packed(first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w, scale, vec2<f32>(0.0));
 }

@@ -1,0 +1,38 @@
+// Activations as they are.
+
+// The activations of a unit's columns.
+struct Activations {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+    e: vec4<f32>,
+    f: vec4<f32>,
+    g: vec4<f32>,
+    h: vec4<f32>,
+    // Sums over the first run and over the second.
+    sums: vec2<f32>,
+}
+
+// `at`: where the runs begin.
+fn activations(at: vec2<u32>) -> Activations {
+    var x: Activations;
+    x.a = input[at.x];
+    x.b = input[at.x + 1u];
+    x.c = input[at.x + 2u];
+    x.d = input[at.x + 3u];
+    x.e = input[at.y];
+    x.f = input[at.y + 1u];
+    x.g = input[at.y + 2u];
+    x.h = input[at.y + 3u];
+    x.sums = vec2<f32>(total(x.a + x.b + x.c + x.d), total(x.e + x.f + x.g + x.h));
+    return x;
+}
+
+fn times(unit: u32, x: Activations) -> f32 {
+    let w = unpack(unit);
+    // Four sums side by side, which are added up once.
+    let first = total(w.a * x.a + w.b * x.b + w.c * x.c + w.d * x.d);
+    let second = total(w.e * x.e + w.f * x.f + w.g * x.g + w.h * x.h);
+    return dot(w.scale, vec2<f32>(first, second)) + dot(w.offset, x.sums);
+}

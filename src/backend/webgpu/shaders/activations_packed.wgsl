@@ -1,0 +1,77 @@
+// Activations as integers, for weights whose codes are bytes: an instruction multiplies and adds four of them.
+//
+// A unit's activations share a scale and have 15 bits, in two bytes, upper and lower: eight would cost accuracy.
+
+// The activations of a unit's columns: `scale · (128 · upper + lower)`.
+struct Activations {
+    upper_a: u32,
+    upper_b: u32,
+    upper_c: u32,
+    upper_d: u32,
+    upper_e: u32,
+    upper_f: u32,
+    upper_g: u32,
+    upper_h: u32,
+    lower_a: u32,
+    lower_b: u32,
+    lower_c: u32,
+    lower_d: u32,
+    lower_e: u32,
+    lower_f: u32,
+    lower_g: u32,
+    lower_h: u32,
+    scale: f32,
+    // Sums over the first run and over the second.
+    sums: vec2<f32>,
+}
+
+const LARGEST = 16256.0;
+
+// Four numbers, up to ±LARGEST, as upper and lower bytes.
+fn bytes_of(x: vec4<f32>) -> vec2<u32> {
+    let whole = vec4<i32>(round(x));
+    let lower = ((whole + vec4<i32>(64)) & vec4<i32>(127)) - vec4<i32>(64);
+    let upper = (whole - lower) >> vec4<u32>(7u);
+    return vec2<u32>(pack4xI8(upper), pack4xI8(lower));
+}
+
+// `at`: where the runs begin.
+fn activations(at: vec2<u32>) -> Activations {
+    let a = input[at.x];
+    let b = input[at.x + 1u];
+    let c = input[at.x + 2u];
+    let d = input[at.x + 3u];
+    let e = input[at.y];
+    let f = input[at.y + 1u];
+    let g = input[at.y + 2u];
+    let h = input[at.y + 3u];
+    let larger = max(max(max(abs(a), abs(b)), max(abs(c), abs(d))), max(max(abs(e), abs(f)), max(abs(g), abs(h))));
+    let largest = max(max(larger.x, larger.y), max(larger.z, larger.w));
+    // What is so small that its inverse is infinite counts as nothing.
+    let inverse = select(0.0, LARGEST / largest, largest > 1e-30);
+    let of_a = bytes_of(a * inverse);
+    let of_b = bytes_of(b * inverse);
+    let of_c = bytes_of(c * inverse);
+    let of_d = bytes_of(d * inverse);
+    let of_e = bytes_of(e * inverse);
+    let of_f = bytes_of(f * inverse);
+    let of_g = bytes_of(g * inverse);
+    let of_h = bytes_of(h * inverse);
+    let sums = vec2<f32>(total(a + b + c + d), total(e + f + g + h));
+    return Activations(
+        of_a.x, of_b.x, of_c.x, of_d.x, of_e.x, of_f.x, of_g.x, of_h.x,
+        of_a.y, of_b.y, of_c.y, of_d.y, of_e.y, of_f.y, of_g.y, of_h.y,
+        largest / LARGEST,
+        sums,
+    );
+}
+
+fn times(unit: u32, x: Activations) -> f32 {
+    let w = packed(unit);
+    let upper_first = dot4I8Packed(w.a, x.upper_a) + dot4I8Packed(w.b, x.upper_b) + dot4I8Packed(w.c, x.upper_c) + dot4I8Packed(w.d, x.upper_d);
+    let lower_first = dot4I8Packed(w.a, x.lower_a) + dot4I8Packed(w.b, x.lower_b) + dot4I8Packed(w.c, x.lower_c) + dot4I8Packed(w.d, x.lower_d);
+    let upper_second = dot4I8Packed(w.e, x.upper_e) + dot4I8Packed(w.f, x.upper_f) + dot4I8Packed(w.g, x.upper_g) + dot4I8Packed(w.h, x.upper_h);
+    let lower_second = dot4I8Packed(w.e, x.lower_e) + dot4I8Packed(w.f, x.lower_f) + dot4I8Packed(w.g, x.lower_g) + dot4I8Packed(w.h, x.lower_h);
+    let products = vec2<f32>(f32(upper_first * 128 + lower_first), f32(upper_second * 128 + lower_second));
+    return x.scale * dot(w.scale, products) + dot(w.offset, x.sums);
+}

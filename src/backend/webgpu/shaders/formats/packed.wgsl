@@ -1,0 +1,66 @@
+// Formats of codes: a format says how a unit's codes are four bytes to a word.
+
+// The codes of a unit, in the order of `Unit`.
+struct Packed {
+    a: u32,
+    b: u32,
+    c: u32,
+    d: u32,
+    e: u32,
+    f: u32,
+    g: u32,
+    h: u32,
+    scale: vec2<f32>,
+    offset: vec2<f32>,
+}
+
+const NIBBLES = 0x0f0f0f0fu;
+
+// Codes whose low four bits are 16 bytes: of the first run the lower nibbles, of the second the upper ones.
+fn nibbles(low: vec4<u32>, scale: vec2<f32>, offset: vec2<f32>) -> Packed {
+    let first = low & vec4<u32>(NIBBLES);
+    let second = (low >> vec4<u32>(4u)) & vec4<u32>(NIBBLES);
+    return Packed(first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w, scale, offset);
+}
+
+// The bits above them, as many as `mask` has in each byte: of the first run from bit `first` of every byte on, of the second from bit
+// `second` on.
+fn with_upper_bits(low: Packed, high: vec4<u32>, first: u32, second: u32, mask: u32) -> Packed {
+    let upper = ((high >> vec4<u32>(first)) & vec4<u32>(mask)) << vec4<u32>(4u);
+    let after = ((high >> vec4<u32>(second)) & vec4<u32>(mask)) << vec4<u32>(4u);
+    var p = low;
+    p.a |= upper.x;
+    p.b |= upper.y;
+    p.c |= upper.z;
+    p.d |= upper.w;
+    p.e |= after.x;
+    p.f |= after.y;
+    p.g |= after.z;
+    p.h |= after.w;
+    return p;
+}
+
+const BYTES = vec4<u32>(0u, 8u, 16u, 24u);
+
+fn numbers(word: u32) -> vec4<f32> {
+    if SIGNED {
+        return vec4<f32>((vec4<i32>(bitcast<i32>(word)) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
+    }
+    return vec4<f32>((vec4<u32>(word) >> BYTES) & vec4<u32>(255u));
+}
+
+fn unpack(unit: u32) -> Unit {
+    let p = packed(unit);
+    return Unit(
+        numbers(p.a),
+        numbers(p.b),
+        numbers(p.c),
+        numbers(p.d),
+        numbers(p.e),
+        numbers(p.f),
+        numbers(p.g),
+        numbers(p.h),
+        p.scale,
+        p.offset,
+    );
+}
