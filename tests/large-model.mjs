@@ -157,8 +157,9 @@ export async function startLargeModelServer(model, { cut }) {
     let sent = 0;
     for (const piece of bytesFrom(model, from)) {
       if (response.destroyed) return;
-      if (ranges.length === 1 && sent >= cut) return void response.destroy();
-      await new Promise((resolve) => response.write(piece, resolve));
+      const rest = ranges.length === 1 ? cut - sent : piece.length;
+      if (rest <= 0) return void response.destroy();
+      await new Promise((resolve) => response.write(piece.subarray(0, rest), resolve));
       sent += piece.length;
     }
     response.end();
