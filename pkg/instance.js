@@ -213,8 +213,8 @@ const giveWay = (() => {
   return isWorkerd() ? fewer(turn) : turn;
 })();
 
-/** Milliseconds that one operation may compute before it gives way. */
-const LONGEST = 40;
+/** Milliseconds that one operation may compute before it gives way, and steps, of which the next may be longer than those before. */
+const [LONGEST, MOST_STEPS] = [40, 8];
 
 /**
  * In workerd only a timer lets others in, and takes more than a millisecond, with which a token would be a tenth slower. So an operation
@@ -227,7 +227,7 @@ function fewer(turn) {
     if (done < steps && driven === 1) return undefined;
     return turn().then(() => {
       const now = Date.now();
-      steps = Math.floor((LONGEST * done) / Math.max(now - last, 1));
+      steps = Math.min(Math.floor((LONGEST * done) / Math.max(now - last, 1)), MOST_STEPS);
       [done, last] = [0, now];
     });
   };
