@@ -5,8 +5,9 @@
 //! neither on how many positions are computed together nor on the build: a prefix that is reused gives the same text as one
 //! that is computed anew.
 
-use crate::kv_cache::{BLOCK, Block, KvCache, LARGEST, MAX_HEAD_WIDTH, Shape, to_fixed_point};
-use crate::lanes::{self, I32x4};
+use crate::groups::{Factors, Group, Narrow, Wide, largest_factor, no_factors, set_factors};
+use crate::kv_cache::{BLOCK, Block, KvCache, MAX_HEAD_WIDTH, Shape, to_fixed_point};
+use crate::lanes::{self, F32x4};
 use crate::threads;
 
 /// Attends with `heads` query heads from the positions `start..`, from each to the cache up to it, by all threads that there are.
@@ -25,20 +26,15 @@ pub fn attend(cache: &KvCache, layer: usize, heads: usize, start: usize, query: 
 /// and `out` are `[heads of the group, head_width]`.
 fn attend_from(cache: &KvCache, layer: usize, kv_head: usize, length: usize, query: &[f32], out: &mut [f32]) {
     let Shape { head_width, .. } = cache.shape();
-    // Usual widths have code of their own, for up to four heads; of others each head reads keys and values for itself.
-    let at_once = if matches!(head_width, 64 | 128) { 4 * head_width } else { head_width };
+    // As many heads at once as have their sums in the processor's registers.
+    let at_once = 4 * head_width;
     for (query, out) in query.chunks(at_once).zip(out.chunks_mut(at_once)) {
         // Called through a pointer, so that each case is a function of its own: engines compile small ones sooner and better.
-        let run: Run = match (query.len() / head_width, head_width) {
-            (1, 64) => Heads::<1, 64>::attend,
-            (2, 64) => Heads::<2, 64>::attend,
-            (3, 64) => Heads::<3, 64>::attend,
-            (4, 64) => Heads::<4, 64>::attend,
-            (1, 128) => Heads::<1, 128>::attend,
-            (2, 128) => Heads::<2, 128>::attend,
-            (3, 128) => Heads::<3, 128>::attend,
-            (4, 128) => Heads::<4, 128>::attend,
-            _ => Heads::<1, 0>::attend,
+        let run: Run = match query.len() / head_width {
+            1 => Heads::<1>::attend,
+            2 => Heads::<2>::attend,
+            3 => Heads::<3>::attend,
+            _ => Heads::<4>::attend,
         };
         run(cache, layer, kv_head, length, query, out);
     }
@@ -46,144 +42,142 @@ fn attend_from(cache: &KvCache, layer: usize, kv_head: usize, length: usize, que
 
 type Run = fn(&KvCache, usize, usize, usize, &[f32], &mut [f32]);
 
-/// `H` query heads over the same keys and values, whose rows are `STRIDE` numbers long (0: any length).
-struct Heads<const H: usize, const STRIDE: usize> {
-    /// Numbers of a head in memory.
-    stride: usize,
-    query: [[i16; MAX_HEAD_WIDTH]; H],
+/// Groups of eight columns that there is room for.
+const OCTETS: usize = MAX_HEAD_WIDTH / 8;
+/// Groups of eight positions of a block.
+const EIGHTS: usize = BLOCK / 8;
+
+/// `H` query heads over the same keys and values. Scores are logarithms to the base 2.
+struct Heads<const H: usize> {
+    query: [Factors<H>; OCTETS],
     /// What a product of query and key is multiplied with, beside the key's own scale.
-    factor: [f32; H],
-    largest: [f32; H],
-    sum: [f32; H],
-    total: [[f32; MAX_HEAD_WIDTH]; H],
+    factor: [F32x4; H],
+    /// Largest score up to now, in all lanes.
+    largest: [F32x4; H],
+    /// Sum of the softmax's numerators, in four parts, and the values weighted with them, both relative to the largest score.
+    sum: [F32x4; H],
+    total: [[[F32x4; 2]; H]; OCTETS],
+    /// What a block needs, kept so that it is not cleared for each: scores, and then the weights of the values.
+    scores: [[[F32x4; 2]; EIGHTS]; H],
+    weights: [Factors<H>; EIGHTS],
 }
 
-impl<const H: usize, const STRIDE: usize> Heads<H, STRIDE> {
+impl<const H: usize> Heads<H> {
     fn attend(cache: &KvCache, layer: usize, kv_head: usize, length: usize, query: &[f32], out: &mut [f32]) {
-        let (width, stride) = (cache.shape().head_width, cache.shape().stride());
-        // So that a sum over the head's width fits into 32 bits.
-        let resolution = (i32::MAX / (i32::from(LARGEST) * stride.max(8) as i32)).min(i32::from(i16::MAX)) as i16;
+        let shape = cache.shape();
+        let (width, octets) = (shape.head_width, shape.octets());
+        let zero = lanes::splat(0.0);
         let mut heads = Self {
-            stride,
-            query: [[0; MAX_HEAD_WIDTH]; H],
-            factor: [0.0; H],
-            largest: [f32::NEG_INFINITY; H],
-            sum: [0.0; H],
-            total: [[0.0; MAX_HEAD_WIDTH]; H],
+            query: [no_factors(); OCTETS],
+            factor: [zero; H],
+            largest: [lanes::splat(f32::NEG_INFINITY); H],
+            sum: [zero; H],
+            total: [[[zero; 2]; H]; OCTETS],
+            scores: [[[zero; 2]; EIGHTS]; H],
+            weights: [no_factors(); EIGHTS],
         };
         for (head, query) in query.chunks_exact(width).enumerate().take(H) {
-            heads.factor[head] = to_fixed_point(query, resolution, &mut heads.query[head]) / (width as f32).sqrt();
+            let mut numbers = [0; MAX_HEAD_WIDTH];
+            let scale = to_fixed_point(query, largest_factor(8 * octets, Wide::LARGEST), &mut numbers);
+            heads.factor[head] = lanes::splat(scale / (width as f32).sqrt() * std::f32::consts::LOG2_E);
+            for (factors, numbers) in heads.query.iter_mut().zip(numbers.as_chunks().0) {
+                set_factors(factors, head, numbers);
+            }
         }
         for start in (0..length).step_by(BLOCK) {
-            heads.take_in(&cache.block(layer, kv_head, start), BLOCK.min(length - start));
+            heads.take_in(&cache.block(layer, kv_head, start), octets, BLOCK.min(length - start));
         }
         for (head, out) in out.chunks_exact_mut(width).enumerate().take(H) {
-            for (out, total) in out.iter_mut().zip(&heads.total[head]) {
-                *out = total / heads.sum[head];
+            let sum = lanes::splat(lanes::horizontal_sum(heads.sum[head]));
+            for (out, total) in out.chunks_mut(8).zip(&heads.total) {
+                let eight = total[head].map(|total| lanes::to_array(lanes::div(total, sum)));
+                for (out, number) in out.iter_mut().zip(eight.as_flattened()) {
+                    *out = *number;
+                }
             }
         }
     }
 
     /// Takes in the first `count` positions of a block. What lies behind them is zero or old, and counts for nothing.
     #[inline(always)]
-    fn take_in(&mut self, block: &Block<'_>, count: usize) {
-        let stride = if STRIDE > 0 { STRIDE } else { self.stride };
-        let (keys, values) = (&block.keys[..BLOCK * stride], &block.values[..BLOCK * stride]);
-        let (key_scales, value_scales) = (&block.key_scales[..BLOCK / 4], &block.value_scales[..BLOCK / 4]);
+    fn take_in(&mut self, block: &Block<'_>, octets: usize, count: usize) {
+        let eights = count.div_ceil(8).min(EIGHTS);
+        let Self { query, factor, largest, sum, total, scores, weights } = self;
+        let (query, weights) = (&query[..octets], &mut weights[..eights]);
 
-        let mut scores = [[lanes::splat(f32::NEG_INFINITY); BLOCK / 4]; H];
-        for eight in 0..count.div_ceil(8) {
-            let mut products = [[lanes::splat_int(0); 2]; H];
-            for column in (0..stride).step_by(2) {
-                // SAFETY: `keys` has `BLOCK / 8` times `stride` columns of eight positions; `column + 2 <= stride`.
-                let rows = unsafe {
-                    let at = keys.as_ptr().add(8 * (eight * stride + column));
-                    [lanes::load_i16(at), lanes::load_i16(at.add(8))]
-                };
-                for (products, query) in products.iter_mut().zip(&self.query) {
-                    // SAFETY: `stride` is at most `MAX_HEAD_WIDTH` (checked when a model is loaded, and by the slices above).
-                    let query = unsafe { lanes::load_i16_pair(query.as_ptr().add(column)) };
-                    *products = [lanes::dot_pairs(products[0], rows[0], query), lanes::dot_pairs(products[1], rows[1], query)];
-                }
-            }
+        let key_scales = block.key_scales.as_chunks::<2>().0;
+        for (eight, (keys, scales)) in block.keys.chunks_exact(octets).zip(key_scales).enumerate().take(eights) {
+            let products = Wide::dot(keys, query);
             for half in 0..2 {
-                let scale = lanes::from_slice(&key_scales[2 * eight + half]);
+                let scale = lanes::from_slice(&scales[half]);
                 for head in 0..H {
-                    let factor = lanes::mul(lanes::splat(self.factor[head]), scale);
-                    scores[head][2 * eight + half] = lanes::mul(lanes::to_float(products[head][half]), factor);
+                    let product = lanes::mul(lanes::to_float(products[head][half]), scale);
+                    scores[head][eight][half] = lanes::mul(product, factor[head]);
                 }
             }
         }
-        let only_first = |fours: &mut [lanes::F32x4], other: f32| {
-            for (index, four) in fours.iter_mut().enumerate() {
-                *four = lanes::first_lanes(count.saturating_sub(index * 4), *four, lanes::splat(other));
+        if count % 8 > 0 {
+            for scores in scores.iter_mut() {
+                only_first(count % 8, &mut scores[eights - 1], f32::NEG_INFINITY);
             }
-        };
-        if count < BLOCK {
-            scores.iter_mut().for_each(|scores| only_first(scores, f32::NEG_INFINITY));
         }
 
         // Heads in turns, so that one's computation need not wait for another's.
-        let mut largest = self.largest.map(lanes::splat);
-        for index in 0..BLOCK / 4 {
+        let mut largest_here = [lanes::splat(f32::NEG_INFINITY); H];
+        for eight in 0..eights {
             for head in 0..H {
-                largest[head] = lanes::max(scores[head][index], largest[head]);
+                let [low, high] = scores[head][eight];
+                largest_here[head] = lanes::max(high, lanes::max(low, largest_here[head]));
             }
         }
-        let largest = largest.map(lanes::horizontal_max);
-        let mut softmax = [[lanes::splat(0.0); BLOCK / 4]; H];
-        for index in 0..BLOCK / 4 {
+        let largest_here = largest_here.map(lanes::splat_of_largest);
+        let mut sum_here = [lanes::splat(0.0); H];
+        let value_scales = block.value_scales.as_chunks::<2>().0;
+        for (eight, value_scales) in value_scales.iter().enumerate().take(eights) {
+            let value_scales = value_scales.each_ref().map(lanes::from_slice);
             for head in 0..H {
-                softmax[head][index] = lanes::exp(lanes::sub(scores[head][index], lanes::splat(largest[head])));
+                let scores = &mut scores[head][eight];
+                let softmax = scores.map(|four| lanes::exp2(lanes::sub(four, largest_here[head])));
+                sum_here[head] = lanes::add(sum_here[head], lanes::add(softmax[0], softmax[1]));
+                *scores = [lanes::mul(softmax[0], value_scales[0]), lanes::mul(softmax[1], value_scales[1])];
             }
         }
-        let mut weights = [[[0i16; 8]; BLOCK / 8]; H];
-        let mut factors = [0f32; H];
+        // By how much what was there before counts from now on, and what is added.
+        let mut corrections = [[lanes::splat(0.0); 2]; H];
         for head in 0..H {
-            let softmax = &mut softmax[head];
-            if count < BLOCK {
-                only_first(softmax, 0.0);
+            if count % 8 > 0 {
+                only_first(count % 8, &mut scores[head][eights - 1], 0.0);
             }
-            if largest[head] > self.largest[head] {
-                let correction = lanes::to_array(lanes::exp(lanes::splat(self.largest[head] - largest[head])))[0];
-                self.largest[head] = largest[head];
-                self.sum[head] *= correction;
-                self.total[head][..stride].iter_mut().for_each(|total| *total *= correction);
+            let mut numbers = [[0i16; 8]; EIGHTS];
+            let scale = lanes::to_fixed_point(&scores[head][..eights], largest_factor(BLOCK, Narrow::LARGEST), &mut numbers);
+            for (weights, numbers) in weights.iter_mut().zip(&numbers) {
+                set_factors(weights, head, numbers);
             }
-            self.sum[head] += lanes::horizontal_sum(softmax.iter().fold(lanes::splat(0.0), |sum, four| lanes::add(sum, *four)));
-            let mut weighted = [[lanes::splat(0.0); 2]; BLOCK / 8];
-            for (index, four) in softmax.iter().enumerate() {
-                weighted[index / 2][index % 2] = lanes::mul(*four, lanes::from_slice(&value_scales[index]));
-            }
-            if count < BLOCK {
-                only_first(weighted.as_flattened_mut(), 0.0);
-            }
-            factors[head] = lanes::to_fixed_point(&weighted, LARGEST, &mut weights[head]);
+            let now = lanes::max(largest[head], largest_here[head]);
+            let before = lanes::exp2(lanes::sub(largest[head], now));
+            let here = lanes::exp2(lanes::sub(largest_here[head], now));
+            largest[head] = now;
+            sum[head] = lanes::add(lanes::mul(sum[head], before), lanes::mul(sum_here[head], here));
+            corrections[head] = [before, lanes::mul(here, lanes::splat(scale))];
         }
 
-        let pairs = count.div_ceil(2);
-        for column in (0..stride).step_by(8) {
-            let mut sums: [[I32x4; 2]; H] = [[lanes::splat_int(0); 2]; H];
-            for pair in 0..pairs {
-                // SAFETY: for every eight columns `values` has `BLOCK / 2` pairs of positions; `column + 8 <= stride`.
-                let rows = unsafe {
-                    let at = values.as_ptr().add(BLOCK * column + 16 * pair);
-                    [lanes::load_i16(at), lanes::load_i16(at.add(8))]
-                };
-                for (sums, weights) in sums.iter_mut().zip(&weights) {
-                    // SAFETY: two of `BLOCK` weights.
-                    let weights = unsafe { lanes::load_i16_pair(weights.as_flattened().as_ptr().add(2 * pair)) };
-                    *sums = [lanes::dot_pairs(sums[0], rows[0], weights), lanes::dot_pairs(sums[1], rows[1], weights)];
-                }
-            }
-            for ((total, sums), factor) in self.total.iter_mut().zip(sums).zip(factors) {
-                let (total, _) = total.as_chunks_mut::<4>();
-                for (total, sum) in total[column / 4..].iter_mut().zip(sums) {
-                    let added = lanes::add(lanes::from_slice(total), lanes::mul(lanes::to_float(sum), lanes::splat(factor)));
-                    lanes::to_slice(added, total);
+        for (values, total) in block.values.chunks_exact(EIGHTS).zip(total) {
+            let products = Narrow::dot(values, weights);
+            for head in 0..H {
+                let [before, here] = corrections[head];
+                for half in 0..2 {
+                    let added = lanes::mul(lanes::to_float(products[head][half]), here);
+                    total[head][half] = lanes::add(lanes::mul(total[head][half], before), added);
                 }
             }
         }
+    }
+}
+
+/// Eight lanes, of which those from `count` on become `other`.
+fn only_first(count: usize, eight: &mut [F32x4; 2], other: f32) {
+    for (index, four) in eight.iter_mut().enumerate() {
+        *four = lanes::first_lanes(count.saturating_sub(index * 4), *four, lanes::splat(other));
     }
 }
 

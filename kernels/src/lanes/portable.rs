@@ -94,6 +94,14 @@ pub fn horizontal_max_int(vector: I32x4) -> i32 {
     vector[0].max(vector[1]).max(vector[2].max(vector[3]))
 }
 
+/// The largest lane in all lanes; NaN is left out, unless all are.
+#[inline(always)]
+pub fn splat_of_largest(vector: F32x4) -> F32x4 {
+    let [a, b, c, d] = vector;
+    let pairs = max([a, b, c, d], [c, d, a, b]);
+    max(pairs, [pairs[1], pairs[0], pairs[3], pairs[2]])
+}
+
 /// Integers that are ordered as the numbers are; NaN lies beyond the infinities.
 #[inline(always)]
 pub fn ordered_bits(vector: F32x4) -> I32x4 {
@@ -120,6 +128,12 @@ pub fn rounded_to_i16(low: F32x4, high: F32x4) -> [i16; 8] {
 pub fn scale_by_power(value: F32x4, shifted: F32x4) -> F32x4 {
     let power = |shifted: f32| f32::from_bits(shifted.to_bits().wrapping_sub(super::ROUND.to_bits() - 127) << 23);
     zip(value, shifted, |value, shifted| value * power(shifted))
+}
+
+/// The same for a value near 1 and an n of at least −126, by adding to its exponent.
+#[inline(always)]
+pub fn add_to_exponent(value: F32x4, shifted: F32x4) -> F32x4 {
+    zip(value, shifted, |value, shifted| f32::from_bits(value.to_bits().wrapping_add(shifted.to_bits() << 23)))
 }
 
 /// # Safety
@@ -258,23 +272,33 @@ pub fn dot_pairs(acc: I32x4, a: I16x8, b: I16x8) -> I32x4 {
     std::array::from_fn(|lane| acc[lane].wrapping_add(product(2 * lane)).wrapping_add(product(2 * lane + 1)))
 }
 
-/// # Safety
-/// Eight numbers can be read at `at`.
+pub const ZERO_I16: I16x8 = [0; 8];
+
 #[inline(always)]
-pub unsafe fn load_i16(at: *const i16) -> I16x8 {
-    // SAFETY: the caller's promise; unaligned.
-    unsafe { at.cast::<I16x8>().read_unaligned() }
+pub fn from_i16(values: &[i16; 8]) -> I16x8 {
+    *values
 }
 
-/// Two 16-bit numbers, four times.
-///
-/// # Safety
-/// Two numbers can be read at `at`.
+/// Each of four pairs of numbers, four times.
 #[inline(always)]
-pub unsafe fn load_i16_pair(at: *const i16) -> I16x8 {
-    // SAFETY: the caller's promise; unaligned.
-    let [a, b] = unsafe { at.cast::<[i16; 2]>().read_unaligned() };
-    [a, b, a, b, a, b, a, b]
+pub fn splat_pairs(pairs: I16x8) -> [I16x8; 4] {
+    std::array::from_fn(|pair| std::array::from_fn(|lane| pairs[2 * pair + lane % 2]))
+}
+
+#[inline(always)]
+pub fn shl_i16(a: I16x8, bits: u32) -> I16x8 {
+    a.map(|lane| lane << bits)
+}
+
+/// Keeps the sign.
+#[inline(always)]
+pub fn shr_i16(a: I16x8, bits: u32) -> I16x8 {
+    a.map(|lane| lane >> bits)
+}
+
+#[inline(always)]
+pub fn xor_i16(a: I16x8, b: I16x8) -> I16x8 {
+    std::array::from_fn(|lane| a[lane] ^ b[lane])
 }
 
 /// The first `count` lanes of `a`, the others of `b`.

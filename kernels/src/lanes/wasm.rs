@@ -93,6 +93,13 @@ pub fn horizontal_max_int(vector: I32x4) -> i32 {
     i32x4_extract_lane::<0>(pairs).max(i32x4_extract_lane::<1>(pairs))
 }
 
+/// The largest lane in all lanes; NaN is left out, unless all are.
+#[inline(always)]
+pub fn splat_of_largest(vector: F32x4) -> F32x4 {
+    let pairs = max(vector, i32x4_shuffle::<2, 3, 0, 1>(vector, vector));
+    max(pairs, i32x4_shuffle::<1, 0, 3, 2>(pairs, pairs))
+}
+
 /// Integers that are ordered as the numbers are; NaN lies beyond the infinities.
 #[inline(always)]
 pub fn ordered_bits(vector: F32x4) -> I32x4 {
@@ -121,6 +128,12 @@ pub fn rounded_to_i16(low: F32x4, high: F32x4) -> [i16; 8] {
 pub fn scale_by_power(value: F32x4, shifted: F32x4) -> F32x4 {
     let exponent = i32x4_sub(shifted, i32x4_splat(super::ROUND.to_bits() as i32 - 127));
     f32x4_mul(value, i32x4_shl(exponent, 23))
+}
+
+/// The same for a value near 1 and an n of at least −126, by adding to its exponent.
+#[inline(always)]
+pub fn add_to_exponent(value: F32x4, shifted: F32x4) -> F32x4 {
+    i32x4_add(value, i32x4_shl(shifted, 23))
 }
 
 /// # Safety
@@ -292,22 +305,39 @@ pub fn dot_pairs(acc: I32x4, a: I16x8, b: I16x8) -> I32x4 {
 /// Eight 16-bit numbers.
 pub type I16x8 = v128;
 
-/// # Safety
-/// Eight numbers can be read at `at`.
+pub const ZERO_I16: I16x8 = i16x8(0, 0, 0, 0, 0, 0, 0, 0);
+
 #[inline(always)]
-pub unsafe fn load_i16(at: *const i16) -> I16x8 {
-    // SAFETY: the caller's promise.
-    unsafe { v128_load(at.cast()) }
+pub fn from_i16(values: &[i16; 8]) -> I16x8 {
+    // SAFETY: eight times 16 bits are sixteen bytes; wasm loads need no alignment.
+    unsafe { v128_load(values.as_ptr().cast()) }
 }
 
-/// Two 16-bit numbers, four times.
-///
-/// # Safety
-/// Two numbers can be read at `at`.
+/// Each of four pairs of numbers, four times.
 #[inline(always)]
-pub unsafe fn load_i16_pair(at: *const i16) -> I16x8 {
-    // SAFETY: the caller's promise.
-    unsafe { v128_load32_splat(at.cast()) }
+pub fn splat_pairs(pairs: I16x8) -> [I16x8; 4] {
+    [
+        i32x4_shuffle::<0, 0, 0, 0>(pairs, pairs),
+        i32x4_shuffle::<1, 1, 1, 1>(pairs, pairs),
+        i32x4_shuffle::<2, 2, 2, 2>(pairs, pairs),
+        i32x4_shuffle::<3, 3, 3, 3>(pairs, pairs),
+    ]
+}
+
+#[inline(always)]
+pub fn shl_i16(a: I16x8, bits: u32) -> I16x8 {
+    i16x8_shl(a, bits)
+}
+
+/// Keeps the sign.
+#[inline(always)]
+pub fn shr_i16(a: I16x8, bits: u32) -> I16x8 {
+    i16x8_shr(a, bits)
+}
+
+#[inline(always)]
+pub fn xor_i16(a: I16x8, b: I16x8) -> I16x8 {
+    v128_xor(a, b)
 }
 
 /// The first `count` lanes of `a`, the others of `b`.
