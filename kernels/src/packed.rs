@@ -93,6 +93,11 @@ impl Packed {
     }
 }
 
+/// Which byte of a plane of [`Low::Quarters`] has a row's code in it: in its upper half that of an odd word.
+fn quarter_byte(word: usize, column: usize, lane: usize) -> usize {
+    (word / 4 * 2 + lane / 2) * 16 + (lane % 2 * 4 + column) * 2 + word % 4 / 2
+}
+
 /// The codes of one row out of the planes of 32 columns.
 fn codes(format: Format, planes: &[u8], lane: usize) -> [i32; BLOCK] {
     let (low, high) = format.planes();
@@ -103,6 +108,7 @@ fn codes(format: Format, planes: &[u8], lane: usize) -> [i32; BLOCK] {
         let below = match low {
             Low::Bytes => return i32::from(byte(low_plane, word, column) as i8),
             Low::Nibbles => byte(low_plane, word % 4, column) >> (word / 4 * 4) & 15,
+            Low::Quarters => low_plane[quarter_byte(word, column, lane)] >> (word % 2 * 4) & 15,
             Low::Pairs => byte(low_plane, word / 4, column) >> (word % 4 * 2) & 3,
         };
         let above = match high {
@@ -203,10 +209,13 @@ impl Packing {
         let (head, planes) = packed.split_at_mut(format.head_bytes());
         let (numbers, words) = head.split_at_mut(format.halves() * 2 * ROWS);
         if let Format::Q4_0 | Format::Q4_1 | Format::Q8_0 = format {
-            // The file's words are the planes' words.
             let (halves, quants) = file.split_at(format.halves() * 2);
             place_halves(numbers, lane, halves.chunks_exact(2))?;
-            interleave(planes, lane, quants);
+            match format.planes() {
+                (Low::Quarters, _) => place_quarters(planes, lane, quants),
+                // The file's words are the planes' words.
+                _ => interleave(planes, lane, quants),
+            }
             return Ok(());
         }
         let block = FileBlock::read(format, file);
@@ -243,6 +252,19 @@ fn interleave(words: &mut [u8], lane: usize, bytes: &[u8]) {
     }
 }
 
+/// 16 bytes of a file, with two codes that are 16 columns apart in each, into a plane of [`Low::Quarters`].
+fn place_quarters(plane: &mut [u8], lane: usize, quants: &[u8]) {
+    let words = quants.as_chunks::<4>().0;
+    for (sixteen, shift) in [(0, 0), (1, 4)] {
+        let codes = |word: usize| u32::from_le_bytes(words[word]) >> shift & 0x0f0f_0f0f;
+        let (low, high) = ((codes(0) | codes(1) << 4).to_le_bytes(), (codes(2) | codes(3) << 4).to_le_bytes());
+        let numbers = &mut plane[quarter_byte(4 * sixteen, 0, lane)..][..8];
+        for ((number, low), high) in numbers.as_chunks_mut::<2>().0.iter_mut().zip(low).zip(high) {
+            *number = [low, high];
+        }
+    }
+}
+
 /// 32 codes of one row into the planes.
 fn place_codes(format: Format, codes: &[u8], planes: &mut [u8], lane: usize) {
     let (low, high) = format.planes();
@@ -253,6 +275,7 @@ fn place_codes(format: Format, codes: &[u8], planes: &mut [u8], lane: usize) {
         match low {
             Low::Bytes => low_plane[at(word)] = *code,
             Low::Nibbles => low_plane[at(word % 4)] |= (code & 15) << (word / 4 * 4),
+            Low::Quarters => low_plane[quarter_byte(word, column, lane)] |= (code & 15) << (word % 2 * 4),
             Low::Pairs => low_plane[at(word / 4)] |= (code & 3) << (word % 4 * 2),
         }
         match high {

@@ -12,6 +12,9 @@ pub enum Low {
     Bytes,
     /// 4 words: word `j` holds word `j` of the columns in its low nibbles and word `4 + j` in its high ones.
     Nibbles,
+    /// 4 words of numbers of 16 bits, whose quarters belong to four words of the columns: quarter `k` of word `2g + h` to word
+    /// `4g + k`, of rows `2h` and `2h + 1`. What is multiplied in 16 bits comes out of it by one instruction.
+    Quarters,
     /// 2 words: bits `2j` of word `v` are word `4v + j` of the columns.
     Pairs,
 }
@@ -30,7 +33,7 @@ impl Format {
     /// The planes of a quantised format.
     pub const fn planes(self) -> (Low, High) {
         match self {
-            Self::Q4_0 | Self::Q4_1 | Self::Q4K => (Low::Nibbles, High::None),
+            Self::Q4_0 | Self::Q4_1 | Self::Q4K => (Low::Quarters, High::None),
             Self::Q5_0 | Self::Q5_1 | Self::Q5K => (Low::Nibbles, High::Bit),
             Self::Q6K => (Low::Nibbles, High::Pairs),
             Self::Q2K => (Low::Pairs, High::None),
@@ -65,7 +68,7 @@ impl Low {
     pub const fn words(self) -> usize {
         match self {
             Self::Bytes => 8,
-            Self::Nibbles => 4,
+            Self::Nibbles | Self::Quarters => 4,
             Self::Pairs => 2,
         }
     }
@@ -74,7 +77,7 @@ impl Low {
     pub const fn bits(self) -> u32 {
         match self {
             Self::Bytes => 8,
-            Self::Nibbles => 4,
+            Self::Nibbles | Self::Quarters => 4,
             Self::Pairs => 2,
         }
     }

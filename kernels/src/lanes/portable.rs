@@ -164,25 +164,37 @@ pub unsafe fn load_splat(at: *const f32) -> F32x4 {
     [unsafe { at.read_unaligned() }; 4]
 }
 
-/// Eight f16 → the first four and the last four as f32.
-///
-/// # Safety
-/// Sixteen bytes can be read at `at`.
-#[inline(always)]
-pub unsafe fn load_halves(at: *const u8) -> (F32x4, F32x4) {
-    // SAFETY: the caller's promise.
-    unsafe { (load_four_halves(at), load_four_halves(at.add(8))) }
-}
+/// Constants of inner loops, of which none are needed here.
+#[derive(Clone, Copy)]
+pub struct Constants;
 
-/// Four f16 as f32.
-///
-/// # Safety
-/// Eight bytes can be read at `at`.
-#[inline(always)]
-pub unsafe fn load_four_halves(at: *const u8) -> F32x4 {
-    // SAFETY: the caller's promise; unaligned.
-    let halves = unsafe { at.cast::<[u16; 4]>().read_unaligned() };
-    halves.map(|half| half::f16::from_bits(u16::from_le(half)).to_f32())
+impl Constants {
+    /// To be called in front of a loop.
+    #[inline(always)]
+    pub fn new() -> Self {
+        Self
+    }
+
+    /// Eight f16 → the first four and the last four as f32.
+    ///
+    /// # Safety
+    /// Sixteen bytes can be read at `at`.
+    #[inline(always)]
+    pub unsafe fn load_halves(&self, at: *const u8) -> (F32x4, F32x4) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.load_four_halves(at), self.load_four_halves(at.add(8))) }
+    }
+
+    /// Four f16 as f32.
+    ///
+    /// # Safety
+    /// Eight bytes can be read at `at`.
+    #[inline(always)]
+    pub unsafe fn load_four_halves(&self, at: *const u8) -> F32x4 {
+        // SAFETY: the caller's promise; unaligned.
+        let halves = unsafe { at.cast::<[u16; 4]>().read_unaligned() };
+        halves.map(|half| half::f16::from_bits(u16::from_le(half)).to_f32())
+    }
 }
 
 /// Four bf16 as f32.
@@ -228,6 +240,34 @@ pub fn byte(a: Bytes, index: u32) -> I32x4 {
 #[inline(always)]
 pub fn signed_byte(a: Bytes, index: u32) -> I32x4 {
     a.map(|lane| i32::from((lane >> (8 * index)) as u8 as i8))
+}
+
+/// A block's words as quarters of 16-bit numbers ([`crate::planes::Low::Quarters`]).
+#[derive(Clone, Copy)]
+pub struct Quarters([Bytes; 4]);
+
+impl Quarters {
+    #[inline(always)]
+    pub fn new(words: [Bytes; 4], _: &Constants) -> Self {
+        Self(words)
+    }
+
+    /// Each code by itself.
+    #[inline(always)]
+    pub fn words(&self) -> Words {
+        let code = |word: usize, row: usize, column: usize| {
+            // Two numbers of 16 bits per lane.
+            let lane = self.0[word / 4 * 2 + row / 2][row % 2 * 2 + column / 2];
+            (lane >> (column % 2 * 16 + word % 4 * 4) & 15) as i16
+        };
+        Words(std::array::from_fn(|word| std::array::from_fn(|row| std::array::from_fn(|column| code(word, row, column)))))
+    }
+
+    /// `Σ q · x` per row.
+    #[inline(always)]
+    pub fn dot(&self, x: &[i16; 32]) -> I32x4 {
+        self.words().dot::<0, 8>(x)
+    }
 }
 
 /// A block's words in 16 bits: per word and row, four columns.

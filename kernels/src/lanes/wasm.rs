@@ -164,39 +164,61 @@ pub unsafe fn load_splat(at: *const f32) -> F32x4 {
     unsafe { v128_load32_splat(at.cast()) }
 }
 
-/// Two words as 16-bit halves: eight f16 → the first four and the last four as f32. Exact for every finite number: the
-/// exponent is moved by a multiplication, which also makes subnormal numbers right.
-///
-/// # Safety
-/// Sixteen bytes can be read at `at`.
-#[inline(always)]
-pub unsafe fn load_halves(at: *const u8) -> (F32x4, F32x4) {
-    let zero = i32x4_splat(0);
-    // SAFETY: the caller's promise.
-    let halves = unsafe { v128_load(at.cast()) };
-    let low = i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(zero, halves);
-    let high = i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(zero, halves);
-    (widen_half(low), widen_half(high))
+/// Constants of inner loops. The compiler is kept from knowing them: engines make those that it knows anew in each turn, by three
+/// instructions each.
+#[derive(Clone, Copy)]
+pub struct Constants {
+    /// What is left of an f16 that was moved to the place of an f32.
+    half: v128,
+    /// 2^112: the difference of the two exponents' biases.
+    half_factor: F32x4,
+    /// The first three quarters of 16-bit numbers.
+    quarters: [v128; 3],
 }
 
-/// Four f16 as f32.
-///
-/// # Safety
-/// Eight bytes can be read at `at`.
-#[inline(always)]
-pub unsafe fn load_four_halves(at: *const u8) -> F32x4 {
-    // SAFETY: the caller's promise.
-    let halves = unsafe { v128_load64_zero(at.cast()) };
-    widen_half(i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(i32x4_splat(0), halves))
-}
+impl Constants {
+    /// To be called in front of a loop.
+    #[inline(always)]
+    pub fn new() -> Self {
+        core::hint::black_box(Self {
+            half: u32x4_splat(0x8fff_e000),
+            half_factor: f32x4_splat(f32::from_bits(0x7780_0000)),
+            quarters: [u16x8_splat(0x000f), u16x8_splat(0x00f0), u16x8_splat(0x0f00)],
+        })
+    }
 
-/// f16 in the upper half of each lane.
-#[inline(always)]
-fn widen_half(upper: v128) -> F32x4 {
-    // The sign is spread over the three bits that an f32's exponent has more; the mask leaves one of it.
-    let moved = v128_and(i32x4_shr(upper, 3), u32x4_splat(0x8fff_e000));
-    // 2^112: the difference of the two exponents' biases.
-    f32x4_mul(moved, f32x4_splat(f32::from_bits(0x7780_0000)))
+    /// Eight f16 → the first four and the last four as f32. Exact for every finite number: the exponent is moved by a
+    /// multiplication, which also makes subnormal numbers right.
+    ///
+    /// # Safety
+    /// Sixteen bytes can be read at `at`.
+    #[inline(always)]
+    pub unsafe fn load_halves(&self, at: *const u8) -> (F32x4, F32x4) {
+        let zero = i32x4_splat(0);
+        // SAFETY: the caller's promise.
+        let halves = unsafe { v128_load(at.cast()) };
+        let low = i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(zero, halves);
+        let high = i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(zero, halves);
+        (self.widen_half(low), self.widen_half(high))
+    }
+
+    /// Four f16 as f32.
+    ///
+    /// # Safety
+    /// Eight bytes can be read at `at`.
+    #[inline(always)]
+    pub unsafe fn load_four_halves(&self, at: *const u8) -> F32x4 {
+        // SAFETY: the caller's promise.
+        let halves = unsafe { v128_load64_zero(at.cast()) };
+        self.widen_half(i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(i32x4_splat(0), halves))
+    }
+
+    /// f16 in the upper half of each lane.
+    #[inline(always)]
+    fn widen_half(&self, upper: v128) -> F32x4 {
+        // The sign is spread over the three bits that an f32's exponent has more; the mask leaves one of it.
+        f32x4_mul(v128_and(i32x4_shr(upper, 3), self.half), self.half_factor)
+    }
 }
 
 /// Four bf16 as f32.
@@ -242,6 +264,60 @@ pub fn byte(a: Bytes, index: u32) -> I32x4 {
 #[inline(always)]
 pub fn signed_byte(a: Bytes, index: u32) -> I32x4 {
     i32x4_shr(i32x4_shl(a, 24 - 8 * index), 24)
+}
+
+/// A block's words as quarters of 16-bit numbers ([`crate::planes::Low::Quarters`]).
+#[derive(Clone, Copy)]
+pub struct Quarters {
+    words: [Bytes; 4],
+    masks: [v128; 3],
+}
+
+impl Quarters {
+    #[inline(always)]
+    pub fn new(words: [Bytes; 4], constants: &Constants) -> Self {
+        Self { words, masks: constants.quarters }
+    }
+
+    /// Each code by itself.
+    #[inline(always)]
+    pub fn words(&self) -> Words {
+        let mut all = [self.words[0]; 16];
+        let mut index = 0;
+        while index < 4 {
+            let wide = self.words[index];
+            let at = index / 2 * 8 + index % 2;
+            all[at] = v128_and(wide, self.masks[0]);
+            all[at + 2] = v128_and(u16x8_shr(wide, 4), self.masks[0]);
+            all[at + 4] = v128_and(u16x8_shr(wide, 8), self.masks[0]);
+            all[at + 6] = u16x8_shr(wide, 12);
+            index += 1;
+        }
+        Words(all)
+    }
+
+    /// `Σ q · x` per row. Quarters are multiplied where they stand, as 16 or 256 times their code, and their sums shifted.
+    #[inline(always)]
+    pub fn dot(&self, x: &[i16; 32]) -> I32x4 {
+        let [first, second, third] = self.masks;
+        // SAFETY: the four activations of one of eight words.
+        let x = |word: usize| unsafe { v128_load64_splat(x.as_ptr().add(word * 4).cast()) };
+        let rows = |half: usize| {
+            let (a, b) = (self.words[half], self.words[2 + half]);
+            let ones = i32x4_add(i32x4_dot_i16x8(v128_and(a, first), x(0)), i32x4_dot_i16x8(u16x8_shr(a, 12), x(3)));
+            let others = i32x4_add(i32x4_dot_i16x8(v128_and(b, first), x(4)), i32x4_dot_i16x8(u16x8_shr(b, 12), x(7)));
+            let sixteens = i32x4_add(i32x4_dot_i16x8(v128_and(a, second), x(1)), i32x4_dot_i16x8(v128_and(b, second), x(5)));
+            let rest = i32x4_add(i32x4_dot_i16x8(v128_and(a, third), x(2)), i32x4_dot_i16x8(v128_and(b, third), x(6)));
+            i32x4_add(i32x4_add(ones, others), i32x4_add(i32x4_shr(sixteens, 4), i32x4_shr(rest, 8)))
+        };
+        rows_of_pairs(rows(0), rows(1))
+    }
+}
+
+/// Half sums of rows 0 and 1, and of rows 2 and 3 → the sums of the four rows.
+#[inline(always)]
+fn rows_of_pairs(low: I32x4, high: I32x4) -> I32x4 {
+    i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(low, high), i32x4_shuffle::<1, 3, 5, 7>(low, high))
 }
 
 /// A block's words in 16 bits.
@@ -291,8 +367,7 @@ impl Words {
             high = i32x4_add(high, i32x4_dot_i16x8(self.0[2 * word + 1], x));
             word += 1;
         }
-        // Half sums of rows 0 and 1, and of rows 2 and 3 → the sums of the four rows.
-        i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(low, high), i32x4_shuffle::<1, 3, 5, 7>(low, high))
+        rows_of_pairs(low, high)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::output::Output;
 use crate::activations::Activations;
 use crate::format::Format;
-use crate::lanes::{self, Bytes, F32x4, I32x4, Words};
+use crate::lanes::{self, Bytes, Constants, F32x4, I32x4, Quarters, Words};
 use crate::packed::{Packed, ROWS};
 use crate::planes::BLOCK;
 use std::ops::Range;
@@ -37,21 +37,24 @@ type Run = fn(&Packed, &Activations, Range<usize>, &Output<'_>);
 
 fn one_row<K: Kernel>(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
     let bytes = weights.group_bytes();
+    let constants = Constants::new();
     for group in groups {
         let mut total = [lanes::splat(0.0)];
-        add_group::<K>(&weights.bytes[group * bytes..(group + 1) * bytes], weights.columns, input, 0, &mut total);
+        let packed = &weights.bytes[group * bytes..(group + 1) * bytes];
+        add_group::<K, _>(packed, weights.columns, input, 0, &mut total, &constants, |codes| codes);
         out.write(0, group, total[0]);
     }
 }
 
 fn many_rows<K: Kernel>(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
     let (rows, bytes) = (input.rows(), weights.group_bytes());
+    let constants = Constants::new();
     for group in groups {
         let packed = &weights.bytes[group * bytes..(group + 1) * bytes];
         for first in (0..rows).step_by(TILE) {
             let count = TILE.min(rows - first);
             let mut totals = [lanes::splat(0.0); TILE];
-            add_group::<K>(packed, weights.columns, input, first, &mut totals[..count]);
+            add_group::<K, _>(packed, weights.columns, input, first, &mut totals[..count], &constants, K::Codes::words);
             for (row, total) in totals[..count].iter().enumerate() {
                 out.write(first + row, group, *total);
             }
@@ -59,24 +62,34 @@ fn many_rows<K: Kernel>(weights: &Packed, input: &Activations, groups: Range<usi
     }
 }
 
-/// Adds the products of a group with the rows from `first` on, one per total.
+/// Adds the products of a group with the rows from `first` on, one per total. Codes are multiplied in the form that `formed` gives
+/// them.
 #[inline(always)]
-fn add_group<K: Kernel>(packed: &[u8], columns: usize, input: &Activations, first: usize, totals: &mut [F32x4]) {
+fn add_group<K: Kernel, C: Codes>(
+    packed: &[u8],
+    columns: usize,
+    input: &Activations,
+    first: usize,
+    totals: &mut [F32x4],
+    constants: &Constants,
+    formed: impl Fn(K::Codes) -> C,
+) {
     let blocks = columns / BLOCK;
     assert!(input.has_blocks((first + totals.len()) * blocks), "rows of the input");
     let format = K::FORMAT;
     let parts = format.columns() / BLOCK;
     for (index, bytes) in packed.chunks_exact(format.packed_bytes()).enumerate() {
         // SAFETY: `bytes` is a whole packed block of the kernel's format.
-        let head = unsafe { K::head(bytes.as_ptr()) };
+        let head = unsafe { K::head(bytes.as_ptr(), constants) };
         for part in 0..parts {
             // SAFETY: as above; each part has its planes behind the head.
-            let codes = unsafe { K::codes(bytes.as_ptr().add(format.head_bytes() + part * format.plane_bytes())) };
+            let codes = unsafe { K::codes(bytes.as_ptr().add(format.head_bytes() + part * format.plane_bytes()), constants) };
+            let codes = formed(codes);
             let scales = K::scales(&head, part);
             let mut at = first * blocks + index * parts + part;
             for total in totals.iter_mut() {
                 // SAFETY: one of the input's blocks (asserted above).
-                *total = unsafe { add_block::<K>(*total, &codes, &scales, input, at) };
+                *total = unsafe { add_block::<K, C>(*total, &codes, &scales, input, at) };
                 at += blocks;
             }
         }
@@ -88,7 +101,7 @@ fn add_group<K: Kernel>(packed: &[u8], columns: usize, input: &Activations, firs
 /// # Safety
 /// The input has a block `at`.
 #[inline(always)]
-unsafe fn add_block<K: Kernel>(total: F32x4, codes: &Words, scales: &Scales, input: &Activations, at: usize) -> F32x4 {
+unsafe fn add_block<K: Kernel, C: Codes>(total: F32x4, codes: &C, scales: &Scales, input: &Activations, at: usize) -> F32x4 {
     // SAFETY: the caller's promise.
     let values = unsafe { input.values.get_unchecked(at) };
     // SAFETY: the caller's promise; four numbers belong to the block.
@@ -96,12 +109,13 @@ unsafe fn add_block<K: Kernel>(total: F32x4, codes: &Words, scales: &Scales, inp
     let scale = sum(0);
     let product = |product: I32x4, weight: F32x4| lanes::mul(lanes::to_float(product), lanes::mul(weight, scale));
     if K::FORMAT.has_halves() {
-        let total = lanes::add(total, product(codes.dot::<0, 4>(values), scales.scale[0]));
+        let [first, second] = codes.dot_halves(values);
+        let total = lanes::add(total, product(first, scales.scale[0]));
         let total = lanes::add(total, lanes::mul(scales.offset[0], sum(2)));
-        let total = lanes::add(total, product(codes.dot::<4, 8>(values), scales.scale[1]));
+        let total = lanes::add(total, product(second, scales.scale[1]));
         lanes::add(total, lanes::mul(scales.offset[1], sum(3)))
     } else {
-        let total = lanes::add(total, product(codes.dot::<0, 8>(values), scales.scale[0]));
+        let total = lanes::add(total, product(codes.dot(values), scales.scale[0]));
         if !K::FORMAT.has_offset() {
             return total;
         }
@@ -116,15 +130,62 @@ struct Scales {
     offset: [F32x4; 2],
 }
 
+/// Codes of 32 columns of four rows.
+trait Codes {
+    /// `Σ code · value` per row.
+    fn dot(&self, values: &[i16; BLOCK]) -> I32x4;
+
+    /// The same over the first 16 columns, and over the others.
+    fn dot_halves(&self, values: &[i16; BLOCK]) -> [I32x4; 2];
+
+    /// Each code by itself: for more than one row of values.
+    fn words(self) -> Words;
+}
+
+impl Codes for Words {
+    #[inline(always)]
+    fn dot(&self, values: &[i16; BLOCK]) -> I32x4 {
+        Words::dot::<0, 8>(self, values)
+    }
+
+    #[inline(always)]
+    fn dot_halves(&self, values: &[i16; BLOCK]) -> [I32x4; 2] {
+        [Words::dot::<0, 4>(self, values), Words::dot::<4, 8>(self, values)]
+    }
+
+    #[inline(always)]
+    fn words(self) -> Words {
+        self
+    }
+}
+
+impl Codes for Quarters {
+    #[inline(always)]
+    fn dot(&self, values: &[i16; BLOCK]) -> I32x4 {
+        Quarters::dot(self, values)
+    }
+
+    #[inline(always)]
+    fn dot_halves(&self, values: &[i16; BLOCK]) -> [I32x4; 2] {
+        self.words().dot_halves(values)
+    }
+
+    #[inline(always)]
+    fn words(self) -> Words {
+        Quarters::words(&self)
+    }
+}
+
 /// What differs from format to format.
 trait Kernel {
     const FORMAT: Format;
     /// What is read once per packed block.
     type Head;
+    type Codes: Codes;
 
     /// # Safety
     /// A whole packed block of the format stands at `at`.
-    unsafe fn head(at: *const u8) -> Self::Head;
+    unsafe fn head(at: *const u8, constants: &Constants) -> Self::Head;
 
     fn scales(head: &Self::Head, part: usize) -> Scales;
 
@@ -132,21 +193,22 @@ trait Kernel {
     ///
     /// # Safety
     /// Their planes stand at `at`.
-    unsafe fn codes(at: *const u8) -> Words;
+    unsafe fn codes(at: *const u8, constants: &Constants) -> Self::Codes;
 }
 
-/// A kernel of unsigned codes: how its codes and its head are read, and how scales come out of the head.
-macro_rules! unsigned {
-    ($name:ident, codes: $codes:expr, head: $head_type:ty = $head:expr, scales: $scales:expr) => {
+/// A kernel: how its codes and its head are read, and how scales come out of the head.
+macro_rules! kernel {
+    ($name:ident, codes: $codes_type:ty = $codes:expr, head: $head_type:ty = $head:expr, scales: $scales:expr) => {
         struct $name;
         impl Kernel for $name {
             const FORMAT: Format = Format::$name;
             type Head = $head_type;
+            type Codes = $codes_type;
 
             #[inline(always)]
-            unsafe fn head(at: *const u8) -> $head_type {
+            unsafe fn head(at: *const u8, constants: &Constants) -> $head_type {
                 // SAFETY: the caller's promise.
-                unsafe { $head(at) }
+                unsafe { $head(at, constants) }
             }
 
             #[inline(always)]
@@ -155,46 +217,24 @@ macro_rules! unsigned {
             }
 
             #[inline(always)]
-            unsafe fn codes(at: *const u8) -> Words {
+            unsafe fn codes(at: *const u8, constants: &Constants) -> $codes_type {
                 // SAFETY: the caller's promise.
-                Words::unsigned(unsafe { $codes(at) })
+                unsafe { $codes(at, constants) }
             }
         }
     };
 }
 
-unsigned!(Q4_0, codes: nibbles, head: Scales = scale_and_bias::<8>, scales: of_block);
-unsigned!(Q4_1, codes: nibbles, head: Scales = scale_and_offset, scales: of_block);
-unsigned!(Q5_0, codes: fives, head: Scales = scale_and_bias::<16>, scales: of_block);
-unsigned!(Q5_1, codes: fives, head: Scales = scale_and_offset, scales: of_block);
-unsigned!(Q2K, codes: pairs, head: Head2 = head_2, scales: scales_2);
-unsigned!(Q3K, codes: threes, head: Head36 = head_3, scales: scales_3);
-unsigned!(Q4K, codes: nibbles, head: Head45 = head_45, scales: scales_45);
-unsigned!(Q5K, codes: fives, head: Head45 = head_45, scales: scales_45);
-unsigned!(Q6K, codes: sixes, head: Head36 = head_6, scales: scales_6);
-
-struct Q8_0;
-impl Kernel for Q8_0 {
-    const FORMAT: Format = Format::Q8_0;
-    type Head = F32x4;
-
-    #[inline(always)]
-    unsafe fn head(at: *const u8) -> F32x4 {
-        // SAFETY: the caller's promise.
-        unsafe { lanes::load_four_halves(at) }
-    }
-
-    #[inline(always)]
-    fn scales(head: &F32x4, _: usize) -> Scales {
-        Scales { scale: [*head; 2], offset: [*head; 2] }
-    }
-
-    #[inline(always)]
-    unsafe fn codes(at: *const u8) -> Words {
-        // SAFETY: the caller's promise.
-        unsafe { Words::signed(at) }
-    }
-}
+kernel!(Q4_0, codes: Quarters = quarters, head: Scales = scale_and_bias::<8>, scales: of_block);
+kernel!(Q4_1, codes: Quarters = quarters, head: Scales = scale_and_offset, scales: of_block);
+kernel!(Q5_0, codes: Words = fives, head: Scales = scale_and_bias::<16>, scales: of_block);
+kernel!(Q5_1, codes: Words = fives, head: Scales = scale_and_offset, scales: of_block);
+kernel!(Q8_0, codes: Words = signed, head: Scales = scale_and_bias::<0>, scales: of_block);
+kernel!(Q2K, codes: Words = twos, head: Head2 = head_2, scales: scales_2);
+kernel!(Q3K, codes: Words = threes, head: Head36 = head_3, scales: scales_3);
+kernel!(Q4K, codes: Quarters = quarters, head: Head45 = head_45, scales: scales_45);
+kernel!(Q5K, codes: Words = fives, head: Head45 = head_45, scales: scales_45);
+kernel!(Q6K, codes: Words = sixes, head: Head36 = head_6, scales: scales_6);
 
 // How codes are read from their planes.
 
@@ -208,7 +248,7 @@ unsafe fn load_words<const COUNT: usize>(at: *const u8) -> [Bytes; COUNT] {
     std::array::from_fn(|index| unsafe { lanes::load(at.add(16 * index)) })
 }
 
-/// 4-bit codes.
+/// The lower four bits of codes that have more.
 #[inline(always)]
 unsafe fn nibbles(at: *const u8) -> [Bytes; 8] {
     // SAFETY: the caller's promise: four words stand at `at`.
@@ -218,7 +258,7 @@ unsafe fn nibbles(at: *const u8) -> [Bytes; 8] {
     [low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]]
 }
 
-/// 2-bit codes.
+/// The lower two bits of codes, or all.
 #[inline(always)]
 unsafe fn pairs(at: *const u8) -> [Bytes; 8] {
     // SAFETY: the caller's promise: two words stand at `at`.
@@ -256,42 +296,63 @@ unsafe fn with_pairs(mut words: [Bytes; 8], at: *const u8) -> [Bytes; 8] {
     words
 }
 
+/// 2-bit codes.
+#[inline(always)]
+unsafe fn twos(at: *const u8, _: &Constants) -> Words {
+    // SAFETY: the caller's promise: two words stand at `at`.
+    Words::unsigned(unsafe { pairs(at) })
+}
+
 /// 3-bit codes.
 #[inline(always)]
-unsafe fn threes(at: *const u8) -> [Bytes; 8] {
+unsafe fn threes(at: *const u8, _: &Constants) -> Words {
     // SAFETY: the caller's promise: two words of pairs and one of bits stand at `at`.
-    unsafe { with_bit::<2>(pairs(at), at.add(32)) }
+    Words::unsigned(unsafe { with_bit::<2>(pairs(at), at.add(32)) })
+}
+
+/// 4-bit codes in quarters.
+#[inline(always)]
+unsafe fn quarters(at: *const u8, constants: &Constants) -> Quarters {
+    // SAFETY: the caller's promise: four words stand at `at`.
+    Quarters::new(unsafe { load_words(at) }, constants)
 }
 
 /// 5-bit codes.
 #[inline(always)]
-unsafe fn fives(at: *const u8) -> [Bytes; 8] {
+unsafe fn fives(at: *const u8, _: &Constants) -> Words {
     // SAFETY: the caller's promise: four words of nibbles and one of bits stand at `at`.
-    unsafe { with_bit::<4>(nibbles(at), at.add(64)) }
+    Words::unsigned(unsafe { with_bit::<4>(nibbles(at), at.add(64)) })
 }
 
 /// 6-bit codes.
 #[inline(always)]
-unsafe fn sixes(at: *const u8) -> [Bytes; 8] {
+unsafe fn sixes(at: *const u8, _: &Constants) -> Words {
     // SAFETY: the caller's promise: four words of nibbles and two of pairs stand at `at`.
-    unsafe { with_pairs(nibbles(at), at.add(64)) }
+    Words::unsigned(unsafe { with_pairs(nibbles(at), at.add(64)) })
+}
+
+/// 8-bit codes.
+#[inline(always)]
+unsafe fn signed(at: *const u8, _: &Constants) -> Words {
+    // SAFETY: the caller's promise: eight words stand at `at`.
+    unsafe { Words::signed(at) }
 }
 
 // Heads, and the scales that come out of them.
 
 /// One f16 of four rows: the scale, and codes begin at `-BIAS`.
 #[inline(always)]
-unsafe fn scale_and_bias<const BIAS: u8>(at: *const u8) -> Scales {
+unsafe fn scale_and_bias<const BIAS: u8>(at: *const u8, constants: &Constants) -> Scales {
     // SAFETY: the caller's promise.
-    let scale = unsafe { lanes::load_four_halves(at) };
+    let scale = unsafe { constants.load_four_halves(at) };
     Scales { scale: [scale; 2], offset: [lanes::mul(scale, lanes::splat(-f32::from(BIAS))); 2] }
 }
 
 /// Two f16 of four rows.
 #[inline(always)]
-unsafe fn scale_and_offset(at: *const u8) -> Scales {
+unsafe fn scale_and_offset(at: *const u8, constants: &Constants) -> Scales {
     // SAFETY: the caller's promise.
-    let (scale, offset) = unsafe { lanes::load_halves(at) };
+    let (scale, offset) = unsafe { constants.load_halves(at) };
     Scales { scale: [scale; 2], offset: [offset; 2] }
 }
 
@@ -309,9 +370,9 @@ struct Head2 {
 }
 
 #[inline(always)]
-unsafe fn head_2(at: *const u8) -> Head2 {
+unsafe fn head_2(at: *const u8, constants: &Constants) -> Head2 {
     // SAFETY: the caller's promise: two f16 of four rows, then four words.
-    let ((scale, factor), bytes) = unsafe { (lanes::load_halves(at), load_words(at.add(16))) };
+    let ((scale, factor), bytes) = unsafe { (constants.load_halves(at), load_words(at.add(16))) };
     Head2 { scale, minus: lanes::mul(factor, lanes::splat(-1.0)), bytes }
 }
 
@@ -333,9 +394,9 @@ struct Head36 {
 }
 
 #[inline(always)]
-unsafe fn head_3(at: *const u8) -> Head36 {
+unsafe fn head_3(at: *const u8, constants: &Constants) -> Head36 {
     // SAFETY: the caller's promise: one f16 of four rows, then three words.
-    let (scale, [a, b, c]) = unsafe { (lanes::load_four_halves(at), load_words(at.add(8))) };
+    let (scale, [a, b, c]) = unsafe { (constants.load_four_halves(at), load_words(at.add(8))) };
     let low = |word, shift| lanes::and(lanes::shr(word, shift), 0x0f0f_0f0f);
     let high = |shift| lanes::shl(lanes::and(lanes::shr(c, shift), 0x0303_0303), 4);
     let bytes =
@@ -344,9 +405,9 @@ unsafe fn head_3(at: *const u8) -> Head36 {
 }
 
 #[inline(always)]
-unsafe fn head_6(at: *const u8) -> Head36 {
+unsafe fn head_6(at: *const u8, constants: &Constants) -> Head36 {
     // SAFETY: the caller's promise: one f16 of four rows, then four words.
-    let (scale, bytes) = unsafe { (lanes::load_four_halves(at), load_words(at.add(8))) };
+    let (scale, bytes) = unsafe { (constants.load_four_halves(at), load_words(at.add(8))) };
     Head36 { scale, bytes }
 }
 
@@ -377,9 +438,9 @@ struct Head45 {
 }
 
 #[inline(always)]
-unsafe fn head_45(at: *const u8) -> Head45 {
+unsafe fn head_45(at: *const u8, constants: &Constants) -> Head45 {
     // SAFETY: the caller's promise: two f16 of four rows, then three words.
-    let ((scale, factor), [a, b, c]) = unsafe { (lanes::load_halves(at), load_words(at.add(16))) };
+    let ((scale, factor), [a, b, c]) = unsafe { (constants.load_halves(at), load_words(at.add(16))) };
     let upper = |word| lanes::and(lanes::shr(word, 2), 0x3030_3030);
     let scales = [lanes::and(a, 0x3f3f_3f3f), lanes::or(lanes::and(c, 0x0f0f_0f0f), upper(a))];
     let offsets = [lanes::and(b, 0x3f3f_3f3f), lanes::or(lanes::and(lanes::shr(c, 4), 0x0f0f_0f0f), upper(b))];

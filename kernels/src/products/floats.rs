@@ -2,13 +2,14 @@
 
 use super::output::Output;
 use crate::format::Format;
-use crate::lanes::{self, F32x4};
+use crate::lanes::{self, Constants, F32x4};
 use crate::packed::Packed;
 use std::ops::Range;
 
 /// Groups `groups` of the weights against every row of the input (`[rows, columns]`).
 pub fn multiply(weights: &Packed, input: &[f32], groups: Range<usize>, out: &Output<'_>) {
     assert!(groups.end <= weights.groups() && weights.columns > 0, "shapes of the weights");
+    let constants = Constants::new();
     match weights.format {
         Format::F32 => by_groups::<16>(weights, input, groups, out, |at| {
             // SAFETY: `at` is a column of four rows, 16 bytes.
@@ -16,7 +17,7 @@ pub fn multiply(weights: &Packed, input: &[f32], groups: Range<usize>, out: &Out
         }),
         Format::F16 => by_groups::<8>(weights, input, groups, out, |at| {
             // SAFETY: `at` is a column of four rows, 8 bytes.
-            unsafe { lanes::load_four_halves(at.as_ptr()) }
+            unsafe { constants.load_four_halves(at.as_ptr()) }
         }),
         Format::Bf16 => by_groups::<8>(weights, input, groups, out, |at| {
             // SAFETY: `at` is a column of four rows, 8 bytes.
