@@ -102,6 +102,7 @@ impl<const H: usize> Heads<H> {
     #[inline(always)]
     fn take_in(&mut self, block: &Block<'_>, octets: usize, count: usize) {
         let eights = count.div_ceil(8).min(EIGHTS);
+        let exp2 = lanes::Exp2::new();
         let Self { query, factor, largest, sum, total, scores, weights } = self;
         let (query, weights) = (&query[..octets], &mut weights[..eights]);
 
@@ -137,7 +138,7 @@ impl<const H: usize> Heads<H> {
             let value_scales = value_scales.each_ref().map(lanes::from_slice);
             for head in 0..H {
                 let scores = &mut scores[head][eight];
-                let softmax = scores.map(|four| lanes::exp2(lanes::sub(four, largest_here[head])));
+                let softmax = scores.map(|four| exp2.of(lanes::sub(four, largest_here[head])));
                 sum_here[head] = lanes::add(sum_here[head], lanes::add(softmax[0], softmax[1]));
                 *scores = [lanes::mul(softmax[0], value_scales[0]), lanes::mul(softmax[1], value_scales[1])];
             }
@@ -154,8 +155,8 @@ impl<const H: usize> Heads<H> {
                 set_factors(weights, head, numbers);
             }
             let now = lanes::max(largest[head], largest_here[head]);
-            let before = lanes::exp2(lanes::sub(largest[head], now));
-            let here = lanes::exp2(lanes::sub(largest_here[head], now));
+            let before = exp2.of(lanes::sub(largest[head], now));
+            let here = exp2.of(lanes::sub(largest_here[head], now));
             largest[head] = now;
             sum[head] = lanes::add(lanes::mul(sum[head], before), lanes::mul(sum_here[head], here));
             corrections[head] = [before, lanes::mul(here, lanes::splat(scale))];

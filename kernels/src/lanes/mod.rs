@@ -33,18 +33,32 @@ pub fn exp(x: F32x4) -> F32x4 {
     scale_by_power(fraction, shifted)
 }
 
-/// 2^x, within 3·10⁻⁶ of it, for x up to 0; what lies below −126 counts as −126. x is split into an integer and a rest, whose
+/// Computes 2^x, within 3·10⁻⁶ of it, for x up to 0; what lies below −126 counts as −126. x is split into an integer and a rest, whose
 /// power is a polynomial of the smallest relative error (Remez).
-#[inline(always)]
-pub fn exp2(x: F32x4) -> F32x4 {
-    let x = max(splat(-126.0), x);
-    let shifted = add(x, splat(ROUND));
-    let rest = sub(x, sub(shifted, splat(ROUND)));
-    let mut polynomial = splat(9.570_102e-3);
-    for coefficient in [5.591_786e-2, 0.240_247_44, 0.693_121_8, 0.999_999_3] {
-        polynomial = add(mul(polynomial, rest), splat(coefficient));
+#[derive(Clone, Copy)]
+pub struct Exp2 {
+    least: F32x4,
+    round: F32x4,
+    coefficients: [F32x4; 5],
+}
+
+impl Exp2 {
+    /// To be called in front of a loop: its constants are kept from the compiler as those of [`Constants`] are.
+    #[inline(always)]
+    pub fn new() -> Self {
+        let coefficients = [9.570_102e-3, 5.591_786e-2, 0.240_247_44, 0.693_121_8, 0.999_999_3].map(splat);
+        std::hint::black_box(Self { least: splat(-126.0), round: splat(ROUND), coefficients })
     }
-    add_to_exponent(polynomial, shifted)
+
+    #[inline(always)]
+    pub fn of(&self, x: F32x4) -> F32x4 {
+        let x = max(self.least, x);
+        let shifted = add(x, self.round);
+        let rest = sub(x, sub(shifted, self.round));
+        let [first, others @ ..] = self.coefficients;
+        let polynomial = others.into_iter().fold(first, |polynomial, coefficient| add(mul(polynomial, rest), coefficient));
+        add_to_exponent(polynomial, shifted)
+    }
 }
 
 /// 1.5·2²³: added to a number below 2²² it leaves the nearest integer (ties to even) in the low bits.
@@ -90,13 +104,14 @@ mod tests {
 
     #[test]
     fn the_power_of_two_is_exact_to_18_bits() {
+        let exp2 = Exp2::new();
         for index in -12_600..=0 {
             let x = index as f32 * 0.01;
-            let ours = to_array(exp2(splat(x)))[0];
+            let ours = to_array(exp2.of(splat(x)))[0];
             let exact = f64::from(x).exp2();
             assert!((f64::from(ours) - exact).abs() <= 3e-6 * exact, "2^{x} = {ours}, not {exact}");
         }
-        assert_eq!(to_array(exp2(splat(f32::NEG_INFINITY))), to_array(exp2(splat(-126.0))));
-        assert!(to_array(exp2(splat(f32::NAN)))[0].is_nan());
+        assert_eq!(to_array(exp2.of(splat(f32::NEG_INFINITY))), to_array(exp2.of(splat(-126.0))));
+        assert!(to_array(exp2.of(splat(f32::NAN)))[0].is_nan());
     }
 }
