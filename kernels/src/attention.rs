@@ -7,7 +7,7 @@
 
 use crate::groups::{Factors, Group, Narrow, Wide, largest_factor, no_factors, set_factors};
 use crate::kv_cache::{BLOCK, Block, KvCache, MAX_HEAD_WIDTH, Shape, to_fixed_point};
-use crate::lanes::{self, F32x4};
+use crate::lanes::{self, Exp2, F32x4};
 use crate::threads;
 
 /// Attends with `heads` query heads from the positions `start..`, from each to the cache up to it, by all threads that there are.
@@ -84,8 +84,9 @@ impl<const H: usize> Heads<H> {
                 set_factors(factors, head, numbers);
             }
         }
+        let exp2 = Exp2::new();
         for start in (0..length).step_by(BLOCK) {
-            heads.take_in(&cache.block(layer, kv_head, start), octets, BLOCK.min(length - start));
+            heads.take_in(&cache.block(layer, kv_head, start), octets, BLOCK.min(length - start), &exp2);
         }
         for (head, out) in out.chunks_exact_mut(width).enumerate().take(H) {
             let sum = lanes::splat(lanes::horizontal_sum(heads.sum[head]));
@@ -100,9 +101,8 @@ impl<const H: usize> Heads<H> {
 
     /// Takes in the first `count` positions of a block. What lies behind them is zero or old, and counts for nothing.
     #[inline(always)]
-    fn take_in(&mut self, block: &Block<'_>, octets: usize, count: usize) {
+    fn take_in(&mut self, block: &Block<'_>, octets: usize, count: usize, exp2: &Exp2) {
         let eights = count.div_ceil(8).min(EIGHTS);
-        let exp2 = lanes::Exp2::new();
         let Self { query, factor, largest, sum, total, scores, weights } = self;
         let (query, weights) = (&query[..octets], &mut weights[..eights]);
 

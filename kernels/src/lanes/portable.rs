@@ -130,12 +130,6 @@ pub fn scale_by_power(value: F32x4, shifted: F32x4) -> F32x4 {
     zip(value, shifted, |value, shifted| value * power(shifted))
 }
 
-/// The same for a value near 1 and an n of at least −126, by adding to its exponent.
-#[inline(always)]
-pub fn add_to_exponent(value: F32x4, shifted: F32x4) -> F32x4 {
-    zip(value, shifted, |value, shifted| f32::from_bits(value.to_bits().wrapping_add(shifted.to_bits() << 23)))
-}
-
 /// # Safety
 /// Sixteen bytes can be read at `at`.
 #[inline(always)]

@@ -130,12 +130,6 @@ pub fn scale_by_power(value: F32x4, shifted: F32x4) -> F32x4 {
     f32x4_mul(value, i32x4_shl(exponent, 23))
 }
 
-/// The same for a value near 1 and an n of at least −126, by adding to its exponent.
-#[inline(always)]
-pub fn add_to_exponent(value: F32x4, shifted: F32x4) -> F32x4 {
-    i32x4_add(value, i32x4_shl(shifted, 23))
-}
-
 /// # Safety
 /// Sixteen bytes can be read at `at`.
 #[inline(always)]
