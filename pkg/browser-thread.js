@@ -1,6 +1,6 @@
-// A worker thread of the build `threads`, in a browser: a Web Worker of the Web Worker that has the engine.
+// A worker thread of a build for several, in a browser: a Web Worker of the Web Worker that has the engine.
 
 import { workAsThread } from "./threads.js";
 import { builds } from "./wasm/builds.js";
 
-addEventListener("message", async ({ data }) => workAsThread(data, await builds.threads.glue(), () => postMessage("ready")), { once: true });
+addEventListener("message", async ({ data }) => workAsThread(data, await builds[data.build].glue(), () => postMessage("ready")), { once: true });

@@ -91,9 +91,10 @@ export interface ModelProgress {
 /**
  * A build of the crate:
  * - `"simd128"` computes in one thread, in every engine with WebAssembly SIMD;
- * - `"threads"` computes in several: in Node, and in a page that is cross-origin isolated.
+ * - `"threads"` computes in several: in Node, and in a page that is cross-origin isolated;
+ * - `"relaxed"` and `"relaxed-threads"` are the same with relaxed SIMD, which is faster on ARM.
  */
-export type Build = "simd128" | "threads";
+export type Build = "simd128" | "relaxed" | "threads" | "relaxed-threads";
 
 export interface AiConfig {
   /** Model id → its weights. Ids that are not in the catalogue are welcome. */
@@ -127,7 +128,7 @@ export interface AiConfig {
    */
   build?: "auto" | Build;
   /**
-   * Threads that compute, 1 to 64, where the build `"threads"` can run. 1 takes the build `"simd128"`, unless `build` says
+   * Threads that compute, 1 to 64, where a build for several can run. 1 takes a build for one, unless `build` says
    * otherwise. Default: the number of cores up to 4; of more cores half, at most 8.
    */
   threads?: number;

@@ -7,7 +7,7 @@ import { candidates } from "./builds.js";
 import { abortError, aiError, AiInternalError, InferenceUpstreamError } from "./errors.js";
 import { NO_THREADS, startThreads } from "./threads.js";
 
-/** What was started: `{ build, glue, module, threads, startThread }`, as `instantiate` takes it. */
+/** What was started: `{ build, glue, module, threads, startThread }`. */
 let running;
 /** The worker threads of the instance. */
 let pool = NO_THREADS;
@@ -32,9 +32,9 @@ let first;
  *
  * @param {import("./index.d.ts").AiConfig} config
  * @param {object} host what this runtime has: as in builds.js, and
- * @param {Record<string, {glue: () => Promise<object>, wasm: URL}>} host.builds
- * @param {(wasm: URL) => Promise<WebAssembly.Module>} host.compile
- * @param {import("./threads.js").StartThread} host.startThread
+ * @param {Record<string, {glue: () => Promise<object>, wasm: unknown}>} host.builds
+ * @param {(wasm: unknown) => Promise<WebAssembly.Module>} host.compile takes a build's `wasm`
+ * @param {import("./threads.js").StartThread} [host.startThread] where memory can be shared
  */
 export async function start(config, host) {
   first ??= startFirst(candidates(config, host), host).then(
@@ -72,19 +72,17 @@ async function startFirst(list, { builds, compile, startThread }) {
   }
 }
 
-/** Makes the instance of this thread from what is loaded already; `threads` counts this one. */
-export function instantiate({ build, glue, module, threads = 1, startThread }) {
+/** Makes the instance of this thread; `threads` counts this one. */
+function instantiate({ build, glue, module, threads, startThread }) {
   glue.initSync({ module });
   running = { build, glue, module, threads, startThread };
   startPool();
 }
 
-export const isStarted = () => running !== undefined;
-
 function startPool() {
-  const { module, threads, startThread } = running;
+  const { build, module, threads, startThread } = running;
   lost = undefined;
-  pool = threads > 1 ? startThreads(threads - 1, { module, memory: exportsOf(running).memory }, startThread, (reason) => (lost = reason)) : NO_THREADS;
+  pool = threads > 1 ? startThreads(threads - 1, { build, module, memory: exportsOf(running).memory }, startThread, (reason) => (lost = reason)) : NO_THREADS;
 }
 
 /** Without an argument it gives the exports of the instance that is there, a replaced one too. */

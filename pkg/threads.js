@@ -1,4 +1,4 @@
-// Worker threads of the build `threads`. They share the memory of the thread that starts them, wait there for work, and
+// Worker threads of the builds for several. They share the memory of the thread that starts them, wait there for work, and
 // never come back to their event loop: so they are ended from outside.
 
 /** Bytes of each worker thread's stack, for what is not in the engine's own; a multiple of WebAssembly's page. */
@@ -11,7 +11,7 @@ export const NO_THREADS = { size: 0, stop() {} };
  * Starts worker threads. The instance does not wait for them: one that comes late, or never, is one that does not help.
  *
  * @param {number} count
- * @param {{module: WebAssembly.Module, memory: WebAssembly.Memory}} shared
+ * @param {Shared} shared
  * @param {StartThread} startThread how this runtime starts one
  * @param {(reason: string) => void} onLost told of a thread that ended after it had begun to compute: what it left
  *   behind in the shared memory is not known
@@ -54,8 +54,8 @@ export function startThreads(count, shared, startThread, onLost) {
 /**
  * The life of a worker thread. Does not return.
  *
- * @param {{module: WebAssembly.Module, memory: WebAssembly.Memory}} shared
- * @param {object} glue wasm-bindgen's, of the build `threads`
+ * @param {Shared} shared
+ * @param {object} glue wasm-bindgen's, of the build that is shared
  * @param {() => void} ready
  */
 export function workAsThread({ module, memory }, glue, ready) {
@@ -64,9 +64,11 @@ export function workAsThread({ module, memory }, glue, ready) {
   glue.workThread();
 }
 
+/** @typedef {{build: string, module: WebAssembly.Module, memory: WebAssembly.Memory}} Shared what a thread gets */
+
 /**
  * @callback StartThread
- * @param {{module: WebAssembly.Module, memory: WebAssembly.Memory}} shared
+ * @param {Shared} shared
  * @param {{ready: () => void, ended: (reason: string) => void}} events
  * @returns {() => void} ends the thread
  */

@@ -18,6 +18,7 @@ let shared;
  * - `AI_MODELS`: `{"@cf/…": key or URL}`;
  * - `STRICT`: "true" refuses ids without a file;
  * - `QUEUE`: requests accepted at once;
+ * - `BUILD`: "simd128" or "relaxed" instead of the faster one;
  * - `CORS`: origins whose pages may call the HTTP surface, separated by commas, or "*".
  */
 function localAi(env) {
@@ -28,6 +29,7 @@ function localAi(env) {
     default: file(env.DEFAULT_MODEL ?? (env.MODELS ? DEFAULT_MODEL.file : DEFAULT_MODEL.url)),
     strict: String(env.STRICT) === "true",
     queue: env.QUEUE === undefined ? undefined : Number(env.QUEUE),
+    build: env.BUILD,
     cors: env.CORS && String(env.CORS).split(",").map((origin) => origin.trim()),
   });
 }

@@ -1,25 +1,22 @@
 // In workerd: `import { Ai } from "workers-ai-local"` inside a Worker of one's own.
 
 import { waitUntil } from "cloudflare:workers";
-import module from "./wasm/simd128/workers_ai_local_bg.wasm";
-import * as glue from "./wasm/simd128/workers_ai_local.js";
 import { Ai as BaseAi } from "./ai.js";
 import { DEFAULT_MODEL } from "./default-model.js";
-import { AiInternalError } from "./errors.js";
-import { instantiate, isStarted } from "./instance.js";
+import { start } from "./instance.js";
 import { LocalEngine } from "./local-engine.js";
+import dotProduct from "./wasm/dot-product.wasm";
+import { builds } from "./wasm/workerd-builds.js";
 
 export { AiInternalError, InferenceUpstreamError } from "./errors.js";
 export { DEFAULT_MODEL };
 
-/** workerd has no threads. */
-const BUILD = "simd128";
+/** workerd has no threads, and compiles nothing but the Worker's own modules. */
+const HOST = { builds, cores: 1, mayShare: false, dotProduct, compile: async (wasm) => (await wasm()).default };
 
 class WorkerdEngine extends LocalEngine {
   constructor(config) {
-    super(() => isStarted() || instantiate({ build: BUILD, glue, module }), config);
-    const { build = "auto" } = config;
-    if (build !== "auto" && build !== BUILD) throw new AiInternalError(`The build "${build}" cannot run here: in workerd, "${BUILD}" computes.`);
+    super((settings) => start(settings, HOST), config);
   }
 
   async generate(...request) {

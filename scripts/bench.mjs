@@ -32,8 +32,8 @@ const HELP = `Usage: npm run bench [-- options]
 
   --json             print JSON instead of a table
   --only A,B         only these; "wllama" means wllama-1 and wllama-2. Compared with one another, in turns:
-                       ours-simd128, ours-threads, wllama-1, wllama-2, stock-candle,
-                       node-ours-simd128, node-ours-threads, workerd-ours,
+                       ours-simd128, ours-relaxed, ours-threads, ours-relaxed-threads, wllama-1, wllama-2, stock-candle,
+                       node-ours-simd128 (-relaxed, -threads, -relaxed-threads), workerd-ours-simd128, workerd-ours-relaxed,
                        node-llama-cpp-1, node-llama-cpp-2 (where node-llama-cpp is installed)
                      or the package by itself, with its load and memory: node, chromium
   --repetitions N    runs of each (default: 3)

@@ -1,4 +1,4 @@
-// `npm run build`: src/ → pkg/wasm/, by cargo, wasm-bindgen and wasm-opt; twice, for one thread and for several.
+// `npm run build`: src/ → pkg/wasm/, by cargo, wasm-bindgen and wasm-opt: for engines with relaxed SIMD and without, for one thread and for several.
 // `npm run build -- --only simd128` makes one of them.
 
 import { mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
@@ -6,6 +6,7 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
+import { DOT_PRODUCT } from "../pkg/dot-products.js";
 import { inProject } from "./lib/project.mjs";
 import { run, which } from "./lib/process.mjs";
 import { UserError, main, say, withProgress } from "./lib/report.mjs";
@@ -18,12 +19,17 @@ import { ensureWasmBindgen } from "./setup/wasm-bindgen.mjs";
 const NAME = "workers_ai_local";
 const PROFILE = "wasm";
 const OUTPUT = inProject("pkg", "wasm");
-/** What the package's entries read: the builds that are there, in a form that bundlers can follow. */
-const INDEX = path.join(OUTPUT, "builds.js");
+/** What the package's entries read: the builds that are there, in a form that bundlers can follow. workerd takes modules, and has no threads. */
+const INDEX = "builds.js";
+const WORKERD_INDEX = "workerd-builds.js";
+/** `DOT_PRODUCT` as a file, because workerd compiles no bytes. */
+const DOT_PRODUCT_FILE = "dot-product.wasm";
 /** Everything that the output depends on. */
 const INPUTS = ["src", "kernels", "Cargo.toml", "Cargo.lock", "build.rs", ".cargo", "scripts/build.mjs", "scripts/lib/wasm.mjs", "node_modules/binaryen/package.json"];
 
 const ATOMICS = ["atomics", "threads"];
+/** Only the functions that need it are compiled for it (the crates' feature `relaxed-simd`), so that all else is compiled once for both. */
+const RELAXED_SIMD = ["relaxed-simd", "relaxed-simd"];
 /** Memory that comes from outside and is shared, up to all that 32 bits can address; and what wasm-bindgen needs for threads. */
 const SHARED_MEMORY = [
   ...["--shared-memory", "--import-memory", "--max-memory=4294967296"],
@@ -31,13 +37,17 @@ const SHARED_MEMORY = [
 ];
 
 /**
- * - `features` and what the linker is told;
- * - `target`: cargo's folder, one for each, because its dependencies are compiled for other features;
- * - `std`: the standard library must be compiled with these features too.
+ * Features that everything is compiled with, what the linker is told, and cargo's folder. The standard library is compiled with them
+ * too, which makes it smaller, and for some must be (`std`).
  */
+const ONE_THREAD = { features: FEATURES, link: [], target: "wasm", std: false };
+const THREADS = { features: [...FEATURES, ATOMICS], link: SHARED_MEMORY, target: "wasm-threads", std: true };
+
 const BUILDS = {
-  simd128: { features: FEATURES, link: [], target: "wasm", std: false },
-  threads: { features: [...FEATURES, ATOMICS], link: SHARED_MEMORY, target: "wasm-threads", std: true },
+  simd128: ONE_THREAD,
+  relaxed: { ...ONE_THREAD, relaxed: true },
+  threads: THREADS,
+  "relaxed-threads": { ...THREADS, relaxed: true },
 };
 
 /** What wgpu asks an error of WebGPU whether it is one. */
@@ -83,7 +93,7 @@ const upToDate = async (name, inputs) => (await isPresent(name)) && isStamped(st
 
 async function make(name, inputs) {
   const { std } = BUILDS[name];
-  const toolchain = await (std ? ensureToolchainWithStd() : ensureToolchain());
+  const toolchain = (await ensureToolchainWithStd()) ?? (std ? null : await ensureToolchain());
   const folder = path.join(OUTPUT, name);
   await unstamp(stampOf(name));
   if (!toolchain) {
@@ -97,7 +107,8 @@ async function make(name, inputs) {
   await bind(wasmBindgen, compiled, folder, ["--out-name", NAME, "--experimental-reset-state-function", "--remove-producers-section"]);
   await importErrorClasses(path.join(folder, `${NAME}.js`));
   const [wasm] = outputs(name);
-  await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, BUILDS[name].features));
+  const { features, relaxed } = BUILDS[name];
+  await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, relaxed ? [...features, RELAXED_SIMD] : features));
   await stamp(stampOf(name), inputs);
   await reportSize(wasm);
 }
@@ -112,7 +123,8 @@ async function importErrorClasses(glue) {
 
 /** Gives the compiled module. */
 async function compile(name, { cargo, env, args }) {
-  const { features, link, target } = BUILDS[name];
+  const { features, link, target, relaxed } = BUILDS[name];
+  if (relaxed) args = [...args, "--features", "relaxed-simd"];
   const folder = inProject("target", target);
   say(`Compiling the crate for WebAssembly, "${name}" (some minutes the first time) …`);
   await run(cargo, ["rustc", "--package", "workers-ai-local", "--lib", "--crate-type", "cdylib", "--target", WASM_TARGET, "--profile", PROFILE, ...args], {
@@ -122,14 +134,26 @@ async function compile(name, { cargo, env, args }) {
 }
 
 async function writeIndex() {
+  const present = await presentBuilds();
+  const module = (name) => `./${name}/${NAME}_bg.wasm`;
+  const glue = (name) => `glue: () => import("./${name}/${NAME}.js")`;
+  const index = (names, wasm) => {
+    const entries = names.map((name) => `  "${name}": { ${glue(name)}, wasm: ${wasm(name)} },\n`);
+    return `// Written by \`npm run build\`: the builds that are here.\n\nexport const builds = {\n${entries.join("")}};\n`;
+  };
+  const files = {
+    [INDEX]: index(present, (name) => `new URL("${module(name)}", import.meta.url)`),
+    [WORKERD_INDEX]: index(present.filter((name) => !BUILDS[name].std), (name) => `() => import("${module(name)}")`),
+    [DOT_PRODUCT_FILE]: DOT_PRODUCT,
+  };
   // The folder ships as it is, so nothing stays in it that is of an older kind.
-  const others = (await readdir(OUTPUT)).filter((entry) => !(entry in BUILDS) && entry !== path.basename(INDEX));
+  const others = (await readdir(OUTPUT)).filter((entry) => !(entry in BUILDS) && !(entry in files));
   for (const entry of others) await rm(path.join(OUTPUT, entry), { recursive: true });
-  const entry = (name) =>
-    `  ${name}: { glue: () => import("./${name}/${NAME}.js"), wasm: new URL("./${name}/${NAME}_bg.wasm", import.meta.url) },\n`;
-  const text = `// Written by \`npm run build\`: the builds that are here.\n\nexport const builds = {\n${(await presentBuilds()).map(entry).join("")}};\n`;
-  if ((await readFile(INDEX, "utf8").catch(() => null)) === text) return;
-  await writeFile(INDEX, text);
+  for (const [name, content] of Object.entries(files)) {
+    const file = path.join(OUTPUT, name);
+    const before = await readFile(file).catch(() => null);
+    if (!before?.equals(Buffer.from(content))) await writeFile(file, content);
+  }
 }
 
 async function reportSize(wasm) {

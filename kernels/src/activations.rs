@@ -1,16 +1,16 @@
 //! Activations as integers: what quantised weights are multiplied with.
 
-use crate::lanes;
+use crate::lanes::{self, Values};
 use crate::planes::BLOCK;
 use crate::threads::{self, Parts};
 
-/// The largest magnitude: 32 products with 8-bit codes fit into 32 bits.
-const LARGEST: i16 = 127 * 128;
+/// The largest magnitude: 14 bits, which relaxed SIMD multiplies in two parts.
+const LARGEST: i16 = 127 * 64;
 
 /// Rows of activations, quantised by blocks of 32: `x ≈ scale · value`.
 #[derive(Default)]
 pub struct Activations {
-    pub values: Vec<[i16; BLOCK]>,
+    pub values: Vec<Values>,
     /// Per block `[scale, scale · Σ value, the same of the first 16, of the last 16]`: sums are what a weight's offset is
     /// multiplied with.
     pub scales: Vec<[f32; 4]>,
@@ -22,7 +22,7 @@ impl Activations {
     pub fn quantise(&mut self, input: &[f32], columns: usize) {
         self.columns = columns;
         let (blocks, per_row) = (input.len() / BLOCK, columns / BLOCK);
-        self.values.resize(blocks, [0; BLOCK]);
+        self.values.resize(blocks, Values::default());
         self.scales.resize(blocks, [0.0; 4]);
         let (values, scales) = (Parts::new(&mut self.values, per_row), Parts::new(&mut self.scales, per_row));
         threads::for_ranges(input.len() / columns.max(1), 1, |rows| {
@@ -44,12 +44,14 @@ impl Activations {
     }
 }
 
-fn quantise_row(input: &[f32], values: &mut [[i16; BLOCK]], scales: &mut [[f32; 4]]) {
+fn quantise_row(input: &[f32], values: &mut [Values], scales: &mut [[f32; 4]]) {
     for ((block, values), scales) in input.as_chunks::<BLOCK>().0.iter().zip(values).zip(scales) {
+        let mut numbers = [0i16; BLOCK];
         let fours = block.as_chunks::<4>().0;
         let pairs: [_; BLOCK / 8] = std::array::from_fn(|index| [0, 1].map(|half| lanes::from_slice(&fours[2 * index + half])));
-        let scale = lanes::to_fixed_point(&pairs, LARGEST, values.as_chunks_mut::<8>().0);
-        let sum = |from: usize| values[from..from + 16].iter().map(|value| i32::from(*value)).sum::<i32>();
+        let scale = lanes::to_fixed_point(&pairs, LARGEST, numbers.as_chunks_mut::<8>().0);
+        *values = Values::new(&numbers);
+        let sum = |from: usize| numbers[from..from + 16].iter().map(|number| i32::from(*number)).sum::<i32>();
         let (first, second) = (sum(0), sum(16));
         *scales = [scale, scale * (first + second) as f32, scale * first as f32, scale * second as f32];
     }
@@ -67,7 +69,7 @@ mod tests {
         assert_eq!(activations.rows(), 1);
         for (index, value) in input.iter().enumerate() {
             let scale = activations.scales[index / BLOCK][0];
-            assert!((f32::from(activations.values[index / BLOCK][index % BLOCK]) * scale - value).abs() <= 0.501 * scale);
+            assert!((f32::from(activations.values[index / BLOCK].numbers()[index % BLOCK]) * scale - value).abs() <= 0.501 * scale);
         }
         for (block, [scale, all, first, second]) in activations.scales.iter().enumerate() {
             let exact: f32 = input[block * BLOCK..][..BLOCK].iter().sum();

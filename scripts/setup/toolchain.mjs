@@ -70,7 +70,8 @@ const buildingStd = (pair) => ({
   ...pair,
   // RUSTC_BOOTSTRAP: a stable compiler refuses -Z options without it.
   env: { ...pair.env, RUSTC_BOOTSTRAP: "1" },
-  args: ["-Z", "build-std=std,panic_abort"],
+  // Of two ways std has for some things, the shorter one: it runs per request.
+  args: ["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"],
 });
 
 async function hasStd(rustc) {

@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { availableParallelism } from "node:os";
 import { describe, test } from "node:test";
 import { Ai, AiInternalError } from "workers-ai-local";
+import { candidates } from "../../pkg/builds.js";
+import { DOT_PRODUCT, multipliesSignedBytes } from "../../pkg/dot-products.js";
 import { startThreads } from "../../pkg/threads.js";
 import { builds } from "../../pkg/wasm/builds.js";
 import { PARITY_INPUTS } from "../parity-inputs.mjs";
@@ -30,7 +32,7 @@ async function chosenOf(Ai, config) {
     // Worker threads come when they are ready.
     const enough = Date.now() + 10_000;
     let stats = await ai.stats();
-    while (stats.build === "threads" && stats.threads < config.expected && Date.now() < enough) {
+    while (stats.build.endsWith("threads") && stats.threads < config.expected && Date.now() < enough) {
       await new Promise((resolve) => setTimeout(resolve, 20));
       stats = await ai.stats();
     }
@@ -39,12 +41,14 @@ async function chosenOf(Ai, config) {
     return { error: `${error.name}: ${error.message}` };
   }
 }
+/** The builds that are taken here, for one thread and for several. */
+const [ONE, SEVERAL] = multipliesSignedBytes(new WebAssembly.Module(DOT_PRODUCT)) ? ["relaxed", "relaxed-threads"] : ["simd128", "threads"];
 const chosen = (config, before) => inOneProcess(chosenOf, { argument: config, before });
 
 describe("every build gives the same text, and its process ends", () => {
   let expected;
-  for (const build of ["simd128", "threads"]) {
-    test(build, build === "threads" ? needsThreads : {}, async () => {
+  for (const build of ["simd128", "relaxed", "threads", "relaxed-threads"]) {
+    test(build, build.endsWith("threads") ? needsThreads : {}, async () => {
       const { texts, ...facts } = await computed({ build });
       assert.equal(facts.build, build);
       expected ??= texts;
@@ -62,15 +66,15 @@ describe("by itself an Ai takes", () => {
   test("threads where there are cores for them", needsThreads, async () => {
     const cores = availableParallelism();
     const expected = cores <= 4 ? cores : Math.min(8, Math.ceil(cores / 2));
-    assert.deepEqual(await chosen({ expected }), expected > 1 ? { build: "threads", threads: expected } : { build: "simd128", threads: 1 });
+    assert.deepEqual(await chosen({ expected }), expected > 1 ? { build: SEVERAL, threads: expected } : { build: ONE, threads: 1 });
   });
 
   test("as many threads as it is told", needsThreads, async () => {
-    assert.deepEqual(await chosen({ threads: 3, expected: 3 }), { build: "threads", threads: 3 });
+    assert.deepEqual(await chosen({ threads: 3, expected: 3 }), { build: SEVERAL, threads: 3 });
   });
 
   test("one thread where that is wanted, and where memory cannot be shared or not be reserved", async () => {
-    const single = { build: "simd128", threads: 1 };
+    const single = { build: ONE, threads: 1 };
     assert.deepEqual(await chosen({ threads: 1 }), single);
     const unshared = () => delete globalThis.SharedArrayBuffer;
     assert.deepEqual(await chosen({ threads: 2 }, unshared), single);
@@ -92,9 +96,34 @@ describe("by itself an Ai takes", () => {
       };
       process.getBuiltinModule("node:module").syncBuiltinESMExports();
     };
-    assert.deepEqual(await chosen({ threads: 2 }, forbid), { build: "threads", threads: 1 });
+    assert.deepEqual(await chosen({ threads: 2 }, forbid), { build: SEVERAL, threads: 1 });
+  });
+
+  test("relaxed SIMD where its dot product takes signed bytes", () => {
+    const host = { builds, cores: 2, mayShare: true };
+    const taken = (sum, config = {}) => candidates(config, { ...host, dotProduct: giving(sum) }).map(({ build, threads }) => `${build} ${threads}`);
+    const all = ["relaxed-threads 2", "threads 2", "relaxed 1", "simd128 1"].filter((name) => builds[name.split(" ")[0]]);
+    const plain = all.filter((name) => !name.startsWith("relaxed"));
+    // ARM, x64 with VNNI, x64 without.
+    assert.deepEqual([-508, 129_540, 65_534].map((sum) => taken(sum)), [all, plain, plain]);
+    assert.deepEqual(taken(-508, { threads: 1 }), ["relaxed 1", "simd128 1"]);
+    assert.deepEqual(taken(65_534, { build: "relaxed" }), ["relaxed 1"]);
   });
 });
+
+/** A module like `DOT_PRODUCT`, with this result. */
+function giving(sum) {
+  const number = [];
+  for (let rest = sum; ; rest >>= 7) {
+    // Signed LEB128.
+    const last = rest >= -64 && rest < 64;
+    number.push((rest & 0x7f) | (last ? 0 : 0x80));
+    if (last) break;
+  }
+  const body = [0x00, 0x41, ...number, 0x0b];
+  const code = [0x0a, body.length + 2, 0x01, body.length, ...body];
+  return new WebAssembly.Module(new Uint8Array([...DOT_PRODUCT.slice(0, 28), ...code]));
+}
 
 describe("an AiInternalError is", () => {
   for (const [what, config, says] of [
@@ -103,6 +132,7 @@ describe("an AiInternalError is", () => {
     ["no number of threads", { threads: 0 }, /^threads is an integer from 1 to 64, not 0/],
     ["half a thread", { threads: 1.5 }, /^threads is an integer/],
     ["too many threads", { threads: 65 }, /^threads is an integer/],
+    ["several threads of a build that has one, with relaxed SIMD", { build: "relaxed", threads: 2 }, /ask for the build "relaxed-threads"\.$/],
     ["several threads of a build that has one", { build: "simd128", threads: 2 }, /^The build "simd128" computes in one thread/],
   ]) {
     test(what, () => {
@@ -115,6 +145,13 @@ describe("an AiInternalError is", () => {
     const { error } = await chosen({ build: "simd128" }, noSimd);
     assert.equal(error, 'AiInternalError: The build "simd128" cannot run here: this engine has no WebAssembly SIMD.');
     assert.match((await chosen({}, noSimd)).error, /^AiInternalError: No build of this package can run here: this engine has no WebAssembly SIMD/);
+    const noRelaxed = () => {
+      const { validate } = WebAssembly;
+      // That of the instruction in question is the longest of the modules that are tried.
+      WebAssembly.validate = (bytes) => bytes.length < 60 && validate(bytes);
+    };
+    assert.equal((await chosen({ build: "relaxed" }, noRelaxed)).error, 'AiInternalError: The build "relaxed" cannot run here: this engine has no relaxed SIMD.');
+    assert.deepEqual(await chosen({ threads: 1 }, noRelaxed), { build: "simd128", threads: 1 });
     const shared = await chosen({ build: "threads" }, () => delete globalThis.SharedArrayBuffer);
     assert.match(shared.error, /^AiInternalError: The build "threads" cannot run here: /);
   });

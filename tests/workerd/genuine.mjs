@@ -98,10 +98,10 @@ const localAi :Workerd.Worker = (
 `;
 }
 
-/** Every module of the package but the builds for other engines; the first one is the Worker itself. */
+/** Every module of the package but the builds for several threads; the first one is the Worker itself. */
 function packageModules() {
   const files = readdirSync(PACKAGE, { recursive: true }).filter((name) => path.extname(name) in MODULE_KINDS);
-  const own = files.map((name) => name.split(path.sep).join("/")).filter((name) => !name.startsWith("wasm/") || name.startsWith("wasm/simd128/"));
+  const own = files.map((name) => name.split(path.sep).join("/")).filter((name) => !/^wasm\/(.*threads\/|builds\.js)/.test(name));
   const names = own.sort((a, b) => (b === "worker.js") - (a === "worker.js"));
   return names.map((name) => [name, path.join(PACKAGE, name)]);
 }

@@ -8,13 +8,21 @@
 
 #[cfg(not(target_feature = "simd128"))]
 mod portable;
+#[cfg(all(target_feature = "simd128", feature = "relaxed-simd"))]
+mod relaxed;
 #[cfg(target_feature = "simd128")]
 mod wasm;
+#[cfg(all(target_feature = "simd128", not(feature = "relaxed-simd")))]
+mod wide;
 
 #[cfg(not(target_feature = "simd128"))]
 pub use portable::*;
+#[cfg(all(target_feature = "simd128", feature = "relaxed-simd"))]
+pub use relaxed::*;
 #[cfg(target_feature = "simd128")]
 pub use wasm::*;
+#[cfg(all(target_feature = "simd128", not(feature = "relaxed-simd")))]
+pub use wide::*;
 
 /// `e^x` (within 2 units in the last place; 0 below −87, at most e^88). Cephes' scheme: x = n·ln 2 + r, then a polynomial.
 #[inline(always)]

@@ -1,5 +1,7 @@
 //! The same operations on arrays, for processors that this project has no SIMD code for: native tests.
 
+use crate::planes::{BLOCK, Low};
+
 pub type F32x4 = [f32; 4];
 pub type I32x4 = [i32; 4];
 /// Sixteen bytes, as four lanes.
@@ -236,11 +238,28 @@ pub fn signed_byte(a: Bytes, index: u32) -> I32x4 {
     a.map(|lane| i32::from((lane >> (8 * index)) as u8 as i8))
 }
 
-/// A block's words as quarters of 16-bit numbers ([`crate::planes::Low::Quarters`]).
-#[derive(Clone, Copy)]
-pub struct Quarters([Bytes; 4]);
+/// The activations of a block.
+#[derive(Clone, Copy, Default)]
+pub struct Values([i16; BLOCK]);
 
-impl Quarters {
+impl Values {
+    pub fn new(numbers: &[i16; BLOCK]) -> Self {
+        Self(*numbers)
+    }
+
+    pub fn numbers(&self) -> [i16; BLOCK] {
+        self.0
+    }
+}
+
+/// A block's codes of 4 bits, as quarters of 16-bit numbers ([`Low::Quarters`]).
+#[derive(Clone, Copy)]
+pub struct Fours([Bytes; 4]);
+
+impl Fours {
+    /// How they are to be packed.
+    pub const PLANE: Low = Low::Quarters;
+
     #[inline(always)]
     pub fn new(words: [Bytes; 4], _: &Constants) -> Self {
         Self(words)
@@ -259,43 +278,53 @@ impl Quarters {
 
     /// `Σ q · x` per row.
     #[inline(always)]
-    pub fn dot(&self, x: &[i16; 32]) -> I32x4 {
+    pub fn dot(&self, x: &Values) -> I32x4 {
         self.words().dot::<0, 8>(x)
     }
 }
 
-/// A block's words in 16 bits: per word and row, four columns.
+/// A block's codes in 16 bits: per word and row, four columns.
 #[derive(Clone, Copy)]
 pub struct Words([[[i16; 4]; 4]; 8]);
 
 impl Words {
     /// Of unsigned bytes.
     #[inline(always)]
-    pub fn unsigned(words: [Bytes; 8]) -> Self {
+    pub fn new(words: [Bytes; 8]) -> Self {
         Self(words.map(|word| word.map(|lane| lane.to_le_bytes().map(i16::from))))
-    }
-
-    /// Of signed bytes.
-    ///
-    /// # Safety
-    /// 128 bytes can be read at `at`: eight words.
-    #[inline(always)]
-    pub unsafe fn signed(at: *const u8) -> Self {
-        // SAFETY: the caller's promise; bytes need no alignment.
-        let words = unsafe { *at.cast::<[[[i8; 4]; 4]; 8]>() };
-        Self(words.map(|word| word.map(|lane| lane.map(i16::from))))
     }
 
     /// `Σ q · x` of words `FROM..TO`, per row.
     #[inline(always)]
-    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &[i16; 32]) -> I32x4 {
+    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
         let mut sums = [0; 4];
-        for (word, x) in self.0.iter().zip(x.as_chunks::<4>().0).take(TO).skip(FROM) {
+        for (word, x) in self.0.iter().zip(x.0.as_chunks::<4>().0).take(TO).skip(FROM) {
             for (sum, lane) in sums.iter_mut().zip(word) {
                 *sum += lane.iter().zip(x).map(|(q, x)| i32::from(*q) * i32::from(*x)).sum::<i32>();
             }
         }
         sums
+    }
+}
+
+/// A block's codes of 8 bits with a sign.
+#[derive(Clone, Copy)]
+pub struct Eights(Words);
+
+impl Eights {
+    /// # Safety
+    /// 128 bytes can be read at `at`: eight words.
+    #[inline(always)]
+    pub unsafe fn load(at: *const u8, _: &Constants) -> Self {
+        // SAFETY: the caller's promise; bytes need no alignment.
+        let words = unsafe { *at.cast::<[[[i8; 4]; 4]; 8]>() };
+        Self(Words(words.map(|word| word.map(|lane| lane.map(i16::from)))))
+    }
+
+    /// `Σ q · x` of words `FROM..TO`, per row.
+    #[inline(always)]
+    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
+        self.0.dot::<FROM, TO>(x)
     }
 }
 

@@ -1,5 +1,6 @@
-//! WebAssembly SIMD. Dot products take 16 bits (`i32x4.dot_i16x8_s`).
+//! WebAssembly SIMD.
 
+use super::CodeConstants;
 use core::arch::wasm32::*;
 
 pub type F32x4 = v128;
@@ -166,8 +167,7 @@ pub struct Constants {
     half: v128,
     /// 2^112: the difference of the two exponents' biases.
     half_factor: F32x4,
-    /// The first three quarters of 16-bit numbers.
-    quarters: [v128; 3],
+    pub(super) codes: CodeConstants,
 }
 
 impl Constants {
@@ -177,7 +177,7 @@ impl Constants {
         core::hint::black_box(Self {
             half: u32x4_splat(0x8fff_e000),
             half_factor: f32x4_splat(f32::from_bits(0x7780_0000)),
-            quarters: [u16x8_splat(0x000f), u16x8_splat(0x00f0), u16x8_splat(0x0f00)],
+            codes: CodeConstants::new(),
         })
     }
 
@@ -258,111 +258,6 @@ pub fn byte(a: Bytes, index: u32) -> I32x4 {
 #[inline(always)]
 pub fn signed_byte(a: Bytes, index: u32) -> I32x4 {
     i32x4_shr(i32x4_shl(a, 24 - 8 * index), 24)
-}
-
-/// A block's words as quarters of 16-bit numbers ([`crate::planes::Low::Quarters`]).
-#[derive(Clone, Copy)]
-pub struct Quarters {
-    words: [Bytes; 4],
-    masks: [v128; 3],
-}
-
-impl Quarters {
-    #[inline(always)]
-    pub fn new(words: [Bytes; 4], constants: &Constants) -> Self {
-        Self { words, masks: constants.quarters }
-    }
-
-    /// Each code by itself.
-    #[inline(always)]
-    pub fn words(&self) -> Words {
-        let mut all = [self.words[0]; 16];
-        let mut index = 0;
-        while index < 4 {
-            let wide = self.words[index];
-            let at = index / 2 * 8 + index % 2;
-            all[at] = v128_and(wide, self.masks[0]);
-            all[at + 2] = v128_and(u16x8_shr(wide, 4), self.masks[0]);
-            all[at + 4] = v128_and(u16x8_shr(wide, 8), self.masks[0]);
-            all[at + 6] = u16x8_shr(wide, 12);
-            index += 1;
-        }
-        Words(all)
-    }
-
-    /// `Σ q · x` per row. Quarters are multiplied where they stand, as 16 or 256 times their code, and their sums shifted.
-    #[inline(always)]
-    pub fn dot(&self, x: &[i16; 32]) -> I32x4 {
-        let [first, second, third] = self.masks;
-        // SAFETY: the four activations of one of eight words.
-        let x = |word: usize| unsafe { v128_load64_splat(x.as_ptr().add(word * 4).cast()) };
-        let rows = |half: usize| {
-            let (a, b) = (self.words[half], self.words[2 + half]);
-            let ones = i32x4_add(i32x4_dot_i16x8(v128_and(a, first), x(0)), i32x4_dot_i16x8(u16x8_shr(a, 12), x(3)));
-            let others = i32x4_add(i32x4_dot_i16x8(v128_and(b, first), x(4)), i32x4_dot_i16x8(u16x8_shr(b, 12), x(7)));
-            let sixteens = i32x4_add(i32x4_dot_i16x8(v128_and(a, second), x(1)), i32x4_dot_i16x8(v128_and(b, second), x(5)));
-            let rest = i32x4_add(i32x4_dot_i16x8(v128_and(a, third), x(2)), i32x4_dot_i16x8(v128_and(b, third), x(6)));
-            i32x4_add(i32x4_add(ones, others), i32x4_add(i32x4_shr(sixteens, 4), i32x4_shr(rest, 8)))
-        };
-        rows_of_pairs(rows(0), rows(1))
-    }
-}
-
-/// Half sums of rows 0 and 1, and of rows 2 and 3 → the sums of the four rows.
-#[inline(always)]
-fn rows_of_pairs(low: I32x4, high: I32x4) -> I32x4 {
-    i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(low, high), i32x4_shuffle::<1, 3, 5, 7>(low, high))
-}
-
-/// A block's words in 16 bits.
-#[derive(Clone, Copy)]
-pub struct Words([v128; 16]);
-
-impl Words {
-    /// Of unsigned bytes.
-    #[inline(always)]
-    pub fn unsigned(words: [Bytes; 8]) -> Self {
-        let mut wide = [words[0]; 16];
-        let mut word = 0;
-        while word < 8 {
-            wide[2 * word] = u16x8_extend_low_u8x16(words[word]);
-            wide[2 * word + 1] = u16x8_extend_high_u8x16(words[word]);
-            word += 1;
-        }
-        Self(wide)
-    }
-
-    /// Of signed bytes.
-    ///
-    /// # Safety
-    /// 128 bytes can be read at `at`: eight words.
-    #[inline(always)]
-    pub unsafe fn signed(at: *const u8) -> Self {
-        let mut wide = [i16x8_splat(0); 16];
-        let mut half = 0;
-        while half < 16 {
-            // SAFETY: the caller's promise.
-            wide[half] = unsafe { i16x8_load_extend_i8x8(at.add(half * 8).cast()) };
-            half += 1;
-        }
-        Self(wide)
-    }
-
-    /// `Σ q · x` of words `FROM..TO`, per row.
-    #[inline(always)]
-    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &[i16; 32]) -> I32x4 {
-        const { assert!(TO <= 8) };
-        let (mut low, mut high) = (i32x4_splat(0), i32x4_splat(0));
-        let mut word = FROM;
-        while word < TO {
-            // SAFETY: the four activations of one of eight words.
-            let x = unsafe { v128_load64_splat(x.as_ptr().add(word * 4).cast()) };
-            low = i32x4_add(low, i32x4_dot_i16x8(self.0[2 * word], x));
-            high = i32x4_add(high, i32x4_dot_i16x8(self.0[2 * word + 1], x));
-            word += 1;
-        }
-        rows_of_pairs(low, high)
-    }
 }
 
 /// `acc[j] += a[2j] · b[2j] + a[2j + 1] · b[2j + 1]` over 16-bit numbers.

@@ -3,7 +3,7 @@
 use super::output::Output;
 use crate::activations::Activations;
 use crate::format::Format;
-use crate::lanes::{self, Bytes, Constants, F32x4, I32x4, Quarters, Words};
+use crate::lanes::{self, Bytes, Constants, Eights, F32x4, Fours, I32x4, Values, Words};
 use crate::packed::{Packed, ROWS};
 use crate::planes::BLOCK;
 use std::ops::Range;
@@ -13,6 +13,7 @@ use std::ops::Range;
 const TILE: usize = 32;
 
 /// Groups `groups` of the weights against every row of the input.
+#[cfg_attr(all(feature = "relaxed-simd", target_feature = "simd128"), target_feature(enable = "relaxed-simd"))]
 pub fn multiply(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
     assert!(input.columns == weights.columns && groups.end <= weights.groups(), "shapes of input and weights");
     // Called through pointers, so that no compiler merges the kernels: engines compile small functions sooner and better.
@@ -35,6 +36,7 @@ pub fn multiply(weights: &Packed, input: &Activations, groups: Range<usize>, out
 
 type Run = fn(&Packed, &Activations, Range<usize>, &Output<'_>);
 
+#[cfg_attr(all(feature = "relaxed-simd", target_feature = "simd128"), target_feature(enable = "relaxed-simd"))]
 fn one_row<K: Kernel>(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
     let bytes = weights.group_bytes();
     let constants = Constants::new();
@@ -46,6 +48,7 @@ fn one_row<K: Kernel>(weights: &Packed, input: &Activations, groups: Range<usize
     }
 }
 
+#[cfg_attr(all(feature = "relaxed-simd", target_feature = "simd128"), target_feature(enable = "relaxed-simd"))]
 fn many_rows<K: Kernel>(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
     let (rows, bytes) = (input.rows(), weights.group_bytes());
     let constants = Constants::new();
@@ -54,7 +57,7 @@ fn many_rows<K: Kernel>(weights: &Packed, input: &Activations, groups: Range<usi
         for first in (0..rows).step_by(TILE) {
             let count = TILE.min(rows - first);
             let mut totals = [lanes::splat(0.0); TILE];
-            add_group::<K, _>(packed, weights.columns, input, first, &mut totals[..count], &constants, K::Codes::words);
+            add_group::<K, _>(packed, weights.columns, input, first, &mut totals[..count], &constants, K::Codes::for_rows);
             for (row, total) in totals[..count].iter().enumerate() {
                 out.write(first + row, group, *total);
             }
@@ -133,46 +136,71 @@ struct Scales {
 /// Codes of 32 columns of four rows.
 trait Codes {
     /// `Σ code · value` per row.
-    fn dot(&self, values: &[i16; BLOCK]) -> I32x4;
+    fn dot(&self, values: &Values) -> I32x4;
 
     /// The same over the first 16 columns, and over the others.
-    fn dot_halves(&self, values: &[i16; BLOCK]) -> [I32x4; 2];
+    fn dot_halves(&self, values: &Values) -> [I32x4; 2];
 
-    /// Each code by itself: for more than one row of values.
-    fn words(self) -> Words;
+    /// The form for more than one row of values.
+    type ForRows: Codes;
+
+    fn for_rows(self) -> Self::ForRows;
 }
 
 impl Codes for Words {
+    type ForRows = Self;
+
     #[inline(always)]
-    fn dot(&self, values: &[i16; BLOCK]) -> I32x4 {
+    fn dot(&self, values: &Values) -> I32x4 {
         Words::dot::<0, 8>(self, values)
     }
 
     #[inline(always)]
-    fn dot_halves(&self, values: &[i16; BLOCK]) -> [I32x4; 2] {
+    fn dot_halves(&self, values: &Values) -> [I32x4; 2] {
         [Words::dot::<0, 4>(self, values), Words::dot::<4, 8>(self, values)]
     }
 
     #[inline(always)]
-    fn words(self) -> Words {
+    fn for_rows(self) -> Self {
         self
     }
 }
 
-impl Codes for Quarters {
+impl Codes for Fours {
+    type ForRows = Words;
+
     #[inline(always)]
-    fn dot(&self, values: &[i16; BLOCK]) -> I32x4 {
-        Quarters::dot(self, values)
+    fn dot(&self, values: &Values) -> I32x4 {
+        Fours::dot(self, values)
     }
 
     #[inline(always)]
-    fn dot_halves(&self, values: &[i16; BLOCK]) -> [I32x4; 2] {
+    fn dot_halves(&self, values: &Values) -> [I32x4; 2] {
         self.words().dot_halves(values)
     }
 
     #[inline(always)]
-    fn words(self) -> Words {
-        Quarters::words(&self)
+    fn for_rows(self) -> Words {
+        self.words()
+    }
+}
+
+impl Codes for Eights {
+    type ForRows = Self;
+
+    #[inline(always)]
+    fn dot(&self, values: &Values) -> I32x4 {
+        Eights::dot::<0, 8>(self, values)
+    }
+
+    #[inline(always)]
+    fn dot_halves(&self, values: &Values) -> [I32x4; 2] {
+        [Eights::dot::<0, 4>(self, values), Eights::dot::<4, 8>(self, values)]
+    }
+
+    #[inline(always)]
+    fn for_rows(self) -> Self {
+        self
     }
 }
 
@@ -225,14 +253,14 @@ macro_rules! kernel {
     };
 }
 
-kernel!(Q4_0, codes: Quarters = quarters, head: Scales = scale_and_bias::<8>, scales: of_block);
-kernel!(Q4_1, codes: Quarters = quarters, head: Scales = scale_and_offset, scales: of_block);
+kernel!(Q4_0, codes: Fours = fours, head: Scales = scale_and_bias::<8>, scales: of_block);
+kernel!(Q4_1, codes: Fours = fours, head: Scales = scale_and_offset, scales: of_block);
 kernel!(Q5_0, codes: Words = fives, head: Scales = scale_and_bias::<16>, scales: of_block);
 kernel!(Q5_1, codes: Words = fives, head: Scales = scale_and_offset, scales: of_block);
-kernel!(Q8_0, codes: Words = signed, head: Scales = scale_and_bias::<0>, scales: of_block);
+kernel!(Q8_0, codes: Eights = eights, head: Scales = scale_and_bias::<0>, scales: of_block);
 kernel!(Q2K, codes: Words = twos, head: Head2 = head_2, scales: scales_2);
 kernel!(Q3K, codes: Words = threes, head: Head36 = head_3, scales: scales_3);
-kernel!(Q4K, codes: Quarters = quarters, head: Head45 = head_45, scales: scales_45);
+kernel!(Q4K, codes: Fours = fours, head: Head45 = head_45, scales: scales_45);
 kernel!(Q5K, codes: Words = fives, head: Head45 = head_45, scales: scales_45);
 kernel!(Q6K, codes: Words = sixes, head: Head36 = head_6, scales: scales_6);
 
@@ -300,42 +328,42 @@ unsafe fn with_pairs(mut words: [Bytes; 8], at: *const u8) -> [Bytes; 8] {
 #[inline(always)]
 unsafe fn twos(at: *const u8, _: &Constants) -> Words {
     // SAFETY: the caller's promise: two words stand at `at`.
-    Words::unsigned(unsafe { pairs(at) })
+    Words::new(unsafe { pairs(at) })
 }
 
 /// 3-bit codes.
 #[inline(always)]
 unsafe fn threes(at: *const u8, _: &Constants) -> Words {
     // SAFETY: the caller's promise: two words of pairs and one of bits stand at `at`.
-    Words::unsigned(unsafe { with_bit::<2>(pairs(at), at.add(32)) })
+    Words::new(unsafe { with_bit::<2>(pairs(at), at.add(32)) })
 }
 
-/// 4-bit codes in quarters.
+/// 4-bit codes.
 #[inline(always)]
-unsafe fn quarters(at: *const u8, constants: &Constants) -> Quarters {
+unsafe fn fours(at: *const u8, constants: &Constants) -> Fours {
     // SAFETY: the caller's promise: four words stand at `at`.
-    Quarters::new(unsafe { load_words(at) }, constants)
+    Fours::new(unsafe { load_words(at) }, constants)
 }
 
 /// 5-bit codes.
 #[inline(always)]
 unsafe fn fives(at: *const u8, _: &Constants) -> Words {
     // SAFETY: the caller's promise: four words of nibbles and one of bits stand at `at`.
-    Words::unsigned(unsafe { with_bit::<4>(nibbles(at), at.add(64)) })
+    Words::new(unsafe { with_bit::<4>(nibbles(at), at.add(64)) })
 }
 
 /// 6-bit codes.
 #[inline(always)]
 unsafe fn sixes(at: *const u8, _: &Constants) -> Words {
     // SAFETY: the caller's promise: four words of nibbles and two of pairs stand at `at`.
-    Words::unsigned(unsafe { with_pairs(nibbles(at), at.add(64)) })
+    Words::new(unsafe { with_pairs(nibbles(at), at.add(64)) })
 }
 
-/// 8-bit codes.
+/// 8-bit codes, with a sign.
 #[inline(always)]
-unsafe fn signed(at: *const u8, _: &Constants) -> Words {
+unsafe fn eights(at: *const u8, constants: &Constants) -> Eights {
     // SAFETY: the caller's promise: eight words stand at `at`.
-    unsafe { Words::signed(at) }
+    unsafe { Eights::load(at, constants) }
 }
 
 // Heads, and the scales that come out of them.

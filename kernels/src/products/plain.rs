@@ -25,7 +25,7 @@ fn of_codes(weights: &Packed, output: usize, input: &Activations, row: usize) ->
         let block = weights.row_block(output, index);
         let at = row * blocks + index;
         let [scale, sum, sums @ ..] = input.scales[at];
-        let values = &input.values[at];
+        let values = input.values[at].numbers();
         let product = |from: usize, to: usize| -> i32 {
             block.codes[from..to].iter().zip(&values[from..to]).map(|(code, value)| code * i32::from(*value)).sum()
         };

@@ -6,7 +6,9 @@ import { ensureModel } from "../../setup/model.mjs";
 /** With two threads: as many as the peers get, and as small machines have. */
 const BUILDS = [
   ["simd128", 1],
+  ["relaxed", 1],
   ["threads", 2],
+  ["relaxed-threads", 2],
 ];
 
 const named = (build, threads) => `${build}, ${threads} thread${threads > 1 ? "s" : ""}`;
@@ -23,11 +25,9 @@ export const inNode = BUILDS.map(([build, threads]) => ({
   process: { module: "../page/contenders/ours.js", options: { entry: "workers-ai-local", build, threads } },
 }));
 
-export const inWorkerd = [
-  {
-    id: "workerd-ours",
-    name: "workerd: workers-ai-local simd128, 1 thread",
-    prepare: async () => ensureLocalBucket(await ensureModel()),
-    process: { module: "./workerd-contender.mjs", options: {} },
-  },
-];
+export const inWorkerd = BUILDS.filter(([, threads]) => threads === 1).map(([build, threads]) => ({
+  id: `workerd-ours-${build}`,
+  name: `workerd: workers-ai-local ${named(build, threads)}`,
+  prepare: async () => ensureLocalBucket(await ensureModel()),
+  process: { module: "./workerd-contender.mjs", options: { build } },
+}));

@@ -3,8 +3,8 @@
 import { startDevWorker } from "../../dev-worker.mjs";
 import { streamed } from "../page/ours.js";
 
-export async function open() {
-  const worker = await startDevWorker({ configs: ["wrangler.toml"], quiet: true });
+export async function open({ build }) {
+  const worker = await startDevWorker({ configs: ["wrangler.toml"], vars: { BUILD: build }, quiet: true });
   const ai = {
     async run(model, input) {
       const response = await fetch(`${worker.url}/client/v4/accounts/local/ai/run/${model}`, { method: "POST", body: JSON.stringify(input) });
@@ -14,7 +14,7 @@ export async function open() {
   };
   return {
     prefixCache: true,
-    ran: "simd128, 1 thread, over HTTP",
+    ran: `${build}, 1 thread, over HTTP`,
     generate: ({ prompt, maxTokens }) => streamed(ai, { prompt, raw: true, max_tokens: maxTokens }),
     // REST does not tell.
     memoryBytes: () => undefined,

@@ -6,7 +6,7 @@ import { CommandFailed, run } from "../../lib/process.mjs";
 import { UserError, say, withProgress } from "../../lib/report.mjs";
 import { aligned, onMachine } from "../figures.mjs";
 
-const BUILDS = ["simd128", "threads"];
+const BUILDS = ["simd128", "relaxed", "threads", "relaxed-threads"];
 
 /** @returns {Promise<{build: string, kernels: {type: string, op: string, bytes: number, multiplyAdds: number, seconds: number}[]}[]>} */
 export async function measureKernels() {

@@ -1,0 +1,151 @@
+//! Codes and activations in 16 bits, multiplied by `i32x4.dot_i16x8_s`: what every engine with SIMD has.
+
+use super::{Bytes, Constants, I32x4};
+use crate::planes::{BLOCK, Low};
+use core::arch::wasm32::*;
+
+/// The first three quarters of 16-bit numbers.
+#[derive(Clone, Copy)]
+pub struct CodeConstants([v128; 3]);
+
+impl CodeConstants {
+    pub fn new() -> Self {
+        Self([u16x8_splat(0x000f), u16x8_splat(0x00f0), u16x8_splat(0x0f00)])
+    }
+}
+
+/// The activations of a block.
+#[derive(Clone, Copy, Default)]
+pub struct Values([i16; BLOCK]);
+
+impl Values {
+    pub fn new(numbers: &[i16; BLOCK]) -> Self {
+        Self(*numbers)
+    }
+
+    pub fn numbers(&self) -> [i16; BLOCK] {
+        self.0
+    }
+
+    /// The four of one of eight words, twice.
+    #[inline(always)]
+    fn word(&self, word: usize) -> v128 {
+        const { assert!(BLOCK == 32) };
+        // SAFETY: four numbers of 16 bits are eight bytes, and a block has eight times four.
+        unsafe { v128_load64_splat(self.0.as_chunks::<4>().0[word].as_ptr().cast()) }
+    }
+}
+
+/// A block's codes of 4 bits, as quarters of 16-bit numbers ([`Low::Quarters`]).
+#[derive(Clone, Copy)]
+pub struct Fours {
+    words: [Bytes; 4],
+    masks: [v128; 3],
+}
+
+impl Fours {
+    /// How they are to be packed.
+    pub const PLANE: Low = Low::Quarters;
+
+    #[inline(always)]
+    pub fn new(words: [Bytes; 4], constants: &Constants) -> Self {
+        Self { words, masks: constants.codes.0 }
+    }
+
+    /// Each code by itself.
+    #[inline(always)]
+    pub fn words(&self) -> Words {
+        let mut all = [self.words[0]; 16];
+        let mut index = 0;
+        while index < 4 {
+            let wide = self.words[index];
+            let at = index / 2 * 8 + index % 2;
+            all[at] = v128_and(wide, self.masks[0]);
+            all[at + 2] = v128_and(u16x8_shr(wide, 4), self.masks[0]);
+            all[at + 4] = v128_and(u16x8_shr(wide, 8), self.masks[0]);
+            all[at + 6] = u16x8_shr(wide, 12);
+            index += 1;
+        }
+        Words(all)
+    }
+
+    /// `Σ q · x` per row. Quarters are multiplied where they stand, as 16 or 256 times their code, and their sums shifted.
+    #[inline(always)]
+    pub fn dot(&self, x: &Values) -> I32x4 {
+        let [first, second, third] = self.masks;
+        let rows = |half: usize| {
+            let (a, b) = (self.words[half], self.words[2 + half]);
+            let ones = i32x4_add(i32x4_dot_i16x8(v128_and(a, first), x.word(0)), i32x4_dot_i16x8(u16x8_shr(a, 12), x.word(3)));
+            let others = i32x4_add(i32x4_dot_i16x8(v128_and(b, first), x.word(4)), i32x4_dot_i16x8(u16x8_shr(b, 12), x.word(7)));
+            let sixteens = i32x4_add(i32x4_dot_i16x8(v128_and(a, second), x.word(1)), i32x4_dot_i16x8(v128_and(b, second), x.word(5)));
+            let rest = i32x4_add(i32x4_dot_i16x8(v128_and(a, third), x.word(2)), i32x4_dot_i16x8(v128_and(b, third), x.word(6)));
+            i32x4_add(i32x4_add(ones, others), i32x4_add(i32x4_shr(sixteens, 4), i32x4_shr(rest, 8)))
+        };
+        rows_of_pairs(rows(0), rows(1))
+    }
+}
+
+/// Half sums of rows 0 and 1, and of rows 2 and 3 → the sums of the four rows.
+#[inline(always)]
+fn rows_of_pairs(low: I32x4, high: I32x4) -> I32x4 {
+    i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(low, high), i32x4_shuffle::<1, 3, 5, 7>(low, high))
+}
+
+/// A block's codes in 16 bits each.
+#[derive(Clone, Copy)]
+pub struct Words([v128; 16]);
+
+impl Words {
+    /// Of unsigned bytes.
+    #[inline(always)]
+    pub fn new(words: [Bytes; 8]) -> Self {
+        let mut wide = [words[0]; 16];
+        let mut word = 0;
+        while word < 8 {
+            wide[2 * word] = u16x8_extend_low_u8x16(words[word]);
+            wide[2 * word + 1] = u16x8_extend_high_u8x16(words[word]);
+            word += 1;
+        }
+        Self(wide)
+    }
+
+    /// `Σ q · x` of words `FROM..TO`, per row.
+    #[inline(always)]
+    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
+        const { assert!(TO <= 8) };
+        let (mut low, mut high) = (i32x4_splat(0), i32x4_splat(0));
+        let mut word = FROM;
+        while word < TO {
+            low = i32x4_add(low, i32x4_dot_i16x8(self.0[2 * word], x.word(word)));
+            high = i32x4_add(high, i32x4_dot_i16x8(self.0[2 * word + 1], x.word(word)));
+            word += 1;
+        }
+        rows_of_pairs(low, high)
+    }
+}
+
+/// A block's codes of 8 bits with a sign.
+#[derive(Clone, Copy)]
+pub struct Eights(Words);
+
+impl Eights {
+    /// # Safety
+    /// 128 bytes can be read at `at`: eight words.
+    #[inline(always)]
+    pub unsafe fn load(at: *const u8, _: &Constants) -> Self {
+        let mut wide = [i16x8_splat(0); 16];
+        let mut half = 0;
+        while half < 16 {
+            // SAFETY: the caller's promise.
+            wide[half] = unsafe { i16x8_load_extend_i8x8(at.add(half * 8).cast()) };
+            half += 1;
+        }
+        Self(Words(wide))
+    }
+
+    /// `Σ q · x` of words `FROM..TO`, per row.
+    #[inline(always)]
+    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
+        self.0.dot::<FROM, TO>(x)
+    }
+}
