@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Ai } from "workers-ai-local";
+import { startDevWorker } from "../../scripts/dev-worker.mjs";
 import { PARITY_INPUTS, parityTexts } from "../parity-inputs.mjs";
 import { startProbe } from "./worker.mjs";
 
@@ -12,11 +13,26 @@ before(async () => {
 });
 after(() => worker?.stop());
 
-test("workerd and Node give the same texts", async () => {
+let inNode;
+before(async () => {
   const node = new Ai({ onWarning() {} });
-  const inNode = await parityTexts((model, input) => node.run(model, input));
-  const inWorkerd = await parityTexts((model, input) => worker.run(model, input));
-  assert.deepEqual(inWorkerd, inNode);
+  inNode = await parityTexts((model, input) => node.run(model, input));
+});
+
+test("workerd and Node give the same texts", async () => {
+  assert.deepEqual(await parityTexts((model, input) => worker.run(model, input)), inNode);
   assert.equal(Object.keys(inNode).length, PARITY_INPUTS.length);
   for (const text of Object.values(inNode)) assert.notEqual(text, "");
+});
+
+test("so does the build with relaxed SIMD, which the Worker's variable BUILD asks for", async (t) => {
+  const start = (BUILD) => startDevWorker({ configs: ["wrangler.toml"], vars: { BUILD }, quiet: true });
+  const ask = ({ url }, model, input) => fetch(`${url}/client/v4/accounts/local/ai/run/${model}`, { method: "POST", body: JSON.stringify(input) });
+  const [relaxed, threads] = await Promise.all([start("relaxed"), start("threads")]);
+  t.after(() => Promise.all([relaxed.stop(), threads.stop()]));
+  assert.deepEqual(await parityTexts(async (model, input) => (await (await ask(relaxed, model, input)).json()).result), inNode);
+  // A Worker that is set up wrongly says so to whoever develops it.
+  const refused = await ask(threads, PARITY_INPUTS[0].model, PARITY_INPUTS[0].input);
+  assert.equal(refused.status, 500);
+  assert.match(await refused.text(), /The build .{1,10}threads.{1,10} cannot run here: no memory can be shared/);
 });

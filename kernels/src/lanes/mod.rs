@@ -1,6 +1,6 @@
 //! Vectors of 128 bits: WebAssembly SIMD, or the same operations on arrays where it is missing.
 //!
-//! Both do the same floating-point operations in the same order and the integer sums are exact, so a result has the same
+//! All do the same floating-point operations in the same order and the integer sums are exact, so a result has the same
 //! bits whatever computed it. None of it uses fused multiply-add, whose rounding depends on the processor.
 //!
 //! A *word* is four columns of four rows: lane `r` of the vector holds four bytes of row `r`. A block of 32 columns is eight
@@ -10,6 +10,8 @@
 mod portable;
 #[cfg(all(target_feature = "simd128", feature = "relaxed-simd"))]
 mod relaxed;
+#[cfg(not(all(target_feature = "simd128", feature = "relaxed-simd")))]
+mod values;
 #[cfg(target_feature = "simd128")]
 mod wasm;
 #[cfg(all(target_feature = "simd128", not(feature = "relaxed-simd")))]
@@ -19,6 +21,8 @@ mod wide;
 pub use portable::*;
 #[cfg(all(target_feature = "simd128", feature = "relaxed-simd"))]
 pub use relaxed::*;
+#[cfg(not(all(target_feature = "simd128", feature = "relaxed-simd")))]
+pub use values::*;
 #[cfg(target_feature = "simd128")]
 pub use wasm::*;
 #[cfg(all(target_feature = "simd128", not(feature = "relaxed-simd")))]

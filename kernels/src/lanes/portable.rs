@@ -1,6 +1,7 @@
 //! The same operations on arrays, for processors that this project has no SIMD code for: native tests.
 
-use crate::planes::{BLOCK, Low};
+use super::Values;
+use crate::planes::Low;
 
 pub type F32x4 = [f32; 4];
 pub type I32x4 = [i32; 4];
@@ -236,20 +237,6 @@ pub fn byte(a: Bytes, index: u32) -> I32x4 {
 #[inline(always)]
 pub fn signed_byte(a: Bytes, index: u32) -> I32x4 {
     a.map(|lane| i32::from((lane >> (8 * index)) as u8 as i8))
-}
-
-/// The activations of a block.
-#[derive(Clone, Copy, Default)]
-pub struct Values([i16; BLOCK]);
-
-impl Values {
-    pub fn new(numbers: &[i16; BLOCK]) -> Self {
-        Self(*numbers)
-    }
-
-    pub fn numbers(&self) -> [i16; BLOCK] {
-        self.0
-    }
 }
 
 /// A block's codes of 4 bits, as quarters of 16-bit numbers ([`Low::Quarters`]).

@@ -1,6 +1,6 @@
 //! Codes and activations in 16 bits, multiplied by `i32x4.dot_i16x8_s`: what every engine with SIMD has.
 
-use super::{Bytes, Constants, I32x4};
+use super::{Bytes, Constants, I32x4, Values};
 use crate::planes::{BLOCK, Low};
 use core::arch::wasm32::*;
 
@@ -14,19 +14,7 @@ impl CodeConstants {
     }
 }
 
-/// The activations of a block.
-#[derive(Clone, Copy, Default)]
-pub struct Values([i16; BLOCK]);
-
 impl Values {
-    pub fn new(numbers: &[i16; BLOCK]) -> Self {
-        Self(*numbers)
-    }
-
-    pub fn numbers(&self) -> [i16; BLOCK] {
-        self.0
-    }
-
     /// The four of one of eight words, twice.
     #[inline(always)]
     fn word(&self, word: usize) -> v128 {
