@@ -1,7 +1,6 @@
 //! How the blocks of GGUF's types are packed for the kernels: the codes of 32 columns of four rows as planes of bits (`packed.rs`).
 
 use crate::format::Format;
-use crate::lanes::Fours;
 
 /// Columns that share what a kernel does at once, and one scale of activations.
 pub const BLOCK: usize = 32;
@@ -30,11 +29,14 @@ pub enum High {
     Pairs,
 }
 
+/// Codes of exactly 4 bits: as they are multiplied.
+const FOURS: Low = if cfg!(all(target_feature = "simd128", feature = "relaxed-simd")) { Low::Nibbles } else { Low::Quarters };
+
 impl Format {
     /// The planes of a quantised format.
     pub const fn planes(self) -> (Low, High) {
         match self {
-            Self::Q4_0 | Self::Q4_1 | Self::Q4K => (Fours::PLANE, High::None),
+            Self::Q4_0 | Self::Q4_1 | Self::Q4K => (FOURS, High::None),
             Self::Q5_0 | Self::Q5_1 | Self::Q5K => (Low::Nibbles, High::Bit),
             Self::Q6K => (Low::Nibbles, High::Pairs),
             Self::Q2K => (Low::Pairs, High::None),

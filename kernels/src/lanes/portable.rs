@@ -1,7 +1,6 @@
 //! The same operations on arrays, for processors that this project has no SIMD code for: native tests.
 
 use super::Values;
-use crate::planes::Low;
 
 pub type F32x4 = [f32; 4];
 pub type I32x4 = [i32; 4];
@@ -239,14 +238,11 @@ pub fn signed_byte(a: Bytes, index: u32) -> I32x4 {
     a.map(|lane| i32::from((lane >> (8 * index)) as u8 as i8))
 }
 
-/// A block's codes of 4 bits, as quarters of 16-bit numbers ([`Low::Quarters`]).
+/// A block's codes of 4 bits, as quarters of 16-bit numbers ([`crate::planes::Low::Quarters`]).
 #[derive(Clone, Copy)]
 pub struct Fours([Bytes; 4]);
 
 impl Fours {
-    /// How they are to be packed.
-    pub const PLANE: Low = Low::Quarters;
-
     #[inline(always)]
     pub fn new(words: [Bytes; 4], _: &Constants) -> Self {
         Self(words)

@@ -4,7 +4,7 @@
 //! Activations have 14 bits, in two parts of seven: `128 · high + low`.
 
 use super::{Bytes, Constants, I32x4, load};
-use crate::planes::{BLOCK, Low};
+use crate::planes::BLOCK;
 use core::arch::wasm32::*;
 
 /// Of bytes.
@@ -64,7 +64,7 @@ fn four_times(parts: &[i8; BLOCK], word: usize) -> v128 {
     unsafe { v128_load32_splat(parts.as_chunks::<4>().0[word].as_ptr().cast()) }
 }
 
-/// A block's codes of 4 bits, two to a byte ([`Low::Nibbles`]).
+/// A block's codes of 4 bits, two to a byte ([`crate::planes::Low::Nibbles`]).
 #[derive(Clone, Copy)]
 pub struct Fours {
     words: [Bytes; 4],
@@ -72,9 +72,6 @@ pub struct Fours {
 }
 
 impl Fours {
-    /// How they are to be packed.
-    pub const PLANE: Low = Low::Nibbles;
-
     #[inline(always)]
     pub fn new(words: [Bytes; 4], constants: &Constants) -> Self {
         Self { words, nibble: constants.codes.nibble }

@@ -1,7 +1,7 @@
 //! Codes and activations in 16 bits, multiplied by `i32x4.dot_i16x8_s`: what every engine with SIMD has.
 
 use super::{Bytes, Constants, I32x4, Values};
-use crate::planes::{BLOCK, Low};
+use crate::planes::BLOCK;
 use core::arch::wasm32::*;
 
 /// The first three quarters of 16-bit numbers.
@@ -24,7 +24,7 @@ impl Values {
     }
 }
 
-/// A block's codes of 4 bits, as quarters of 16-bit numbers ([`Low::Quarters`]).
+/// A block's codes of 4 bits, as quarters of 16-bit numbers ([`crate::planes::Low::Quarters`]).
 #[derive(Clone, Copy)]
 pub struct Fours {
     words: [Bytes; 4],
@@ -32,9 +32,6 @@ pub struct Fours {
 }
 
 impl Fours {
-    /// How they are to be packed.
-    pub const PLANE: Low = Low::Quarters;
-
     #[inline(always)]
     pub fn new(words: [Bytes; 4], constants: &Constants) -> Self {
         Self { words, masks: constants.codes.0 }

@@ -13,6 +13,7 @@ use std::ops::Range;
 const TILE: usize = 32;
 
 /// Groups `groups` of the weights against every row of the input.
+// With what it calls through pointers the only function that is compiled for relaxed SIMD, where that is asked for.
 #[cfg_attr(all(feature = "relaxed-simd", target_feature = "simd128"), target_feature(enable = "relaxed-simd"))]
 pub fn multiply(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
     assert!(input.columns == weights.columns && groups.end <= weights.groups(), "shapes of input and weights");
