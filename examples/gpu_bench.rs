@@ -1,12 +1,12 @@
-//! How fast the GPU computes a model of a given shape, whose weights are made up:
+//! Measures prefill and decode on the GPU, for a model of a given shape with made-up weights:
 //!
 //! ```text
 //! cargo run --release --features webgpu --example gpu_bench -- --shape 8b --type Q4_0
 //! ```
 //!
-//! `--shape 135m|1b|8b`, `--type F16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0|Q4_K|Q5_K|Q6_K`, `--prompt 512`, `--tokens 64`, `--adapter NAME` (a part of its
-//! name; any adapter will do, also one that computes on the CPU), `--without f16,subgroups,packed-dot`, `--check` (each kernel against its twin first),
-//! `--as-hardware` (the kernels of hardware also on an adapter that computes on the CPU).
+//! `--shape 135m|1b|8b`, `--type F16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0|Q4_K|Q5_K|Q6_K`, `--prompt 512`, `--tokens 64`, `--adapter NAME` (a part of
+//! its name; any adapter is accepted, including software adapters), `--without f16,subgroups,packed-dot`, `--check` (first compares each
+//! shader with its reference), `--as-hardware` (uses the shaders meant for hardware on a software adapter too).
 
 use candle_core::quantized::GgmlDType;
 use std::time::Instant;
@@ -26,11 +26,11 @@ impl Arguments {
 
     fn number(&self, name: &str, default: usize) -> Result<usize> {
         let Some(text) = self.get(name) else { return Ok(default) };
-        text.parse().map_err(|_| AiError::invalid_data(format!("{name} wants a number, not '{text}'.")))
+        text.parse().map_err(|_| AiError::invalid_data(format!("{name} needs a number, not '{text}'.")))
     }
 }
 
-/// Sizes of a known model, and whether its embedding is its output matrix too.
+/// The sizes of a known model, and whether its output matrix is tied to its embedding.
 fn shape(name: &str) -> Result<(Hyperparameters, bool)> {
     let model = |layers, width, heads, kv_heads, ffn_width, vocabulary| Hyperparameters {
         layers,
@@ -64,7 +64,7 @@ fn dtype(name: &str) -> Result<GgmlDType> {
         .ok_or_else(|| AiError::invalid_data(format!("There is no type '{name}': one of {known:?}.")))
 }
 
-/// Brings made-up weights into a sink. Gives the bytes that a token reads.
+/// Writes made-up weights into a sink. Returns the bytes of weights that one token reads.
 async fn fill(sink: &mut dyn WeightSink, p: &Hyperparameters, tied: bool, dtype: GgmlDType) -> Result<u64> {
     let mut read = 0;
     for role in Role::required(p.layers).chain((!tied).then_some(Role::Output)) {
@@ -82,7 +82,7 @@ async fn fill(sink: &mut dyn WeightSink, p: &Hyperparameters, tied: bool, dtype:
         let entry = TensorEntry { name: format!("{role:?}"), dtype, shape, offset: 0, length };
         sink.begin(&Tensor::new(role, &entry)?)?;
         sink.room().await?;
-        // Whichever bytes are taken for an f16 or f32, it is a small number.
+        // Every f16 or f32 that consists of these bytes is a small number.
         let piece: Vec<u8> = (0..1u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 & 0x3b).collect();
         let mut missing = length as usize;
         while missing > 0 {
@@ -128,20 +128,20 @@ async fn run(arguments: &Arguments) -> Result<()> {
     );
     if arguments.0.iter().any(|argument| argument == "--check") {
         backend.self_check(&|_, _| ()).await?;
-        println!("every kernel agrees with its twin");
+        println!("every shader agrees with its reference");
     }
     backend.tune().await?;
     if context.packed_dot {
         println!(
             "packed dot products {}",
-            if backend.is_packed() { "are clearly faster: taken" } else { "are not clearly faster: not taken" }
+            if backend.is_packed() { "are clearly faster: used" } else { "are not clearly faster: not used" }
         );
     }
 
     let cache = backend.create_cache()?;
     backend.reserve(cache, prompt + count + 8).await?;
     let tokens: Vec<u32> = (0..prompt.max(1) as u32).map(|i| i * 97 % 40_000).collect();
-    // Once to warm up: drivers compile at the first use.
+    // The first round warms up, because drivers compile at the first use.
     for round in 0..2 {
         backend.truncate_cache(cache, 0);
         let started = Instant::now();

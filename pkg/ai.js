@@ -1,47 +1,83 @@
-// The `Ai` class as programs know it from `env.AI`, over an engine (in this thread, or in a Web Worker).
+// The `Ai` class with the interface of `env.AI`. It delegates to an engine in this thread or in a Web Worker.
 
 import { AiInternalError, abortError, aiError } from "./errors.js";
 
-/** Where the binding sends its requests; a path alone is taken as one of it. */
+/**
+ * @import { Ai as PublicAi, AiOptions, ModelsParameters, TextGenerationInput, TextGenerationOutput } from "./index.d.ts"
+ * @import { Chunks, ComputedBy, Engine, LoadedModel } from "./internal.d.ts"
+ */
+
+/** The origin to which the binding sends its requests. `fetch` resolves relative URLs against it. */
 const BINDING_ORIGIN = "https://workers-binding.ai";
 
+/**
+ * `run` is left out: index.d.ts gives it one signature per form of the answer.
+ *
+ * @typedef {Omit<PublicAi, "run">} PublicMembers
+ */
+
+/** @implements {PublicMembers} */
 export class Ai {
   #engine;
+  /** @type {ComputedBy["backend"] | null} */
   #backend = null;
+  /** @type {ComputedBy["reason"]} */
   #backendReason = null;
 
+  /** @type {string | null} */
   lastRequestId = null;
+  /** @type {string | null} */
   aiGatewayLogId = null;
+  /** @type {number | null} */
   lastRequestHttpStatusCode = null;
+  /** @type {number | null} */
   lastRequestInternalStatusCode = null;
 
-  /** @param {object} engine see local-engine.js */
+  /** @param {Engine} engine */
   constructor(engine) {
     this.#engine = engine;
   }
 
-  /** What computes ("cpu", "webgpu"), once a model is loaded. */
+  /** The backend that computes, "cpu" or "webgpu"; `null` before a model is loaded. */
   get backend() {
     return this.#backend;
   }
 
-  /** Why it is the CPU although the GPU would have been taken; otherwise `null`. */
+  /** The reason why the backend is the CPU although the GPU was preferred; otherwise `null`. */
   get backendReason() {
     return this.#backendReason;
   }
 
+  /** @param {ComputedBy} computedBy */
   #computedBy({ backend, reason }) {
     this.#backend = backend;
     this.#backendReason = reason;
   }
 
-  /** Loads the model that serves `model` (the default one without it), so that the first request does not wait. */
+  /**
+   * Loads the model file that serves the id `model` (without an argument, the default model), so that the first request does not wait.
+   *
+   * @param {string} [model]
+   * @returns {Promise<LoadedModel>} the name of the file, and the backend
+   * @throws {InferenceUpstreamError} if the model cannot be loaded
+   */
   async load(model) {
     const loaded = await this.#engine.load(model);
     this.#computedBy(loaded);
     return loaded;
   }
 
+  /**
+   * Answers a prompt or a conversation: see index.d.ts.
+   *
+   * @param {string} model
+   * @param {TextGenerationInput} inputs
+   * @param {AiOptions | null} [options]
+   * @returns {Promise<TextGenerationOutput | ReadableStream<Uint8Array> | Response>}
+   * @throws {InferenceUpstreamError} if the request fails, unless `options.returnRawResponse` is set
+   * @throws {AiInternalError} for inputs and options that are not supported
+   * @throws {DOMException} `AbortError` if `options.signal` fires
+   */
   async run(model, inputs, options = {}) {
     options ??= {};
     this.lastRequestId = "";
@@ -55,7 +91,7 @@ export class Ai {
       const result = answer.stream ? byteStream(answer, signal) : await answer.object();
       this.#finished(id, 200);
       if (!returnRawResponse) return result;
-      return answer.stream
+      return result instanceof ReadableStream
         ? rawResponse(result, 200, "text/event-stream", id, answer.servedBy)
         : rawResponse(JSON.stringify(result), 200, "application/json", id, answer.servedBy);
     } catch (error) {
@@ -67,33 +103,52 @@ export class Ai {
     }
   }
 
+  /**
+   * @param {string} id
+   * @param {number} status
+   */
   #finished(id, status) {
     this.lastRequestId = id;
     this.lastRequestHttpStatusCode = status;
   }
 
+  /**
+   * Returns the models of the catalogue that match the filter `params`.
+   *
+   * @param {ModelsParameters | null} [params]
+   */
   async models(params = {}) {
     return this.#engine.models(params ?? {});
   }
 
-  /** What is loaded and how much was computed; for tests and for the curious. */
+  /** Returns the loaded models, token counts and memory use, for tests and diagnostics. */
   async stats() {
     return this.#engine.stats();
   }
 
+  /**
+   * Always empty: there are no logs locally.
+   *
+   * @returns {[]}
+   */
   getLogs() {
     return [];
   }
 
   /**
-   * The HTTP surface: the binding's wire, REST and OpenAI-compatible. Errors are Responses too; only an abort and a
-   * request that cannot be made are thrown.
+   * The HTTP surface: the binding's wire protocol, REST, and OpenAI-compatible. Errors are Responses too.
+   *
+   * @param {string | URL | Request} input
+   * @param {RequestInit} [init]
+   * @returns {Promise<Response>}
+   * @throws {DOMException} `AbortError` if the signal fires before there is a response
+   * @throws {TypeError} if no request can be made from the arguments, or its body has already been read
    */
   async fetch(input, init) {
-    // A Request stays itself: in workerd, a copy does not follow its client's signal.
+    // A Request is used directly: in workerd, the signal of a copy does not fire when the client disconnects.
     const isRequest = input instanceof Request && init === undefined;
     const request = isRequest ? input : new Request(typeof input === "string" ? new URL(input, BINDING_ORIGIN) : input, init);
-    if (request.bodyUsed) throw new TypeError("The request's body has been read already.");
+    if (request.bodyUsed) throw new TypeError("The request's body has already been read.");
     const { method, url, signal } = request;
     if (signal?.aborted) throw abortError(signal);
     try {
@@ -101,10 +156,10 @@ export class Ai {
       if (signal?.aborted) throw abortError(signal);
       const answer = await this.#engine.fetch({ method, url, headers: [...request.headers], body, tooLarge }, signal);
       const { status, headers } = answer;
-      // The stream holds the request: once that is collected, its signal no longer follows the caller's (Node).
+      // The stream keeps a reference to the request: in Node, a collected request's signal no longer follows the caller's.
       if (answer.stream) return new Response(byteStream({ ...answer, request }, signal), { status, headers });
       answer.free();
-      // Some statuses allow no body, not even an empty one.
+      // Some statuses do not allow a body, not even an empty one.
       return new Response(answer.body?.length ? answer.body : null, { status, headers });
     } catch (error) {
       if (!error?.internalCode) throw error;
@@ -112,43 +167,60 @@ export class Ai {
     }
   }
 
+  /** @returns {never} */
   gateway() {
     throw notLocal("AI Gateway (gateway)");
   }
 
+  /** @returns {never} */
   autorag() {
     throw notLocal("AutoRAG (autorag)");
   }
 
+  /** @returns {never} */
   aiSearch() {
     throw notLocal("AI Search (aiSearch)");
   }
 
+  /** @returns {never} */
   toMarkdown() {
     throw notLocal("Markdown conversion (toMarkdown)");
   }
 
+  /** @returns {Promise<never>} */
   async websearch() {
     throw notLocal("Web search (websearch)");
   }
 }
 
-function notLocal(what) {
-  return new AiInternalError(`${what} is not available locally: workers-ai-local computes text generation only.`);
+/** @param {string} feature */
+function notLocal(feature) {
+  return new AiInternalError(`${feature} is not available locally: workers-ai-local computes text generation only.`);
 }
 
+/**
+ * Throws for inputs and options that the local engine does not support.
+ *
+ * @param {object} inputs
+ * @param {AiOptions} options
+ */
 function refuseMisuse(inputs, options) {
   if (options.websocket) throw notLocal("A WebSocket connection (options.websocket)");
   if (options.queueRequest) throw notLocal("The batch queue (options.queueRequest)");
+  /** @param {unknown} value */
   const isStream = (value) =>
     (typeof ReadableStream === "function" && value instanceof ReadableStream) || (typeof FormData === "function" && value instanceof FormData);
-  if (isStream(inputs)) throw new AiInternalError("A stream or FormData is no input for text generation: send an object with prompt or messages.");
+  if (isStream(inputs)) throw new AiInternalError("A stream or FormData is not a valid input for text generation. Send an object with prompt or messages.");
   for (const [key, value] of Object.entries(inputs ?? {})) {
-    if (isStream(value) || isStream(value?.body)) throw new AiInternalError(`inputs.${key} is a stream or FormData, which text generation does not take: send text.`);
+    if (isStream(value) || isStream(value?.body)) throw new AiInternalError(`inputs.${key} is a stream or FormData, which text generation does not accept. Send text.`);
   }
 }
 
-/** Input as the binding sends it: `JSON.stringify` drops functions and `undefined`, and escapes lone surrogates. */
+/**
+ * Serialises the input as the binding does: `JSON.stringify` drops functions and `undefined`, and escapes lone surrogates.
+ *
+ * @param {unknown} inputs
+ */
 function toJson(inputs) {
   try {
     return JSON.stringify(inputs) ?? "null";
@@ -158,18 +230,21 @@ function toJson(inputs) {
 }
 
 /**
- * A request's body, of which never more than the handler takes is held in memory; one that is longer is `tooLarge`, and
- * its rest is not read.
+ * Reads a request's body, up to the number of bytes that the handler accepts. A longer body is `tooLarge`: its rest is not read, so it is
+ * never completely in memory.
+ *
+ * @param {Request} request
+ * @param {Engine} engine
  */
 async function bodyOf(request, engine) {
-  // Firefox gives requests no stream; what they were made of is in memory already.
+  // In Firefox, `Request.body` is undefined. There, the whole body is in memory anyway.
   const stream = request.body === undefined ? (await request.blob()).stream() : request.body;
   if (!stream) return { tooLarge: false };
   const limit = await engine.maxBodyBytes();
   const { signal, headers } = request;
   const reader = stream.getReader();
-  const leave = () => void reader.cancel().catch(() => {});
-  signal?.addEventListener("abort", leave, { once: true });
+  const stopReading = () => void reader.cancel().catch(() => {});
+  signal?.addEventListener("abort", stopReading, { once: true });
   try {
     const chunks = [];
     let length = 0;
@@ -181,14 +256,19 @@ async function bodyOf(request, engine) {
       length += value.length;
       tooLarge = length > limit;
     }
-    leave();
+    stopReading();
     return { tooLarge: true };
   } finally {
-    signal?.removeEventListener("abort", leave);
+    signal?.removeEventListener("abort", stopReading);
   }
 }
 
-/** Server-sent events as bytes, computed as they are read: nobody reading means that nothing is computed. */
+/**
+ * A byte stream of server-sent events. It is pull-driven: while nobody reads, nothing is computed.
+ *
+ * @param {Chunks & {request?: Request}} answer
+ * @param {AbortSignal} [signal]
+ */
 function byteStream(answer, signal) {
   let ended = false;
   const end = () => {
@@ -197,6 +277,7 @@ function byteStream(answer, signal) {
     signal?.removeEventListener("abort", onAbort);
     answer.free();
   };
+  /** @type {() => void} */
   let onAbort;
   return new ReadableStream(
     {
@@ -215,7 +296,7 @@ function byteStream(answer, signal) {
           if (ended) return;
           if (bytes === undefined) {
             controller.close();
-            // A reader that brought its own buffer is answered only so.
+            // A pending BYOB read is only resolved by this.
             controller.byobRequest?.respond(0);
             end();
           } else {
@@ -233,14 +314,26 @@ function byteStream(answer, signal) {
   );
 }
 
+/**
+ * @param {string | ReadableStream} body
+ * @param {number} status
+ * @param {string} contentType
+ * @param {string} id
+ * @param {string} [servedBy]
+ */
 function rawResponse(body, status, contentType, id, servedBy) {
+  /** @type {Record<string, string>} */
   const headers = { "content-type": contentType, "cf-ai-req-id": id };
-  // Which file answered: with a stand-in, not the model that was asked for. File names may hold any character.
+  // The file that computed the answer. It may be the default model's, not the requested model's. File names may contain any character.
   if (servedBy) headers["workers-ai-local-model"] = encodeURI(servedBy);
   return new Response(body, { status, headers });
 }
 
-/** The engine itself failed, so nothing knows the surface any more: a body in which the clients of each find the error. */
+/**
+ * The response after the engine itself failed. The surface is then unknown, so the body has the error in the formats of all surfaces.
+ *
+ * @param {{internalCode: number, httpCode: number, body: {message: string}}} error
+ */
 function failedResponse({ internalCode: code, httpCode, body }) {
   const { message } = body;
   const all = { ...body, result: {}, success: false, errors: [{ code, message }], messages: [], error: { message, type: "server_error", code } };

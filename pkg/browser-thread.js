@@ -1,6 +1,6 @@
-// A worker thread of a build for several, in a browser: a Web Worker of the Web Worker that has the engine.
+// A worker thread of the multithreaded builds in a browser: a Web Worker started by the engine's Web Worker.
 
 import { workAsThread } from "./threads.js";
 import { builds } from "./wasm/builds.js";
 
-addEventListener("message", async ({ data }) => workAsThread(data, await builds[data.build].glue(), () => postMessage("ready")), { once: true });
+addEventListener("message", ({ data }) => workAsThread(data, builds, () => postMessage("ready")), { once: true });

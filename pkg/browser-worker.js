@@ -1,4 +1,4 @@
-// The Web Worker of a page's `Ai`: the engine, behind messages. Its other half is remote-engine.js.
+// The Web Worker of a page's `Ai`. It runs the engine and receives calls as messages from remote-engine.js.
 
 import { DEFAULT_MODEL } from "./default-model.js";
 import { toMessage } from "./errors.js";
@@ -7,6 +7,13 @@ import { LocalEngine } from "./local-engine.js";
 import { cachedHttp } from "./browser-cache.js";
 import { builds } from "./wasm/builds.js";
 
+/**
+ * @import { AiConfig } from "./index.d.ts"
+ * @import { Answer, Host, HttpAnswer, WorkerCalls, WorkerNotices } from "./internal.d.ts"
+ * @typedef {Record<string, (fields: any, signal?: AbortSignal) => unknown>} Handlers by call; `any`: the fields depend on the call
+ */
+
+/** @type {Host<URL>} */
 const HOST = {
   builds,
   cores: navigator.hardwareConcurrency ?? 1,
@@ -14,15 +21,15 @@ const HOST = {
   async compile(wasm) {
     const response = await fetch(wasm);
     if (!response.ok) throw new Error(`${wasm} cannot be loaded: ${response.status} ${response.statusText}`);
-    // A server that does not know the type, or an engine that cannot compile while it reads.
-    const isStream = response.headers.get("content-type")?.startsWith("application/wasm") && WebAssembly.compileStreaming;
-    return isStream ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
+    // Some servers do not send the content type, and some browsers cannot compile from a stream.
+    const canStream = response.headers.get("content-type")?.startsWith("application/wasm") && WebAssembly.compileStreaming;
+    return canStream ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
   },
   startThread(shared, { ready, ended }) {
     const thread = new Worker(new URL("./browser-thread.js", import.meta.url), { type: "module" });
     thread.addEventListener("message", ready, { once: true });
     thread.addEventListener("error", (event) => {
-      // What becomes of it is decided there; as an error of this worker it would end the engine.
+      // `ended` handles it. Otherwise it would become an error of this worker, which ends the engine.
       event.preventDefault();
       ended(event.message || "a worker thread failed");
     });
@@ -31,18 +38,38 @@ const HOST = {
   },
 };
 
+/**
+ * Created by the first call, `configure`.
+ *
+ * @type {LocalEngine}
+ */
 let engine;
-/** Running calls, so that they can be aborted. */
+/**
+ * AbortControllers of the running calls and open answers, by call id.
+ *
+ * @type {Map<number, AbortController>}
+ */
 const aborts = new Map();
-/** Answers that the page draws from, by number. */
+/**
+ * Answers that the page still reads from, by call id.
+ *
+ * @type {Map<number, Answer | HttpAnswer>}
+ */
 const answers = new Map();
 
+/**
+ * Messages that are answered with `{ id, value }` or `{ id, error }`.
+ *
+ * @type {WorkerCalls}
+ */
 const calls = {
   configure({ config, observe }) {
+    /** @type {AiConfig["onProgress"]} */
     const onProgress = observe.progress ? (progress) => postMessage({ event: "progress", value: progress }) : undefined;
+    /** @type {AiConfig["onWarning"]} */
     const onWarning = observe.warning ? (text) => postMessage({ event: "warning", value: text }) : undefined;
-    const standIn = config.default ?? cachedHttp(DEFAULT_MODEL.url);
-    engine = new LocalEngine((settings) => start(settings, HOST), { ...config, default: standIn, onProgress, onWarning });
+    const defaultModel = config.default ?? cachedHttp(DEFAULT_MODEL.url);
+    engine = new LocalEngine((settings) => start(settings, HOST), { ...config, default: defaultModel, onProgress, onWarning });
   },
   async generate({ id, model, input }, signal) {
     const answer = await engine.generate(model, input, signal);
@@ -55,14 +82,22 @@ const calls = {
     return { status: answer.status, headers: answer.headers, body: answer.body, stream: answer.stream };
   },
   maxBodyBytes: () => engine.maxBodyBytes(),
-  object: ({ answer }) => answers.get(answer).object(),
+  object({ answer: id }) {
+    const answer = answers.get(id);
+    if (!answer || !("object" in answer)) throw new Error(`The call ${id} has no answer.`);
+    return answer.object();
+  },
   chunk: ({ answer }) => answers.get(answer)?.chunk(),
   load: ({ model }) => engine.load(model),
   models: ({ params }) => engine.models(params),
   stats: () => engine.stats(),
 };
 
-/** Messages that have no answer. */
+/**
+ * Messages that are not answered.
+ *
+ * @type {WorkerNotices}
+ */
 const notices = {
   abort: ({ id }) => aborts.get(id)?.abort(),
   free({ answer }) {
@@ -73,17 +108,17 @@ const notices = {
 };
 
 addEventListener("message", async ({ data }) => {
-  const notice = notices[data.call];
+  const notice = /** @type {Handlers} */ (notices)[data.call];
   if (notice) return void notice(data);
   const abort = new AbortController();
   aborts.set(data.id, abort);
   try {
-    const value = await calls[data.call](data, abort.signal);
+    const value = await /** @type {Handlers} */ (calls)[data.call](data, abort.signal);
     postMessage({ id: data.id, value });
   } catch (error) {
     postMessage({ id: data.id, error: toMessage(error) });
   } finally {
-    // An answer's abort lives as long as the answer, until it is freed.
+    // The AbortController of an open answer is kept until the answer is freed.
     if (!answers.has(data.id)) aborts.delete(data.id);
   }
 });

@@ -1,79 +1,106 @@
-// The builds of the crate and its backends: what a configuration may ask for, which of them run here, and in which order they are tried.
+// The wasm builds and the backends: validates the configuration, and selects the builds that run here, in the order in which they are
+// tried.
 
 import { DOT_PRODUCT, multipliesSignedBytes } from "./dot-products.js";
 import { AiInternalError } from "./errors.js";
 
 /**
- * For one thread or, in shared memory, for several; with what every engine runs or, to be taken where it is faster, with relaxed SIMD.
- * All give the same text.
+ * @import { AiConfig, Build } from "./index.d.ts"
+ * @import { Host } from "./internal.d.ts"
+ * @typedef {Omit<Host<unknown>, "compile" | "startThread">} Capabilities what decides which builds run in a runtime
+ */
+
+/**
+ * The builds: for one thread, or multithreaded in shared memory; with WebAssembly SIMD, which every engine runs, or with relaxed SIMD,
+ * which is used where it is faster. All of them generate the same text.
+ *
+ * @type {Record<Build, {multithreaded: boolean, relaxed: boolean}>}
  */
 const BUILDS = {
-  simd128: { several: false, relaxed: false },
-  relaxed: { several: false, relaxed: true },
-  threads: { several: true, relaxed: false },
-  "relaxed-threads": { several: true, relaxed: true },
+  simd128: { multithreaded: false, relaxed: false },
+  relaxed: { multithreaded: false, relaxed: true },
+  threads: { multithreaded: true, relaxed: false },
+  "relaxed-threads": { multithreaded: true, relaxed: true },
 };
-/** The best ones first. */
+/**
+ * Builds in order of preference, the best one first.
+ *
+ * @type {Build[]}
+ */
 const PREFERENCE = ["relaxed-threads", "threads", "relaxed", "simd128"];
-/** No machine has a use for more, and a mistyped number must not fill its memory. */
-const MOST_THREADS = 64;
+/** No machine benefits from more threads, and a mistyped number must not use up its memory. */
+const MAX_THREADS = 64;
 const BACKENDS = ["auto", "webgpu", "cpu"];
 
-/** Refuses settings that have no meaning anywhere, when an `Ai` is made. */
+/**
+ * Validates the settings that do not depend on the host. Called when an `Ai` is created.
+ *
+ * @param {AiConfig} config
+ * @throws {AiInternalError} if `build`, `threads` or `backend` is invalid, or `build` and `threads` contradict each other
+ */
 export function checkBuild({ build = "auto", threads = 1, backend = "auto" }) {
-  if (!BACKENDS.includes(backend)) throw new AiInternalError(`backend is "auto", "webgpu" or "cpu", not ${JSON.stringify(backend)}.`);
+  if (!BACKENDS.includes(backend)) throw new AiInternalError(`backend must be "auto", "webgpu" or "cpu", not ${JSON.stringify(backend)}.`);
   if (build !== "auto" && !Object.hasOwn(BUILDS, build)) {
     const names = ["auto", ...Object.keys(BUILDS)].map((name) => JSON.stringify(name));
-    throw new AiInternalError(`build is ${names.slice(0, -1).join(", ")} or ${names.at(-1)}, not ${JSON.stringify(build)}.`);
+    throw new AiInternalError(`build must be ${names.slice(0, -1).join(", ")} or ${names.at(-1)}, not ${JSON.stringify(build)}.`);
   }
-  if (!Number.isInteger(threads) || threads < 1 || threads > MOST_THREADS) {
-    throw new AiInternalError(`threads is an integer from 1 to ${MOST_THREADS}, not ${JSON.stringify(threads)}.`);
+  if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
+    throw new AiInternalError(`threads must be an integer from 1 to ${MAX_THREADS}, not ${JSON.stringify(threads)}.`);
   }
-  if (threads > 1 && build !== "auto" && !BUILDS[build].several) {
-    throw new AiInternalError(`The build "${build}" computes in one thread: leave threads: ${threads} out, or ask for the build "${build === "relaxed" ? "relaxed-threads" : "threads"}".`);
+  if (threads > 1 && build !== "auto" && !BUILDS[build].multithreaded) {
+    throw new AiInternalError(`The build "${build}" computes in one thread. Leave out threads: ${threads}, or set build: "${build === "relaxed" ? "relaxed-threads" : "threads"}".`);
   }
 }
 
 /**
- * The builds to try, the best one first: the first that starts computes.
+ * Returns the builds to try, the best one first. The first one that starts is used.
  *
- * @param {import("./index.d.ts").AiConfig} config
- * @param {object} host
- * @param {Record<string, object>} host.builds those that are there, by name
- * @param {number} host.cores
- * @param {boolean} host.mayShare whether memory can be shared with worker threads
- * @param {WebAssembly.Module} [host.dotProduct] the module `DOT_PRODUCT`, where none can be compiled
- * @returns {{build: string, threads: number}[]} never empty
+ * @param {AiConfig} config
+ * @param {Capabilities} host
+ * @returns {{build: Build, threads: number}[]} never empty
+ * @throws {AiInternalError} if the requested build, or every build, cannot run here
  */
 export function candidates({ build = "auto", threads }, host) {
   const count = threads ?? defaultThreads(host.cores);
-  const withThreads = (name) => ({ build: name, threads: BUILDS[name].several ? count : 1 });
+  /** @param {Build} name */
+  const withThreads = (name) => ({ build: name, threads: BUILDS[name].multithreaded ? count : 1 });
   if (build !== "auto") {
-    const reason = hindrance(build, host);
+    const reason = reasonUnavailable(build, host);
     if (reason) throw new AiInternalError(`The build "${build}" cannot run here: ${reason}.`);
     return [withThreads(build)];
   }
-  const worthwhile = ({ several, relaxed }) => (!several || count > 1) && (!relaxed || multipliesSignedBytes(host.dotProduct ?? new WebAssembly.Module(DOT_PRODUCT)));
-  const usable = PREFERENCE.filter((name) => !hindrance(name, host) && worthwhile(BUILDS[name]));
-  if (usable.length === 0) throw new AiInternalError("No build of this package can run here: this engine has no WebAssembly SIMD, or the package is not complete.");
+  const fastRelaxed = hasRelaxedSimd() && multipliesSignedBytes(host.dotProduct ?? compiledDotProduct());
+  /** @param {{multithreaded: boolean, relaxed: boolean}} build */
+  const worthwhile = ({ multithreaded, relaxed }) => (!multithreaded || count > 1) && (!relaxed || fastRelaxed);
+  const usable = PREFERENCE.filter((name) => !reasonUnavailable(name, host) && worthwhile(BUILDS[name]));
+  if (usable.length === 0) throw new AiInternalError("No build of this package can run here: this engine has no WebAssembly SIMD, or the package is incomplete.");
   return usable.map(withThreads);
 }
 
-/** Of many cores, half: the others are often no cores of their own, or slow ones. */
+/**
+ * Of more than four cores, half: the rest are often hyperthreads or slow cores.
+ *
+ * @param {number} cores
+ */
 function defaultThreads(cores) {
   return cores <= 4 ? cores : Math.min(8, Math.ceil(cores / 2));
 }
 
-/** Why a build cannot run here; `undefined` where it can. */
-function hindrance(build, { builds, mayShare }) {
-  if (BUILDS[build].several && !(mayShare && hasSharedMemory())) return "no memory can be shared with other threads (a page must be cross-origin isolated)";
+/**
+ * The reason why a build cannot run here; `undefined` if it can.
+ *
+ * @param {Build} build
+ * @param {Capabilities} host
+ */
+function reasonUnavailable(build, { builds, mayShare }) {
+  if (BUILDS[build].multithreaded && !(mayShare && hasSharedMemory())) return "memory cannot be shared between threads (a page must be cross-origin isolated)";
   if (!builds[build]) return "it was not built";
   if (!hasSimd()) return "this engine has no WebAssembly SIMD";
-  if (BUILDS[build].relaxed && !WebAssembly.validate(DOT_PRODUCT)) return "this engine has no relaxed SIMD";
+  if (BUILDS[build].relaxed && !hasRelaxedSimd()) return "this engine has no relaxed SIMD";
   return undefined;
 }
 
-/** A module with one function, of two vectors to one, that is a single instruction. */
+/** A module with one function, (v128, v128) -> v128, whose body is a single SIMD instruction. */
 // prettier-ignore
 const SIMD = new Uint8Array([
   0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00, // "\0asm", version 1
@@ -83,7 +110,15 @@ const SIMD = new Uint8Array([
   0x20, 0x00, 0x20, 0x01, 0xfd, 0xba, 0x01, 0x0b, // local.get 0, local.get 1, i32x4.dot_i16x8_s, end
 ]);
 
+/** workerd cannot compile modules, so in its types the class is abstract. There, the host has a compiled module. */
+function compiledDotProduct() {
+  const { Module } = /** @type {{Module: new (bytes: Uint8Array) => WebAssembly.Module}} */ (/** @type {unknown} */ (WebAssembly));
+  return new Module(DOT_PRODUCT);
+}
+
 const hasSimd = () => WebAssembly.validate(SIMD);
+
+const hasRelaxedSimd = () => WebAssembly.validate(DOT_PRODUCT);
 
 function hasSharedMemory() {
   try {

@@ -1,13 +1,20 @@
 #!/usr/bin/env node
 // The command `workers-ai-local`: the package in a terminal.
 //
-// stdout carries the answer and nothing else; everything for the person who waits goes to stderr.
+// Only the answer is written to stdout; status, warnings and errors are written to stderr.
 
 import { readFile } from "node:fs/promises";
 import { CommandError, UsageError, parse } from "./cli/arguments.js";
 import { HELP } from "./cli/help.js";
 
-/** Each command: the options it takes beside `--help`, and what runs it. Loaded when called, so that `--help` is quick. */
+/** @import { Options } from "./cli/arguments.js" */
+
+/**
+ * For each command, its options besides `--help` and the function that runs it. Its module is loaded on use, so that `--help` is fast.
+ * `any`: the values are those of the options, which the module declares as `Values`.
+ *
+ * @type {Record<string, {options: Options, start: (values: any, positionals: string[]) => Promise<void>}>}
+ */
 const COMMANDS = {
   run: {
     options: {
@@ -23,7 +30,7 @@ const COMMANDS = {
       json: { type: "boolean" },
       stats: { type: "boolean" },
     },
-    start: async (...given) => (await import("./cli/run.js")).run(...given),
+    start: async (...args) => (await import("./cli/run.js")).run(...args),
   },
   serve: {
     options: {
@@ -33,18 +40,19 @@ const COMMANDS = {
       gguf: { type: "string" },
       cors: { type: "string", multiple: true },
     },
-    start: async (...given) => (await import("./cli/serve.js")).serve(...given),
+    start: async (...args) => (await import("./cli/serve.js")).serve(...args),
   },
   models: {
     options: { json: { type: "boolean" } },
-    start: async (...given) => (await import("./cli/models.js")).models(...given),
+    start: async (...args) => (await import("./cli/models.js")).models(...args),
   },
 };
 
+/** @param {string[]} args */
 async function main([name, ...rest]) {
   if (name === undefined || name === "help" || name === "--help" || name === "-h") return void console.log(HELP);
   if (name === "--version" || name === "-v") return void console.log(await version());
-  if (name.startsWith("-")) throw new UsageError(`unknown option ${name}: a command comes first`);
+  if (name.startsWith("-")) throw new UsageError(`unknown option ${name}: the command must come first`);
   if (!Object.hasOwn(COMMANDS, name)) throw new UsageError(`unknown command "${name}": the commands are ${Object.keys(COMMANDS).join(", ")}`);
   const { options, start } = COMMANDS[name];
   const { values, positionals } = parse(rest, { ...options, help: { type: "boolean", short: "h" } });
@@ -56,7 +64,7 @@ async function version() {
   return JSON.parse(await readFile(new URL("../package.json", import.meta.url), "utf8")).version;
 }
 
-// A reader that has gone (`… | head`) wants no more text and no complaint.
+// If the reader of the output has ended (`… | head`), exit without an error message.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on("error", (error) => {
     if (error.code === "EPIPE") process.exit(0);
@@ -72,9 +80,9 @@ try {
     console.error(`error: ${error.message} (see workers-ai-local --help)`);
     process.exit(2);
   }
-  // As shells report a program that Ctrl+C ended. At once: a download may still be running.
+  // 130 is the shells' exit code for Ctrl+C. `exit` ends the process at once, although a download may still be running.
   if (error?.name === "AbortError") process.exit(130);
-  const foreseen = error instanceof CommandError || error?.name === "AiError" || error?.name === "AiInternalError";
-  console.error(`error: ${foreseen ? error.message.replaceAll(/\s*\n\s*/g, " ") : (error?.stack ?? error)}`);
+  const isExpected = error instanceof CommandError || error?.name === "AiError" || error?.name === "AiInternalError";
+  console.error(`error: ${isExpected ? error.message.replaceAll(/\s*\n\s*/g, " ") : (error?.stack ?? error)}`);
   process.exit(1);
 }

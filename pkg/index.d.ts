@@ -1,20 +1,20 @@
-// Types of the package, the same in workerd, browsers and Node.
+// Types of the package, identical in workerd, browsers and Node.
 //
-// They use the platform's own `Response`, `ReadableStream`, `Blob`, `URL` and `AbortSignal`, from whichever library a
-// project has (DOM, @cloudflare/workers-types, @types/node).
+// `Response`, `ReadableStream`, `Blob`, `URL` and `AbortSignal` are the platform's own types, from the library that the project uses (DOM,
+// @cloudflare/workers-types or @types/node).
 
 // ── Configuration ──
 
 /**
- * Where a GGUF file is:
- * - a string: a URL, in a browser one relative to the page too, in Node also a path;
+ * The location of a GGUF file:
+ * - a string: a URL, which in a browser may be relative to the page; in Node also a path;
  * - a `URL`, or `{ url, headers }`;
  * - a `Blob` or `File`;
  * - the bytes themselves;
- * - an object in an R2 bucket, `{ bucket, key }`, or an object that was already fetched from one (read once);
- * - a source of one's own (not in a browser's page, where files are read by a Web Worker).
+ * - an object in an R2 bucket, `{ bucket, key }`, or an R2 object that was already fetched (can be read only once);
+ * - a custom source (not in a browser's page, where a Web Worker reads the files).
  *
- * The file is read from its beginning to its end, tensor by tensor. It is never whole in memory.
+ * The file is read sequentially, tensor by tensor. The whole file is never in memory at once.
  */
 export type ModelSource =
   | string
@@ -27,14 +27,14 @@ export type ModelSource =
   | R2ModelObject
   | CustomModelSource;
 
-/** A file over HTTP. A download that breaks off is taken up again where the server knows ranges. */
+/** A file over HTTP. An interrupted download is resumed if the server supports range requests. */
 export interface HttpModelSource {
   url: string | URL;
-  /** Sent with each request, for instance `authorization`. */
+  /** Headers of each request, for instance `authorization`. */
   headers?: Record<string, string>;
 }
 
-/** A file in an R2 bucket. `bucket` is the binding. */
+/** A file in an R2 bucket. `bucket` is the R2 binding. */
 export interface R2ModelSource {
   bucket: {
     get(key: string, options?: { range?: { offset: number } }): Promise<R2ModelObject | null>;
@@ -42,7 +42,7 @@ export interface R2ModelSource {
   key: string;
 }
 
-/** What `bucket.get(key)` gives. */
+/** The result of `bucket.get(key)`. */
 export interface R2ModelObject {
   key: string;
   /** Length in bytes. */
@@ -51,90 +51,94 @@ export interface R2ModelObject {
   bodyUsed: boolean;
 }
 
-/** A file that a program reads in its own way. */
+/** A custom source: a file that the program itself reads. */
 export interface CustomModelSource {
-  /** For messages. Two files must not have the same name: the loaded model is known by it. */
+  /** Name of the file, also used in messages. Different files must have different names, because a loaded model is identified by it. */
   name: string;
-  /** Starts reading at a byte; called again where a read failed. */
+  /** Starts to read at the byte `offset`. Called again with another offset after a failed read. */
   open(offset: number): Promise<ModelFileStream>;
 }
 
+/** An open file of a custom source. */
 export interface ModelFileStream {
-  /** Length of the whole file in bytes, where it is known. */
+  /** Length of the whole file in bytes, if known. */
   size?: number;
-  /** The next bytes, of any length but 0; `undefined` at the end. */
+  /** Returns the next bytes, at least one; `undefined` at the end of the file. */
   read(): Promise<Uint8Array | undefined>;
-  /** No more bytes are wanted. */
+  /** Ends the reading before the end of the file. */
   cancel(): unknown;
 }
 
-/** How far the load of a model is. */
+/** The progress of loading a model. */
 export interface ModelProgress {
-  /** The model id that was asked for; `"download"` while Node puts the default model into its cache. */
+  /** The requested model id; `"download"` while Node downloads the default model into its cache. */
   model: string;
   /**
-   * What is being done, in this order:
-   * - `"download"`: Node puts the default model into its cache;
+   * The current phase, in this order:
+   * - `"download"`: Node downloads the default model into its cache;
    * - `"weights"`: the file is read;
-   * - `"compile"`: only on the GPU: its kernels, which are compiled while the file is read, are waited for;
-   * - `"check"`: only on the GPU: each kernel is compared with a plain one. One that is wrong leads to `"weights"` again, for the CPU.
+   * - `"compile"` (only on the GPU): waits for the kernels, which are compiled while the file is read;
+   * - `"check"` (only on the GPU): compares each kernel with a reference implementation. After a wrong result, `"weights"` follows again,
+   *   for the CPU.
    */
   phase: "download" | "weights" | "compile" | "check";
-  /** Bytes so far; all of them in the phases after `"weights"`. */
+  /** Bytes read so far; in the phases after `"weights"`, all bytes. */
   loaded: number;
-  /** Bytes of the whole file; `null` where they are not known. */
+  /** Length of the whole file in bytes; `null` if unknown. */
   total: number | null;
-  /** In the phases `"compile"` and `"check"`: kernels that are through, and of how many. */
+  /** In the phases `"compile"` and `"check"`: the number of finished kernels, and of all kernels. */
   kernels?: { ready: number; total: number };
 }
 
 /**
- * A build of the crate:
- * - `"simd128"` computes in one thread, in every engine with WebAssembly SIMD;
- * - `"threads"` computes in several: in Node, and in a page that is cross-origin isolated;
- * - `"relaxed"` and `"relaxed-threads"` are the same with relaxed SIMD, which is faster on ARM.
+ * A WebAssembly build of the crate:
+ * - `"simd128"` uses one thread and runs in every engine with WebAssembly SIMD;
+ * - `"threads"` uses several threads and runs in Node and in cross-origin isolated pages;
+ * - `"relaxed"` and `"relaxed-threads"` are like these two, but with relaxed SIMD, which is faster on ARM.
  */
 export type Build = "simd128" | "relaxed" | "threads" | "relaxed-threads";
 
+/** The configuration of an `Ai`. */
 export interface AiConfig {
-  /** Model id → its weights. Ids that are not in the catalogue are welcome. */
+  /** Model files by model id. The ids need not be in the catalogue. */
   models?: Record<string, ModelSource>;
   /**
-   * The stand-in: answers for every id of the catalogue that has no weights of its own. Default: a small model
-   * (`DEFAULT_MODEL`), downloaded once and then kept.
+   * The fallback model: it answers for every id of the catalogue that has no model file in `models`. Default: a small model
+   * (`DEFAULT_MODEL`), which is downloaded once and then cached.
    */
   default?: ModelSource;
-  /** Refuse ids without weights of their own (error 5007) instead. Default: `false`. */
+  /** Reject ids without a model file in `models` (error 5007) instead of using the fallback model. Default: `false`. */
   strict?: boolean;
   /**
-   * KV caches kept for each model, at least 1: so many answers are computed at once, and so many conversations go on
-   * without reading their beginning again. Default: 4.
+   * Number of KV caches per model, at least 1. This is the maximum number of answers that are computed at the same time, and of
+   * conversations that can continue without prefill of their earlier turns. Default: 4.
    */
   caches?: number;
-  /** Requests accepted at once for each model, at least 1; one more is answered with error 3040. Default: 64. */
+  /** Maximum number of unfinished requests per model, at least 1. Further requests fail with error 3040. Default: 64. */
   queue?: number;
-  /** Pages of which origins may read what `fetch` answers: these, or with `true` or `"*"` all. Default: none. */
+  /** The origins whose pages may read the responses of `fetch`; `true` or `"*"` for all. Default: none. */
   cors?: boolean | "*" | string[];
   /**
-   * `"auto"` computes on the GPU where WebGPU has a real one that computes rightly, and on the CPU otherwise (`backendReason`
-   * tells why). `"webgpu"` takes an adapter that a CPU plays too, and fails without any. In Node, WebGPU comes from the package
-   * `webgpu`, which a project installs beside this one. Default: `"auto"`.
+   * `"auto"` uses the GPU if WebGPU has a hardware adapter that passes the self-check, otherwise the CPU (`backendReason` says why).
+   * `"webgpu"` requires WebGPU and fails where there is none; unlike `"auto"`, it accepts software adapters (SwiftShader, llvmpipe). In
+   * Node, WebGPU requires the package `webgpu`, which must be installed in the project. Default: `"auto"`.
    */
   backend?: "auto" | Backend;
   /**
-   * What computes on the CPU; all give the same text. `"auto"` takes the fastest build that runs here, and another one is refused
-   * with `AiInternalError` where it does not run. An engine serves all `Ai`s of a thread (in a page, each has one of its
-   * own): the first one decides, and one that asks for another build is refused. Default: `"auto"`.
+   * The WebAssembly build to use, which also computes on the CPU. All builds generate the same text. `"auto"` selects the fastest build
+   * that runs here; any other value throws `AiInternalError` if that build does not run here. All `Ai`s in a thread share one engine (in
+   * a page, each `Ai` has its own): the first `Ai` selects the build, and a later one that requests another build throws
+   * `AiInternalError`. Default: `"auto"`.
    */
   build?: "auto" | Build;
   /**
-   * Threads that compute, 1 to 64, where a build for several can run. 1 takes a build for one, unless `build` says
-   * otherwise. Default: the number of cores up to 4; of more cores half, at most 8.
+   * Number of threads that compute, 1 to 64, if a multithreaded build can run. 1 selects a build for one thread, unless `build` is set.
+   * Default: the number of cores up to 4; half of more cores, at most 8.
    */
   threads?: number;
-  /** Told how a load goes on, many times a second. */
+  /** Called many times a second while a model loads. */
   onProgress?: (progress: ModelProgress) => void;
-  /** Told what a developer should know, for instance that a stand-in answers. Default: `console.warn`. */
+  /** Called with warnings for developers, for instance that the fallback model answers for an id. Default: `console.warn`. */
   onWarning?: (text: string) => void;
 }
 
@@ -142,110 +146,111 @@ export interface AiConfig {
 
 /** One turn of a conversation. */
 export interface ChatMessage {
-  /** `"system"`, `"user"`, `"assistant"` or `"tool"`; what else there may be is the model's template's to know. */
+  /** `"system"`, `"user"`, `"assistant"` or `"tool"`; the model's chat template decides whether it supports other roles. */
   role: string;
-  /** At most 131,072 characters. An assistant's turn that only calls tools may have none. */
+  /** At most 131,072 characters. Optional in an assistant turn that only calls tools. */
   content?: string | TextPart[] | null;
-  /** Who speaks; on a tool's turn, the tool's name. */
+  /** Name of the speaker; in a tool turn, the tool's name. */
   name?: string;
-  /** On an assistant's turn: the calls it made. */
+  /** In an assistant turn: its tool calls. */
   tool_calls?: ToolCallMessage[];
-  /** On a tool's turn: the call it answers. */
+  /** In a tool turn: the id of the call that it answers. */
   tool_call_id?: string;
 }
 
-/** Part of a message's content. */
+/** A part of a message's content. */
 export interface TextPart {
   type: "text";
   text: string;
 }
 
-/** A call as messages carry it. */
+/** A tool call in a message, in OpenAI's format. */
 export interface ToolCallMessage {
   id: string;
   type: "function";
   function: {
     name: string;
-    /** JSON text. */
+    /** The arguments as JSON text. */
     arguments: string;
   };
 }
 
-/** A tool that the model may call, in the short form. */
+/** A tool that the model may call, in the flat form. */
 export interface FlatTool {
   name: string;
   description?: string;
-  /** JSON schema of the arguments. */
+  /** JSON Schema of the arguments. */
   parameters?: object;
 }
 
-/** A tool that the model may call, as OpenAI writes it. */
+/** A tool that the model may call, in OpenAI's form. */
 export interface FunctionTool {
   type: "function";
   function: FlatTool;
 }
 
-/** How the model deals with tools: as it likes; not at all; it calls one at least; it calls this one. */
+/** Whether the model calls tools: it decides itself, never, at least one, or exactly the named one. */
 export type ToolChoice = "auto" | "none" | "required" | { type: "function"; function: { name: string } };
 
 /**
- * How the answer is to be formed. With JSON, `response` is an object that fits the schema. `json_schema` is a schema, or
- * OpenAI's `{ name, schema, strict }`; one outside the supported subset is error 5006.
+ * The format of the answer. In the JSON formats, `response` is an object that matches the schema. `json_schema` is a JSON Schema, or
+ * OpenAI's `{ name, schema, strict }`. A schema outside the supported subset is error 5006.
  */
 export type ResponseFormat = { type: "text" } | { type: "json_object" } | { type: "json_schema"; json_schema: object };
 
-/** Fields that go with a prompt and with messages. */
+/** Fields for both forms of input, a prompt and messages. */
 export interface TextGenerationParameters {
-  /** Answer with a stream of server-sent events instead of one object. Default: `false`. */
+  /** Return a stream of server-sent events instead of one object. Default: `false`. */
   stream?: boolean;
   /**
-   * Most tokens of the answer, from 0. Together with the prompt it must fit into the model's context window (else
-   * error 5021). Default: the model's, 256 for most; what is left of the window, if that is less.
+   * Maximum number of tokens in the answer, at least 0. Prompt and answer together must fit into the model's context window (otherwise
+   * error 5021). Default: the model's own default, 256 for most models, or the rest of the window if that is less.
    */
   max_tokens?: number;
-  /** OpenAI's name of `max_tokens`, which comes first. */
+  /** OpenAI's name for `max_tokens`. If both are present, `max_tokens` applies. */
   max_completion_tokens?: number;
-  /** How freely the next token is drawn, 0 to 5. 0 always takes the likeliest. Default: 0.6. */
+  /** Sampling temperature, 0 to 5. At 0, the likeliest token is always chosen. Default: 0.6. */
   temperature?: number;
-  /** Draw among the likeliest tokens that together have this probability, 0 to 2; from 1 on all of them. Default: all. */
+  /** Sample only from the likeliest tokens whose probabilities add up to this value, 0 to 2; from 1 on, from all tokens. Default: all. */
   top_p?: number;
-  /** Draw among so many of the likeliest tokens, an integer from 1 to 50. Default: all. */
+  /** Sample only from this number of the likeliest tokens, an integer from 1 to 50. Default: all. */
   top_k?: number;
-  /** An integer from 1 to 9,999,999,999. Same seed, same text, in every runtime. Default: another one each time. */
+  /** An integer from 1 to 9,999,999,999. The same seed gives the same text in every runtime. Default: random. */
   seed?: number;
   /**
-   * Makes tokens of the prompt and the answer so far less likely, by division, 0 to 2: above 1 repeats less, below 1
-   * more. 0 and 1 are off. Default: off.
+   * Multiplicative penalty on tokens of the prompt and of the answer so far, 0 to 2: above 1 there is less repetition, below 1 more. 0
+   * and 1 are off. Default: off.
    */
   repetition_penalty?: number;
-  /** Subtracted from a token's score for each time the answer has it, −2 to 2. Default: 0. */
+  /** Subtracted from a token's logit once per occurrence in the answer so far, −2 to 2. Default: 0. */
   frequency_penalty?: number;
-  /** Subtracted from a token's score once the answer has it, −2 to 2. Default: 0. */
+  /** Subtracted from a token's logit if it occurs in the answer so far, −2 to 2. Default: 0. */
   presence_penalty?: number;
-  /** The answer ends before the first of these texts. */
+  /** Stop strings: the answer ends before the first occurrence of any of them. */
   stop?: string | string[];
-  /** Name of a LoRA adapter. None is known in this version: error 5005. */
+  /** Name of a LoRA adapter. Not supported in this version: error 5005. */
   lora?: string;
-  /** Tools that the model may call. A call always fits the tool's `parameters`. */
+  /** Tools that the model may call. The arguments of a call always match the tool's `parameters`. */
   tools?: (FlatTool | FunctionTool)[];
-  /** Whether tools are called: `"none"` leaves `tools` out of account. Default: `"auto"`. */
+  /** Whether the model calls tools; with `"none"`, `tools` is ignored. Default: `"auto"`. */
   tool_choice?: ToolChoice;
-  /** Accepted and not used. */
+  /** Accepted and ignored. */
   functions?: { name: string; code: string }[];
-  /** Default: text. With JSON, running out of `max_tokens` is error 5024. */
+  /** Default: text. In the JSON formats, reaching `max_tokens` before the object is complete is error 5024. */
   response_format?: ResponseFormat;
-  /** For models that read images. A text model answers with error 5006. */
+  /** For models that accept images. Text models return error 5006. */
   image?: number[] | string;
-  /** Passed to the model's chat template. */
+  /** Passed to the model's chat template as a variable. */
   reasoning_effort?: string | null;
-  /** Variables for the model's chat template. */
+  /** Additional variables for the model's chat template. */
   chat_template_kwargs?: Record<string, unknown>;
 
-  // OpenAI's common options: accepted, and without effect on a single answer.
+  // OpenAI's common options. Unless a comment says otherwise, they are accepted, but have no effect on a single answer.
   n?: number;
   logit_bias?: Record<string, number> | null;
   logprobs?: boolean | null;
   top_logprobs?: number | null;
+  /** Whether one answer may contain several tool calls. Default: `true`. */
   parallel_tool_calls?: boolean;
   stream_options?: { include_usage?: boolean } | null;
   metadata?: Record<string, string> | null;
@@ -253,26 +258,26 @@ export interface TextGenerationParameters {
   user?: string;
 }
 
-/** A question, or a text to continue. */
+/** Input with a prompt: a question, or a text to continue. */
 export interface PromptInput extends TextGenerationParameters {
-  /** 1 to 131,072 characters. Becomes a user's turn, unless `raw`. */
+  /** 1 to 131,072 characters. It becomes a user turn of the chat template, unless `raw` is set. */
   prompt: string;
-  /** Continue `prompt` as it stands, without a chat template. Default: `false`. */
+  /** Continue `prompt` itself, without a chat template. Default: `false`. */
   raw?: boolean;
   messages?: undefined;
 }
 
-/** A conversation, to be answered with the next turn. */
+/** Input with a conversation, which the model answers with the next turn. */
 export interface MessagesInput extends TextGenerationParameters {
   messages: ChatMessage[];
-  /** Has no meaning here. */
+  /** Has no effect with `messages`. */
   raw?: boolean;
   prompt?: undefined;
 }
 
 /**
- * What a model is asked: a `prompt` or `messages`, never both. It is sent as JSON: `undefined` and functions are left
- * out, `null` counts as absent. Fields that are not listed are ignored.
+ * The input of `run`: either `prompt` or `messages`. It is serialised as JSON: `undefined` and functions are dropped, and `null` counts as
+ * absent. Fields that are not listed are ignored.
  */
 export type TextGenerationInput = PromptInput | MessagesInput;
 
@@ -282,57 +287,57 @@ export type TextGenerationInput = PromptInput | MessagesInput;
 export type TextGenerationUsage = {
   prompt_tokens: number;
   completion_tokens: number;
-  /** Both together. */
+  /** The sum of both. */
   total_tokens: number;
   prompt_tokens_details: {
-    /** Tokens of the prompt that an earlier request had already computed. */
+    /** Tokens of the prompt that were still in a KV cache from an earlier request. */
     cached_tokens: number;
   };
 };
 
-/** Why an answer ended: the model's end, or a `stop` text; the limit of tokens; a call. */
+/** Why the answer ended: the model ended it or a stop string occurred; `max_tokens` was reached; the model called tools. */
 export type FinishReason = "stop" | "length" | "tool_calls";
 
-/** A call that the model makes, flat and complete. */
+/** A complete tool call of the model, in the flat form. */
 export type ToolCall = {
   name: string;
   arguments: Record<string, unknown>;
-  /** The same call as messages carry it. */
+  /** `id`, `type` and `function` are the same call in OpenAI's format, for use in messages. */
   id?: string;
   type?: "function";
   function?: {
     name: string;
-    /** JSON text. */
+    /** The arguments as JSON text. */
     arguments: string;
   };
 };
 
 /** The answer as one object. */
 export type TextGenerationOutput = {
-  /** The text; in JSON mode, the object; `null` where the model calls tools instead. */
+  /** The text; in JSON mode, the object; `null` if the model calls tools. */
   response: string | object | null;
-  /** Calls that the model makes, where tools were offered. */
+  /** The model's tool calls. Present if the input has `tools`. */
   tool_calls?: ToolCall[];
   usage: TextGenerationUsage;
   finish_reason: FinishReason;
 };
 
-/** A call in a stream. */
+/** A tool call in a stream. */
 export type ToolCallEvent = {
-  /** Which of the answer's calls it is. */
+  /** Number of the call within the answer, from 0. */
   index: number;
   id: string;
   type: "function";
   function: {
     name: string;
-    /** JSON text. */
+    /** The arguments as JSON text. */
     arguments: string;
   };
 };
 
 /**
- * One event of a stream, behind `data: `. Every event has `response`, the next piece of the text; the last event has
- * `usage` and `finish_reason` too. After it comes `data: [DONE]`.
+ * The JSON after `data: ` in one event of a stream. Every event has `response`, the next piece of the text. The last event also has `usage`
+ * and `finish_reason`; `data: [DONE]` follows it.
  */
 export type TextGenerationEvent = {
   response: string;
@@ -341,13 +346,13 @@ export type TextGenerationEvent = {
   finish_reason?: FinishReason;
 };
 
-/** Options of `run`. What Cloudflare's binding knows beside these is accepted and ignored. */
+/** Options of `run`. Other options of Cloudflare's binding are accepted and ignored. */
 export interface AiOptions {
-  /** Ends the computation: before the start, in the middle, and while a stream is read. `run` throws `AbortError`. */
+  /** Aborts the request before it starts, while it runs, or while its stream is read. `run` then throws `AbortError`. */
   signal?: AbortSignal;
   /**
-   * Answer with a `Response`: JSON or `text/event-stream`, with the headers `cf-ai-req-id` and
-   * `workers-ai-local-model` (the file that answered). Errors come as a `Response` too. Default: `false`.
+   * Return a `Response` with JSON or `text/event-stream`, and with the headers `cf-ai-req-id` and `workers-ai-local-model` (the file that
+   * computed the answer). Errors are returned as a `Response` too. Default: `false`.
    */
   returnRawResponse?: boolean;
   /** Accepted and ignored. */
@@ -362,30 +367,30 @@ export interface AiOptions {
   rejectIfBusy?: boolean;
   /** Accepted and ignored. */
   sessionOptions?: object;
-  /** Not local: throws `AiInternalError`. */
+  /** Not available locally: throws `AiInternalError`. */
   queueRequest?: false;
-  /** Not local: throws `AiInternalError`. */
+  /** Not available locally: throws `AiInternalError`. */
   websocket?: false;
 }
 
-/** What computes. */
+/** The device that computes: the CPU, or the GPU through WebGPU. */
 export type Backend = "cpu" | "webgpu";
 
-/** A filter over the catalogue. */
+/** A filter for the catalogue. */
 export type ModelsParameters = {
   /** Second part of the id: `"meta"`. */
   author?: string;
-  /** Part of an id or a description. */
+  /** Substring of an id or a description. */
   search?: string;
-  /** 1: ids that begin with `@cf/`; 2: with `@hf/`. */
+  /** 1: ids that start with `@cf/`; 2: ids that start with `@hf/`. */
   source?: number;
-  /** Name or id of a task. Only Text Generation has models here. */
+  /** Name or id of a task. Only Text Generation has models. */
   task?: string;
-  /** From 1. */
+  /** Number of the page, from 1. */
   page?: number;
-  /** Default: all of them. */
+  /** Models per page. Default: all. */
   per_page?: number;
-  /** No model here is experimental. */
+  /** Has no effect: no model is experimental. */
   hide_experimental?: boolean;
 };
 
@@ -394,7 +399,7 @@ export type ModelListing = {
   /** A UUID. */
   id: string;
   source: number;
-  /** The id that `run` takes. */
+  /** The model id for `run`. */
   name: string;
   description: string;
   task: { id: string; name: string; description: string };
@@ -403,52 +408,51 @@ export type ModelListing = {
   properties: { property_id: string; value: string }[];
 };
 
-/** What was done on the GPU since the model was loaded. */
+/** Counters of a model's work on the GPU since it was loaded. */
 export interface GpuCounters {
+  /** The WebGPU adapter. */
   adapter: string;
   submissions: number;
   dispatches: number;
   bytesUploaded: number;
   bytesReadBack: number;
   buffersCreated: number;
-  /** Of all buffers that there are: weights, context, scratch. */
+  /** Size of all current buffers in bytes: weights, KV caches and scratch. */
   bytesAllocated: number;
 }
 
-/** What is loaded and how much was computed. */
+/** The loaded models, token counts and memory use. */
 export interface AiStats {
   build: Build;
-  /** Threads that compute, with the calling one. Worker threads come in while the first model is loaded. */
+  /** Number of threads that compute, including the calling one. Worker threads start while the first model is loaded. */
   threads: number;
   models: {
-    /** The file. */
+    /** Name of the model file. */
     name: string;
     backend: Backend;
-    /** Why it is the CPU although the GPU would have been taken; otherwise `null`. */
+    /** The reason why the backend is the CPU although the GPU was preferred; otherwise `null`. */
     reason: string | null;
-    /** What was done on the GPU, where that is what computes. */
+    /** Present if the backend is the GPU. */
     gpu?: GpuCounters;
-    /** Requests that are not finished. */
+    /** Number of unfinished requests. */
     active: number;
-    /** Tokens that went through the model so far, of prompts and of answers. */
+    /** Number of tokens computed so far, in prompts and answers. */
     tokens: number;
   }[];
-  /**
-   * Bytes of the WebAssembly memory, which all models of a thread share. It grows and never shrinks, so this is also
-   * the most that was needed so far.
-   */
+  /** Size of the WebAssembly memory in bytes, which all models of a thread share. It never shrinks, so this is also the peak so far. */
   memoryBytes: number;
 }
 
 // ── The class ──
 
-/** Cloudflare's `env.AI` for text generation, computed where it is made. Nothing is loaded before the first request. */
+/** Cloudflare's `env.AI` for text generation, computed locally. Nothing is loaded before the first request. */
 export class Ai {
+  /** @throws AiInternalError if the configuration is invalid */
   constructor(config?: AiConfig);
 
-  /** Id of the last request, as in its `cf-ai-req-id` header; `""` while it runs, `null` before the first. */
+  /** Id of the last request, as in its `cf-ai-req-id` header; `""` while it runs, `null` before the first request. */
   lastRequestId: string | null;
-  /** Always `null`: no gateway stands in between. */
+  /** Always `null`: there is no AI Gateway. */
   aiGatewayLogId: string | null;
   /** HTTP status of the last request. */
   lastRequestHttpStatusCode: number | null;
@@ -456,82 +460,89 @@ export class Ai {
   lastRequestInternalStatusCode: number | null;
 
   /**
-   * No call of a program: with it, this class stands wherever @cloudflare/workers-types' `Ai` is expected, whose
-   * answers depend on a list of models that is not ours.
+   * Not for use. This overload makes the class assignable to the type `Ai` of @cloudflare/workers-types, whose return types depend on a
+   * list of models that this package does not have.
    *
    * @hidden
    */
   run(model: never, inputs: never, options: never): Promise<any>;
   /**
-   * Answers a prompt or a conversation, as a `Response`.
+   * Answers a prompt or a conversation with a `Response`. Failed requests are a `Response` too.
    *
-   * @param model an id of the catalogue or of the configuration, for instance `"@cf/meta/llama-3.1-8b-instruct"`
+   * @param model an id from the catalogue or the configuration, for instance `"@cf/meta/llama-3.1-8b-instruct"`
+   * @throws AiInternalError for inputs and options that are not supported locally
+   * @throws DOMException `AbortError`, if the signal fires
    */
   run(model: string, inputs: TextGenerationInput, options: AiOptions & { returnRawResponse: true }): Promise<Response>;
   /**
-   * Answers a prompt or a conversation, as a stream of server-sent events: see `TextGenerationEvent`. It is computed as
-   * it is read; cancelling it ends the computation.
+   * Answers a prompt or a conversation with a stream of server-sent events: see `TextGenerationEvent`. The answer is computed only while
+   * the stream is read. Cancelling the stream ends the computation.
    *
-   * @param model an id of the catalogue or of the configuration, for instance `"@cf/meta/llama-3.1-8b-instruct"`
-   * @throws InferenceUpstreamError `"CODE: text"`
+   * @param model an id from the catalogue or the configuration, for instance `"@cf/meta/llama-3.1-8b-instruct"`
+   * @throws InferenceUpstreamError `"CODE: text"`, if the request fails; a failure during the stream errors the stream
+   * @throws AiInternalError for inputs and options that are not supported locally
+   * @throws DOMException `AbortError`, if the signal fires
    */
   run(model: string, inputs: TextGenerationInput & { stream: true }, options?: AiOptions & { returnRawResponse?: false }): Promise<ReadableStream<Uint8Array>>;
   /**
-   * Answers a prompt or a conversation, as one object.
+   * Answers a prompt or a conversation with one object.
    *
-   * @param model an id of the catalogue or of the configuration, for instance `"@cf/meta/llama-3.1-8b-instruct"`
-   * @throws InferenceUpstreamError `"CODE: text"`
+   * @param model an id from the catalogue or the configuration, for instance `"@cf/meta/llama-3.1-8b-instruct"`
+   * @throws InferenceUpstreamError `"CODE: text"`, if the request fails
+   * @throws AiInternalError for inputs and options that are not supported locally
+   * @throws DOMException `AbortError`, if the signal fires
    */
   run(model: string, inputs: TextGenerationInput & { stream?: false }, options?: AiOptions & { returnRawResponse?: false }): Promise<TextGenerationOutput>;
-  /** Answers a prompt or a conversation; in which form is decided as the program runs. */
+  /** Answers a prompt or a conversation. `inputs.stream` and `options.returnRawResponse` determine the form at run time. */
   run(model: string, inputs: TextGenerationInput, options?: AiOptions): Promise<TextGenerationOutput | ReadableStream<Uint8Array> | Response>;
 
-  /** The catalogue, filtered. */
+  /** Returns the models of the catalogue that match the filter. */
   models(params?: ModelsParameters): Promise<ModelListing[]>;
 
   /**
-   * Loads a model, so that the first request does not wait for it.
+   * Loads the model that serves an id, so that the first request does not wait for it.
    *
-   * @param model the default model where absent
-   * @returns the file that serves this id, and what computes it
+   * @param model a model id. Default: the default model's
+   * @returns `model`: the name of the file that serves this id; `backend`: the backend that computes it; `reason`: see `backendReason`
+   * @throws InferenceUpstreamError `"CODE: text"`, if the model cannot be loaded
    */
   load(model?: string): Promise<{ model: string; backend: Backend; reason: string | null }>;
 
-  /** What computes; `null` before a model is loaded. */
+  /** The backend that computes; `null` before a model is loaded. */
   get backend(): Backend | null;
 
-  /** Why it is the CPU although the GPU would have been taken; otherwise `null`. */
+  /** The reason why the backend is the CPU although the GPU was preferred; otherwise `null`. */
   get backendReason(): string | null;
 
-  /** What is loaded, how much was computed, and how much memory it took. */
+  /** Returns the loaded models, token counts and memory use. */
   stats(): Promise<AiStats>;
 
-  /** There are no logs. */
+  /** Always empty: there are no logs. */
   getLogs(): [];
 
   /**
-   * The HTTP surface: REST (`POST /client/v4/accounts/:account/ai/run/:model`), OpenAI-compatible
-   * (`POST /v1/chat/completions`, `GET /v1/models`) and the wire of Cloudflare's own binding. Errors are responses too. A
-   * stream is computed as it is read; cancelling it, or the request's `signal`, ends the computation.
+   * The HTTP surface: REST (`POST /client/v4/accounts/:account/ai/run/:model`), OpenAI-compatible (`POST /v1/chat/completions`,
+   * `GET /v1/models`) and the wire protocol of Cloudflare's own binding. Errors are returned as responses too. A stream is computed only
+   * while it is read. Cancelling it, or aborting the request's `signal`, ends the computation.
    *
-   * @param input a path alone is enough, for instance `"/v1/models"`
-   * @throws DOMException `AbortError`, where the signal fires before there is a response
+   * @param input may be only a path, for instance `"/v1/models"`
+   * @throws DOMException `AbortError`, if the signal fires before there is a response
    */
   fetch(input: string | URL | Request, init?: RequestInit): Promise<Response>;
 
-  // What env.AI has and no computer does alone: each throws `AiInternalError`.
+  // Members of env.AI that need Cloudflare's services. Each throws `AiInternalError`.
 
-  /** Not local. */
+  /** Not available locally. */
   gateway(gatewayId: string): never;
-  /** Not local. */
+  /** Not available locally. */
   autorag(autoragId: string): never;
-  /** Not local. */
+  /** Not available locally. */
   aiSearch(): never;
-  /** Not local. */
+  /** Not available locally. */
   websearch(request: unknown): Promise<never>;
-  /** Not local. */
+  /** Not available locally. */
   toMarkdown(): never;
-  /** Not local. */
+  /** Not available locally. */
   toMarkdown(files: unknown, options?: unknown): Promise<never>;
 }
 
@@ -541,31 +552,31 @@ export class Ai {
 export class InferenceUpstreamError extends Error {
   constructor(message: string, details?: { internalCode?: number; httpCode?: number; description?: string; body?: object });
   readonly name: "AiError";
-  /** The code alone, for instance 5007. Only here: the live binding's errors have a message and nothing else. */
+  /** The code alone, for instance 5007. An extension: errors of the live binding have only a name and a message. */
   readonly internalCode?: number;
-  /** The HTTP status that goes with it. */
+  /** The HTTP status of this code. */
   readonly httpCode?: number;
   /** The text alone. */
   readonly description?: string;
-  /** The error as it stands in a raw response. */
+  /** The body that a raw response with this error has. */
   readonly body?: object;
 }
 
-/** The class is used in a way that is not possible, or for what is not local. */
+/** The class was used in an unsupported way, or for a feature that is not available locally. */
 export class AiInternalError extends Error {
   constructor(message: string);
   readonly name: "AiInternalError";
 }
 
-/** The small model that answers when no other is configured. */
+/** The small model that is used when no other one is configured. */
 export const DEFAULT_MODEL: {
-  /** The id under which it can be asked for by itself. */
+  /** Its model id. */
   readonly id: string;
-  /** Name of its file. */
+  /** Name of its GGUF file. */
   readonly file: string;
   readonly url: string;
-  /** Bytes. */
+  /** Length in bytes. */
   readonly size: number;
-  /** Hexadecimal. */
+  /** SHA-256 of the file, in hexadecimal. */
   readonly sha256: string;
 };

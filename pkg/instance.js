@@ -1,40 +1,59 @@
 // The WebAssembly instance of this thread, and the loop that drives its operations.
 //
-// All work happens inside `poll()`, called from here. So a trap (memory that ran out, a bug) is an exception of the
-// request that caused it; the broken instance is then replaced by a fresh one, and the next request finds it whole.
+// All work happens inside `poll()`, which this loop calls. So a trap (out of memory, a bug) is an exception in the request that caused
+// it. The broken instance is then replaced by a new one, which the next request uses.
 
 import { candidates } from "./builds.js";
 import { abortError, aiError, AiInternalError, InferenceUpstreamError } from "./errors.js";
 import { NO_THREADS, startThreads } from "./threads.js";
 
-/** What was started: `{ build, glue, module, threads, startThread }`. */
+/**
+ * @import { AiConfig, Build } from "./index.d.ts"
+ * @import { BuildFiles, Glue, Host, StartThread, Task, WasmObject } from "./internal.d.ts"
+ * @typedef {{build: Build, glue: Glue, module: WebAssembly.Module, threads: number, startThread?: StartThread}} Started
+ */
+
+/**
+ * The started build; before `start`, nothing else is called.
+ *
+ * @type {Started}
+ */
 let running;
-/** The worker threads of the instance. */
+/** The instance's worker threads. */
 let pool = NO_THREADS;
-/** Why the instance must be replaced before it is used again. */
-let lost;
-/** Counts instances: handles of an earlier one must not be touched. */
+/**
+ * The reason why the instance must be replaced before its next use; `undefined` if it is intact.
+ *
+ * @type {string | undefined}
+ */
+let lostReason;
+/** The number of the current instance. Handles of an earlier instance must not be used. */
 let current = 0;
 
+/** The number of the current instance; it changes when the instance is replaced. */
 export const epoch = () => current;
 
-/** wasm-bindgen's functions and classes, of the build that runs. */
+/** The functions and classes that wasm-bindgen generated for the started build. */
 export const glue = () => running.glue;
 
-/** Which build runs, and in how many threads by now. */
+/** The started build, and its current number of threads, including this one. */
 export const facts = () => ({ build: running.build, threads: 1 + pool.size });
 
+/**
+ * Promise of the configuration with which the first `Ai` of this thread started the build.
+ *
+ * @type {Promise<AiConfig> | undefined}
+ */
 let first;
 
 /**
- * Starts the best build that runs here, or the one that is asked for. All of a thread's `Ai`s share the instance: the
- * first one decides, and another one that asks for something else is refused.
+ * Starts the requested build, or the best one that runs here. All `Ai`s of a thread share one instance: the first `Ai` selects the build,
+ * and later ones that request another are rejected.
  *
- * @param {import("./index.d.ts").AiConfig} config
- * @param {object} host what this runtime has: as in builds.js, and
- * @param {Record<string, {glue: () => Promise<object>, wasm: unknown}>} host.builds
- * @param {(wasm: unknown) => Promise<WebAssembly.Module>} host.compile takes a build's `wasm`
- * @param {import("./threads.js").StartThread} [host.startThread] where memory can be shared
+ * @template Wasm
+ * @param {AiConfig} config
+ * @param {Host<Wasm>} host
+ * @throws {AiInternalError} if no build can run here, or the requested build or threads differ from those of the first `Ai`
  */
 export async function start(config, host) {
   first ??= startFirst(candidates(config, host), host).then(
@@ -45,34 +64,47 @@ export async function start(config, host) {
     },
   );
   const { build = "auto", threads } = config;
-  const asked = await first;
-  const refuse = (what) => {
-    throw new AiInternalError(`${what} is asked for, but another Ai of this thread has started the build "${running.build}" (threads: ${running.threads}), and they share it.`);
+  const firstConfig = await first;
+  /** @param {string} setting */
+  const refuse = (setting) => {
+    throw new AiInternalError(`${setting} is not possible: another Ai in this thread has already started the build "${running.build}" (threads: ${running.threads}), and all Ais in a thread share it.`);
   };
-  if (build !== "auto" && build !== running.build) refuse(`The build "${build}"`);
-  // Who asks as the first one did takes what that one could get.
-  if (threads !== undefined && threads !== asked.threads && threads !== running.threads) refuse(`threads: ${threads}`);
+  if (build !== "auto" && build !== running.build) refuse(`build: "${build}"`);
+  // The same request as the first one is accepted, even if fewer threads were available.
+  if (threads !== undefined && threads !== firstConfig.threads && threads !== running.threads) refuse(`threads: ${threads}`);
 }
 
+/**
+ * Starts the first build of the list that compiles and can be instantiated.
+ *
+ * @template Wasm
+ * @param {ReturnType<typeof candidates>} list
+ * @param {Host<Wasm>} host
+ */
 async function startFirst(list, { builds, compile, startThread }) {
   for (const [index, { build, threads }] of list.entries()) {
-    const { glue, wasm } = builds[build];
+    // `candidates` names only builds that exist.
+    const { glue, wasm } = /** @type {BuildFiles<Wasm>} */ (builds[build]);
     const [loaded, module] = await Promise.all([glue(), compile(wasm)]).catch((error) => {
-      // An instruction that this engine lacks. Anything else, such as a file that did not come, may be better next time.
+      // The engine lacks an instruction: try the next build. Any other error, such as a failed download, may not recur at the next try.
       if (error instanceof WebAssembly.CompileError && index + 1 < list.length) return [];
       throw error;
     });
     try {
       if (module) instantiate({ build, threads, glue: loaded, module, startThread });
     } catch (error) {
-      // Memory of the size that threads share must be reserved at once, which not every device grants.
+      // Shared memory must be reserved at its maximum size, which some devices refuse: try the next build.
       if (index + 1 === list.length) throw error;
     }
     if (running) return;
   }
 }
 
-/** Makes the instance of this thread; `threads` counts this one. */
+/**
+ * Creates the instance of this thread. `threads` includes this thread.
+ *
+ * @param {Started} started
+ */
 function instantiate({ build, glue, module, threads, startThread }) {
   glue.initSync({ module });
   running = { build, glue, module, threads, startThread };
@@ -81,23 +113,39 @@ function instantiate({ build, glue, module, threads, startThread }) {
 
 function startPool() {
   const { build, module, threads, startThread } = running;
-  lost = undefined;
-  pool = threads > 1 ? startThreads(threads - 1, { build, module, memory: exportsOf(running).memory }, startThread, (reason) => (lost = reason)) : NO_THREADS;
+  lostReason = undefined;
+  const shared = { build, module, memory: exportsOf(running).memory };
+  pool = threads > 1 && startThread ? startThreads(threads - 1, shared, startThread, (reason) => (lostReason = reason)) : NO_THREADS;
 }
 
-/** Without an argument it gives the exports of the instance that is there, a replaced one too. */
-const exportsOf = ({ glue }) => glue.initSync();
+/**
+ * The exports of the current instance: once there is one, `initSync` only returns them, also after a replacement.
+ *
+ * @param {Started} started
+ */
+const exportsOf = ({ glue, module }) => glue.initSync({ module });
 
-/** Whether an exception means that the instance can no longer be trusted. */
+/**
+ * Whether an exception means that the instance can no longer be trusted.
+ *
+ * @param {unknown} error
+ */
 function isTrap(error) {
-  // A RangeError thrown while wasm runs is a stack that overflowed, or memory that could not be taken.
+  // A RangeError from running wasm is a stack overflow or a failed allocation.
   return error instanceof WebAssembly.RuntimeError || error instanceof RangeError;
 }
 
-/** Calls into wasm. Errors of the table come out as InferenceUpstreamError; a trap replaces the instance. */
+/**
+ * Calls into wasm. Errors of the crate are thrown as InferenceUpstreamError. A trap replaces the instance and is thrown as error 3040.
+ *
+ * @template T
+ * @param {number} since the `epoch()` of the instance that `work` uses; error 3040 if it has been replaced
+ * @param {() => T} work synchronous
+ * @returns {T}
+ */
 export function call(since, work) {
   if (since !== current) throw restarted("another request broke it");
-  if (lost !== undefined) throw replaced(lost);
+  if (lostReason !== undefined) throw replaced(lostReason);
   try {
     return work();
   } catch (error) {
@@ -107,7 +155,11 @@ export function call(since, work) {
   }
 }
 
-/** Puts a fresh instance, with a memory of its own, in the place of this one. Gives the error to throw. */
+/**
+ * Replaces the instance by a new one with new memory. Returns the error to throw.
+ *
+ * @param {string} reason
+ */
 function replaced(reason) {
   current += 1;
   pool.stop();
@@ -116,38 +168,44 @@ function replaced(reason) {
     running.glue.__wbg_reset_state();
     startPool();
   } catch (error) {
-    // No room for another memory yet: the next call tries again.
-    lost = error.message;
+    // There is not enough memory for a new instance yet. The next call tries again.
+    lostReason = error.message;
   }
   return restarted(reason);
 }
 
+/** @param {string} reason */
 function restarted(reason) {
   return aiError(3040, 429, `The engine ran out of memory or failed (${reason}) and was restarted. Try again; if it happens again, use a smaller model or a shorter prompt.`);
 }
 
-/**
- * Bytes of the instance's memory. It grows and never shrinks, so this is also the most that was needed, since the
- * instance was last replaced.
- */
+/** Size of the instance's memory in bytes. It never shrinks, so this is also the peak since the instance was last replaced. */
 export function memoryBytes() {
   return exportsOf(running).memory.buffer.byteLength;
 }
 
-/** Gives a wasm object's memory back, unless it belongs to an instance that is gone, or is to go. */
+/**
+ * Frees a wasm object, unless its instance (`since`) has been replaced or must be replaced.
+ *
+ * @param {WasmObject} handle
+ * @param {number} since
+ */
 export function release(handle, since) {
-  if (handle && since === current && lost === undefined && handle.__wbg_ptr) handle.free();
+  if (handle && since === current && lostReason === undefined && handle.__wbg_ptr) handle.free();
 }
 
 /**
- * Runs an operation to its end. Aborting ends it at the next step; what it computed so far is not lost.
+ * Runs an operation to its end. Aborting ends it at the next step; the model keeps what was computed so far.
  *
  * @template T
- * @param {() => import("./wasm/simd128/workers_ai_local.js").Task} begin
+ * @param {() => Task<T>} begin starts the operation
  * @param {AbortSignal} [signal]
- * @param {number} [since] the instance that what `begin` calls belongs to
- * @param {Set<object>} [running] holds the task while it runs; whoever frees it takes it out
- * @returns {Promise<T>}
+ * @param {number} [since] the `epoch()` of the instance that `begin` uses
+ * @param {Set<WasmObject>} [running] contains the task while it runs. Removing the task from the set aborts the operation; the remover
+ *   frees it
+ * @returns {Promise<T>} the operation's result
+ * @throws {DOMException} `AbortError` if the signal fires
+ * @throws {InferenceUpstreamError} if the operation fails
  */
 export async function drive(begin, signal, since = current, running = new Set()) {
   if (signal?.aborted) throw abortError(signal);
@@ -157,12 +215,13 @@ export async function drive(begin, signal, since = current, running = new Set())
   driven += 1;
   try {
     let failed = false;
+    /** @type {unknown} */
     let value;
     for (;;) {
       const wanted = call(since, () => task.poll(failed, value));
       if (wanted === undefined) return call(since, () => task.take());
       try {
-        value = await (wanted === null ? giveWay() : abort.race(wanted));
+        value = await (wanted === null ? yieldToEventLoop() : abort.race(wanted));
         failed = false;
       } catch (error) {
         failed = true;
@@ -178,13 +237,18 @@ export async function drive(begin, signal, since = current, running = new Set())
   }
 }
 
-/** Operations that are being driven. */
+/** Number of operations that are running in `drive`. */
 let driven = 0;
 
-/** Ends a wait when the signal fires; takes its listener back afterwards. */
+/**
+ * `race(promise)` rejects when the signal fires; `end()` removes the signal's listener.
+ *
+ * @param {AbortSignal} [signal]
+ * @returns {{race(promise: Promise<unknown>): Promise<unknown>, end(): void}}
+ */
 function abortWatch(signal) {
   if (!signal) return { race: (promise) => promise, end() {} };
-  let fire;
+  let fire = () => {};
   const fired = new Promise((_, reject) => {
     fire = () => reject(abortError(signal));
   });
@@ -196,41 +260,52 @@ function abortWatch(signal) {
   };
 }
 
-/** Lets timers, messages and other requests in: a task of the event loop, not a microtask. */
-const giveWay = (() => {
-  // Node. Elsewhere (bundled shims of it) a timer may stand behind it, which is slow.
+/**
+ * Yields to timers, messages and other requests, by a task of the event loop (a microtask would not let them run).
+ *
+ * @type {() => Promise<void> | undefined}
+ */
+const yieldToEventLoop = (() => {
+  // Only in Node: elsewhere, `setImmediate` may be a bundler's shim over a timer, which is slow.
   if (typeof setImmediate === "function" && globalThis.process?.versions?.node && !isWorkerd()) return () => new Promise((resolve) => setImmediate(resolve));
-  // Browsers slow down nested timers to 4 ms; messages they do not. workerd allows no ports that outlive a request.
+  // Browsers throttle nested timers to 4 ms, but not messages. workerd does not allow a port to outlive a request.
   if (typeof MessageChannel === "function" && !isWorkerd()) {
+    /** @type {(() => void)[]} */
     const waiting = [];
     const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => waiting.shift()();
+    port1.onmessage = () => waiting.shift()?.();
     return () => new Promise((resolve) => void (waiting.push(resolve), port2.postMessage(null)));
   }
+  /** @type {() => Promise<void>} */
   const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
-  return isWorkerd() ? fewer(turn) : turn;
+  return isWorkerd() ? yieldLessOften(turn) : turn;
 })();
 
-/** Milliseconds that one operation may compute before it gives way, and steps, of which the next may be longer than those before. */
-const [LONGEST, MOST_STEPS] = [40, 8];
+/**
+ * Limits for an operation before it yields: milliseconds, and number of steps (a limit on its own, because the next step may take longer
+ * than the ones before).
+ */
+const [MAX_BUSY_MS, MAX_STEPS] = [40, 8];
 
 /**
- * In workerd only a timer lets others in, and takes more than a millisecond, with which a token would be a tenth slower. So an operation
- * that is alone gives way only so often. Clocks stand still there until it does: what a step takes is known from the last time.
+ * workerd runs other requests only at a timer, which costs more than 1 ms (10 % of a token). So a lone operation yields only every
+ * `steps` steps. workerd's clock advances only at a yield, so the duration of a step is taken from the last interval.
+ *
+ * @param {() => Promise<void>} turn
  */
-function fewer(turn) {
+function yieldLessOften(turn) {
   let [steps, done, last] = [1, 0, 0];
   return () => {
     done += 1;
     if (done < steps && driven === 1) return undefined;
     return turn().then(() => {
       const now = Date.now();
-      steps = Math.min(Math.floor((LONGEST * done) / Math.max(now - last, 1)), MOST_STEPS);
+      steps = Math.min(Math.floor((MAX_BUSY_MS * done) / Math.max(now - last, 1)), MAX_STEPS);
       [done, last] = [0, now];
     });
   };
 }
 
 function isWorkerd() {
-  return globalThis.navigator?.userAgent === "Cloudflare-Workers";
+  return typeof navigator === "object" && navigator.userAgent === "Cloudflare-Workers";
 }

@@ -1,15 +1,22 @@
-// WebGPU in Node: Dawn, by the npm package `webgpu`, where a project has installed it.
+// WebGPU in Node: Dawn, from the optional npm package `webgpu`.
 
-/** Not written in the call, so that bundlers leave an optional package alone. */
+/** A constant, not a literal in `import()`, so that bundlers do not try to resolve an optional package. */
 const PACKAGE = "webgpu";
 
+/** @type {GPU | undefined} */
 let gpu;
 
-/** One for all models of a thread; it lives as long as the thread, and keeps no process from ending. */
+/**
+ * Returns Dawn's `GPU`, one for all models of a thread. It lives as long as the thread and does not keep the process running.
+ *
+ * @returns {Promise<GPU>}
+ * @throws {Error} if the package `webgpu` is missing or cannot be loaded
+ */
 export async function dawn() {
   return (gpu ??= (await load()).create([]));
 }
 
+/** @returns {Promise<{create(options: string[]): GPU}>} */
 async function load() {
   try {
     return await import(PACKAGE);
@@ -17,7 +24,7 @@ async function load() {
     const isMissing = error?.code === "ERR_MODULE_NOT_FOUND" && error.message.includes(`'${PACKAGE}'`);
     throw new Error(
       isMissing
-        ? `There is no WebGPU in Node without the package "${PACKAGE}": npm install ${PACKAGE}.`
+        ? `Node has no WebGPU without the package "${PACKAGE}". Install it: npm install ${PACKAGE}.`
         : `The package "${PACKAGE}" cannot be loaded: ${String(error?.message ?? error).split("\n")[0]}.`,
     );
   }

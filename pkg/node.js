@@ -1,4 +1,4 @@
-// In Node: the engine in this thread, files by path.
+// The entry for Node. The engine runs in this thread; model files can be given by path.
 
 import { createWriteStream, rmSync } from "node:fs";
 import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
@@ -17,23 +17,30 @@ import { dawn } from "./node-gpu.js";
 import { http, sourceError, toSource } from "./source.js";
 import { builds } from "./wasm/builds.js";
 
+/**
+ * @import { AiConfig, CustomModelSource } from "./index.d.ts"
+ * @import { Host } from "./internal.d.ts"
+ */
+
 export { AiInternalError, InferenceUpstreamError } from "./errors.js";
 export { DEFAULT_MODEL };
 
+/** Bytes per read of a file. */
 const PIECE = 1 << 20;
 
+/** @type {Host<URL>} */
 const HOST = {
   builds,
   cores: availableParallelism(),
   mayShare: true,
   compile: async (wasm) => WebAssembly.compile(await readFile(wasm)),
   startThread(shared, { ready, ended }) {
-    // No options of this process: some are for its main script alone.
+    // Do not inherit this process's options: some are only valid for its main script.
     const thread = new Worker(new URL("./node-thread.js", import.meta.url), { workerData: shared, execArgv: [] });
     thread.once("message", ready);
     thread.once("error", (error) => ended(error.message));
     thread.once("exit", () => ended("a worker thread ended"));
-    // It waits for work for ever, and the process ends without it.
+    // The thread waits for work forever; it must not keep the process running.
     thread.unref();
     return () => void thread.terminate();
   },
@@ -42,20 +49,31 @@ const HOST = {
 provideGpu(dawn);
 
 export class Ai extends BaseAi {
+  /** @param {AiConfig} [config] */
   constructor(config = {}) {
-    const { default: standIn = defaultModel(config.onProgress), ...rest } = config;
-    super(new LocalEngine((settings) => start(settings, HOST), { ...rest, default: standIn }, nodeSource));
+    const { default: fallback = defaultModel(config.onProgress), ...rest } = config;
+    super(new LocalEngine((settings) => start(settings, HOST), { ...rest, default: fallback }, nodeSource));
   }
 }
 
-/** As elsewhere, but a plain string that is no URL is a path. */
+/**
+ * Like `toSource`, but a string that is not a URL is a path, and `file:` URLs are supported.
+ *
+ * @param {unknown} value
+ * @param {string} place
+ */
 function nodeSource(value, place) {
   if (typeof value === "string" && !/^[a-z][a-z0-9+.-]+:\/\//i.test(value)) return file(value);
-  if (String(value).startsWith("file://")) return file(fileURLToPath(value));
+  if (String(value).startsWith("file://")) return file(fileURLToPath(/** @type {string | URL} */ (value)));
   return toSource(value, place);
 }
 
-/** A file on disk. */
+/**
+ * A source that reads a file on disk.
+ *
+ * @param {string} filePath
+ * @returns {CustomModelSource}
+ */
 function file(filePath) {
   return {
     name: filePath,
@@ -80,7 +98,12 @@ function file(filePath) {
   };
 }
 
-/** The default small model: from the user's cache, into which it is downloaded the first time. */
+/**
+ * The source of the default model: a file in the user's cache folder, downloaded on first use.
+ *
+ * @param {AiConfig["onProgress"]} onProgress
+ * @returns {CustomModelSource}
+ */
 function defaultModel(onProgress) {
   const { env } = process;
   const cached = path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
@@ -88,19 +111,26 @@ function defaultModel(onProgress) {
     name: env.WORKERS_AI_LOCAL_MODEL || cached,
     async open(offset) {
       if (env.WORKERS_AI_LOCAL_MODEL) return file(env.WORKERS_AI_LOCAL_MODEL).open(offset);
-      const there = await stat(cached).catch(() => null);
-      if (there?.size !== DEFAULT_MODEL.size) await download(DEFAULT_MODEL.url, cached, onProgress);
+      const found = await stat(cached).catch(() => null);
+      if (found?.size !== DEFAULT_MODEL.size) await download(DEFAULT_MODEL.url, cached, onProgress);
       return file(cached).open(offset);
     },
   };
 }
 
+/**
+ * Downloads a file to `target`, which appears only when it is complete.
+ *
+ * @param {string} url
+ * @param {string} target
+ * @param {AiConfig["onProgress"]} onProgress
+ */
 async function download(url, target, onProgress) {
   await mkdir(path.dirname(target), { recursive: true });
-  // Beside the target under a name of its own: two processes may download at once, and neither sees half a file.
+  // A temporary file with a name per process: two processes may download at the same time, and neither sees an incomplete file.
   const part = `${target}.${process.pid}.part`;
   const clear = () => rmSync(part, { force: true });
-  // A process that ends in the middle takes its part with it.
+  // Removes the temporary file if the process ends during the download.
   process.once("exit", clear);
   try {
     const stream = await http(url).open(0);
@@ -119,7 +149,7 @@ async function download(url, target, onProgress) {
     const reason = error.cause?.message ?? error.message;
     throw sourceError(
       error.kind ?? "interrupted",
-      `the default model could not be downloaded from ${url}: ${reason}. Put the file there by hand, or set WORKERS_AI_LOCAL_MODEL to a GGUF file`,
+      `the default model could not be downloaded from ${url}: ${reason}. Copy the file to ${target} yourself, or set WORKERS_AI_LOCAL_MODEL to the path of a GGUF file`,
     );
   } finally {
     process.removeListener("exit", clear);

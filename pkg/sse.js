@@ -1,24 +1,26 @@
-// Server-sent events out of a stream of bytes.
+// Parses server-sent events from a stream of bytes.
 
 /**
- * The data of each event. Chunks may end anywhere: within an event, a line ending or a character.
- * Whoever leaves the loop early cancels the stream.
+ * Yields the data of each event. Chunks may end anywhere: within an event, a line ending or a character.
+ * Leaving the loop early cancels the stream.
  *
  * @param {ReadableStream<Uint8Array>} stream
+ * @returns {AsyncGenerator<string>}
  */
 export async function* eventData(stream) {
   const reader = stream.getReader();
   const decoder = new TextDecoder();
   let rest = "";
+  /** @type {string[]} */
   let data = [];
   try {
     for (;;) {
       const { done, value } = await reader.read();
-      // What follows the last blank line is no complete event.
+      // Data after the last blank line is not a complete event.
       if (done) return;
       rest += decoder.decode(value, { stream: true });
       const lines = rest.split(/\r\n|\n|\r(?!$)/);
-      rest = lines.pop();
+      rest = lines.pop() ?? "";
       for (const line of lines) {
         if (line === "") {
           if (data.length > 0) yield data.join("\n");
@@ -29,7 +31,7 @@ export async function* eventData(stream) {
       }
     }
   } finally {
-    // A stream that has ended or failed takes no harm from it.
+    // Has no effect on a stream that has ended or failed.
     reader.cancel().catch(() => {});
   }
 }

@@ -1,20 +1,30 @@
-// Worker threads of the builds for several. They share the memory of the thread that starts them, wait there for work, and
-// never come back to their event loop: so they are ended from outside.
+// Worker threads of the multithreaded builds. They share the memory of the thread that starts them, wait for work inside wasm, and never
+// return to their event loop. So they can only be terminated from outside.
 
-/** Bytes of each worker thread's stack, for what is not in the engine's own; a multiple of WebAssembly's page. */
+/** @import { Builds, Shared, StartThread } from "./internal.d.ts" */
+
+/**
+ * Size in bytes of each worker thread's shadow stack, for values that are not on the engine's own stack; a multiple of WebAssembly's page
+ * size.
+ */
 const STACK = 256 * 1024;
 
-/** No worker threads, of the builds that have none. */
+/**
+ * The pool of a build without worker threads.
+ *
+ * @type {Pool}
+ */
 export const NO_THREADS = { size: 0, stop() {} };
 
 /**
- * Starts worker threads. The instance does not wait for them: one that comes late, or never, is one that does not help.
+ * Starts worker threads. The instance does not wait for them: until a thread is ready, the others compute without it.
  *
- * @param {number} count
+ * @param {number} count number of worker threads, without the calling one
  * @param {Shared} shared
- * @param {StartThread} startThread how this runtime starts one
- * @param {(reason: string) => void} onLost told of a thread that ended after it had begun to compute: what it left
- *   behind in the shared memory is not known
+ * @param {StartThread} startThread
+ * @param {(reason: string) => void} onLost called when a thread ends after it became ready. The state of the shared memory is then
+ *   unknown
+ * @returns {Pool}
  */
 export function startThreads(count, shared, startThread, onLost) {
   let size = 0;
@@ -25,6 +35,7 @@ export function startThreads(count, shared, startThread, onLost) {
       joined = true;
       size += 1;
     };
+    /** @param {string} reason */
     const ended = (reason) => {
       if (!joined || stopped) return;
       joined = false;
@@ -34,13 +45,12 @@ export function startThreads(count, shared, startThread, onLost) {
     try {
       return startThread(shared, { ready, ended });
     } catch {
-      // A page's policy may forbid workers.
+      // A page's Content Security Policy may forbid workers.
       return () => {};
     }
   };
   const stops = Array.from({ length: count }, start);
   return {
-    /** How many there are by now. */
     get size() {
       return size;
     },
@@ -52,23 +62,18 @@ export function startThreads(count, shared, startThread, onLost) {
 }
 
 /**
- * The life of a worker thread. Does not return.
+ * Runs a worker thread. Does not return.
  *
  * @param {Shared} shared
- * @param {object} glue wasm-bindgen's, of the build that is shared
- * @param {() => void} ready
+ * @param {Builds<unknown>} builds
+ * @param {() => void} ready called before the thread waits for work
  */
-export function workAsThread({ module, memory }, glue, ready) {
+export async function workAsThread({ build, module, memory }, builds, ready) {
+  const glue = await builds[build]?.glue();
+  if (!glue?.workThread) throw new Error(`The build "${build}" has no worker threads.`);
   glue.initSync({ module, memory, thread_stack_size: STACK });
   ready();
   glue.workThread();
 }
 
-/** @typedef {{build: string, module: WebAssembly.Module, memory: WebAssembly.Memory}} Shared what a thread gets */
-
-/**
- * @callback StartThread
- * @param {Shared} shared
- * @param {{ready: () => void, ended: (reason: string) => void}} events
- * @returns {() => void} ends the thread
- */
+/** @typedef {{readonly size: number, stop(): void}} Pool `size` is the number of threads that are ready */

@@ -1,27 +1,38 @@
-// The local AI Worker: its entrypoint `Ai`, bound as `AI` to a Worker, is that Worker's `env.AI`. The Worker itself and the
-// entrypoint's `fetch` are the HTTP surface.
+// The local AI Worker. Another Worker that binds its entrypoint `Ai` as `AI` has the local `env.AI`. The Worker itself and the
+// entrypoint's `fetch` serve the HTTP surface.
 
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { Ai as LocalAi, DEFAULT_MODEL } from "./workerd.js";
 
-const GREETING = `This is the local AI Worker. Bind its entrypoint "Ai" as AI to a Worker of yours and call env.AI.run(model, input), or
-call it over HTTP: POST /client/v4/accounts/local/ai/run/<model>, POST /v1/chat/completions, GET /v1/models.
+const GREETING = `This is the local AI Worker. Bind its entrypoint "Ai" as AI in your own Worker and call env.AI.run(model, input), or
+call this Worker over HTTP: POST /client/v4/accounts/local/ai/run/<model>, POST /v1/chat/completions, GET /v1/models.
 `;
 
-/** One for the whole Worker: the model is loaded once, and requests share it. */
-let shared;
+/** @import { AiConfig, AiOptions, ModelsParameters, TextGenerationInput } from "./index.d.ts" */
 
 /**
- * Configuration by bindings and variables of the Worker:
- * - `MODELS`: an R2 bucket with model files;
- * - `DEFAULT_MODEL`: the stand-in, an object's key or a URL;
- * - `AI_MODELS`: `{"@cf/…": key or URL}`;
- * - `STRICT`: "true" refuses ids without a file;
- * - `QUEUE`: requests accepted at once;
- * - `BUILD`: "simd128" or "relaxed" instead of the faster one;
- * - `CORS`: origins whose pages may call the HTTP surface, separated by commas, or "*".
+ * The Worker's bindings and variables.
+ *
+ * @typedef {object} Env
+ * @property {R2Bucket} [MODELS] an R2 bucket with model files
+ * @property {string} [DEFAULT_MODEL] the key in `MODELS` or the URL of the model file for ids without their own
+ * @property {string | Record<string, string>} [AI_MODELS] `{"@cf/…": key or URL}`, the model files of single ids; may be JSON text
+ * @property {string | boolean} [STRICT] "true" rejects ids without a file of their own
+ * @property {string | number} [QUEUE] maximum number of unfinished requests per model
+ * @property {AiConfig["build"]} [BUILD] "simd128" or "relaxed"; default: the faster one
+ * @property {string} [CORS] origins whose pages may read responses of the HTTP surface, separated by commas, or "*"
  */
+
+/**
+ * The `Ai` of the whole Worker: the model is loaded once and shared by all requests.
+ *
+ * @type {LocalAi | undefined}
+ */
+let shared;
+
+/** @param {Env} env */
 function localAi(env) {
+  /** @param {string} value */
   const file = (value) => (/^https?:/.test(value) || !env.MODELS ? value : { bucket: env.MODELS, key: value });
   const models = typeof env.AI_MODELS === "string" ? JSON.parse(env.AI_MODELS) : (env.AI_MODELS ?? {});
   return new LocalAi({
@@ -30,13 +41,20 @@ function localAi(env) {
     strict: String(env.STRICT) === "true",
     queue: env.QUEUE === undefined ? undefined : Number(env.QUEUE),
     build: env.BUILD,
-    cors: env.CORS && String(env.CORS).split(",").map((origin) => origin.trim()),
+    cors: env.CORS ? String(env.CORS).split(",").map((origin) => origin.trim()) : undefined,
   });
 }
 
+/** @param {Env} env */
 const sharedAi = (env) => (shared ??= localAi(env));
 
-/** The HTTP surface, and a line for whoever opens the Worker's address. */
+/**
+ * Serves the HTTP surface, and a greeting at the path `/`.
+ *
+ * @param {Request} request
+ * @param {Env} env
+ * @param {ExecutionContext} ctx
+ */
 async function answer(request, env, ctx) {
   const { pathname } = new URL(request.url);
   if (request.method === "GET" && pathname === "/") return new Response(GREETING);
@@ -46,38 +64,59 @@ async function answer(request, env, ctx) {
   return ai.fetch(request);
 }
 
-/** The model that a request runs, where its header or its path names it. A chat completion names it in its body only. */
+/**
+ * The model id in a request's header or path; `undefined` if there is none. Chat completions have it only in the body.
+ *
+ * @param {Request} request
+ * @param {string} pathname
+ */
 function modelOf(request, pathname) {
   if (request.method !== "POST") return undefined;
   const header = request.headers.get("cf-consn-model-id");
-  // Behind a prefix, where there is one.
+  // The id may have a prefix, separated by a colon.
   if (header) return header.slice(header.indexOf(":@") + 1);
   return /\/ai\/run\/(.+)$/.exec(pathname)?.[1].replaceAll(/%40/g, "@").replaceAll(/%2f/gi, "/");
 }
 
 /**
- * The load goes on when a request's client leaves: the next request needs the model too. An error of the load is the
- * request's to tell.
+ * Keeps a load running after the request's client disconnects, because the next request needs the model too. Errors are ignored here: the
+ * request itself reports them.
+ *
+ * @param {LocalAi} ai
+ * @param {string} model
+ * @param {ExecutionContext} ctx
  */
 function keepLoading(ai, model, ctx) {
   ctx.waitUntil(ai.load(model).catch(() => {}));
 }
 
+/**
+ * The entrypoint to bind as `AI`. It has the methods of `Ai` in index.d.ts.
+ *
+ * @extends {WorkerEntrypoint<Env>}
+ */
 export class Ai extends WorkerEntrypoint {
   #ai() {
     return sharedAi(this.env);
   }
 
+  /**
+   * @param {string} model
+   * @param {TextGenerationInput} inputs
+   * @param {AiOptions} [options]
+   */
   async run(model, inputs, options) {
     const ai = this.#ai();
     keepLoading(ai, model, this.ctx);
     return ai.run(model, inputs, options);
   }
 
+  /** @param {Request} request */
   fetch(request) {
     return answer(request, this.env, this.ctx);
   }
 
+  /** @param {ModelsParameters} [params] */
   models(params) {
     return this.#ai().models(params);
   }
@@ -90,12 +129,12 @@ export class Ai extends WorkerEntrypoint {
     return [];
   }
 
-  gateway(id) {
-    return this.#ai().gateway(id);
+  gateway() {
+    return this.#ai().gateway();
   }
 
-  autorag(id) {
-    return this.#ai().autorag(id);
+  autorag() {
+    return this.#ai().autorag();
   }
 
   aiSearch() {

@@ -1,4 +1,4 @@
-// In workerd: `import { Ai } from "workers-ai-local"` inside a Worker of one's own.
+// The entry for workerd: `import { Ai } from "workers-ai-local"` inside your own Worker.
 
 import { waitUntil } from "cloudflare:workers";
 import { Ai as BaseAi } from "./ai.js";
@@ -8,41 +8,62 @@ import { LocalEngine } from "./local-engine.js";
 import dotProduct from "./wasm/dot-product.wasm";
 import { builds } from "./wasm/workerd-builds.js";
 
+/**
+ * @import { AiConfig } from "./index.d.ts"
+ * @import { Chunks, Host } from "./internal.d.ts"
+ */
+
 export { AiInternalError, InferenceUpstreamError } from "./errors.js";
 export { DEFAULT_MODEL };
 
-/** workerd has no threads, and compiles nothing but the Worker's own modules. */
+/**
+ * workerd has no threads. It cannot compile wasm at run time, so compiled modules are imported.
+ *
+ * @type {Host<() => Promise<{default: WebAssembly.Module}>>}
+ */
 const HOST = { builds, cores: 1, mayShare: false, dotProduct, compile: async (wasm) => (await wasm()).default };
 
 class WorkerdEngine extends LocalEngine {
+  /** @param {AiConfig} config */
   constructor(config) {
     super((settings) => start(settings, HOST), config);
   }
 
+  /** @param {Parameters<LocalEngine["generate"]>} request */
   async generate(...request) {
-    const answer = await kept(super.generate(...request));
-    return keptUntilFreed({ ...answer, object: () => kept(answer.object()) });
+    const answer = await keepContext(super.generate(...request));
+    return keepContextUntilFreed({ ...answer, object: () => keepContext(answer.object()) });
   }
 
+  /** @param {Parameters<LocalEngine["fetch"]>} request */
   async fetch(...request) {
-    return keptUntilFreed(await kept(super.fetch(...request)));
+    return keepContextUntilFreed(await keepContext(super.fetch(...request)));
   }
 }
 
 /**
- * A request that is cancelled loses its timers, and what it began would stand still for good: a computation would never
- * give its place in the queue back.
+ * Keeps the request's context alive until `work` is done. Without it, a cancelled request loses its timers, so its computation would stop
+ * forever and never free its place in the queue.
+ *
+ * @template T
+ * @param {Promise<T>} work
  */
-function kept(work) {
+function keepContext(work) {
   waitUntil(work.catch(() => {}));
   return work;
 }
 
-/** workerd tells a stream that its reader is gone only while something keeps the request's context. */
-function keptUntilFreed(answer) {
+/**
+ * Keeps the request's context alive until a stream is freed: only then does workerd report to the stream that its reader is gone.
+ *
+ * @template {Chunks & {stream: boolean}} Answer
+ * @param {Answer} answer
+ */
+function keepContextUntilFreed(answer) {
   if (!answer.stream) return answer;
+  /** @type {() => void} */
   let ended;
-  waitUntil(new Promise((resolve) => (ended = resolve)));
+  waitUntil(/** @type {Promise<void>} */ (new Promise((resolve) => (ended = resolve))));
   const free = () => {
     answer.free();
     ended();
@@ -51,6 +72,7 @@ function keptUntilFreed(answer) {
 }
 
 export class Ai extends BaseAi {
+  /** @param {AiConfig} [config] */
   constructor(config = {}) {
     super(new WorkerdEngine({ default: DEFAULT_MODEL.url, ...config }));
   }

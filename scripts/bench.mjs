@@ -1,5 +1,5 @@
-// `npm run bench`: how fast the package is on this machine with the real model: beside its peers, by itself, and its
-// kernels. It measures and judges nothing. `npm run -s bench -- --json` prints nothing but JSON.
+// `npm run bench`: measures the speed of the package on this machine with the real model: compared with other packages, alone, and its
+// kernels. It only measures; there are no thresholds. `npm run -s bench -- --json` prints only JSON.
 
 import { stat } from "node:fs/promises";
 import os from "node:os";
@@ -22,26 +22,26 @@ import { ensureModel } from "./setup/model.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
 
 /**
- * The package by itself, as it comes. A module gives `id`, `name`, `needs` and `open(setting)`, which resolves to
- * `{ version, measure(repetition), close() }`; `measure` makes one cold run and gives plain figures (`Measured` in
- * bench/alone/report.mjs) over the texts of bench/page/workload.js.
+ * The runtimes in which the package is measured alone, with its default settings. A module exports `id`, `name`, `needs` and
+ * `open(setting)`, which resolves to `{ version, measure(repetition), close() }`. `measure` does one cold run with the texts of
+ * bench/page/workload.js and resolves to its figures (`Measured` in bench/alone/report.mjs).
  */
 const ALONE = [node, chromium];
 
 const HELP = `Usage: npm run bench [-- options]
 
   --json             print JSON instead of a table
-  --only A,B         only these; "wllama" means wllama-1 and wllama-2. Compared with one another, in turns:
+  --only A,B         only these; "wllama" means wllama-1 and wllama-2. Compared with each other, in alternating runs:
                        ours-simd128, ours-relaxed, ours-threads, ours-relaxed-threads, wllama-1, wllama-2, stock-candle,
                        node-ours-simd128 (-relaxed, -threads, -relaxed-threads), workerd-ours-simd128, workerd-ours-relaxed,
                        node-llama-cpp-1, node-llama-cpp-2 (where node-llama-cpp is installed)
-                     or the package by itself, with its load and memory: node, chromium
+                     or the package alone, with its load time and memory: node, chromium
   --repetitions N    runs of each (default: 3)
-  --quick            one run of each, and nothing with a long context
+  --quick            one run of each, without the measurements with a long context
   --llama-cpp DIR    a folder in which node-llama-cpp is installed
-  --kernels          instead: the kernels of each build, in Node`;
+  --kernels          measure only the kernels of each build, in Node`;
 
-// Playwright closes its browser at these signals, and would let the rest go on without one.
+// At these signals Playwright closes its browser, but the process would continue without it: end the process.
 for (const signal of ["SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(1));
 
 await main(async () => {
@@ -86,28 +86,31 @@ function optionsFrom(args) {
     throw new UserError(`${error.message.split("\n")[0]}\n${HELP}`);
   }
   const repetitions = Number(values.repetitions ?? (values.quick ? 1 : 3));
-  if (!Number.isInteger(repetitions) || repetitions < 1) throw new UserError(`--repetitions takes a number from 1, not "${values.repetitions}"`);
+  if (!Number.isInteger(repetitions) || repetitions < 1) throw new UserError(`--repetitions needs a number from 1, not "${values.repetitions}"`);
   return { ...values, repetitions, quick: !!values.quick };
 }
 
-/** Without `--only`, the comparison. A name takes those that it begins. */
+/**
+ * The runtimes and contenders to measure. Without `--only`: the whole comparison. A name also selects all ids that begin with it and a
+ * hyphen.
+ */
 async function chosenFrom({ only, "llama-cpp": folder }) {
   const native = await llamaCpp.contenders(folder);
   const contenders = [...ours.inChromium, ...wllama.contenders, ...stockCandle.contenders, ...ours.inNode, ...ours.inWorkerd, ...native];
   if (only === undefined) {
-    if (native.length === 0) say("node-llama-cpp is not installed and left out: install it in a folder, and name that with --llama-cpp");
+    if (native.length === 0) say("node-llama-cpp is not installed, so it is not measured: install it in a folder and pass that folder with --llama-cpp");
     return { alone: [], compared: contenders };
   }
   const names = only.split(",");
   const takes = (name, id) => id === name || id.startsWith(`${name}-`);
   const alone = ALONE.filter(({ id }) => names.includes(id));
-  // "node" by itself is the package in Node, not everything that runs there.
+  // "node" alone means the package in Node, not every contender that runs in Node.
   const groups = names.filter((name) => !ALONE.some(({ id }) => id === name));
   const unknown = groups.find((name) => !contenders.some(({ id }) => takes(name, id)));
   if (unknown !== undefined) {
-    throw new UserError(`--only knows no "${unknown}": choose from ${[...contenders, ...ALONE].map(({ id }) => id).join(", ")}`);
+    throw new UserError(`--only: there is no "${unknown}"; choose from ${[...contenders, ...ALONE].map(({ id }) => id).join(", ")}`);
   }
-  if (alone.length > 0 && groups.length > 0) throw new UserError("--only: node and chromium are measured by themselves, not together with others");
+  if (alone.length > 0 && groups.length > 0) throw new UserError("--only: node and chromium cannot be combined with other names");
   return { alone, compared: contenders.filter(({ id }) => groups.some((name) => takes(name, id))) };
 }
 
@@ -115,7 +118,7 @@ function machineNow() {
   return {
     processor: os.cpus()[0]?.model.trim() ?? "unknown",
     cores: os.availableParallelism(),
-    // Of the last minute: whoever reads the figures should know whether the machine was busy with something else.
+    // Of the last minute. It shows whether other programs used the machine.
     loadAverage: os.loadavg()[0],
   };
 }
@@ -136,7 +139,7 @@ async function runAlone(chosen, { model, modelPath, repetitions }) {
   return { model, machine, repetitions, runtimes };
 }
 
-/** Runs one after the other: each has the machine to itself. */
+/** Does all runs one after the other, so that they do not compete for the processor. */
 async function runsOf({ id, name, open }, setting, repetitions) {
   const opened = await open(setting);
   try {

@@ -1,7 +1,7 @@
-// `npm run build`: src/ → pkg/wasm/, by cargo, wasm-bindgen and wasm-opt: for engines with relaxed SIMD and without, for one thread and for several.
-// `npm run build -- --only simd128` makes one of them.
+// `npm run build`: src/ → pkg/wasm/, by cargo, wasm-bindgen and wasm-opt. Four builds: with relaxed SIMD and without, for one thread and for
+// several. `npm run build -- --only simd128` makes one of them.
 
-import { mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
@@ -11,37 +11,42 @@ import { inProject } from "./lib/project.mjs";
 import { run, which } from "./lib/process.mjs";
 import { UserError, main, say, withProgress } from "./lib/report.mjs";
 import { hashFiles, isStamped, stamp, unstamp } from "./lib/stamp.mjs";
+import { withCargoTarget } from "./lib/user-cache.mjs";
 import { FEATURES, bind, cargoEnvironment, optimise } from "./lib/wasm.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
 import { STD_SOURCES_HELP, WASM_TARGET, ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
 import { ensureWasmBindgen } from "./setup/wasm-bindgen.mjs";
 
+const PACKAGE = "workers-ai-local";
 const NAME = "workers_ai_local";
 const PROFILE = "wasm";
 const OUTPUT = inProject("pkg", "wasm");
-/** What the package's entries read: the builds that are there, in a form that bundlers can follow. workerd takes modules, and has no threads. */
+/** Lists of the builds that exist, in a form that bundlers can follow, for the package's entries. workerd imports modules and has no threads. */
 const INDEX = "builds.js";
 const WORKERD_INDEX = "workerd-builds.js";
-/** `DOT_PRODUCT` as a file, because workerd compiles no bytes. */
+/** `DOT_PRODUCT` as a file, because workerd cannot compile bytes. */
 const DOT_PRODUCT_FILE = "dot-product.wasm";
 /** Everything that the output depends on. */
-const INPUTS = ["src", "kernels", "Cargo.toml", "Cargo.lock", "build.rs", ".cargo", "scripts/build.mjs", "scripts/lib/wasm.mjs", "node_modules/binaryen/package.json"];
+const INPUTS = [
+  ...["src", "kernels", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"],
+  ...["scripts/build.mjs", "scripts/lib/wasm.mjs", "scripts/bindgen", "node_modules/binaryen/package.json"],
+];
 
 const ATOMICS = ["atomics", "threads"];
-/** Only the functions that need it are compiled for it (the crates' feature `relaxed-simd`), so that all else is compiled once for both. */
+/** Only the functions that need relaxed SIMD are compiled for it (feature `relaxed-simd`), so both builds share their dependencies. */
 const RELAXED_SIMD = ["relaxed-simd", "relaxed-simd"];
-/** Memory that comes from outside and is shared, up to all that 32 bits can address; and what wasm-bindgen needs for threads. */
+/** Imported shared memory of up to 4 GiB, and the exports that wasm-bindgen needs for threads. */
 const SHARED_MEMORY = [
   ...["--shared-memory", "--import-memory", "--max-memory=4294967296"],
   ...["__wasm_init_tls", "__tls_size", "__tls_align", "__tls_base", "__heap_base"].map((symbol) => `--export=${symbol}`),
 ];
 
 /**
- * Features that everything is compiled with, what the linker is told, and cargo's folder. The standard library is compiled with them
- * too, which makes it smaller, and for some must be (`std`).
+ * Features that every crate is compiled with, the linker's arguments, and cargo's folder. The standard library is compiled with them too:
+ * that makes it smaller, and shared memory requires it.
  */
-const ONE_THREAD = { features: FEATURES, link: [], target: "wasm", std: false };
-const THREADS = { features: [...FEATURES, ATOMICS], link: SHARED_MEMORY, target: "wasm-threads", std: true };
+const ONE_THREAD = { features: FEATURES, link: [], target: "wasm", shared: false };
+const THREADS = { features: [...FEATURES, ATOMICS], link: SHARED_MEMORY, target: "wasm-threads", shared: true };
 
 const BUILDS = {
   simd128: ONE_THREAD,
@@ -50,20 +55,23 @@ const BUILDS = {
   "relaxed-threads": { ...THREADS, relaxed: true },
 };
 
-/** What wgpu asks an error of WebGPU whether it is one. */
+/** The classes by which wgpu recognises an error of WebGPU. */
 const ERROR_CLASSES = ["GPUOutOfMemoryError", "GPUValidationError"];
 
 /**
- * wasm-opt's work. It only tidies up after LLVM and wasm-bindgen: its own levels take minutes, make no token faster, and what
- * they give is shorter but does not compress as well.
+ * The passes of wasm-opt. They only tidy up after LLVM and wasm-bindgen: the levels -O1 to -Oz take minutes, make no token faster, and
+ * their output is shorter but larger once compressed.
  */
 const OPTIMISATION = [
   ...["strip-debug", "dce", "vacuum", "remove-unused-brs", "remove-unused-names", "optimize-instructions", "precompute", "vacuum"],
   ...["duplicate-function-elimination", "remove-unused-module-elements", "reorder-functions"],
 ].map((pass) => `--${pass}`);
 
-/** Makes what in pkg/wasm/ is not what the sources give. */
-export async function build(only = Object.keys(BUILDS)) {
+/** All builds that the package ships. */
+export const ALL_BUILDS = Object.keys(BUILDS);
+
+/** Makes those of `only` that are missing in pkg/wasm/ or older than the sources. Builds that are older and not made now are left out of the index. */
+export async function build(only = ALL_BUILDS) {
   await ensurePackages();
   await mkdir(OUTPUT, { recursive: true });
   // Hashed before the work, so that a change made meanwhile is built next time.
@@ -71,14 +79,9 @@ export async function build(only = Object.keys(BUILDS)) {
   for (const name of only) {
     if (!(await upToDate(name, inputs))) await make(name, inputs);
   }
-  await writeIndex();
-}
-
-/** The builds that pkg/ has, of all that there can be. */
-export async function presentBuilds() {
-  const present = [];
-  for (const name of Object.keys(BUILDS)) if (await isPresent(name)) present.push(name);
-  return present;
+  const current = [];
+  for (const name of ALL_BUILDS) if (await upToDate(name, inputs)) current.push(name);
+  await writeIndex(current);
 }
 
 const outputs = (name) => ["_bg.wasm", ".js", ".d.ts"].map((ending) => path.join(OUTPUT, name, `${NAME}${ending}`));
@@ -92,61 +95,66 @@ async function isPresent(name) {
 const upToDate = async (name, inputs) => (await isPresent(name)) && isStamped(stampOf(name), inputs);
 
 async function make(name, inputs) {
-  const { std } = BUILDS[name];
-  const toolchain = (await ensureToolchainWithStd()) ?? (std ? null : await ensureToolchain());
+  const { features, relaxed, shared } = BUILDS[name];
+  const toolchain = (await ensureToolchainWithStd()) ?? (shared ? null : await ensureToolchain());
   const folder = path.join(OUTPUT, name);
   await unstamp(stampOf(name));
   if (!toolchain) {
-    // One that was made before would not be what the sources give.
     await rm(folder, { recursive: true, force: true });
-    return say(`The build "${name}" is left out, and the package computes in one thread: there are no sources of Rust's standard library to compile for it. ${STD_SOURCES_HELP}`);
+    return say(`The build "${name}" is left out, and the package computes in one thread: it needs the sources of Rust's standard library. ${STD_SOURCES_HELP}`);
   }
-  // The CLI is a native program: any cargo does, and the wasm one is there where no other is.
+  // A program for this machine: any cargo can compile it.
   const wasmBindgen = await ensureWasmBindgen({ nativeCargo: which("cargo") ?? toolchain.cargo });
   const compiled = await compile(name, toolchain);
-  await bind(wasmBindgen, compiled, folder, ["--out-name", NAME, "--experimental-reset-state-function", "--remove-producers-section"]);
+  await bind(wasmBindgen, compiled, folder, NAME);
   await importErrorClasses(path.join(folder, `${NAME}.js`));
   const [wasm] = outputs(name);
-  const { features, relaxed } = BUILDS[name];
   await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, relaxed ? [...features, RELAXED_SIMD] : features));
   await stamp(stampOf(name), inputs);
   await reportSize(wasm);
 }
 
-/** WebGPU's errors are known by classes of the package (`pkg/gpu.js`), because Node's WebGPU puts none among the globals. */
+/** Imports the classes of WebGPU's errors from the package (`pkg/gpu.js`): Node's WebGPU does not define them as globals. */
 async function importErrorClasses(glue) {
   const text = await readFile(glue, "utf8");
   const missing = ERROR_CLASSES.find((name) => !text.includes(`instanceof ${name}`));
-  if (missing) throw new UserError(`wasm-bindgen's output for wgpu compares nothing with ${missing} any more: look at ERROR_CLASSES in scripts/build.mjs and at pkg/gpu.js`);
+  if (missing) throw new UserError(`wasm-bindgen's output for wgpu no longer compares anything with ${missing}: see ERROR_CLASSES in scripts/build.mjs and pkg/gpu.js`);
   await writeFile(glue, `import { ${ERROR_CLASSES.join(", ")} } from "../../gpu.js";\n${text}`);
 }
 
-/** Gives the compiled module. */
+/** Compiles the crate; resolves to the path of the module. */
 async function compile(name, { cargo, env, args }) {
   const { features, link, target, relaxed } = BUILDS[name];
+  // Of two ways in which std does some things, the shorter one: std runs per request, not per token.
+  if (args.length > 0) args = [...args, "-Z", "build-std-features=optimize_for_size"];
   if (relaxed) args = [...args, "--features", "relaxed-simd"];
-  const folder = inProject("target", target);
+  const profile = ["--target", WASM_TARGET, "--profile", PROFILE];
+  const compiled = inProject("target", `${name}.wasm`);
   say(`Compiling the crate for WebAssembly, "${name}" (some minutes the first time) …`);
-  await run(cargo, ["rustc", "--package", "workers-ai-local", "--lib", "--crate-type", "cdylib", "--target", WASM_TARGET, "--profile", PROFILE, ...args], {
-    env: { ...env, ...cargoEnvironment(features, folder, link) },
+  await withCargoTarget(target, { cargo, env, clean: profile }, async (folder) => {
+    const settings = { env: { ...env, ...cargoEnvironment(features, folder, link) } };
+    // The module's file name has no hash: without this, cargo could take the module of another build for a fresh one of this build.
+    await run(cargo, ["clean", "--package", PACKAGE, ...profile], { ...settings, onLine: () => {} });
+    await run(cargo, ["rustc", "--package", PACKAGE, "--lib", "--crate-type", "cdylib", ...profile, ...args], settings);
+    await mkdir(path.dirname(compiled), { recursive: true });
+    await copyFile(path.join(folder, WASM_TARGET, PROFILE, `${NAME}.wasm`), compiled);
   });
-  return path.join(folder, WASM_TARGET, PROFILE, `${NAME}.wasm`);
+  return compiled;
 }
 
-async function writeIndex() {
-  const present = await presentBuilds();
+async function writeIndex(current) {
   const module = (name) => `./${name}/${NAME}_bg.wasm`;
   const glue = (name) => `glue: () => import("./${name}/${NAME}.js")`;
   const index = (names, wasm) => {
     const entries = names.map((name) => `  "${name}": { ${glue(name)}, wasm: ${wasm(name)} },\n`);
-    return `// Written by \`npm run build\`: the builds that are here.\n\nexport const builds = {\n${entries.join("")}};\n`;
+    return `// Written by \`npm run build\`: the builds that exist.\n\nexport const builds = {\n${entries.join("")}};\n`;
   };
   const files = {
-    [INDEX]: index(present, (name) => `new URL("${module(name)}", import.meta.url)`),
-    [WORKERD_INDEX]: index(present.filter((name) => !BUILDS[name].std), (name) => `() => import("${module(name)}")`),
+    [INDEX]: index(current, (name) => `new URL("${module(name)}", import.meta.url)`),
+    [WORKERD_INDEX]: index(current.filter((name) => !BUILDS[name].shared), (name) => `() => import("${module(name)}")`),
     [DOT_PRODUCT_FILE]: DOT_PRODUCT,
   };
-  // The folder ships as it is, so nothing stays in it that is of an older kind.
+  // The whole folder ships, so files of earlier versions are removed.
   const others = (await readdir(OUTPUT)).filter((entry) => !(entry in BUILDS) && !(entry in files));
   for (const entry of others) await rm(path.join(OUTPUT, entry), { recursive: true });
   for (const [name, content] of Object.entries(files)) {

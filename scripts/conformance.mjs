@@ -1,4 +1,4 @@
-// docs/conformance.md: what of the contract holds, as the tests found it. As a command: runs these tests and writes the page.
+// Generates docs/conformance.md from the results of the conformance tests. As a command: runs these tests and writes the page.
 
 import path from "node:path";
 import { pathToFileURL } from "node:url";
@@ -12,18 +12,24 @@ export const PAGE = inProject("docs", "conformance.md");
 
 const HEAD = `# Conformance
 
-What of Workers AI's text generation holds here, field by field and on each surface. This page is written by the tests that
-prove it (\`tests/node/conformance.test.mjs\`; \`node scripts/conformance.mjs\` writes it), and \`npm test\` fails where it says
-anything else than they find.
+Which parts of Workers AI's text generation API this package implements: every field and feature, on every API surface. The tests
+in \`tests/node/conformance.test.mjs\` generate this page (\`node scripts/conformance.mjs\` runs them and writes it), and \`npm test\` fails if
+the page differs from their results.
 
-✓ holds · a number is the error that it gives, documented and with its HTTP status · – does not apply
+✓ implemented and tested · a number: rejected with this documented error code and its HTTP status · – does not apply
 
-The surfaces: \`run()\` of the class; the wire of the genuine binding, REST and OpenAI's API over \`fetch()\`. The rows run in
-Node. In workerd and in browsers the same WebAssembly answers through the same class; \`tests/workerd\` and \`tests/browser\` show
-that it gives the same texts there, and put the genuine binding and published clients in front of it.
+The surfaces are \`run()\` of the class \`Ai\` and, over \`fetch()\`, the wire format of the genuine binding, the REST API and OpenAI's API. These
+tests run in Node. In workerd and in browsers the same WebAssembly and the same class compute the answers: \`tests/workerd\` and
+\`tests/browser\` check that the texts are the same there. The genuine binding is tested in \`tests/workerd\`, published clients in
+\`tests/clients\`.
 `;
 
-/** The page; `marks` has for each row what was found on each surface, and for each route what its answer was. */
+/**
+ * The text of the page.
+ *
+ * @param {Map<object, Record<string, string> | string>} marks the results: for a row of a section the mark of each surface (`✓` or an
+ *   error code), for a route one mark (`✓` or an HTTP status)
+ */
 export function pageOf(marks) {
   const sections = SECTIONS.map(({ title, rows }) => {
     const columns = [title === "Errors" ? "code" : "field", title === "Errors" ? "when" : "meaning", ...Object.values(SURFACES), "notes"];
@@ -37,7 +43,7 @@ export function pageOf(marks) {
     ["route", "what", ""],
     ROUTES.map((row) => [row.route, row.what, marks.get(row)]),
   );
-  const errors = "Each in the form of its surface.";
+  const errors = "Each surface reports errors in its own format.";
   return [
     HEAD,
     sections[0],

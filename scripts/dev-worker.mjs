@@ -1,4 +1,4 @@
-// `wrangler dev` as a function: for `npm start` and for the tests in workerd.
+// Starts `wrangler dev` from JavaScript, for `npm start` and for the tests in workerd.
 
 import { spawn } from "node:child_process";
 import { STATE_FOLDER, wranglerCommand } from "./lib/wrangler.mjs";
@@ -7,7 +7,7 @@ import { root } from "./lib/project.mjs";
 import { eachLine } from "./lib/process.mjs";
 import { UserError } from "./lib/report.mjs";
 
-/** The first Worker gets the port. */
+/** The Workers of `npm start`. The first one is reachable on the port. */
 export const EXAMPLE_CONFIGS = [
   "examples/router/wrangler.toml",
   "examples/streaming/wrangler.toml",
@@ -20,22 +20,23 @@ const START_LIMIT_MS = 120_000;
 const START_ATTEMPTS = 4;
 
 /**
- * Starts Workers and resolves once they answer. `url` has no final slash.
+ * Starts Workers and resolves once they accept requests.
  *
  * @param {object} [options]
- * @param {number} [options.port] any free port where absent
- * @param {string[]} [options.configs] wrangler.toml files relative to the project, the one that gets the port first
- * @param {Record<string, string>} [options.vars] variables of the first Worker; wrangler gives them to no other
- * @param {boolean} [options.quiet] keep the Workers' console output in `logs` only
- * @param {string} [options.persistTo] another folder for R2 buckets and the like
- * @returns {Promise<{url: string, logs: string[], exited: Promise<void>, stop(): Promise<void>}>}
+ * @param {number} [options.port] default: any free port
+ * @param {string[]} [options.configs] wrangler.toml files, relative to the project; the first Worker is reachable on the port
+ * @param {Record<string, string>} [options.vars] variables of the first Worker; wrangler does not pass them to the others
+ * @param {boolean} [options.quiet] do not print the Workers' console output, only collect it in `logs`
+ * @param {string} [options.persistTo] the folder for local storage such as R2 buckets
+ * @returns {Promise<{url: string, logs: string[], exited: Promise<void>, stop(): Promise<void>}>} `url` has no final slash
+ * @throws {UserError} if wrangler ends or does not start within `START_LIMIT_MS`
  */
 export async function startDevWorker(options = {}) {
   for (let attempt = 1; ; attempt++) {
     try {
       return await start(options);
     } catch (error) {
-      // A port that was free when it was asked for can be another process's by the time workerd listens on it.
+      // Between `freePort` and workerd's listening on the port, another process may have taken it.
       const taken = options.port === undefined && /Address already in use/i.test(error.message);
       if (!taken || attempt === START_ATTEMPTS) throw error;
     }
@@ -55,7 +56,7 @@ async function start({ port, configs = EXAMPLE_CONFIGS, vars = {}, quiet = false
     cwd: root,
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
-    // A group of its own: wrangler starts Node, esbuild and workerd, and they all end together.
+    // A separate process group: wrangler starts Node, esbuild and workerd, and the group can be ended as a whole.
     detached: true,
   });
   const killGroup = (signal) => {
@@ -65,7 +66,7 @@ async function start({ port, configs = EXAMPLE_CONFIGS, vars = {}, quiet = false
       // Already gone.
     }
   };
-  // The group does not hear of this process's end, nor of Ctrl+C, by itself.
+  // The group receives neither the end of this process nor Ctrl+C, so pass both on.
   const atExit = () => killGroup("SIGKILL");
   const atSignal = (signal) => {
     atExit();
@@ -95,7 +96,7 @@ async function start({ port, configs = EXAMPLE_CONFIGS, vars = {}, quiet = false
         logs.push(line);
         const ready = /Ready on (http:\/\/\S+)/.exec(plain(line));
         if (ready) resolve(ready[1]);
-        // What wrangler says while it starts is shown only if it fails.
+        // Wrangler's output during the start is shown only if the start fails.
         else if (url && !quiet) process.stdout.write(`${line}\n`);
       };
       eachLine(child.stdout, take);
@@ -111,7 +112,7 @@ async function start({ port, configs = EXAMPLE_CONFIGS, vars = {}, quiet = false
   return { url, logs, exited, stop };
 }
 
-/** Without terminal colours. */
+/** Removes terminal colours. */
 const plain = (line) => line.replace(/\x1b\[[0-9;]*m/g, "");
 
 function excerpt(logs) {

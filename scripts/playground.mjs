@@ -1,4 +1,4 @@
-// The playground's server: its files and nothing else, on this machine only.
+// The playground's server. It serves only the playground's files, and only on this machine.
 
 import { createServer } from "node:http";
 import { refuse, staticFiles } from "../pkg/cli/static-files.js";
@@ -6,8 +6,12 @@ import { listening } from "./lib/ports.mjs";
 import { UserError } from "./lib/report.mjs";
 
 /**
- * @param {object} [options] beside these, those of `staticFiles`
- * @param {number} [options.port] any free port where absent
+ * Starts the server.
+ *
+ * @param {object} [options] `port`, and the options of `staticFiles`
+ * @param {number} [options.port] default: any free port
+ * @returns {Promise<{url: string, close(): Promise<void>}>} `url` has no final slash
+ * @throws {UserError} if it cannot listen on the port
  */
 export async function startPlayground({ port = 0, ...files } = {}) {
   const answer = staticFiles(files);
@@ -17,7 +21,7 @@ export async function startPlayground({ port = 0, ...files } = {}) {
       if (request.method === "GET" || request.method === "HEAD") refuse(request, response, 404, `no ${request.url}`);
       else refuse(request, response, 405, "GET or HEAD only", { allow: "GET, HEAD" });
     } catch (error) {
-      // A reader that went away mid-file is no fault of ours.
+      // A client that disconnects in the middle of a file is not an error.
       if (error.code !== "ERR_STREAM_PREMATURE_CLOSE") console.error(`playground: ${request.url}: ${error.message}`);
       response.destroy();
     }

@@ -20,7 +20,7 @@ await main(async () => {
   await ensurePackages();
   const modelPath = await ensureModel();
   await ensureLocalBucket(modelPath);
-  await build();
+  await build(["simd128"]);
 
   say("Starting the example Workers …");
   const worker = await startDevWorker({ port });

@@ -1,11 +1,15 @@
-// `npm test`: everything it takes, then the suites. `npm test -- node browser` runs only those.
+// `npm test`: sets up, builds and runs every check. `npm test -- node browser` runs only those steps.
+// `npm run test:long` (`--long`) runs the tests that take minutes and rarely break, on all builds of the package.
 
 import { readdir } from "node:fs/promises";
 import path from "node:path";
-import { build } from "./build.mjs";
+import { ALL_BUILDS, build } from "./build.mjs";
+import { checkFormat, checkLicences, checkLints, checkTypes } from "./checks.mjs";
 import { inProject, npmBin, withNode22 } from "./lib/project.mjs";
 import { run, which } from "./lib/process.mjs";
-import { UserError, duration, main, say } from "./lib/report.mjs";
+import { UserError, main, say } from "./lib/report.mjs";
+import { withCargoTarget } from "./lib/user-cache.mjs";
+import { buildRelaxedKernels } from "./relaxed-kernels.mjs";
 import { ensureBrowser } from "./setup/browser.mjs";
 import { ensureLocalBucket } from "./setup/local-bucket.mjs";
 import { ensureModel } from "./setup/model.mjs";
@@ -13,94 +17,144 @@ import { ensurePackages } from "./setup/packages.mjs";
 import { ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
 import { ensureVulkan } from "./setup/vulkan.mjs";
 
-/** In this order. `needs` names what a suite takes beside the npm packages and the model. */
-const SUITES = {
-  rust: { what: "native Rust tests", needs: ["vulkan"], test: cargoTest },
-  types: { what: "TypeScript types and examples", needs: ["build"], test: typeTest },
-  node: { what: "real runs in Node", needs: ["build", "vulkan"], test: () => nodeTest("node") },
-  clients: { what: "real clients against it", needs: ["build"], test: () => nodeTest("clients") },
-  workerd: { what: "real runs in workerd", needs: ["build", "bucket"], test: () => nodeTest("workerd") },
-  browser: { what: "real runs in Chromium", needs: ["build", "bucket", "browser"], test: () => nodeTest("browser") },
+/** The builds with relaxed SIMD differ in the crate `kernels` alone, which the step `kernels` compares with its reference. The long tests run all builds. */
+const BUILDS_OF_THE_GATE = ["simd128", "threads"];
+
+/**
+ * The steps, in the order in which they run. `needs`: other steps and pieces of the set-up. `test` gets the set-up's results and `count`,
+ * which it calls with a number of tests that ran. `long`: whether the step has long tests, and the others.
+ */
+const STEPS = {
+  format: { what: "rustfmt, and a line in ARCHITECTURE.md for every file", test: checkFormat },
+  lints: { what: "clippy, for this machine and for WebAssembly", needs: ["toolchain"], test: checkLints },
+  licences: { what: "licences and sources of the crates, by cargo-deny", test: checkLicences },
+  rust: { what: "native Rust tests", needs: ["vulkan"], test: cargoTest, long: true },
+  build: { what: "the package", needs: ["toolchain"], test: ({ long }) => build(long ? ALL_BUILDS : BUILDS_OF_THE_GATE), long: true },
+  kernels: { what: "the relaxed-SIMD kernels beside their reference", needs: ["toolchain"], test: relaxedKernels },
+  types: { what: "TypeScript: types of the package, its JavaScript, examples", needs: ["build"], test: checkTypes },
+  node: { what: "real runs in Node", needs: ["build", "vulkan"], test: nodeTest("node"), long: true },
+  clients: { what: "published clients", needs: ["build"], test: nodeTest("clients") },
+  workerd: { what: "real runs in workerd", needs: ["build", "bucket"], test: nodeTest("workerd"), long: true },
+  browser: { what: "real runs in Chromium", needs: ["build", "bucket", "browser"], test: nodeTest("browser"), long: true },
+  package: { what: "the packed tarball in an empty project", needs: ["build"], test: nodeTest("package") },
 };
 
 await main(async () => {
-  const chosen = process.argv.slice(2);
-  const unknown = chosen.find((name) => !(name in SUITES));
-  if (unknown) throw new UserError(`no suite "${unknown}": choose from ${Object.keys(SUITES).join(", ")}`);
-  const suites = Object.entries(SUITES).filter(([name]) => chosen.length === 0 || chosen.includes(name));
-  const needs = new Set(suites.flatMap(([, { needs }]) => needs));
-
-  const vulkan = await setUp(needs);
+  const args = process.argv.slice(2);
+  const long = args.includes("--long");
+  const chosen = args.filter((arg) => arg !== "--long");
+  const offered = Object.keys(STEPS).filter((name) => !long || STEPS[name].long);
+  const unknown = chosen.find((name) => !offered.includes(name));
+  if (unknown) throw new UserError(`no step "${unknown}": choose from ${offered.join(", ")}`);
+  const wanted = (name) => chosen.length === 0 || chosen.includes(name) || chosen.some((other) => STEPS[other].needs?.includes(name));
+  const steps = offered.filter(wanted);
+  const needs = new Set(steps.flatMap((name) => STEPS[name].needs ?? []));
 
   const rows = [];
   const step = async (name, what, work) => {
     console.log(`\n── ${name}: ${what}`);
-    const started = Date.now();
-    const error = await work().then(
-      () => null,
-      (error) => error,
-    );
-    if (error) say(error instanceof UserError ? `error: ${error.message}` : error.stack);
-    rows.push({ name, passed: !error, time: duration(Date.now() - started) });
-    return !error;
+    const row = { name, tests: 0, passed: false, started: Date.now() };
+    rows.push(row);
+    try {
+      const result = await work((count) => (row.tests += count));
+      row.passed = true;
+      return result;
+    } catch (error) {
+      say(error instanceof UserError ? `error: ${error.message}` : error.stack);
+      return null;
+    } finally {
+      row.milliseconds = Date.now() - row.started;
+    }
   };
 
-  let built = null;
-  for (const [name, { what, needs, test }] of suites) {
-    // The build comes right before the first suite that needs it: native tests fail sooner.
-    if (needs.includes("build")) built ??= await step("build", "the package", build);
-    if (needs.includes("build") && !built) rows.push({ name, passed: false, time: "not run: no build" });
-    else await step(name, what, () => test(vulkan));
+  const setting = await step("set-up", "everything that the tests need", () => setUp(needs));
+  if (setting) {
+    for (const name of steps) {
+      const { what, needs = [], test } = STEPS[name];
+      const failed = rows.find((row) => !row.passed && needs.includes(row.name));
+      if (failed) rows.push({ name, passed: false, notRun: `not run: no ${failed.name}` });
+      else await step(name, what, (count) => test({ ...setting, long, count }));
+    }
   }
-
-  console.log("");
-  for (const { name, passed, time } of rows) {
-    console.log(`  ${passed ? "✓" : "✗"} ${name.padEnd(8)} ${passed ? "passed" : "FAILED"}  ${time}`);
-  }
+  console.log(`\n${table(rows)}`);
   const failed = rows.filter(({ passed }) => !passed).length;
   console.log(`\nsteps: ${rows.length - failed} passed, ${failed} failed`);
   process.exitCode = failed ? 1 : 0;
 });
 
+/** A line for each step: its result, the number of its tests, its minutes. */
+function table(rows) {
+  const line = (mark, name, result, tests, minutes) => `  ${mark} ${name.padEnd(9)} ${result.padEnd(20)} ${tests.padStart(6)} ${minutes.padStart(8)}`;
+  const minutes = (milliseconds) => (milliseconds / 60_000).toFixed(1);
+  const sum = (key) => rows.reduce((sum, row) => sum + (row[key] ?? 0), 0);
+  return [
+    line(" ", "step", "", "tests", "minutes"),
+    ...rows.map(({ name, passed, notRun, tests, milliseconds = 0 }) =>
+      line(passed ? "✓" : "✗", name, notRun ?? (passed ? "passed" : "FAILED"), tests ? String(tests) : "", minutes(milliseconds)),
+    ),
+    line(" ", "all", "", String(sum("tests")), minutes(sum("milliseconds"))),
+  ].join("\n");
+}
+
 /**
- * All of it before the first test, so that whatever needs the network or a password does not come up in the middle.
- * Gives the environment in which native programs find a GPU.
+ * Everything before the first test, so that nothing asks for the network or a password in the middle.
+ *
+ * @returns {Promise<{vulkan: object}>} the environment in which native programs find a GPU
  */
 async function setUp(needs) {
   await ensurePackages();
   const modelPath = await ensureModel();
-  // Read by every kind of test.
+  // Every kind of test reads this variable.
   process.env.WORKERS_AI_LOCAL_MODEL = modelPath;
   if (needs.has("bucket")) await ensureLocalBucket(modelPath);
   if (needs.has("browser")) process.env.CHROMIUM_PATH = await ensureBrowser();
   const vulkan = needs.has("vulkan") ? await ensureVulkan() : {};
-  if (needs.has("build")) {
+  if (needs.has("toolchain")) {
     await ensureToolchain();
     await ensureToolchainWithStd();
   }
-  return vulkan;
+  return { vulkan };
 }
 
-async function cargoTest(vulkan) {
+async function cargoTest({ vulkan, long, count }) {
   const cargo = which("cargo");
   if (!cargo) throw new UserError("cargo is missing: install Rust from https://rustup.rs");
-  await run(cargo, ["test"], { env: { ...vulkan, CARGO_TARGET_DIR: inProject("target", "native") } });
-}
-
-async function typeTest() {
-  for (const project of ["tests/types", "examples"]) {
-    await run(npmBin("tsc"), ["-p", project], { env: withNode22() });
-  }
-}
-
-async function nodeTest(folder) {
-  const names = await readdir(inProject("tests", folder)).catch(() => []);
-  const files = names.filter((name) => name.endsWith(".test.mjs")).sort();
-  if (files.length === 0) throw new UserError(`tests/${folder} has no *.test.mjs`);
-  // One file at a time: each runs a model, and they would take the processor from one another.
-  await run(
-    npmBin("node"),
-    ["--test", "--test-concurrency=1", "--test-reporter=spec", ...files.map((name) => path.join("tests", folder, name))],
-    { env: withNode22() },
+  await withCargoTarget("native", { cargo }, (folder) =>
+    run(cargo, ["test", "--locked", ...(long ? ["--", "--ignored"] : [])], {
+      env: { ...vulkan, CARGO_TARGET_DIR: folder },
+      onLine: counting(/^test result: \w+\. (\d+) passed/, count),
+    }),
   );
+}
+
+/** Runs the files of a folder that end in `.test.mjs`, or the long ones, which end in `.long.mjs`. */
+function nodeTest(folder) {
+  return async ({ long, count }) => {
+    const ending = long ? ".long.mjs" : ".test.mjs";
+    const names = (await readdir(inProject("tests", folder))).filter((name) => name.endsWith(ending)).sort();
+    if (names.length === 0) throw new UserError(`tests/${folder} has no *${ending}`);
+    await runNodeTests(names.map((name) => path.join("tests", folder, name)), count);
+  };
+}
+
+async function relaxedKernels({ count }) {
+  process.env.RELAXED_KERNELS = await buildRelaxedKernels();
+  await runNodeTests([path.join("tests", "kernels", "relaxed.test.mjs")], count);
+}
+
+/** One file at a time: each runs a model, and they would slow one another down. */
+async function runNodeTests(files, count) {
+  await run(npmBin("node"), ["--test", "--test-concurrency=1", "--test-reporter=spec", ...files], {
+    env: withNode22(),
+    onLine: counting(/^ℹ pass (\d+)/, count),
+  });
+}
+
+/** Prints each line of a runner, and counts its tests. */
+function counting(pattern, count) {
+  return (line) => {
+    console.log(line);
+    const found = pattern.exec(line);
+    if (found) count(Number(found[1]));
+  };
 }

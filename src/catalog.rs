@@ -1,9 +1,9 @@
-//! The catalogue: model id → card. What the documentation says of each model, and nothing about where weights are.
+//! The catalogue: model id → card, with what the documentation says about the model. It does not say where weights are.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// How turns are written for a model whose GGUF carries no chat template.
+/// How chat turns are written for a model whose GGUF has no chat template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChatFormat {
     /// `[INST] <<SYS>>…<</SYS>> … [/INST]` (Llama 2).
@@ -14,35 +14,35 @@ pub enum ChatFormat {
     Llama3,
     /// `<|im_start|>role` (ChatML: SmolLM2 and many others).
     ChatMl,
-    /// A base model: the contents one after the other.
+    /// A base model: message contents, one after the other.
     Plain,
 }
 
-/// What the documentation says of one model.
+/// What the documentation says about one model.
 #[derive(Debug, Clone, Copy)]
 pub struct Card {
     pub id: &'static str,
-    /// A stable id in the form that the models API uses.
+    /// A stable UUID, in the form that the models API uses.
     pub uuid: &'static str,
     pub description: &'static str,
     /// Default `max_tokens` of a streamed answer.
     pub max_tokens_stream: u32,
-    /// Default `max_tokens` of an answer in one object.
+    /// Default `max_tokens` of an answer that is returned as one object.
     pub max_tokens_object: u32,
-    /// Tokens of prompt and answer together, where the documentation gives a limit.
+    /// Maximum tokens of prompt and answer together, if the documentation states a limit.
     pub context_window: Option<u32>,
     pub chat_format: ChatFormat,
-    /// Whether the model is documented to call functions.
+    /// Whether the documentation says that the model calls functions.
     pub function_calling: bool,
 }
 
-/// Id of the task Text Generation in the models API.
+/// Id of the Text Generation task in the models API.
 pub const TASK_ID: &str = "c329a1f9-323d-4e91-b2aa-582dd4188d34";
 
-/// The small model that stands in for ids without weights of their own.
+/// The small model that serves ids for which no weights are configured.
 pub const DEFAULT_MODEL_ID: &str = "@cf/huggingface/smollm2-135m-instruct";
 
-/// Every model id of the documentation, then our default small model.
+/// Every model id in the documentation, then our small default model.
 pub const CARDS: &[Card] = &[
     Card {
         id: "@cf/meta/llama-2-7b-chat-fp16",
@@ -126,12 +126,12 @@ pub const CARDS: &[Card] = &[
     },
 ];
 
-/// The card of a model id, where the catalogue has one.
+/// The card of a model id; `None` if the catalogue has none.
 pub fn find(id: &str) -> Option<&'static Card> {
     CARDS.iter().find(|card| card.id == id)
 }
 
-/// A card as the models API writes it.
+/// A card in the format of the models API.
 #[derive(Debug, Serialize)]
 pub struct ModelListing {
     pub id: &'static str,
@@ -168,11 +168,11 @@ impl From<&'static Card> for ModelListing {
     }
 }
 
-/// The catalogue, filtered and paged as `models()` and `/ai/models/search` do. `page` counts from 1; a page past the
-/// end is empty. Parameters that the local catalogue has no data for are ignored.
+/// The catalogue, filtered and paged like `models()` and `/ai/models/search`. `page` counts from 1; a page past the end is
+/// empty. Parameters for which the local catalogue has no data are ignored.
 pub fn search(params: &Value) -> Vec<ModelListing> {
     let text = |key: &str| params.get(key).and_then(Value::as_str).map(str::to_lowercase).filter(|text| !text.is_empty());
-    // Query strings arrive as text, the method's parameters as numbers.
+    // Query strings contain numbers as text, the method's parameters as numbers.
     let number = |key: &str| {
         let value = params.get(key)?;
         value.as_u64().or_else(|| value.as_str()?.parse().ok())

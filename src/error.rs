@@ -1,9 +1,8 @@
-//! Errors as values: one table of code, HTTP status and meaning.
+//! The crate's error type, and the table of error codes with their HTTP status and meaning.
 //!
-//! The codes are those of Cloudflare's Workers AI documentation. Texts are written for the person who reads
-//! them in a terminal: what happened, and what to do about it.
+//! The codes are those of Cloudflare's Workers AI documentation. Error texts are written for a person who reads them in a
+//! terminal: they say what happened, and what to do about it.
 
-use kernels::Refusal;
 use std::fmt;
 
 /// The documented internal codes of Workers AI, each with one HTTP status.
@@ -11,19 +10,19 @@ use std::fmt;
 pub enum ErrorCode {
     /// 3003: the request could not be read at all.
     BadInput,
-    /// 3006: the request is larger than what is accepted.
+    /// 3006: the request is larger than the limit.
     RequestTooLarge,
-    /// 3007: it took too long.
+    /// 3007: the request took too long.
     TimedOut,
-    /// 3008: it was broken off: an abort, or a connection that was cut.
+    /// 3008: the request was interrupted: an abort, or a lost connection.
     Aborted,
     /// 3040: the queue is full or memory has run out.
     OutOfCapacity,
-    /// 3042: nothing is to be found at that path.
+    /// 3042: there is nothing at that path.
     NotFound,
     /// 5004: data (a model file, a template) that cannot be used.
     InvalidData,
-    /// 5005: a LoRA adapter that is not known.
+    /// 5005: an unknown LoRA adapter.
     LoraUnsupported,
     /// 5006: the input does not fit the published schema.
     InvalidInput,
@@ -31,7 +30,7 @@ pub enum ErrorCode {
     NoSuchModel,
     /// 5021: prompt and answer do not fit into the context window.
     ContextWindowExceeded,
-    /// 5024: no object that fits the schema came about.
+    /// 5024: JSON mode produced no object that fits the schema.
     JsonModeNotMet,
 }
 
@@ -52,7 +51,7 @@ impl ErrorCode {
         Self::JsonModeNotMet,
     ];
 
-    /// The internal code and the HTTP status that goes with it.
+    /// `(internal code, HTTP status)`.
     pub const fn numbers(self) -> (u16, u16) {
         match self {
             Self::BadInput => (3003, 400),
@@ -81,14 +80,14 @@ impl ErrorCode {
     }
 }
 
-/// A failed request: a code of the table and a text that says what to do.
+/// A failed request: its error code, and a text that says what happened and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AiError {
     pub code: ErrorCode,
     pub text: String,
 }
 
-/// What every fallible function of the crate returns.
+/// The `Result` of the crate's fallible functions.
 pub type Result<T> = std::result::Result<T, AiError>;
 
 impl AiError {
@@ -96,7 +95,7 @@ impl AiError {
         Self { code, text: text.into() }
     }
 
-    /// 5007, with the text of the live service.
+    /// 5007, in the words of the live service.
     pub fn no_such_model(model: &str) -> Self {
         Self::new(ErrorCode::NoSuchModel, format!("No such model {model} or task"))
     }
@@ -111,7 +110,7 @@ impl AiError {
         Self::new(ErrorCode::InvalidInput, text)
     }
 
-    /// 5021 with the real numbers: `needed` tokens of prompt and answer, `window` tokens of context.
+    /// 5021. `needed`: tokens of prompt and answer together; `window`: tokens that the context window holds.
     pub fn context_window_exceeded(needed: usize, window: usize) -> Self {
         Self::new(
             ErrorCode::ContextWindowExceeded,
@@ -121,18 +120,18 @@ impl AiError {
         )
     }
 
-    /// 3040 for an allocation of `bytes` that failed; `what` names its purpose.
+    /// 3040: an allocation of `bytes` failed; `what` names its purpose.
     pub fn out_of_memory(what: &str, bytes: u64) -> Self {
         Self::new(
             ErrorCode::OutOfCapacity,
             format!(
-                "Out of memory: {what} needs {:.1} MB more than there is. Use a smaller model or a shorter prompt.",
+                "Out of memory: {what} needs {:.1} MB more than is available. Use a smaller model or a shorter prompt.",
                 bytes as f64 / 1e6
             ),
         )
     }
 
-    /// The body of an error on the binding's wire.
+    /// The JSON body of an error, as the binding sends it.
     pub fn wire_body(&self) -> serde_json::Value {
         let (internal, http) = self.code.numbers();
         serde_json::json!({
@@ -145,11 +144,11 @@ impl AiError {
     }
 }
 
-impl From<Refusal> for AiError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::OutOfMemory { purpose, bytes } => Self::out_of_memory(purpose, bytes),
-            Refusal::InvalidData(text) => Self::invalid_data(text),
+impl From<kernels::Error> for AiError {
+    fn from(error: kernels::Error) -> Self {
+        match error {
+            kernels::Error::OutOfMemory { purpose, bytes } => Self::out_of_memory(purpose, bytes),
+            kernels::Error::InvalidData(text) => Self::invalid_data(text),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the crate needs of its host besides bytes: time, giving way to others, and its WebGPU.
+//! What the crate needs from its host besides model files: time, random bytes, yielding to other work, and WebGPU.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,15 +16,15 @@ pub fn unix_seconds() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Bytes from the host's entropy; zeros where it has none.
+/// `N` bytes from the host's entropy source; zeros if it has none.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0u8; N];
-    // A host without entropy still gets text.
+    // Without entropy a request must still get an answer.
     let _ = getrandom::fill(&mut bytes);
     bytes
 }
 
-/// Waits for about `milliseconds`.
+/// Waits for about `milliseconds`; natively for at most 1 ms.
 pub async fn pause(milliseconds: u32) {
     #[cfg(target_arch = "wasm32")]
     crate::js::sleep(milliseconds).await;
@@ -35,7 +35,7 @@ pub async fn pause(milliseconds: u32) {
     }
 }
 
-/// Lets everything else that is due run once.
+/// Yields once, so that everything else that is ready can run.
 pub fn yield_now() -> impl Future<Output = ()> {
     struct Yield(bool);
     impl Future for Yield {
@@ -52,15 +52,15 @@ pub fn yield_now() -> impl Future<Output = ()> {
     Yield(false)
 }
 
-/// A callback, and a future that waits until it was called.
+/// A callback, and a future that completes once the callback has been called.
 #[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
 pub fn signal() -> (impl FnOnce() + Send + 'static, impl Future<Output = ()>) {
     use std::sync::{Arc, Mutex, PoisonError};
     use std::task::Waker;
     let state: Arc<Mutex<(bool, Option<Waker>)>> = Arc::default();
-    let told = Arc::clone(&state);
+    let called = Arc::clone(&state);
     let call = move || {
-        let mut state = told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = called.lock().unwrap_or_else(PoisonError::into_inner);
         state.0 = true;
         if let Some(waker) = state.1.take() {
             waker.wake();
@@ -77,14 +77,15 @@ pub fn signal() -> (impl FnOnce() + Send + 'static, impl Future<Output = ()>) {
     (call, wait)
 }
 
-/// A callback, and a future that waits until it was called: by a promise, so that JavaScript need not ask again and again.
+/// A callback, and a future that completes once the callback has been called. It uses a promise, so that JavaScript
+/// does not have to poll.
 #[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
 pub fn signal() -> (impl FnOnce() + 'static, impl Future<Output = ()>) {
     let mut resolve = None;
     let promise = js_sys::Promise::new(&mut |call, _| resolve = Some(call));
     let call = move || {
         if let Some(resolve) = resolve {
-            // A promise's own function does not throw.
+            // A promise's resolve function does not throw.
             let _ = resolve.call0(&wasm_bindgen::JsValue::UNDEFINED);
         }
     };

@@ -1,12 +1,13 @@
-//! Cloudflare's `env.AI` binding for text generation, computed where the code runs.
+//! Cloudflare's `env.AI` binding for text generation, computed locally.
 //!
-//! A request goes one way through the modules, in this order:
+//! A request passes through the modules in this order:
 //!
-//! [`input`] (JSON → request) → [`prompt`] (→ text) → [`tokenizer`] (→ tokens) → [`engine`] (sequences over a
-//! [`backend`]) → [`sampling`] (logits → token) → [`output`] (tokens → text, objects, events). [`grammar`] says which
-//! tokens may come next, [`tools`] what a call is. [`ai`] puts them together; [`http`] is the same by requests and
-//! responses; [`gguf`] and [`model`] bring the weights; [`catalog`] knows the model ids, [`error`] the codes. Only `js`
-//! knows JavaScript, so everything else is tested natively.
+//! [`input`] (JSON → request) → [`prompt`] (request → text) → [`tokenizer`] (text → tokens) → [`engine`] (schedules
+//! sequences on a [`backend`]) → [`sampling`] (logits → token) → [`output`] (tokens → text, objects, events).
+//!
+//! [`grammar`] restricts which tokens may come next, [`tools`] defines tools and calls. [`ai`] connects the modules;
+//! [`http`] serves them over HTTP requests and responses. [`gguf`] and [`model`] load the weights; [`catalog`] lists the
+//! model ids, [`error`] the error codes. Only `js` depends on JavaScript, so everything else is tested natively.
 
 pub mod ai;
 pub mod backend;

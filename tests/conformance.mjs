@@ -1,23 +1,27 @@
-// The contract as a table: each row is a field or feature, and proves itself on each surface that has it. What the rows
-// found is docs/conformance.md.
+// The contract as a table: each row is a field or feature, with a test that runs on every API surface in `on` (default: all).
+// docs/conformance.md is generated from these rows and their results.
 //
-// `prove({ ask, open, ai, surface })` throws where the row does not hold. `ask(input, model)` gives an outcome in one form
-// for all surfaces (see surfaces.mjs), `open` a stream. A row with `refused` names the error that its inputs must give.
+// `prove({ ask, open, ai, surface })` throws if the surface does not implement the row. `ask(input, model)` resolves to an `Outcome`,
+// which has the same form for all surfaces (see surfaces.mjs), `open` to a stream. In a row with `refused` every input must be rejected
+// with this error code.
 
 import assert from "node:assert/strict";
 import { glue } from "../pkg/instance.js";
 import { MODEL, PARIS } from "./real-model.mjs";
 import { validatorOf } from "./schemas.mjs";
 
-/** All of them, in the order of the page's columns. */
+/** All API surfaces with their titles, in the order of the page's columns. */
 export const SURFACES = { run: "`run()`", wire: "binding wire", rest: "REST", openAi: "OpenAI" };
 const ALL = Object.keys(SURFACES);
 const NOT_OPENAI = ["run", "wire", "rest"];
 const HTTP = ["wire", "rest", "openAi"];
 
-/** In the catalogue, with a window of 2,048 tokens and 1,800 tokens of streamed answer; the default model answers. */
+/**
+ * A catalogue id with a context window of 2,048 tokens and a default of 1,800 tokens for streamed answers; the default model computes its
+ * answers.
+ */
 const WINDOWED = "@cf/meta/llama-2-7b-chat-int8";
-/** Ids that the tests configure: a file that breaks off, and one that is not there. */
+/** Ids that the tests configure: a model file whose download breaks off, and one that does not exist. */
 export const BROKEN = "@cf/test/broken";
 export const MISSING = "@cf/test/missing";
 
@@ -45,7 +49,7 @@ const { description: _, ...WITHOUT_DESCRIPTION } = WEATHER;
 const nested = (tool) => ({ type: "function", function: tool });
 const FORCED = { type: "function", function: { name: "getWeather" } };
 const TOOLS = { messages: [{ role: "user", content: "The weather in Paris?" }], tools: [nested(WEATHER)], temperature: 0, max_tokens: 60 };
-/** On OpenAI's surface tools have OpenAI's shape only. */
+/** OpenAI's surface accepts tools only in OpenAI's form. */
 const toolsOf = (surface) => (surface === "openAi" ? [nested(WEATHER)] : [WEATHER]);
 
 const COLOUR = { type: "object", properties: { colour: { enum: ["red", "blue"] } }, required: ["colour"], additionalProperties: false };
@@ -56,20 +60,20 @@ const textOf = async (ask, input, model) => {
   assert.equal(typeof text, "string");
   return text;
 };
-/** What a surface answers greedily; asked once. */
+/** The text of the request `GREEDY` on a surface. Computed once per surface. */
 const greedyTexts = new WeakMap();
 function greedyText(ask) {
   if (!greedyTexts.has(ask)) greedyTexts.set(ask, textOf(ask, GREEDY));
   return greedyTexts.get(ask);
 }
-/** Fields that must not change a greedy answer. */
+/** A test that none of the fields changes a greedy answer. */
 const changesNothing =
   (...fields) =>
   async ({ ask }) => {
     const greedy = await greedyText(ask);
     for (const field of fields) assert.equal(await textOf(ask, { ...GREEDY, ...field }), greedy, JSON.stringify(field));
   };
-/** Values that must give an error, as inputs. */
+/** Inputs with values of a field that must be rejected. */
 const outside = (field, ...values) => values.map((value) => ({ ...HI, [field]: value }));
 
 function assertCalls({ response, tool_calls, finish_reason }) {
@@ -89,7 +93,7 @@ const active = async (ai) => (await ai.stats()).models[0].active;
 const INPUT = [
   {
     field: "`prompt`",
-    meaning: "1 to 131,072 characters, a user's turn",
+    meaning: "1 to 131,072 characters; becomes a user message",
     on: NOT_OPENAI,
     async prove({ ask }) {
       const turn = await ask({ prompt: QUESTION, temperature: 0, max_tokens: 4 });
@@ -100,7 +104,7 @@ const INPUT = [
   },
   {
     field: "`prompt`",
-    meaning: "empty, too long, or no text",
+    meaning: "empty, too long, or not a string",
     on: NOT_OPENAI,
     refused: 5006,
     inputs: [{ prompt: "" }, { prompt: "x".repeat(131_073) }, { prompt: 7 }],
@@ -117,7 +121,7 @@ const INPUT = [
   },
   {
     field: "`messages`",
-    meaning: "`{role, content}`, through the model's own chat template",
+    meaning: "`{role, content}`, formatted with the model's own chat template",
     async prove({ ask }) {
       const tokens = async (content) =>
         (await ask({ messages: [{ role: "system", content }, ...HI.messages], max_tokens: 0 })).usage.prompt_tokens;
@@ -141,7 +145,7 @@ const INPUT = [
   },
   {
     field: "`messages[].content`",
-    meaning: '`null` or `""` in an assistant\'s turn',
+    meaning: '`null` or `""` in an assistant message',
     async prove({ ask }) {
       const turn = (content) =>
         ask({ ...GREEDY, messages: [...HI.messages, { role: "assistant", content }, { role: "user", content: "And now?" }] });
@@ -150,7 +154,7 @@ const INPUT = [
   },
   {
     field: "`messages`",
-    meaning: "no list, no role, content that is too long or no text",
+    meaning: "not a list, a missing role, content that is too long or not text",
     refused: 5006,
     inputs: [
       { messages: "Hi" },
@@ -172,7 +176,7 @@ const INPUT = [
   },
   {
     field: "`max_tokens`",
-    meaning: "from 0",
+    meaning: "0 or more",
     async prove({ ask }) {
       for (const max_tokens of [0, 1, 3]) {
         const { usage, finish_reason } = await ask({ ...GREEDY, max_tokens });
@@ -182,15 +186,15 @@ const INPUT = [
   },
   {
     field: "`max_completion_tokens`",
-    meaning: "the same, by OpenAI's newer name",
+    meaning: "OpenAI's newer name for `max_tokens`",
     async prove({ ask }) {
       assert.equal((await ask({ messages: HI.messages, temperature: 0, max_completion_tokens: 2 })).usage.completion_tokens, 2);
     },
   },
   {
     field: "`max_tokens`",
-    meaning: "without it: 256, or the catalogue's default for streams",
-    note: "seen in the numbers of 5021",
+    meaning: "default: 256, for streams the catalogue's default",
+    note: "visible in the message of error 5021",
     async prove({ ask }) {
       const needed = async (stream) => {
         const { code, message } = await ask({ messages: [{ role: "user", content: " a".repeat(2048) }], stream }, WINDOWED);
@@ -202,7 +206,7 @@ const INPUT = [
       assert.equal((await needed(true)) - object, 1800 - 256);
     },
   },
-  { field: "`max_tokens`", meaning: "negative, no integer, no number", refused: 5006, inputs: outside("max_tokens", -1, 1.5, "4") },
+  { field: "`max_tokens`", meaning: "negative, not an integer, or not a number", refused: 5006, inputs: outside("max_tokens", -1, 1.5, "4") },
   {
     field: "`temperature`",
     meaning: "0 to 5; 0 is greedy",
@@ -212,16 +216,16 @@ const INPUT = [
       assert.notEqual(await textOf(ask, DRAWN), greedy);
     },
   },
-  { field: "`temperature`", meaning: "outside", refused: 5006, inputs: outside("temperature", -0.1, 5.1, "hot") },
+  { field: "`temperature`", meaning: "out of range", refused: 5006, inputs: outside("temperature", -0.1, 5.1, "hot") },
   {
     field: "`top_p`",
-    meaning: "0 to 2; from 1 on it is off",
+    meaning: "0 to 2; 1 or more turns it off",
     async prove({ ask }) {
       assert.equal(await textOf(ask, { ...DRAWN, top_p: 0.0001 }), await greedyText(ask));
       assert.equal(await textOf(ask, { ...DRAWN, top_p: 1.5 }), await textOf(ask, DRAWN));
     },
   },
-  { field: "`top_p`", meaning: "outside", refused: 5006, inputs: outside("top_p", -0.1, 2.1) },
+  { field: "`top_p`", meaning: "out of range", refused: 5006, inputs: outside("top_p", -0.1, 2.1) },
   {
     field: "`top_k`",
     meaning: "1 to 50",
@@ -230,17 +234,17 @@ const INPUT = [
       assert.notEqual(await textOf(ask, { ...DRAWN, top_k: 50 }), await greedyText(ask));
     },
   },
-  { field: "`top_k`", meaning: "outside", refused: 5006, inputs: outside("top_k", 0, 51, 1.5) },
+  { field: "`top_k`", meaning: "out of range", refused: 5006, inputs: outside("top_k", 0, 51, 1.5) },
   {
     field: "`seed`",
-    meaning: "1 to 9,999,999,999: the same seed, the same text",
+    meaning: "1 to 9,999,999,999; the same seed returns the same text",
     async prove({ ask }) {
       const first = await textOf(ask, DRAWN);
       assert.equal(await textOf(ask, DRAWN), first);
       assert.notEqual(await textOf(ask, { ...DRAWN, seed: 9_999_999_999 }), first);
     },
   },
-  { field: "`seed`", meaning: "outside", on: NOT_OPENAI, refused: 5006, inputs: outside("seed", 0, 10_000_000_000, 1.5) },
+  { field: "`seed`", meaning: "out of range", on: NOT_OPENAI, refused: 5006, inputs: outside("seed", 0, 10_000_000_000, 1.5) },
   {
     field: "`seed`",
     meaning: "any integer",
@@ -252,18 +256,18 @@ const INPUT = [
   ...["repetition_penalty", "frequency_penalty", "presence_penalty"].flatMap((field) => [
     {
       field: `\`${field}\``,
-      meaning: field === "repetition_penalty" ? "0 to 2, multiplicative; 0 is off" : "−2 to 2, additive",
+      meaning: field === "repetition_penalty" ? "0 to 2, multiplicative; 0 turns it off" : "−2 to 2, additive",
       async prove({ ask }) {
         const greedy = await textOf(ask, REPETITIVE);
         assert.notEqual(await textOf(ask, { ...REPETITIVE, [field]: 2 }), greedy);
         assert.equal(await textOf(ask, { ...REPETITIVE, [field]: 0 }), greedy);
       },
     },
-    { field: `\`${field}\``, meaning: "outside", refused: 5006, inputs: outside(field, field === "repetition_penalty" ? -0.1 : -2.1, 2.1) },
+    { field: `\`${field}\``, meaning: "out of range", refused: 5006, inputs: outside(field, field === "repetition_penalty" ? -0.1 : -2.1, 2.1) },
   ]),
   {
     field: "`lora`",
-    meaning: "an adapter",
+    meaning: "a LoRA adapter",
     note: "no adapter can be configured, so every name is unknown",
     refused: 5005,
     inputs: [{ ...HI, lora: "mine" }],
@@ -285,7 +289,7 @@ const INPUT = [
   },
   {
     field: "`tools[].description`",
-    meaning: "may be missing",
+    meaning: "optional",
     async prove({ ask }) {
       assertCalls(await ask({ ...TOOLS, tools: [nested(WITHOUT_DESCRIPTION)], tool_choice: "required" }));
     },
@@ -293,7 +297,7 @@ const INPUT = [
   { field: "`tools[]`", meaning: "an empty list", prove: changesNothing({ tools: [] }) },
   {
     field: "`tools[]`",
-    meaning: "no list, no name, parameters that cannot be guaranteed",
+    meaning: "not a list, a missing name, or parameters that cannot be guaranteed",
     refused: 5006,
     inputs: [
       { ...TOOLS, tools: "getWeather" },
@@ -303,7 +307,7 @@ const INPUT = [
   },
   {
     field: "`tool_choice`",
-    meaning: "`auto`, the default: a text, or calls that fit",
+    meaning: "`auto` (default): text, or calls that match their schemas",
     async prove({ ask, surface }) {
       for (const tool_choice of ["auto", undefined]) {
         const outcome = await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice, max_tokens: 30 });
@@ -314,7 +318,7 @@ const INPUT = [
   },
   {
     field: "`tool_choice`",
-    meaning: "`none`: a text",
+    meaning: "`none`: text",
     async prove({ ask, surface }) {
       const { text, tool_calls } = await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: "none", max_tokens: 8 });
       assert.equal(typeof text, "string");
@@ -330,14 +334,14 @@ const INPUT = [
   },
   {
     field: "`tool_choice`",
-    meaning: '`{type: "function", function: {name}}`: a call of this one',
+    meaning: '`{type: "function", function: {name}}`: a call of this function',
     async prove({ ask, surface }) {
       assertCalls(await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: FORCED, temperature: 2, seed: 3 }));
     },
   },
   {
     field: "`tool_choice`",
-    meaning: "an unknown function, an unknown word",
+    meaning: "an unknown function or an unknown string",
     refused: 5006,
     inputs: [
       { ...TOOLS, tool_choice: { type: "function", function: { name: "nothing" } } },
@@ -346,7 +350,7 @@ const INPUT = [
   },
   {
     field: "tool turns",
-    meaning: "OpenAI's: `tool_calls`, then `tool` with `tool_call_id`",
+    meaning: "OpenAI's form: `tool_calls`, then a `tool` message with `tool_call_id`",
     async prove(context) {
       const tool_calls = (city) => [
         { id: "call00001", type: "function", function: { name: "getWeather", arguments: JSON.stringify({ city }) } },
@@ -359,7 +363,7 @@ const INPUT = [
   },
   {
     field: "tool turns",
-    meaning: "the older: the call as text, then `tool` with `name`",
+    meaning: "the older form: the call as text, then a `tool` message with `name`",
     async prove(context) {
       const call = (city) => JSON.stringify({ name: "getWeather", arguments: { city } });
       await provesToolTurns(context, (city, result) => [
@@ -371,7 +375,7 @@ const INPUT = [
   {
     field: "`functions[]`",
     meaning: "`{name, code}`",
-    note: "accepted, and not executed",
+    note: "accepted, but not executed",
     prove: changesNothing({ functions: [{ name: "f", code: "return 1" }] }),
   },
   {
@@ -392,7 +396,7 @@ const INPUT = [
   },
   {
     field: "`response_format`",
-    meaning: "the same in OpenAI's `{name, schema, strict}`",
+    meaning: "`json_schema` in OpenAI's form `{name, schema, strict}`",
     async prove({ ask }) {
       for (const temperature of [0, 5])
         isColour(
@@ -403,8 +407,8 @@ const INPUT = [
   { field: "`response_format`", meaning: '`{type: "text"}`', prove: changesNothing({ response_format: { type: "text" } }) },
   {
     field: "`response_format`",
-    meaning: "a schema that cannot be guaranteed, an unknown type",
-    note: "before any token is computed",
+    meaning: "a schema that cannot be guaranteed, or an unknown type",
+    note: "rejected before any token is computed",
     refused: 5006,
     inputs: [
       { ...HI, ...schemaFormat({ not: {} }) },
@@ -414,7 +418,7 @@ const INPUT = [
   },
   {
     field: "`stop`",
-    meaning: "a text or a list of texts",
+    meaning: "a string or a list of strings",
     async prove({ ask }) {
       const counting = { messages: [{ role: "user", content: "Count: 1, 2, 3" }], temperature: 0, max_tokens: 16 };
       const whole = await textOf(ask, counting);
@@ -425,11 +429,11 @@ const INPUT = [
       }
     },
   },
-  { field: "`stop`", meaning: "no text", refused: 5006, inputs: outside("stop", 7, [7]) },
+  { field: "`stop`", meaning: "not a string", refused: 5006, inputs: outside("stop", 7, [7]) },
   {
     field: "`image`",
     meaning: "bytes or a binary string",
-    note: "the models are text models",
+    note: "the models accept only text",
     refused: 5006,
     inputs: [
       { ...HI, image: [1, 2, 3] },
@@ -439,19 +443,19 @@ const INPUT = [
   {
     field: "`reasoning_effort`, `chat_template_kwargs`",
     meaning: "variables of the chat template",
-    note: "the default model's template asks for none",
+    note: "the default model's template uses none",
     prove: changesNothing({ reasoning_effort: "low" }, { chat_template_kwargs: { enable_thinking: false } }),
   },
   {
     field: "`n`, `logit_bias`, `logprobs`, `user`, …",
-    meaning: "OpenAI's further fields",
+    meaning: "other fields of OpenAI's API",
     note: "accepted",
     prove: changesNothing({ n: 1, logit_bias: {}, logprobs: false, user: "u", parallel_tool_calls: true, store: false, metadata: {} }),
   },
   {
     field: "`stream_options.include_usage`",
     meaning: "the usage as the last chunk",
-    note: "streams of the other surfaces always end with it",
+    note: "on the other surfaces every stream ends with the usage",
     async prove({ ask, surface }) {
       assert.ok((await ask({ ...GREEDY, stream: true, stream_options: { include_usage: true } })).usage);
       if (surface === "openAi")
@@ -461,12 +465,12 @@ const INPUT = [
   { field: "unknown fields", meaning: "", note: "ignored", prove: changesNothing({ unknown: 1, another: { a: [] } }) },
   {
     field: "`null`",
-    meaning: "counts as absent",
+    meaning: "treated as absent",
     prove: changesNothing({ seed: null, tools: null, stop: null, response_format: null, top_p: null, tool_choice: null }),
   },
   {
     field: "`undefined`, functions",
-    meaning: "dropped, as JSON drops them",
+    meaning: "dropped, as `JSON.stringify` does",
     on: ["run"],
     prove: changesNothing({ seed: undefined, tools: undefined, onDone() {} }),
   },
@@ -478,8 +482,8 @@ async function provesToolTurns({ ask, surface }, turns) {
   const tokens = async (city, result) => (await second(city, result, 0)).usage.prompt_tokens;
   const { text, usage } = await second("Paris", "sunny", 4);
   assert.equal(typeof text, "string");
-  assert.ok((await tokens("Paris", "sunny, and it stays so all the week")) > usage.prompt_tokens, "the result is in the prompt");
-  assert.ok((await tokens("Paris, Rome, Oslo and Bern", "sunny")) > usage.prompt_tokens, "the arguments are in the prompt");
+  assert.ok((await tokens("Paris", "sunny, and it stays so all the week")) > usage.prompt_tokens, "the prompt contains the result");
+  assert.ok((await tokens("Paris, Rome, Oslo and Bern", "sunny")) > usage.prompt_tokens, "the prompt contains the arguments");
 }
 
 const OUTPUT = [
@@ -500,8 +504,8 @@ const OUTPUT = [
       const { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details } = usage;
       assert.equal(completion_tokens, 4);
       assert.equal(total_tokens, prompt_tokens + 4);
-      assert.equal(prompt_tokens_details.cached_tokens, prompt_tokens - 1, "all of a repeated prompt but its last token");
-      assert.deepEqual((await ask({ ...GREEDY, stream: true })).usage, usage, "a stream counts the same");
+      assert.equal(prompt_tokens_details.cached_tokens, prompt_tokens - 1, "all tokens of a repeated prompt except its last one");
+      assert.deepEqual((await ask({ ...GREEDY, stream: true })).usage, usage, "a stream reports the same usage");
     },
   },
   {
@@ -531,7 +535,7 @@ const OUTPUT = [
   },
   {
     field: "JSON mode",
-    meaning: "`response` is the value; its text with OpenAI",
+    meaning: "`response` is the JSON value; with OpenAI, its text",
     async prove({ ask, surface }) {
       const outcome = await ask({ ...HI, ...schemaFormat(COLOUR), temperature: 0, max_tokens: 40 });
       const value = outcome.body.response ?? outcome.body.choices[0].message.content;
@@ -542,7 +546,7 @@ const OUTPUT = [
   {
     field: "JSON mode, streamed",
     meaning: "the text of the value, in pieces",
-    note: "the service itself refuses it (5023)",
+    note: "the real service rejects it (5023)",
     async prove({ ask }) {
       const { text } = await ask({ ...HI, ...schemaFormat(COLOUR), temperature: 1, max_tokens: 40, stream: true });
       isColour(JSON.parse(text));
@@ -550,7 +554,7 @@ const OUTPUT = [
   },
   {
     field: "events",
-    meaning: "each with a text; at the end the usage event and `[DONE]`; with OpenAI, chunks that all have `choices`",
+    meaning: "each has text; the last two are the usage event and `[DONE]`; with OpenAI, every chunk has `choices`",
     note: "checked in every stream of these tests",
     async prove({ ask }) {
       const { events } = await ask({ ...GREEDY, stream: true });
@@ -574,7 +578,7 @@ const OUTPUT = [
   },
   {
     field: "tool calls, streamed",
-    meaning: "`{index, id, type, function: {name, arguments}}`, the arguments as text",
+    meaning: "`{index, id, type, function: {name, arguments}}`, the arguments as JSON text",
     async prove({ ask, surface }) {
       const streamed = await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: FORCED, stream: true });
       assert.equal(streamed.text, "");
@@ -585,7 +589,7 @@ const OUTPUT = [
   },
   {
     field: "a stream that fails",
-    meaning: "errors, and never just ends",
+    meaning: "ends with an error, never as if it were complete",
     async prove({ open }) {
       const reader = (await open({ ...HI, ...schemaFormat(COLOUR), max_tokens: 2 })).getReader();
       await assert.rejects(async () => {
@@ -594,12 +598,12 @@ const OUTPUT = [
     },
   },
   {
-    field: "a stream that nobody reads",
+    field: "an unread stream",
     meaning: "computes nothing",
     async prove({ open, ask, ai }) {
       const stream = await open({ ...HI, messages: [{ role: "user", content: "Never read" }] });
       const before = await computed(ai);
-      // Time for the engine: another request comes and goes.
+      // Give the engine time to compute: run another request to its end.
       const { usage } = await ask(GREEDY);
       const most = usage.prompt_tokens - usage.prompt_tokens_details.cached_tokens + usage.completion_tokens;
       assert.ok((await computed(ai)) - before <= most);
@@ -619,7 +623,7 @@ const OUTPUT = [
   },
   {
     field: "`cf-ai-req-id`",
-    meaning: "an id for each request; `lastRequestId` with `run()`",
+    meaning: "a distinct id for each request; with `run()`, `lastRequestId`",
     async prove({ ask, ai, surface }) {
       const idOf = async () => {
         const { headers } = await ask(GREEDY);
@@ -633,7 +637,7 @@ const OUTPUT = [
   {
     field: "content type",
     meaning: "`application/json` without a charset, or `text/event-stream`",
-    note: "of `run()` with `returnRawResponse`",
+    note: "for `run()`, with `returnRawResponse`",
     async prove({ ask, open, ai, surface }) {
       const typeOf = (headers) => headers.get("content-type");
       if (surface === "run") {
@@ -646,14 +650,14 @@ const OUTPUT = [
       } else {
         assert.equal(typeOf((await ask(GREEDY)).headers), "application/json");
         assert.equal(typeOf((await ask({})).headers), "application/json");
-        // `open` insists on it.
+        // `open` asserts the content type `text/event-stream`.
         await (await open(GREEDY)).cancel();
       }
     },
   },
 ];
 
-/** Each gives its own error on each surface, in that surface's form and with the table's HTTP status. */
+/** Each error on each surface, in the format of that surface and with the HTTP status in `STATUS`. */
 const ERRORS = [
   { field: "3003", meaning: "bad input: a batch (`requests`)", refused: 3003, inputs: [{ ...HI, requests: [{ prompt: "Hi" }] }] },
   {
@@ -663,21 +667,21 @@ const ERRORS = [
     refused: 3006,
     inputs: [() => ({ ...HI, padding: "x".repeat(glue().maxBodyBytes()) })],
   },
-  { field: "3007", meaning: "timed out", on: [], note: "nothing here has a time limit" },
-  { field: "3008", meaning: "broken off: a model's file that stops coming", refused: 3008, inputs: [HI], model: BROKEN },
-  { field: "3036", meaning: "out of quota", on: [], note: "nothing here is counted" },
+  { field: "3007", meaning: "timed out", on: [], note: "requests have no time limit" },
+  { field: "3008", meaning: "interrupted: the download of a model file breaks off", refused: 3008, inputs: [HI], model: BROKEN },
+  { field: "3036", meaning: "out of quota", on: [], note: "there is no quota" },
   { field: "3040", meaning: "out of capacity: the queue is full", refused: 3040, inputs: [HI], busy: true },
-  { field: "3042", meaning: "a model's file that is not there", refused: 3042, inputs: [HI], model: MISSING },
+  { field: "3042", meaning: "a model file that does not exist", refused: 3042, inputs: [HI], model: MISSING },
   {
     field: "5004",
-    meaning: "invalid data: half of a surrogate pair",
+    meaning: "invalid data: a lone surrogate",
     refused: 5004,
     inputs: [{ ...HI, messages: [{ role: "user", content: "a\uD83D" }] }],
   },
   { field: "5005", meaning: "an unknown LoRA adapter", refused: 5005, inputs: [{ ...HI, lora: "mine" }] },
   {
     field: "5006",
-    meaning: "input that does not fit the schema",
+    meaning: "input that does not match the schema",
     refused: 5006,
     says: /'\/temperature' must be <= 5$/,
     inputs: [{ ...HI, temperature: 6 }],
@@ -693,7 +697,7 @@ const ERRORS = [
   },
   {
     field: "5024",
-    meaning: "JSON mode could not be met in `max_tokens`",
+    meaning: "in JSON mode, no complete value within `max_tokens`",
     refused: 5024,
     says: /JSON Mode couldn't be met/,
     inputs: [{ ...HI, ...schemaFormat(COLOUR), max_tokens: 2 }],
@@ -724,24 +728,27 @@ const post = (path, body, headers) => [path, { method: "POST", body, headers }];
 const overWire = (path, headers) => post(path, WIRE_BODY, { ...WIRE, ...headers });
 const FORM = { "content-type": "application/x-www-form-urlencoded" };
 
-/** `sent` is what `fetch` is given, `also` another way to the same; `check` gets the body as JSON, and the response. */
+/**
+ * `sent`: the arguments of `fetch`; `also`: those of an equivalent request. `check` receives the parsed JSON body and the response.
+ * `status`: 200 by default.
+ */
 export const ROUTES = [
   {
     route: "`POST /run?version=3`",
-    what: "the binding's wire: the model in `cf-consn-model-id`, `{inputs, options}`; the answer without an envelope",
+    what: "the binding's wire format: the model in `cf-consn-model-id`, the body `{inputs, options}`; the answer has no envelope",
     sent: overWire("/run?version=3"),
     check: isAnswer,
   },
-  { route: "`POST /run?version=2`", what: "the same, from older bindings", sent: overWire("/run?version=2"), check: isAnswer },
+  { route: "`POST /run?version=2`", what: "like version 3, from older bindings", sent: overWire("/run?version=2"), check: isAnswer },
   {
     route: "`POST /ai-gateway/run`",
-    what: "the same, where a gateway was named",
+    what: "like `POST /run`, for requests with a gateway",
     sent: overWire("/ai-gateway/run?version=3"),
     check: isAnswer,
   },
   {
     route: "`POST /run`",
-    what: "the `prefix` option in front of the model's id",
+    what: "with the option `prefix`, which precedes the model id",
     sent: overWire("/run?version=3", { "cf-consn-model-id": `mine:${MODEL}` }),
     check: isAnswer,
   },
@@ -756,13 +763,13 @@ export const ROUTES = [
   },
   {
     route: "`POST …/ai/run/:model`",
-    what: "REST: the body is the input, whatever its content type; the answer in an envelope",
+    what: "REST: the body is the input, whatever its content type; the answer has an envelope",
     sent: post(`${ACCOUNT}/run/${MODEL}`, INPUT_JSON, FORM),
     check: isEnveloped(isAnswer),
   },
   {
     route: "`POST …/ai/run/:model`",
-    what: "the model percent-encoded; unknown query parameters",
+    what: "with a percent-encoded model id and unknown query parameters",
     sent: post(`${ACCOUNT}/run/${ENCODED}?unknown=1`, INPUT_JSON),
     check: isEnveloped(isAnswer),
   },
@@ -795,14 +802,14 @@ export const ROUTES = [
   },
   {
     route: "`GET /v1/models/:id`",
-    what: "one of them, plain or percent-encoded",
+    what: "one model; its id plain or percent-encoded",
     sent: [`/v1/models/${MODEL}`],
     also: [`/v1/models/${ENCODED}`],
     check: ({ id }) => assert.equal(id, MODEL),
   },
   {
     route: "`GET /v1/models/:id`",
-    what: "an unknown one",
+    what: "an unknown model",
     sent: ["/v1/models/nothing"],
     status: 404,
     check: ({ error }) => assert.equal(error.code, 3042),
@@ -815,8 +822,8 @@ export const ROUTES = [
     check: ({ errors }) => assert.equal(errors[0].code, 3042),
   },
   {
-    route: "another method",
-    what: "not allowed; the header `allow` names the one that is",
+    route: "any other method",
+    what: "not allowed; the header `allow` names the allowed method",
     sent: ["/run", { method: "PUT", headers: WIRE, body: WIRE_BODY }],
     status: 405,
     check: ({ internalCode }, { headers }) => assert.deepEqual([internalCode, headers.get("allow")], [3003, "POST"]),

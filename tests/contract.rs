@@ -1,4 +1,4 @@
-//! Tools, JSON mode and the HTTP surfaces on the real model, natively.
+//! Tools, JSON mode and the HTTP surfaces with the real model, in native Rust.
 
 mod common;
 
@@ -19,7 +19,7 @@ async fn object(ai: &Ai, input: Value) -> Result<Value> {
     ai.answer(LLAMA31, TextGenerationRequest::from_value(input), Dialect::Binding).await?.object().await
 }
 
-/// The events of a stream, parsed; the last is `[DONE]`.
+/// The parsed events of a stream. The last one is `[DONE]`.
 async fn events(ai: &Ai, mut input: Value) -> Result<Vec<Value>> {
     input["stream"] = true.into();
     let mut answer = ai.answer(LLAMA31, TextGenerationRequest::from_value(input), Dialect::Binding).await?;
@@ -44,7 +44,7 @@ fn weather() -> Value {
 }
 
 #[test]
-fn json_mode_gives_an_object_that_fits() {
+fn json_mode_returns_an_object_that_matches_the_schema() {
     let ai = ai();
     let schema = json!({
         "type": "object",
@@ -83,7 +83,7 @@ fn json_mode_gives_an_object_that_fits() {
 }
 
 #[test]
-fn forced_calls_are_complete_and_fit() {
+fn forced_calls_are_complete_and_match_the_schema() {
     let ai = ai();
     pollster::block_on(async {
         let question = json!([{"role": "user", "content": "What is the weather in Ghent?"}]);
@@ -107,7 +107,7 @@ fn forced_calls_are_complete_and_fit() {
             assert_eq!(events[events.len() - 2]["finish_reason"], "tool_calls");
             assert_eq!(events[events.len() - 1], "[DONE]");
         }
-        // With few tokens left the call is brought to its end.
+        // When few tokens remain, the closing path completes the call.
         let rambling = json!({"name": "note", "parameters": {"type": "object", "properties": {"text": {"type": "string"}, "n": {"type": "integer", "minimum": 10}}, "required": ["text", "n"]}});
         for max_tokens in [45] {
             let input = json!({"messages": question, "tools": [rambling], "tool_choice": "required", "seed": 1, "temperature": 3, "max_tokens": max_tokens});
@@ -115,7 +115,7 @@ fn forced_calls_are_complete_and_fit() {
             assert!(answer["tool_calls"][0]["arguments"]["n"].as_u64().is_some_and(|n| n >= 10), "{answer}");
             assert!(answer["usage"]["completion_tokens"].as_u64().is_some_and(|tokens| tokens <= max_tokens));
         }
-        // Free to call or not: what comes is text, or a call that fits.
+        // With a free choice, the answer is text or a call that matches the schema.
         let free = json!({"messages": question, "tools": [weather()], "temperature": 0, "max_tokens": 60});
         let answer = object(&ai, free).await.expect("an answer");
         assert!(answer["tool_calls"].is_array(), "{answer}");
@@ -124,7 +124,7 @@ fn forced_calls_are_complete_and_fit() {
 }
 
 #[test]
-fn the_second_turn_takes_both_forms_of_tool_turns() {
+fn the_second_turn_accepts_both_forms_of_tool_turns() {
     let ai = ai();
     pollster::block_on(async {
         let call = json!({"name": "get_weather", "arguments": "{\"city\": \"Ghent\", \"unit\": \"celsius\"}"});
@@ -150,7 +150,7 @@ fn the_second_turn_takes_both_forms_of_tool_turns() {
 }
 
 #[test]
-fn a_grammar_leaves_other_requests_free() {
+fn a_grammar_does_not_constrain_other_requests() {
     let ai = ai();
     pollster::block_on(async {
         let free = json!({"prompt": "Name three colours.", "temperature": 0, "max_tokens": 12});
@@ -187,7 +187,7 @@ async fn json_of(response: Response) -> Value {
 }
 
 #[test]
-fn every_surface_has_its_own_form() {
+fn every_surface_answers_in_its_own_format() {
     let ai = ai();
     let account = "http://127.0.0.1:8788/client/v4/accounts/0a1b/ai";
     let input = json!({"prompt": "Hi", "temperature": 0, "max_tokens": 4});

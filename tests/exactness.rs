@@ -1,9 +1,9 @@
-//! How near each type of weights comes to plain f32 arithmetic over the same weights: perplexity and forced top-1 over 2,000
-//! tokens of text. Takes many minutes, so it is not part of `npm test`:
+//! Accuracy of each type of weights, compared with f32 arithmetic over the same weights: perplexity and forced top-1 over
+//! 2,000 tokens of text. It takes many minutes, so it is not part of `npm test`:
 //!
 //! `RUSTFLAGS="-C target-cpu=native" cargo test --release --test exactness -- --ignored --nocapture`
 //!
-//! `TYPES=Q4_K,Q8_0` chooses some. The reference is candle's stock model over F32.
+//! `TYPES=Q4_K,Q8_0` limits the run to these types. The reference is candle's stock model over F32.
 
 mod common;
 
@@ -12,12 +12,13 @@ use candle_core::{Device, IndexOp, Tensor};
 use common::{best, dequantised, load, logits_of, real_model, requantised, stock_model};
 use workers_ai_local::backend::{Backend, CacheId, Wanted, Work};
 
-/// The text is computed as so many sequences at once, so that each pass through the weights serves all.
+/// The text is split into this many sequences, computed in one batch so that they share each pass over the weights.
 const SEQUENCES: usize = 8;
+/// Tokens per sequence.
 const LENGTH: usize = 250;
 
 #[test]
-#[ignore = "takes many minutes; the head of the file says how to run it"]
+#[ignore = "takes many minutes; the top of this file says how to run it"]
 fn perplexity_and_top_1_of_every_type() {
     let types = std::env::var("TYPES").ok();
     let original = real_model();
@@ -57,7 +58,7 @@ fn perplexity_and_top_1_of_every_type() {
     assert!(failures.is_empty(), "{failures:?}");
 }
 
-/// Perplexity of ours and of the reference, how often their likeliest tokens are the same, and over how many tokens.
+/// `(our perplexity, the reference's, number of tokens with the same top-1, number of tokens)`.
 fn compare(file: Vec<u8>) -> (f64, f64, usize, usize) {
     let mut stock = stock_model(&dequantised(&file));
     let (mut ours, tokenizer) = load(file);
@@ -76,8 +77,8 @@ fn compare(file: Vec<u8>) -> (f64, f64, usize, usize) {
         for (index, (row, logits)) in rows.iter().zip(logits.into_iter().map(logits_of)).enumerate() {
             let exact: Vec<f32> = exact.i(index).and_then(|row| row.to_vec1()).expect("a row");
             let next = row[position + 1] as usize;
-            loss += surprise(&logits, next);
-            exact_loss += surprise(&exact, next);
+            loss += negative_log_likelihood(&logits, next);
+            exact_loss += negative_log_likelihood(&exact, next);
             agreed += usize::from(best(&logits) == best(&exact));
             count += 1;
         }
@@ -86,7 +87,7 @@ fn compare(file: Vec<u8>) -> (f64, f64, usize, usize) {
 }
 
 /// `−ln p` of a token.
-fn surprise(logits: &[f32], token: usize) -> f64 {
+fn negative_log_likelihood(logits: &[f32], token: usize) -> f64 {
     let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - largest).exp()).sum();
     sum.ln() + largest - f64::from(logits[token])

@@ -1,4 +1,4 @@
-//! Whole requests without JavaScript: what an answer is, and what the engine promises.
+//! Whole requests, without JavaScript: the answers, and the guarantees of the engine.
 
 mod common;
 
@@ -13,7 +13,7 @@ fn tiny_ai(limits: Limits) -> Ai {
     ai_with(TinyModel::default().gguf(), limits).0
 }
 
-/// A request whose answer does not end by itself.
+/// A request whose answer ends only at `max_tokens`.
 fn endless(prompt: &str) -> Value {
     json!({"prompt": prompt, "raw": true, "temperature": 1, "seed": 5, "max_tokens": 40})
 }
@@ -26,7 +26,7 @@ async fn piece(generation: &mut Generation) -> Option<String> {
     }
 }
 
-/// The oracle is the stock model in exact arithmetic. (llama.cpp, whose activations have 8 bits, begins with "L'Étoile".)
+/// The reference is the stock model over F32 weights. (llama.cpp, whose activations have 8 bits, begins with "L'Étoile".)
 #[test]
 fn the_real_model_answers_as_exact_arithmetic_does() {
     let (mut stock, (_, tokenizer)) = (stock_model(&dequantised(&real_model())), load(real_model()));
@@ -62,9 +62,9 @@ fn the_real_model_answers_as_exact_arithmetic_does() {
 /// A chat turn as the model's own template writes it.
 const TURN: &str = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n";
 
-/// Token ids as llama.cpp gives them for the same file.
+/// The expected token ids are those of llama.cpp for the same file.
 #[test]
-fn the_real_vocabulary_gives_llama_cpps_tokens() {
+fn the_real_vocabulary_gives_the_tokens_of_llama_cpp() {
     use std::rc::Rc;
     use workers_ai_local::gguf::{BytesSource, Header, Reader};
     use workers_ai_local::tokenizer::Tokenizer;
@@ -88,7 +88,7 @@ fn the_real_vocabulary_gives_llama_cpps_tokens() {
 }
 
 #[test]
-fn the_next_turn_starts_where_the_conversation_ended_and_gives_the_same_text() {
+fn the_next_turn_reuses_the_cache_of_the_conversation_and_gives_the_same_text() {
     let warm = tiny_ai(Limits::default());
     let cold = tiny_ai(Limits::default());
     pollster::block_on(async {
@@ -96,18 +96,18 @@ fn the_next_turn_starts_where_the_conversation_ended_and_gives_the_same_text() {
         let text = text_of(&mut first).await.expect("text");
         assert_eq!(first.usage().cached_tokens, 0);
         let second = endless(&format!("Once upon a time{text} and then"));
-        let mut again = start(&warm, LLAMA2, second.clone()).await.expect("started");
-        let mut anew = start(&cold, LLAMA2, second).await.expect("started");
-        assert_eq!(text_of(&mut again).await, text_of(&mut anew).await);
-        assert!(again.usage().cached_tokens >= "Once upon a time".len() - 1, "{:?}", again.usage());
-        assert_eq!(anew.usage().cached_tokens, 0);
-        assert_eq!(again.usage().prompt_tokens, anew.usage().prompt_tokens);
+        let mut reused = start(&warm, LLAMA2, second.clone()).await.expect("started");
+        let mut computed = start(&cold, LLAMA2, second).await.expect("started");
+        assert_eq!(text_of(&mut reused).await, text_of(&mut computed).await);
+        assert!(reused.usage().cached_tokens >= "Once upon a time".len() - 1, "{:?}", reused.usage());
+        assert_eq!(computed.usage().cached_tokens, 0);
+        assert_eq!(reused.usage().prompt_tokens, computed.usage().prompt_tokens);
     });
 }
 
 #[test]
-fn answers_at_once_take_turns_and_are_the_same_as_alone() {
-    // With one cache two answers must hand it to each other, and compute anew what they lose.
+fn concurrent_answers_take_turns_and_are_the_same_as_alone() {
+    // With one cache the answers must pass it to each other, and compute again what they lose.
     for caches in [1, 4] {
         let ai = tiny_ai(Limits { caches, idle_after_ms: 0.0, ..Limits::default() });
         let alone = tiny_ai(Limits::default());
@@ -133,9 +133,9 @@ fn answers_at_once_take_turns_and_are_the_same_as_alone() {
     }
 }
 
-/// More readers at once than there are caches: all are served, and nobody's prompt is computed twice.
+/// More concurrent readers than caches: all are served, and no prompt is computed twice.
 #[test]
-fn more_answers_at_once_than_caches_wait_for_one_another() {
+fn more_concurrent_answers_than_caches_wait_for_one_another() {
     use std::future::Future;
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
@@ -169,7 +169,7 @@ fn more_answers_at_once_than_caches_wait_for_one_another() {
 }
 
 #[test]
-fn nothing_is_computed_that_nobody_asks_for() {
+fn nothing_is_computed_before_it_is_read() {
     let ai = tiny_ai(Limits::default());
     pollster::block_on(async {
         let mut generation = start(&ai, LLAMA2, endless("hello")).await.expect("started");
@@ -184,7 +184,7 @@ fn nothing_is_computed_that_nobody_asks_for() {
 }
 
 #[test]
-fn a_full_queue_is_3040_and_room_comes_back() {
+fn a_full_queue_is_3040_until_a_request_ends() {
     let ai = tiny_ai(Limits { sequences: 2, ..Limits::default() });
     pollster::block_on(async {
         let first = start(&ai, LLAMA2, endless("a")).await.expect("started");
@@ -192,25 +192,25 @@ fn a_full_queue_is_3040_and_room_comes_back() {
         let error = start(&ai, LLAMA2, endless("c")).await.err().expect("full");
         assert_eq!(error.code, ErrorCode::OutOfCapacity);
         drop(first);
-        let mut third = start(&ai, LLAMA2, endless("c")).await.expect("room again");
+        let mut third = start(&ai, LLAMA2, endless("c")).await.expect("a free place");
         assert!(text_of(&mut third).await.is_ok());
     });
 }
 
 #[test]
-fn a_reader_that_left_without_a_word_gives_its_place_to_the_next() {
+fn a_reader_that_left_without_cancelling_loses_its_place_to_the_next() {
     let ai = tiny_ai(Limits { sequences: 1, abandoned_after_ms: 0.0, ..Limits::default() });
     pollster::block_on(async {
         let mut left = start(&ai, LLAMA2, endless("a")).await.expect("started");
-        let mut next = start(&ai, LLAMA2, endless("b")).await.expect("in its place");
+        let mut next = start(&ai, LLAMA2, endless("b")).await.expect("started in its place");
         assert!(text_of(&mut next).await.is_ok());
-        // Should it come back after all, it is told, not left waiting.
+        // If the first reader comes back, it gets an error instead of waiting for ever.
         assert_eq!(text_of(&mut left).await.expect_err("gone").code, ErrorCode::Aborted);
     });
 }
 
 #[test]
-fn limits_of_length_and_stop_strings_end_an_answer() {
+fn max_tokens_and_stop_strings_end_an_answer() {
     let ai = tiny_ai(Limits::default());
     pollster::block_on(async {
         let mut none = start(&ai, LLAMA2, json!({"prompt": "a", "max_tokens": 0})).await.expect("started");
@@ -236,7 +236,7 @@ fn limits_of_length_and_stop_strings_end_an_answer() {
 }
 
 #[test]
-fn ids_without_weights_are_refused_where_that_is_asked_for() {
+fn strict_refuses_ids_without_weights() {
     use std::collections::HashMap;
     use std::rc::Rc;
     use workers_ai_local::ai::Config;

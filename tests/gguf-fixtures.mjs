@@ -1,21 +1,27 @@
-// GGUF files for tests: the real model's header, taken apart, changed and written again.
+// GGUF files for tests: either built from entries and tensors, or made from the real model's header, which is parsed, changed and
+// rewritten.
 // Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 import { open } from "node:fs/promises";
 
-/** Bytes of the real file that hold its whole header (vocabulary and merges), and some tensor data behind it. */
+/** Length in bytes of a prefix of the real file that contains its whole header (with vocabulary and merges) and some tensor data. */
 const HEAD = 2 << 20;
 
 const ALIGNMENT = 32;
+/** GGUF type codes of metadata values. */
+const U32 = 4;
+const I32 = 5;
+const F32_VALUE = 6;
+const BOOL = 7;
 const TEXT = 8;
 const ARRAY = 9;
-const U32 = 4;
-/** Metadata type → bytes of one value. */
+/** Metadata type → size of one value in bytes, for types of fixed size. */
 const WIDTH = { 0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8 };
 
+/** GGML type code of F32 tensors. */
 const F32 = 0;
 
-/** The beginning of a file. */
+/** The first `length` bytes of a file. */
 export async function headOf(path, length = HEAD) {
   const handle = await open(path);
   try {
@@ -27,7 +33,8 @@ export async function headOf(path, length = HEAD) {
 }
 
 /**
- * A header in parts. `at` of an entry and `typeAt` of a tensor are offsets in `bytes`, for cuts and patches.
+ * Parses a header. `at` (where an entry's value begins) and `typeAt` (where a tensor's type is) are offsets in `bytes`, for tests that
+ * cut or patch the file.
  *
  * @returns {{entries: {key: string, type: number, value: Uint8Array, at: number}[],
  *   tensors: {name: string, dims: bigint[], type: number, offset: bigint, typeAt: number}[], dataStart: number}}
@@ -64,7 +71,7 @@ export function parseHeader(bytes) {
   return { entries, tensors, dataStart: Math.ceil(at / ALIGNMENT) * ALIGNMENT };
 }
 
-/** A header as bytes, up to where tensor data begins. */
+/** Serialises a header, with the padding up to the start of the tensor data. */
 export function writeHeader({ entries, tensors }) {
   const body = Buffer.concat([
     Buffer.from("GGUF"),
@@ -77,19 +84,50 @@ export function writeHeader({ entries, tensors }) {
   return Buffer.concat([body, Buffer.alloc(-body.length & (ALIGNMENT - 1))]);
 }
 
-/** The header with another text, whole number or list of either as one of its metadata entries. */
+/** A copy of the header in which the metadata entry `key` has a new value: a string, an integer, or a non-empty list of either. */
 export function withEntry(header, key, value) {
   return { ...header, entries: [...header.entries.filter((entry) => entry.key !== key), { key, ...typed(value) }] };
 }
 
 function typed(value) {
-  if (typeof value === "string") return { type: TEXT, value: text(value) };
-  if (!Array.isArray(value)) return { type: U32, value: u32(value) };
-  const elements = value.map(typed);
-  return { type: ARRAY, value: Buffer.concat([u32(elements[0].type), u64(elements.length), ...elements.map((element) => element.value)]) };
+  if (typeof value === "string") return string(value);
+  return Array.isArray(value) ? list(value.map(typed)) : int(value);
 }
 
-/** A metadata list of texts. */
+/** Metadata values, each with its GGUF type code. */
+export const string = (value) => ({ type: TEXT, value: text(value) });
+export const int = (value) => ({ type: U32, value: u32(value) });
+export const ints = (values) => list(values.map((value) => ({ type: I32, value: u32(value) })));
+export const float = (value) => ({ type: F32_VALUE, value: f32s([value]) });
+export const flag = (value) => ({ type: BOOL, value: Buffer.from([value ? 1 : 0]) });
+/** At least one element; all elements must have the same type. */
+export const list = (elements) => ({
+  type: ARRAY,
+  value: Buffer.concat([u32(elements[0].type), u64(elements.length), ...elements.map(({ value }) => value)]),
+});
+
+/**
+ * Serialises a whole file.
+ *
+ * @param {Record<string, {type: number, value: Uint8Array}>} entries the metadata, in this order
+ * @param {{name: string, dims: number[], values: Float32Array}[]} tensors F32 tensors; `dims` begins with the number of columns, as in GGUF
+ * @returns {Uint8Array}
+ */
+export function ggufFile(entries, tensors) {
+  let end = 0;
+  const placed = tensors.map(({ name, dims, values }) => {
+    const offset = end;
+    end += Math.ceil((4 * values.length) / ALIGNMENT) * ALIGNMENT;
+    return { name, dims, type: F32, offset };
+  });
+  const header = writeHeader({ entries: Object.entries(entries).map(([key, value]) => ({ key, ...value })), tensors: placed });
+  const file = new Uint8Array(header.length + end);
+  file.set(header);
+  tensors.forEach(({ values }, index) => file.set(f32s(values), header.length + placed[index].offset));
+  return file;
+}
+
+/** The strings of a metadata entry that is a list of strings. */
 export function textsOf(header, key) {
   const { value } = header.entries.find((entry) => entry.key === key);
   const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
@@ -101,7 +139,7 @@ export function textsOf(header, key) {
   });
 }
 
-/** The bytes with some of them replaced. */
+/** A copy of the bytes in which those from offset `at` on are replaced. */
 export function patched(bytes, at, replacement) {
   const copy = bytes.slice();
   copy.set(replacement, at);
@@ -109,8 +147,8 @@ export function patched(bytes, at, replacement) {
 }
 
 /**
- * The header of a model of one layer that fits the format and itself, whose feed-forward matrices have `rows` rows of F32:
- * 38 GB each by default. They stand first: what comes before a tensor is read before memory is asked for it.
+ * A valid and consistent header of a model with one layer, whose feed-forward matrices are F32 with `rows` rows (`ffn_down`: columns), by
+ * default 38 GB each. These tensors come first, because everything before a tensor is read before its memory is allocated.
  */
 export function giantHeader(real, rows = 1n << 24n) {
   const isGiant = ({ name }) => /\.ffn_(gate|up|down)\.weight$/.test(name);
@@ -128,7 +166,13 @@ export function giantHeader(real, rows = 1n << 24n) {
 
 export function u32(value) {
   const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(value);
+  bytes.writeUInt32LE(value >>> 0);
+  return bytes;
+}
+
+function f32s(values) {
+  const bytes = Buffer.alloc(4 * values.length);
+  values.forEach((value, index) => bytes.writeFloatLE(value, 4 * index));
   return bytes;
 }
 

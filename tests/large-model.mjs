@@ -1,7 +1,7 @@
-// A model of Llama 3 8B's shape, larger than 4 GiB, that lies on no disk: its server makes the bytes up as they are asked for.
+// A model with the shape of Llama 3 8B, larger than 4 GiB, that is not stored on disk: its server generates the bytes on request.
 //
-// The header is a real file's whose vocabulary has further entries. Every matrix is Q4_0, and its rows are those of a small pool over
-// and over; so what the model must answer can be computed plainly, as `large-model-twin.mjs` does.
+// The header is that of a real file, with a larger vocabulary. Every matrix is Q4_0, and its rows repeat those of a small pool. So a simple
+// reference implementation can compute the expected logits (`large-model-reference.mjs`).
 
 import { createServer } from "node:http";
 import { listening } from "../scripts/lib/ports.mjs";
@@ -13,19 +13,22 @@ export const LLAMA_8B = { width: 4096, layers: 32, heads: 32, kvHeads: 8, headWi
 
 const F32 = 0;
 const Q4_0 = 2;
-/** Weights and bytes of a Q4_0 block: a scale in f16, then 16 bytes of two codes each. */
+/** Weights and bytes of a Q4_0 block: an f16 scale, then 16 bytes with two 4-bit codes each. */
 export const BLOCK = { weights: 32, bytes: 18 };
 
-/** Rows of a pool: a prime, so that it falls in step with none of the sizes. */
+/** Rows of a pool: a prime number, so that no matrix size is a multiple of it. */
 export const POOL_ROWS = 251;
 
-/** Rows of so many columns, as bytes. Products with numbers around one are around one, and all of it is twice as much in `loud`. */
+/**
+ * A pool of `POOL_ROWS` Q4_0 rows with n columns each, as bytes. The product of a row with inputs of magnitude 1 also has a magnitude of
+ * about 1. In `loud` all weights are twice as large.
+ */
 function makePool(columns, random) {
   const rowBytes = (columns / BLOCK.weights) * BLOCK.bytes;
   const bytes = Buffer.alloc(POOL_ROWS * rowBytes);
   for (let at = 0; at < bytes.length; at += 4) bytes.writeUInt32LE(random.int(0, 2 ** 32 - 1), Math.min(at, bytes.length - 4));
   const loud = Buffer.from(bytes);
-  // Codes lie about 4.6 around zero, so scales are about 0.2 / √columns: a power of two, with any fraction and sign.
+  // Codes are about 4.6 away from zero, so scales should be about 0.2 / √columns: one power of two, with a random fraction and sign.
   const exponent = 15 + Math.round(Math.log2(0.15 / Math.sqrt(columns)));
   for (let at = 0; at < bytes.length; at += BLOCK.bytes) {
     const rest = random.int(0, 1023) | (random.int(0, 1) << 15);
@@ -35,16 +38,16 @@ function makePool(columns, random) {
   return { columns, rowBytes, bytes, loud };
 }
 
-/** Scales of a norm. */
+/** The weights of every RMSNorm, `[width]`. */
 export const NORM = Float32Array.from({ length: LLAMA_8B.width }, (_, index) => 0.75 + (index % 11) / 20);
 
 /**
- * A matrix: row `r` is row `(shift + r) % POOL_ROWS` of its pool. Its last `loudRows` rows are twice as large.
+ * A matrix. Its row `r` is row `(shift + r) % POOL_ROWS` of its pool; the weights of its last `loudRows` rows are twice as large.
  *
  * @typedef {{name: string, pool: object, rows: number, shift: number, loudRows: number}} Matrix
  */
 
-/** The whole model: its header with its tensors, the matrices by name, and the texts of its vocabulary. */
+/** The whole model: the bytes of its header, its tensors, its matrices by name, the texts of its vocabulary, and the file size in bytes. */
 export async function largeModel() {
   const { width, layers, heads, kvHeads, headWidth, ffnWidth, vocabulary } = LLAMA_8B;
   const random = new Random(1);
@@ -75,7 +78,7 @@ export async function largeModel() {
     matrix(`blk.${layer}.attn_v.weight`, narrow, kvHeads * headWidth);
   }
   norm("output_norm.weight");
-  // The largest logit stands in the very last rows of the file: without them the answer is another one.
+  // The largest logit comes from the last rows of the file: if these are missing, the answer differs.
   matrix("output.weight", narrow, vocabulary, POOL_ROWS);
 
   const real = parseHeader(await headOf(MODEL_PATH));
@@ -101,7 +104,7 @@ export async function largeModel() {
 const NORMAL = 1;
 const CONTROL = 3;
 
-/** A vocabulary that goes on with words and endings put together, each with its merge. */
+/** Extends a vocabulary with combinations of its words and endings, each with its merge. */
 function largerVocabulary(tokens, merges) {
   const all = new Set(tokens);
   const further = [];
@@ -116,7 +119,7 @@ function largerVocabulary(tokens, merges) {
   throw new Error("the real vocabulary has too few words");
 }
 
-/** The file's bytes from an offset on, in pieces that nobody may change. */
+/** The bytes of the file from an offset to the end, in pieces. The caller must not modify them. */
 function* bytesFrom({ head, tensors }, offset) {
   if (offset < head.length) yield head.subarray(offset);
   for (const tensor of tensors) {
@@ -136,9 +139,10 @@ function* bytesFrom({ head, tensors }, offset) {
 }
 
 /**
- * Serves a large model to pages of any origin, by range too. The first connection breaks after `cut` bytes.
+ * Serves a large model to pages of any origin; accepts range requests. The first connection is cut after `cut` bytes.
  *
- * @returns {Promise<{url: string, ranges: (number | undefined)[], close(): Promise<void>}>} `ranges`: where each request began
+ * @returns {Promise<{url: string, ranges: (number | undefined)[], close(): Promise<void>}>} `ranges`: the first byte that each request
+ *   asked for; undefined for a request without a range
  */
 export async function startLargeModelServer(model, { cut }) {
   const ranges = [];
@@ -150,7 +154,7 @@ export async function startLargeModelServer(model, { cut }) {
       "access-control-allow-origin": "*",
       "access-control-expose-headers": "content-range",
       "content-length": model.size - from,
-      // Nor shall a browser lay it on a disk.
+      // The browser must not store it on disk either.
       "cache-control": "no-store",
       ...(start && { "content-range": `bytes ${from}-${model.size - 1}/${model.size}` }),
     });

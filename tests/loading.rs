@@ -1,4 +1,4 @@
-//! Files that are damaged, cut off, unknown or hard to get: each is a documented error, none a panic.
+//! Files that are damaged, cut off, of an unknown kind or hard to read: each results in a documented error, never in a panic.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use workers_ai_local::engine::Limits;
 use workers_ai_local::error::{AiError, ErrorCode};
-use workers_ai_local::gguf::{ByteStream, BytesSource, LocalFuture, Opened, Source, SourceError};
+use workers_ai_local::gguf::{ByteStream, BytesSource, LocalFuture, OpenedSource, Source, SourceError};
 
 fn outcome(source: Rc<dyn Source>) -> Result<String, AiError> {
     let (ai, _) = ai_from(source, Limits::default());
@@ -25,7 +25,7 @@ fn of_bytes(bytes: Vec<u8>) -> Result<String, AiError> {
     outcome(Rc::new(BytesSource { chunk: 1000, ..BytesSource::new("test.gguf", bytes) }))
 }
 
-/// A model small enough to be loaded some hundred times.
+/// A model small enough to be loaded hundreds of times.
 fn small() -> TinyModel {
     TinyModel { width: 32, heads: 2, kv_heads: 1, ffn_width: 32, layers: 1, ..TinyModel::default() }
 }
@@ -34,7 +34,7 @@ fn small() -> TinyModel {
 fn a_file_that_is_cut_off_anywhere_is_5004() {
     let file = small().gguf();
     assert!(of_bytes(file.clone()).is_ok());
-    // The last bytes may be padding behind the last tensor.
+    // The last bytes may be padding after the last tensor.
     for length in (0..file.len() - 64).step_by(101) {
         let error = of_bytes(file[..length].to_vec()).expect_err("cut off");
         assert_eq!(error.code, ErrorCode::InvalidData, "at {length}: {error}");
@@ -51,13 +51,13 @@ fn random_damage_of_the_header_is_an_error_or_harmless() {
             let at = rng.next_u32() as usize % 9000.min(file.len());
             damaged[at] = rng.next_u32() as u8;
         }
-        // Whatever comes of it comes as a value.
+        // Any result is fine, as long as it is not a panic.
         let _ = of_bytes(damaged);
     }
 }
 
 #[test]
-fn files_of_another_kind_say_so() {
+fn unsupported_files_are_5004_with_the_reason() {
     let with = |key: &str, value: Value| TinyModel { metadata: vec![(key.into(), value)], ..small() }.gguf();
     let text = |text: &str| Value::String(text.into());
     let mut wrong_magic = small().gguf();
@@ -96,16 +96,17 @@ fn an_unknown_tensor_type_is_named() {
     assert!(error.text.contains("output_norm.weight") && error.text.contains("39"), "{error}");
 }
 
-/// A file over a connection that breaks every `every` bytes.
+/// A file over a connection that is lost after every `every` bytes.
 struct Flaky {
     file: Rc<Vec<u8>>,
     every: usize,
-    tells_size: bool,
+    reports_size: bool,
     opened: Rc<Cell<usize>>,
 }
 
 struct FlakyStream {
     rest: Vec<u8>,
+    /// Bytes until the connection is lost.
     left: usize,
 }
 
@@ -114,11 +115,11 @@ impl Source for Flaky {
         "flaky.gguf".into()
     }
 
-    fn open(&self, offset: u64) -> LocalFuture<'_, Result<Opened, SourceError>> {
+    fn open(&self, offset: u64) -> LocalFuture<'_, Result<OpenedSource, SourceError>> {
         self.opened.set(self.opened.get() + 1);
-        let size = self.tells_size.then_some(self.file.len() as u64);
+        let size = self.reports_size.then_some(self.file.len() as u64);
         let stream = Box::new(FlakyStream { rest: self.file[offset as usize..].to_vec(), left: self.every });
-        Box::pin(std::future::ready(Ok(Opened { size, stream })))
+        Box::pin(std::future::ready(Ok(OpenedSource { size, stream })))
     }
 }
 
@@ -135,21 +136,21 @@ impl ByteStream for FlakyStream {
 }
 
 #[test]
-fn a_connection_that_breaks_is_taken_up_where_it_broke() {
+fn a_lost_connection_is_resumed_where_it_was_lost() {
     let file = Rc::new(small().gguf());
     let expected = of_bytes(file.to_vec()).expect("text");
-    for tells_size in [true, false] {
+    for reports_size in [true, false] {
         let opened = Rc::new(Cell::new(0));
-        let source = Flaky { file: Rc::clone(&file), every: 20_000, tells_size, opened: Rc::clone(&opened) };
+        let source = Flaky { file: Rc::clone(&file), every: 20_000, reports_size, opened: Rc::clone(&opened) };
         assert_eq!(outcome(Rc::new(source)), Ok(expected.clone()));
         assert!(opened.get() > 2, "{} connections", opened.get());
     }
 }
 
 #[test]
-fn a_connection_without_hope_is_3008_and_a_missing_file_3042() {
+fn a_connection_without_any_data_is_3008_and_a_missing_file_3042() {
     let opened = Rc::new(Cell::new(0));
-    let source = Flaky { file: Rc::new(small().gguf()), every: 0, tells_size: true, opened: Rc::clone(&opened) };
+    let source = Flaky { file: Rc::new(small().gguf()), every: 0, reports_size: true, opened: Rc::clone(&opened) };
     assert_eq!(outcome(Rc::new(source)).expect_err("no byte").code, ErrorCode::Aborted);
     assert_eq!(opened.get(), 3);
 
@@ -158,7 +159,7 @@ fn a_connection_without_hope_is_3008_and_a_missing_file_3042() {
         fn name(&self) -> String {
             "https://example.com/model.gguf".into()
         }
-        fn open(&self, _: u64) -> LocalFuture<'_, Result<Opened, SourceError>> {
+        fn open(&self, _: u64) -> LocalFuture<'_, Result<OpenedSource, SourceError>> {
             Box::pin(std::future::ready(Err(self.0.clone())))
         }
     }
@@ -172,13 +173,13 @@ fn a_connection_without_hope_is_3008_and_a_missing_file_3042() {
 }
 
 #[test]
-fn a_failed_load_leaves_the_next_request_whole() {
+fn a_failed_load_does_not_affect_the_next_request() {
     struct SecondTime(BytesSource, Cell<bool>);
     impl Source for SecondTime {
         fn name(&self) -> String {
             self.0.name()
         }
-        fn open(&self, offset: u64) -> LocalFuture<'_, Result<Opened, SourceError>> {
+        fn open(&self, offset: u64) -> LocalFuture<'_, Result<OpenedSource, SourceError>> {
             if !self.1.replace(true) {
                 return Box::pin(std::future::ready(Err(SourceError::NotFound("not yet".into()))));
             }
@@ -204,7 +205,7 @@ fn weights_that_do_not_fit_into_memory_are_3040() {
         let length = (rows * (columns / dtype.block_size()) * dtype.type_size()) as u64;
         let entry = TensorEntry { name: "output.weight".into(), dtype, shape: vec![rows, columns], offset: 0, length };
         let tensor = Tensor::new(Role::Output, &entry).expect("a tensor of weights");
-        let error = CpuWeights::default().begin(&tensor).expect_err("more than there is");
+        let error = CpuWeights::default().begin(&tensor).expect_err("more than is available");
         assert_eq!(error.code, ErrorCode::OutOfCapacity, "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The model against its oracle: candle's stock quantised Llama, over the same files.
+//! The CPU backend compared with candle's stock quantised Llama, over the same files.
 
 mod common;
 
@@ -17,7 +17,7 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// The root mean square of the difference of two models' logits.
+/// Accumulates the root mean square of the difference between two models' logits.
 #[derive(Default)]
 struct Distance {
     squares: f64,
@@ -35,13 +35,13 @@ impl Distance {
     }
 }
 
-/// Four models are led along the 200 tokens that the stock one writes in exact arithmetic: ours and the stock one, each
-/// over the real file and over the same weights as F32.
+/// Runs four models over the 200 tokens that the stock model generates over F32 weights (exact arithmetic): ours and the
+/// stock model, each over the real file and over the same weights as F32.
 ///
-/// Over F32 only the order of additions differs, keys are rounded to 13 bits and values to 12, so logits must agree closely. Over
-/// Q4_1 ours rounds activations to 15 bits, the stock model to 8: ours must be far nearer to exact arithmetic.
+/// Over F32 the models differ in the order of additions, and ours rounds keys to 13 bits and values to 12, so logits must agree
+/// closely. Over Q4_1 ours rounds activations to 15 bits, the stock model to 8, so ours must be much closer to exact arithmetic.
 #[test]
-fn the_real_model_agrees_with_the_stock_one_over_200_forced_tokens() {
+fn the_real_model_agrees_with_the_stock_model_over_200_forced_tokens() {
     const COUNT: usize = 200;
     let file = real_model();
     let exact_file = dequantised(&file);
@@ -85,7 +85,7 @@ fn every_type_of_block_agrees_with_the_stock_model() {
     use GgmlDType::*;
     for dtype in [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K] {
         let bytes = TinyModel { dtype, ..TinyModel::default() }.gguf();
-        agrees(&format!("{dtype:?}"), bytes);
+        assert_agrees(&format!("{dtype:?}"), bytes);
     }
 }
 
@@ -93,13 +93,13 @@ fn every_type_of_block_agrees_with_the_stock_model() {
 fn head_counts_and_tied_output_agree_with_the_stock_model() {
     for (heads, kv_heads, tied) in [(4, 4, false), (4, 1, true), (8, 2, true), (2, 2, false)] {
         let bytes = TinyModel { heads, kv_heads, tied, ..TinyModel::default() }.gguf();
-        agrees(&format!("{heads} heads, {kv_heads} KV heads, tied: {tied}"), bytes);
+        assert_agrees(&format!("{heads} heads, {kv_heads} KV heads, tied: {tied}"), bytes);
     }
 }
 
-/// Ours must be far nearer to exact arithmetic over the same weights than the stock model, which rounds activations to 8 bits in
-/// blocks of up to 256; ours rounds them to 15, keys to 13 and values to 12.
-fn agrees(what: &str, bytes: Vec<u8>) {
+/// Asserts that ours is much closer to exact arithmetic over the same weights than the stock model. The stock model rounds
+/// activations to 8 bits in blocks of up to 256; ours rounds them to 15 bits, keys to 13 and values to 12.
+fn assert_agrees(what: &str, bytes: Vec<u8>) {
     const KEYS_AND_VALUES: f64 = 5e-4;
     let (mut stock, mut exact) = (stock_model(&bytes), stock_model(&dequantised(&bytes)));
     let (mut backend, _) = load(bytes);
@@ -122,10 +122,10 @@ fn agrees(what: &str, bytes: Vec<u8>) {
     );
 }
 
-/// Llama 3's scaling stands in a tensor of divisors: dividing every frequency by 4 is linear scaling by 4, and the same
-/// as turning back position 4p to p.
+/// Llama 3's scaling is stored as a tensor of divisors. Dividing every frequency by 4 is the same as linear scaling by 4, which
+/// maps position 4p to p.
 #[test]
-fn rope_scalings_mean_the_same_in_both_spellings() {
+fn linear_rope_scaling_and_equal_divisors_give_the_same_logits() {
     let linear = TinyModel {
         metadata: vec![
             ("llama.rope.scaling.type".into(), Value::String("linear".into())),
@@ -145,9 +145,10 @@ fn rope_scalings_mean_the_same_in_both_spellings() {
     assert!(largest_difference(&logits(&linear), &plain) > 1e-2, "scaling changes something");
 }
 
-/// The same numbers to the last bit, however a sequence is cut, batched, truncated or copied.
+/// Logits are equal to the last bit, whether a sequence is computed whole, in chunks, in a batch, or after truncating or copying its
+/// cache.
 #[test]
-fn the_cache_gives_the_same_bits_however_it_came_about() {
+fn logits_are_bit_identical_however_the_cache_was_filled() {
     let (mut backend, _) = load(TinyModel { dtype: GgmlDType::Q4_1, ..TinyModel::default() }.gguf());
     let prompt: Vec<u32> = (0..50).map(|i| (i * 31 + 5) % TINY_VOCABULARY as u32).collect();
     let whole = backend.create_cache().expect("a cache");
@@ -164,7 +165,7 @@ fn the_cache_gives_the_same_bits_however_it_came_about() {
 
     let copy = backend.create_cache().expect("a cache");
     pollster::block_on(backend.copy_prefix(whole, copy, 33)).expect("a copy");
-    assert_eq!(forward(&mut backend, copy, &prompt[33..]), expected, "copied and gone on");
+    assert_eq!(forward(&mut backend, copy, &prompt[33..]), expected, "copied and continued");
 
     let (a, b) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
     let batch =

@@ -1,4 +1,4 @@
-//! A backend that is lost, or whose memory ends, in the middle of answers: the engine goes on with another one, and no token is lost or
+//! A backend is lost, or runs out of memory, in the middle of answers. The engine continues with another backend, and no token is lost or
 //! repeated.
 
 mod common;
@@ -14,7 +14,7 @@ use workers_ai_local::gguf::LocalFuture;
 use workers_ai_local::model::Hyperparameters;
 use workers_ai_local::sampling::SamplingParams;
 
-/// The CPU as a GPU that is lost after so many batches, and has room for so many tokens in all.
+/// The CPU backend disguised as a GPU that is lost after `batches` batches, and that has room for `room` tokens in all.
 struct Faulty {
     inner: CpuBackend,
     batches: usize,
@@ -94,7 +94,8 @@ fn submit(engine: &mut Engine, first: u32, length: u32) -> SequenceId {
     engine.submit(prompt, GenerationParams { max_tokens: 12, sampling, end_tokens: Rc::new(HashSet::new()) }, None).expect("a place")
 }
 
-/// Draws two answers to their ends; a lost backend is replaced. Gives their tokens, and how often it was.
+/// Generates two answers to their ends and replaces the backend whenever it is lost or out of memory. Returns the answers' tokens and the
+/// number of replacements.
 fn answers(mut engine: Engine) -> ([Vec<u32>; 2], usize) {
     let sequences = [submit(&mut engine, 5, 60), submit(&mut engine, 90, 9)];
     let (mut tokens, mut open, mut replaced) = ([Vec::new(), Vec::new()], [true, true], 0);
@@ -111,7 +112,7 @@ fn answers(mut engine: Engine) -> ([Vec<u32>; 2], usize) {
             }
         }
         pollster::block_on(engine.step());
-        if engine.lost().is_some() || engine.out_of_room().is_some() {
+        if engine.lost().is_some() || engine.out_of_gpu_memory().is_some() {
             engine.replace_backend(Box::new(cpu()));
             replaced += 1;
         }
@@ -120,7 +121,7 @@ fn answers(mut engine: Engine) -> ([Vec<u32>; 2], usize) {
 }
 
 #[test]
-fn no_token_is_lost_or_repeated_whenever_it_happens() {
+fn no_token_is_lost_or_repeated_whenever_the_backend_is_lost() {
     let (expected, replaced) = answers(Engine::new(Box::new(cpu()), Limits::default()));
     assert_eq!((expected[0].len(), expected[1].len(), replaced), (12, 12, 0));
     for batches in 0..14 {
@@ -150,9 +151,9 @@ fn without_another_backend_every_answer_ends_with_the_error() {
 }
 
 #[test]
-fn where_memory_ends_another_backend_goes_on() {
+fn when_memory_runs_out_another_backend_continues() {
     let (expected, _) = answers(Engine::new(Box::new(cpu()), Limits::default()));
-    // Both prompts and answers are 91 tokens; the last of each answer is not computed.
+    // Both prompts and answers have 91 tokens together, without the last token of each answer, which is never computed.
     for room in (0..91).step_by(3) {
         let (tokens, replaced) = answers(Engine::new(Faulty::with_room_for(room), Limits::default()));
         assert_eq!(tokens, expected, "room for {room} tokens");
@@ -161,8 +162,8 @@ fn where_memory_ends_another_backend_goes_on() {
 }
 
 #[test]
-fn where_memory_ends_and_there_is_no_other_backend_only_those_without_room_fail() {
-    // Room for the first prompt and answer; the second is too long for what is left.
+fn when_memory_runs_out_without_another_backend_only_sequences_without_room_fail() {
+    // Room for the first prompt and answer; the second prompt is too long for the rest.
     let mut engine = Engine::new(Faulty::with_room_for(24), Limits::default());
     let sequences = [submit(&mut engine, 5, 9), submit(&mut engine, 90, 30)];
     let mut ends = [None, None];
@@ -177,7 +178,7 @@ fn where_memory_ends_and_there_is_no_other_backend_only_those_without_room_fail(
             }
         }
         pollster::block_on(engine.step());
-        engine.fail_without_room(" Nor is there another.");
+        engine.fail_out_of_gpu_memory(" Nor is there another.");
     }
     assert_eq!((tokens, &ends[0]), (12, &Some(Event::Finished(FinishReason::Length))));
     let Some(Event::Failed(error)) = &ends[1] else { panic!("{ends:?}") };

@@ -1,4 +1,4 @@
-// A real HTTP server with the real model's file, and with every way in which a download goes wrong.
+// An HTTP server for the real model's file that simulates every kind of failing download.
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -7,16 +7,18 @@ import { listening } from "../scripts/lib/ports.mjs";
 import { MODEL_PATH } from "./real-model.mjs";
 
 const PIECE = 1 << 20;
-/** Where connections break. */
+/** The number of bytes after which a connection is cut. */
 export const CUT = 20_000_000;
 
 /**
- * Paths:
- * - `/model.gguf`: the file, by range too; `/locked.gguf`: only with `authorization: Bearer key`;
- * - `/cut.gguf`: the first connection breaks after `CUT` bytes;
- * - `/cut-without-range.gguf`: the same, and ranges are ignored;
- * - `/cut-for-good.gguf`: the first connection breaks, all others at once;
- * - `/busy-once.gguf`: 503 first; `/missing.gguf`: 404; `/forbidden.gguf`: 403; `/broken.gguf`: 500, always;
+ * Starts the server. Its paths:
+ * - `/model.gguf`: the file; accepts range requests;
+ * - `/locked.gguf`: the file, only with the header `authorization: Bearer key`, otherwise 401;
+ * - `/cut.gguf`: the first connection is cut after `CUT` bytes;
+ * - `/cut-without-range.gguf`: like `/cut.gguf`, but ranges are ignored;
+ * - `/cut-for-good.gguf`: the first connection is cut after `CUT` bytes, all later ones at once;
+ * - `/busy-once.gguf`: 503 at the first request;
+ * - `/missing.gguf`: always 404; `/forbidden.gguf`: always 403; `/broken.gguf`: always 500;
  * - `/slow.gguf`: takes about `slowness` milliseconds.
  *
  * @returns {Promise<{url: string, requests: {path: string, range?: string}[], close(): Promise<void>}>}

@@ -1,7 +1,7 @@
-// Requests that give the same text in Node, workerd and Chromium, byte for byte: all of them name a seed or are greedy.
-// This file needs no runtime's own modules, so that a page can import it too.
+// Requests whose text must be identical, byte for byte, in Node, workerd and Chromium: each has a seed or is greedy.
+// This file imports no module of a specific runtime, so a page can import it too.
 
-/** `model` is in the catalogue; the default model answers. */
+/** Each `model` is an id in the catalogue; the default model computes the answer. */
 export const PARITY_INPUTS = [
   { what: "greedy", model: "@cf/huggingface/smollm2-135m-instruct", input: { prompt: "The capital of France is", raw: true, temperature: 0, max_tokens: 12 } },
   { what: "a seed", model: "@cf/huggingface/smollm2-135m-instruct", input: { prompt: "Once upon a time", raw: true, temperature: 1, seed: 42, max_tokens: 12 } },
@@ -23,7 +23,7 @@ export const PARITY_INPUTS = [
   { what: "any token at all", model: "@cf/huggingface/smollm2-135m-instruct", input: { prompt: "Ελληνικά 中文 👩‍👩‍👧‍👦 é", raw: true, temperature: 5, seed: 9_999_999_999, max_tokens: 16 } },
 ];
 
-/** The texts of all of them, by what they are. `run` is an `Ai`'s `run`, wherever it computes. */
+/** The texts of all requests, by their `what`. `run` is the `run` of an `Ai` in any runtime. */
 export async function parityTexts(run) {
   const texts = {};
   for (const { what, model, input } of PARITY_INPUTS) texts[what] = (await run(model, input)).response;

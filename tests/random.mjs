@@ -1,6 +1,6 @@
-// Randomness that can be repeated: every draw follows from a seed, which a failure prints and the environment sets.
+// Reproducible random numbers: every draw depends only on a seed, which a failure prints and the environment variable `SEED` sets.
 
-/** A small generator (mulberry32) with what tests draw from it. */
+/** A small random number generator (mulberry32) with the kinds of draws that tests need. */
 export class Random {
   #state;
 
@@ -8,7 +8,7 @@ export class Random {
     this.#state = seed >>> 0;
   }
 
-  /** In 0..1, 1 excluded. */
+  /** A number in [0, 1). */
   next() {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let bits = this.#state;
@@ -30,7 +30,7 @@ export class Random {
     return list[this.int(0, list.length - 1)];
   }
 
-  /** `count` different members, in the order of the list. */
+  /** `count` distinct elements, in the order of the list. */
   some(list, count) {
     const rest = list.map((_, index) => index);
     const chosen = [];
@@ -38,24 +38,24 @@ export class Random {
     return chosen.sort((a, b) => a - b).map((index) => list[index]);
   }
 
-  /** A seed of the input schema. */
+  /** A valid value for the input field `seed`. */
   seed() {
     return this.int(1, 9_999_999_999);
   }
 }
 
-/** The seed of a run that found something, so that it stays found. */
+/** The default seed: that of a run that found a bug, so that a regression is found again. */
 const USUAL = 1_350_306_277;
 
-/** The seed of this run: that of the environment (`SEED=…`, or `SEED=random` to look for more), or always the same one. */
+/** The seed of this run: `SEED=…` from the environment (`SEED=random` chooses one at random), otherwise the default. */
 export const SEED = process.env.SEED === "random" ? Math.floor(Math.random() * 2 ** 32) : Number(process.env.SEED ?? USUAL);
 
-/** How many cases: that of the environment (`COUNT=…`), or what fits into a normal run. */
+/** The number of cases: `COUNT=…` from the environment, otherwise `usual`, which suits a normal run. */
 export const countOf = (usual) => (process.env.COUNT ? Number(process.env.COUNT) : usual);
 
 /**
- * `count` cases, each with a seed of its own: the first has `SEED`, so that a case that failed can be run alone with
- * `SEED=… COUNT=1`. What fails says so.
+ * Runs `count` cases. Case `index` has the seed `SEED + index`, so a failed case can be run alone with `SEED=… COUNT=1`; its error message
+ * says how.
  */
 export async function forEachCase(count, work) {
   for (let index = 0; index < count; index += 1) {
@@ -63,7 +63,7 @@ export async function forEachCase(count, work) {
     try {
       await work(new Random(seed), index);
     } catch (error) {
-      error.message += `\n(case ${index + 1} of ${count}; again with SEED=${seed} COUNT=1)`;
+      error.message += `\n(case ${index + 1} of ${count}; repeat it with SEED=${seed} COUNT=1)`;
       throw error;
     }
   }

@@ -1,7 +1,8 @@
-// Random JSON Schemas, and an independent validator (Ajv) that judges what came of them.
+// Random JSON Schemas, and an independent validator (Ajv) that checks answers against them.
 //
-// `bounded` schemas have no value that could go on for ever, so an answer must always come about. `open` ones may: strings
-// without a length, arrays without an end, further properties, recursion. `wild` ones use keywords that need not be supported.
+// Every value of a `bounded` schema has a limited length, so an answer must always be completed. An `open` schema has no such limit:
+// strings without a maximum length, arrays without a maximum number of items, additional properties, recursion. A `wild` schema uses
+// keywords that need not be supported.
 
 import { isIPv4, isIPv6 } from "node:net";
 import Ajv from "ajv";
@@ -24,7 +25,7 @@ const KEYS = [
   "toString",
   "tags",
 ];
-/** Ajv compares objects by their own `toString`, where they have one. */
+/** Without `toString`: Ajv compares objects by their own `toString` property if they have one. */
 const LITERAL_KEYS = KEYS.filter((key) => key !== "toString");
 const STRINGS = [
   "",
@@ -44,7 +45,7 @@ const STRINGS = [
   "1",
 ];
 
-/** Patterns whose strings have an end. */
+/** Patterns that match only strings of limited length. */
 const BOUNDED_PATTERNS = [
   "^[a-z]{2,8}$",
   "^\\d{3}-\\d{4}$",
@@ -61,19 +62,19 @@ const OPEN_PATTERNS = ["^\\d+$", "[0-9]", "^[a-z]+( [a-z]+)*$", "^\\S+$", "end$"
 const BOUNDED_FORMATS = ["date", "time", "date-time", "uuid", "ipv4", "ipv6"];
 const OPEN_FORMATS = ["email", "hostname", "duration", "uri"];
 
-/** A schema all of whose values have an end. */
+/** A schema whose values all have a limited length. */
 export const boundedSchema = (random) => new Maker(random).schema();
 
-/** A schema with values that may go on for ever. */
+/** A schema that allows values of unlimited length. */
 export const openSchema = (random) => new Maker(random, { open: true }).schema();
 
-/** A schema of an object, as tools have them for their parameters. */
+/** The schema of an object, as in the parameters of a tool. */
 export const parametersSchema = (random) => new Maker(random, { budget: 5 }).schema("object");
 
 class Maker {
   #random;
   #open;
-  /** How many more subschemas there may be. */
+  /** Number of subschemas that may still be created. */
   #budget;
   #references;
   #definitions = {};
@@ -175,7 +176,7 @@ class Maker {
     if (known.length > 0 && random.chance(0.5)) return { $ref: `#/$defs/${random.pick(known)}` };
     const name = `part${known.length + 1}`;
     const $ref = `#/$defs/${name}`;
-    // Written before it is made, so that what it holds does not take the name.
+    // Reserve the name before the contents are created, so that a nested definition does not use it.
     this.#definitions[name] = {};
     const list = () => {
       const next = { anyOf: [{ type: "null" }, { $ref }] };
@@ -227,10 +228,10 @@ function literal(random, depth) {
   }
 }
 
-/** Bounds and steps that some number fits. */
+/** Bounds and steps that at least one number satisfies. */
 function range(random, type) {
   const step = type === "integer" ? 1 : random.pick([1, 0.5, 0.1, 0.001]);
-  // Decimals that JavaScript writes as they are meant.
+  // Rounded, so that JavaScript prints the intended decimal.
   const at = (count) => Number((count * step).toFixed(3));
   const low = random.int(-1200, 1200);
   const high = low + random.int(3, 2000);
@@ -261,9 +262,9 @@ function range(random, type) {
   }
 }
 
-/** A schema with a keyword or two that may be beyond what a token mask can guarantee, or with none that makes sense. */
+/** A schema with keywords that a token mask may be unable to guarantee, or an invalid or contradictory schema. */
 export function wildSchema(random) {
-  // References start at the root, so what is put inside another schema has none.
+  // References are resolved from the root, so a schema that is nested in another one must have none.
   const part = () => new Maker(random, { references: false }).schema();
   const base = part();
   const text = (maxLength) => ({ type: "string", maxLength });
@@ -345,16 +346,13 @@ export function wildSchema(random) {
     () => false,
   ])();
   if (typeof wild !== "object" || random.chance(0.6)) return wild;
-  // These two mean something at the root only.
+  // These two keywords have a meaning only at the root.
   return /"\$(ref|schema)"/.test(JSON.stringify(wild))
     ? wild
     : { type: "object", properties: { ok: { type: "boolean" }, wild }, required: ["ok", "wild"] };
 }
 
-/**
- * The formats, by their shape: fields within their ranges, days within their months. Whether a year has a 29th of February
- * is not asked.
- */
+/** Syntax checks of the formats: fields within their ranges, days within their months. 29 February is accepted in every year. */
 const FORMATS = {
   date: isDate,
   time: isTime,
@@ -383,8 +381,8 @@ const current = new Ajv2020(OPTIONS);
 const draft07 = new Ajv(OPTIONS);
 
 /**
- * A validator of a schema: gives null for a value that fits, else what is wrong. Where the schema itself is none, it is
- * undefined.
+ * A validator for a schema: a function that returns null for a valid value, otherwise a description of the errors. Returns undefined if the
+ * schema itself is invalid.
  */
 export function validatorOf(schema) {
   const ajv = schema?.$schema?.includes?.("draft-07") ? draft07 : current;

@@ -1,15 +1,18 @@
-// Reading what a stream of the binding brings, as strictly as its grammar is.
+// A strict parser for the server-sent events of the binding's streams.
 
 import assert from "node:assert/strict";
 
-/** Every chunk of bytes of a stream, until it ends. */
+/** Reads a stream to its end and returns all its chunks of bytes. */
 export async function chunksOf(stream) {
   const chunks = [];
   for await (const chunk of stream) chunks.push(chunk);
   return chunks;
 }
 
-/** The payloads of whole events: each is one line `data: …` and an empty line, in valid UTF-8, and nothing else. */
+/**
+ * The payloads of complete events. Checks that the input is valid UTF-8 and that each event is exactly one line `data: …` and an empty
+ * line.
+ */
 export function eventsIn(...chunks) {
   const decoder = new TextDecoder("utf-8", { fatal: true });
   const text = chunks.map((chunk) => decoder.decode(chunk, { stream: true })).join("") + decoder.decode();
@@ -26,8 +29,8 @@ export function eventsIn(...chunks) {
 }
 
 /**
- * A whole stream: the pieces of text, and what the usage event says. Checks that it ends as documented: pieces, one
- * usage event, `[DONE]`.
+ * The content of a whole stream: its pieces of text, and the fields of the usage event. Checks the documented order: pieces, one usage
+ * event, `[DONE]`.
  */
 export function answerIn(...chunks) {
   const events = eventsIn(...chunks);
@@ -40,5 +43,5 @@ export function answerIn(...chunks) {
   return { pieces: parsed.slice(0, -1).map(({ response }) => response), text: parsed.map(({ response }) => response).join(""), ...last };
 }
 
-/** `answerIn` of a stream that is read to its end. */
+/** Reads a stream to its end and parses it with `answerIn`. */
 export const readAnswer = async (stream) => answerIn(...(await chunksOf(stream)));

@@ -1,4 +1,5 @@
-// The surfaces on which one `Ai` is reached, each asked in its own way and answering in one form.
+// The API surfaces of one `Ai` (`run()`, the binding's wire format, REST, OpenAI): each takes requests in its own format and returns its
+// answers as an `Outcome`.
 
 import assert from "node:assert/strict";
 import { InferenceUpstreamError } from "workers-ai-local";
@@ -8,7 +9,7 @@ import { answerIn, chunksOf, eventsIn } from "./sse.mjs";
 const ORIGIN = "https://workers-binding.ai";
 const ACCOUNT = "https://api.cloudflare.com/client/v4/accounts/0123456789abcdef/ai";
 
-/** HTTP statuses of the codes, as the contract has them. */
+/** The HTTP status of each error code, according to the contract. */
 export const STATUS = {
   3003: 400,
   3006: 413,
@@ -26,22 +27,26 @@ export const STATUS = {
 };
 
 /**
- * What a surface answered.
+ * The answer of a surface.
  *
  * @typedef {object} Outcome
- * @property {number} [code] of an error, and then its `message`
- * @property {Headers} [headers] where the surface has them
- * @property {object} [body] an answer in one object, as it came
- * @property {unknown} [response] its text, or its value in JSON mode; null in a tool turn
- * @property {string} [text] the text of an object or of a stream
- * @property {string[]} [pieces] of a stream
- * @property {string[]} [events] of a stream, as they came
+ * @property {number} [code] error code; set on errors only
+ * @property {string} [message] error message; set on errors only
+ * @property {Headers} [headers] response headers, where the surface has them
+ * @property {object} [body] the unmodified body of an answer that is not streamed
+ * @property {unknown} [response] its text, or its value in JSON mode; null if it contains tool calls
+ * @property {string} [text] the text of the answer, streamed or not
+ * @property {string[]} [pieces] the pieces of text of a stream
+ * @property {string[]} [events] the unmodified events of a stream
  * @property {{name: string, arguments: object}[]} tool_calls
  * @property {object} [usage]
  * @property {string} [finish_reason]
  */
 
-/** Each surface: `ask(input, model)` gives an Outcome, `open(input, model)` the bytes of a stream. */
+/**
+ * All surfaces of an `Ai`. Of each, `ask(input, model)` resolves to an `Outcome`, `open(input, model)` to the byte stream of a streamed
+ * answer.
+ */
 export function surfacesOf(ai) {
   const post = (url, headers, body) => ai.fetch(url, { method: "POST", headers, body: JSON.stringify(body) });
   const wire = (input, model) => {
@@ -49,7 +54,7 @@ export function surfacesOf(ai) {
     return post(`${ORIGIN}/run?version=3`, headers, { inputs: input, options: {} });
   };
   const rest = (input, model) => post(`${ACCOUNT}/run/${encodeURIComponent(model)}`, {}, input);
-  // Streams say their usage only when they are asked to.
+  // A stream contains the usage only if the request asks for it.
   const openAi = (input, model) => {
     const { stream_options = input.stream ? { include_usage: true } : undefined } = input;
     return post(`${ACCOUNT}/v1/chat/completions`, { "content-type": "application/json" }, { model, ...input, stream_options });
@@ -147,9 +152,9 @@ function openAiStream(chunks) {
   for (const { object, choices } of parsed) assert.ok(object === "chat.completion.chunk" && Array.isArray(choices));
   const choices = parsed.flatMap((chunk) => chunk.choices);
   const usages = parsed.filter(({ usage }) => usage);
-  for (const chunk of usages) assert.deepEqual([chunk.choices, chunk], [[], parsed.at(-1)], "the usage is alone in the last chunk");
+  for (const chunk of usages) assert.deepEqual([chunk.choices, chunk], [[], parsed.at(-1)], "the last chunk contains only the usage");
   const reasons = choices.map(({ finish_reason }) => finish_reason).filter(Boolean);
-  assert.equal(reasons.length, 1, "one chunk says why it ended");
+  assert.equal(reasons.length, 1, "exactly one chunk has a finish_reason");
   const pieces = choices.map(({ delta }) => delta.content).filter(Boolean);
   const calls = choices.flatMap(({ delta }) => delta.tool_calls ?? []);
   return {
@@ -162,7 +167,7 @@ function openAiStream(chunks) {
   };
 }
 
-/** Calls of a stream: each is complete and has an index of its own. */
+/** The calls of a stream. Checks that each is complete and has a distinct index. */
 function distinct(calls) {
   assert.equal(new Set(calls.map(({ index }) => index)).size, calls.length);
   for (const { index, id, type } of calls) assert.ok(Number.isInteger(index) && typeof id === "string" && type === "function");
@@ -186,6 +191,6 @@ function openAiError({ error, errors }) {
   const [{ code, message }] = errors;
   assert.equal(String(error.code), String(code));
   const text = message.replace(/^AiError: /, "");
-  assert.ok(error.message.includes(text), "it is readable in either place");
+  assert.ok(error.message.includes(text), "both fields contain the message");
   return { code, message: text };
 }

@@ -1,4 +1,4 @@
-//! SentencePiece vocabularies against SentencePiece's own algorithm, written down plainly.
+//! SentencePiece vocabularies compared with a straightforward implementation of SentencePiece's algorithm.
 
 mod common;
 
@@ -11,14 +11,14 @@ use std::rc::Rc;
 use workers_ai_local::gguf::{BytesSource, Header, Reader};
 use workers_ai_local::tokenizer::Tokenizer;
 
-/// `<unk>`, `<s>`, `</s>`, the 256 bytes, then pieces with scores.
+/// A random vocabulary, `(tokens, scores)`: `<unk>`, `<s>`, `</s>`, the 256 bytes, then pieces with scores.
 fn vocabulary(rng: &mut Pcg64Mcg) -> (Vec<String>, Vec<f32>) {
     let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).to_vec();
     tokens.extend((0..=255u8).map(|byte| format!("<0x{byte:02X}>")));
     let mut scores = vec![0.0; tokens.len()];
     let letters = ["▁", "a", "b", "c", "é", "中"];
     let mut pieces: Vec<String> = letters.map(str::to_owned).to_vec();
-    // Longer pieces are joins of earlier ones, as training makes them.
+    // Longer pieces are joins of earlier ones, as in a trained vocabulary.
     while pieces.len() < 60 {
         let mut pick = || pieces[rng.next_u32() as usize % pieces.len()].clone();
         let joined = pick() + &pick();
@@ -63,9 +63,9 @@ fn tokenizer(tokens: &[String], scores: &[f32]) -> Tokenizer {
     .expect("a tokenizer")
 }
 
-/// Joins, again and again, the neighbours whose union scores highest, the leftmost of equals; what is no piece then is
-/// spelled in bytes.
-fn plainly(tokens: &[String], scores: &[f32], text: &str) -> Vec<u32> {
+/// The reference implementation: repeatedly joins the neighbours whose union has the highest score (the leftmost ones among
+/// equals), then writes parts that are not in the vocabulary as bytes.
+fn reference_encode(tokens: &[String], scores: &[f32], text: &str) -> Vec<u32> {
     let ids: HashMap<&str, usize> = tokens.iter().enumerate().skip(259).map(|(id, token)| (token.as_str(), id)).collect();
     let mut parts: Vec<String> = format!("▁{}", text.replace(' ', "▁")).chars().map(String::from).collect();
     loop {
@@ -74,11 +74,11 @@ fn plainly(tokens: &[String], scores: &[f32], text: &str) -> Vec<u32> {
         let right = parts.remove(at + 1);
         parts[at].push_str(&right);
     }
-    let spelled = parts.iter().flat_map(|part| match ids.get(part.as_str()) {
+    let encoded = parts.iter().flat_map(|part| match ids.get(part.as_str()) {
         Some(id) => vec![*id as u32],
         None => part.bytes().map(|byte| 3 + u32::from(byte)).collect(),
     });
-    std::iter::once(1).chain(spelled).collect()
+    std::iter::once(1).chain(encoded).collect()
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn pieces_are_joined_as_sentencepiece_joins_them() {
             let alphabet = ["a", "b", "c", "é", "中", " ", "z", "👍"];
             let text: String = (0..1 + rng.next_u32() % 30).map(|_| alphabet[rng.next_u32() as usize % alphabet.len()]).collect();
             let encoded = tokenizer.encode(&text).expect("tokens");
-            assert_eq!(encoded, plainly(&tokens, &scores, &text), "{text:?}");
+            assert_eq!(encoded, reference_encode(&tokens, &scores, &text), "{text:?}");
             assert_eq!(tokenizer.decode(&encoded), text);
         }
     }

@@ -1,4 +1,4 @@
-//! The WebGPU backend against the CPU's, over the same files. Needs a Vulkan adapter; one that computes on the CPU will do.
+//! Compares the WebGPU backend with the CPU backend over the same files. Needs a Vulkan adapter; a software adapter is enough.
 
 mod common;
 
@@ -13,7 +13,7 @@ use workers_ai_local::gguf::{BytesSource, Header, Reader};
 use workers_ai_local::model::{Hyperparameters, load_weights};
 use workers_ai_local::tokenizer::Tokenizer;
 
-/// The kernels that a GPU gets, whatever the adapter is.
+/// Uses the shaders meant for hardware, on any adapter.
 fn hardware() -> Choice {
     Choice { as_hardware: true, ..Choice::default() }
 }
@@ -66,7 +66,8 @@ fn prompt(length: u32) -> Vec<u32> {
     (0..length).map(|i| (i * 37 + 11) % TINY_VOCABULARY as u32).collect()
 }
 
-/// The CPU over the same weights as F32 rounds keys and values only, as the GPU does: so logits must agree closely.
+/// Compares logits with the CPU backend over the same weights as F32. That rounds only keys and values, as the GPU does, so the logits must
+/// agree closely.
 fn agrees(what: &str, bytes: Vec<u8>, gpu: &mut WebGpuBackend) {
     let (mut cpu, _) = load(dequantised(&bytes));
     let (ours, theirs) = (gpu.create_cache().expect("a cache"), cpu.create_cache().expect("a cache"));
@@ -98,9 +99,10 @@ fn every_type_of_weights_agrees_with_the_cpu() {
     }
 }
 
-/// Which of them is faster is the adapter's business; here only that it is found out, and by nothing where there is no choice.
+/// Which kind of product is faster depends on the adapter. This checks only that both are timed, that results still agree afterwards, and
+/// that nothing is timed where there is no choice.
 #[test]
-fn products_are_timed_and_the_answer_stays() {
+fn tune_times_products_where_there_is_a_choice() {
     let bytes = TinyModel { dtype: GgmlDType::Q4_1, ..TinyModel::default() }.gguf();
     let context = context(hardware());
     assert!(context.packed_dot, "{} has no packed dot products", context.name);
@@ -132,7 +134,7 @@ fn head_counts_and_tied_output_agree_with_the_cpu() {
 fn rope_divisors_and_split_matrices_agree_with_the_cpu() {
     let bytes = TinyModel { rope_divisors: Some(vec![4.0; 32]), ..TinyModel::default() }.gguf();
     agrees("divisors", bytes.clone(), &mut gpu(bytes));
-    // A larger model, under the smallest bindings that are taken: gate, up and down are split.
+    // A larger model with the smallest binding limit that is accepted: gate, up and down are split.
     let bytes = TinyModel { width: 512, ffn_width: 1024, heads: 8, layers: 1, ..TinyModel::default() }.gguf();
     let context = context(Choice { max_binding: Some(1 << 20), ..hardware() });
     let mut backend = load_gpu(&context, bytes.clone(), Options { chunk_rows: 32 }).expect("a model");
@@ -140,7 +142,7 @@ fn rope_divisors_and_split_matrices_agree_with_the_cpu() {
 }
 
 #[test]
-fn types_without_kernels_are_left_to_the_cpu() {
+fn types_without_shaders_are_an_error() {
     for dtype in [GgmlDType::Q2K, GgmlDType::Q3K] {
         let bytes = TinyModel { dtype, ..TinyModel::default() }.gguf();
         let error = load_gpu(&context(hardware()), bytes, Options::default()).err().expect("an error");
@@ -148,9 +150,9 @@ fn types_without_kernels_are_left_to_the_cpu() {
     }
 }
 
-/// However a sequence is cut, batched, truncated or copied, its logits are the same but for the order of additions.
+/// Splitting, batching, truncating or copying a sequence changes its logits only by the order of additions.
 #[test]
-fn the_cache_gives_the_same_logits_however_it_came_about() {
+fn logits_do_not_depend_on_how_the_cache_was_filled() {
     let context = context(hardware());
     let bytes = TinyModel { dtype: GgmlDType::Q4_1, ..TinyModel::default() }.gguf();
     let mut backend = load_gpu(&context, bytes, Options { chunk_rows: 48 }).expect("a model");
@@ -176,7 +178,7 @@ fn the_cache_gives_the_same_logits_however_it_came_about() {
 
     let copy = backend.create_cache().expect("a cache");
     pollster::block_on(backend.copy_prefix(whole, copy, 277)).expect("a copy");
-    same("copied and gone on", &forward(&mut backend, copy, &prompt[277..]));
+    same("copied and continued", &forward(&mut backend, copy, &prompt[277..]));
     pollster::block_on(backend.copy_prefix(whole, copy, 299)).expect("a copy");
     same("copied over", &forward(&mut backend, copy, &prompt[299..]));
 
@@ -190,9 +192,9 @@ fn the_cache_gives_the_same_logits_however_it_came_about() {
 }
 
 #[test]
-fn several_sequences_in_a_batch_are_as_one_by_one() {
+fn sequences_in_a_batch_agree_with_the_same_ones_computed_one_by_one() {
     let mut backend = gpu(TinyModel { dtype: GgmlDType::Q8_0, ..TinyModel::default() }.gguf());
-    // More than a submission has room for, of different lengths, then each goes on by one token.
+    // More sequences than a submission has room for, of different lengths; then each one continues by one token.
     let prompts: Vec<Vec<u32>> = (0..11).map(|i| (0..5 + 13 * i).map(|j| (j * 31 + 7 * i) % TINY_VOCABULARY as u32).collect()).collect();
     let new = |backend: &mut WebGpuBackend| -> Vec<CacheId> { prompts.iter().map(|_| backend.create_cache().expect("a cache")).collect() };
     let (together, alone) = (new(&mut backend), new(&mut backend));
@@ -226,7 +228,7 @@ fn candidates_are_the_largest_logits() {
 }
 
 #[test]
-fn a_failed_batch_leaves_the_caches_as_they_were() {
+fn a_failed_batch_leaves_the_caches_unchanged() {
     let mut backend = gpu(TinyModel::default().gguf());
     let (cache, fresh) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
     forward(&mut backend, cache, &[1, 2, 3]);
@@ -239,7 +241,7 @@ fn a_failed_batch_leaves_the_caches_as_they_were() {
 }
 
 #[test]
-fn a_lost_device_is_an_error_and_not_a_wait() {
+fn a_lost_device_is_an_error_and_does_not_block() {
     let mut backend = gpu(TinyModel::default().gguf());
     let cache = backend.create_cache().expect("a cache");
     forward(&mut backend, cache, &[1, 2, 3]);
@@ -250,7 +252,8 @@ fn a_lost_device_is_an_error_and_not_a_wait() {
     assert!(backend.is_lost());
 }
 
-/// The real model under forced decoding, along the tokens that the stock model writes in exact arithmetic; and what a token costs.
+/// The real model under forced decoding, along the tokens that the stock model generates in exact arithmetic. Also checks the submissions,
+/// buffers, dispatches and bytes per token.
 #[test]
 fn the_real_model_agrees_with_exact_arithmetic_and_submits_once_per_token() {
     const COUNT: usize = 24;
@@ -258,7 +261,7 @@ fn the_real_model_agrees_with_exact_arithmetic_and_submits_once_per_token() {
     let mut exact = stock_model(&dequantised(&file));
     let (_, tokenizer) = load(file.clone());
     let started = std::time::Instant::now();
-    // On a software adapter with the kernels that are made for it: it is slow enough.
+    // On a software adapter this uses the shaders meant for it, because it is slow enough with those.
     let mut backend = load_gpu(&context(Choice::default()), file, Options::default()).expect("a model");
     println!("loaded and compiled in {:.1?}", started.elapsed());
     let layers = backend.hyperparameters().layers as u64;
@@ -274,7 +277,7 @@ fn the_real_model_agrees_with_exact_arithmetic_and_submits_once_per_token() {
         let before = backend.counters();
         position += tokens.len();
         if index % 3 == 2 {
-            // As sampling does it.
+            // As in sampling.
             let batch = [Work { cache, tokens: &tokens, wanted: Wanted::Candidates(40) }];
             let answers = pollster::block_on(backend.forward(&batch)).expect("candidates");
             let [Answer::Candidates(candidates)] = &answers[..] else { panic!("{answers:?}") };
@@ -290,7 +293,7 @@ fn the_real_model_agrees_with_exact_arithmetic_and_submits_once_per_token() {
             assert_eq!(after.submissions - before.submissions, 1);
             assert_eq!(after.buffers_created, before.buffers_created);
             let dispatches = after.dispatches - before.dispatches;
-            // The embedding, the last norm, the output matrix, and up to three rounds of choosing.
+            // 6: the embedding, the last norm, the output matrix, and up to three passes that select candidates.
             assert!(dispatches <= 12 * layers + 6, "{dispatches} dispatches for {layers} layers");
             if index == COUNT - 1 {
                 println!(

@@ -1,12 +1,19 @@
-// The engine as the page sees it: the package, its model, and what loading them looks like.
+// The page's interface to the package: creates the `Ai`, and formats the progress of loading.
+
+/**
+ * @import { Ai, ModelProgress } from "../pkg/index.d.ts"
+ * @typedef {{ai: Ai, eventData: typeof import("../pkg/sse.js").eventData}} Engine the `Ai`, and the parser of server-sent events
+ */
 
 const MEGABYTE = 1e6;
 
 /**
- * The package's `Ai` over this server's model, and the package's reader for its streams. Where the package is not
- * there, an `Error` with a line for people: imported any earlier, it would leave a page that does nothing.
+ * Imports the package and creates its `Ai` with this server's model. The import is dynamic: if a static import failed, the page would not
+ * run at all.
  *
- * @param {(progress: import("../pkg/index.d.ts").ModelProgress) => void} onProgress
+ * @param {(progress: ModelProgress) => void} onProgress
+ * @returns {Promise<Engine>}
+ * @throws {Error} with a message for the user, if the package is missing
  */
 export async function openEngine(onProgress) {
   try {
@@ -17,33 +24,50 @@ export async function openEngine(onProgress) {
   }
 }
 
-/** Why the engine does not start, in a line. */
+/**
+ * A one-line message for the user: why the engine does not start.
+ *
+ * @param {any} error whatever was thrown
+ * @returns {Promise<string>}
+ */
 export async function reasonOf(error) {
   if (!(await isBuilt())) return "The package is not built: run `npm run build`, then reload this page.";
   return error.message || String(error);
 }
 
-/** Whether the compiled part is there; the rest of the package is source. */
+/** Whether the server has the package's compiled part. The rest of the package is source and always exists. */
 async function isBuilt() {
   const response = await fetch("/pkg/wasm/builds.js", { method: "HEAD" }).catch(() => null);
-  // A server that is gone is another matter.
+  // If the server does not answer at all, that is a different problem.
   return !response || response.ok;
 }
 
-/** What a load is doing. */
+/**
+ * The text for the current phase of a load.
+ *
+ * @param {ModelProgress} progress
+ */
 export function phaseText({ phase, loaded, total }) {
-  if (phase === "compile") return "Compiling the GPU's kernels …";
-  if (phase === "check") return "Checking the GPU's kernels …";
+  if (phase === "compile") return "Compiling GPU kernels …";
+  if (phase === "check") return "Checking GPU kernels …";
   return loaded === total ? "Preparing the model …" : "Loading the model …";
 }
 
-/** Between 0 and 1; `null` where the length is not known. */
+/**
+ * Progress between 0 and 1; `null` if the length is unknown.
+ *
+ * @param {ModelProgress} progress
+ */
 export function progressShare({ loaded, total, kernels }) {
   if (kernels) return kernels.ready / kernels.total;
   return total ? loaded / total : null;
 }
 
-/** "45 of 98 MB · 46 %", the percentage only where the length is known; or "3 of 25 kernels". */
+/**
+ * For instance "45 of 98 MB · 46 %" (only "45 MB" if the length is unknown) or "3 of 25 kernels".
+ *
+ * @param {ModelProgress} progress
+ */
 export function progressText({ loaded, total, kernels }) {
   if (kernels) return `${kernels.ready} of ${kernels.total} kernels`;
   const have = Math.floor(loaded / MEGABYTE);
@@ -51,7 +75,16 @@ export function progressText({ loaded, total, kernels }) {
   return `${have} of ${Math.floor(total / MEGABYTE)} MB · ${Math.floor((loaded / total) * 100)} %`;
 }
 
-/** The file's own name, of a model that is known by its address. */
-export const fileName = (model) => model.split("/").at(-1);
+/**
+ * The file name in a model's URL.
+ *
+ * @param {string} model
+ */
+export const fileName = (model) => model.slice(model.lastIndexOf("/") + 1);
 
+/**
+ * The name of a backend for the user.
+ *
+ * @param {import("../pkg/index.d.ts").Backend} backend
+ */
 export const backendName = (backend) => ({ cpu: "CPU", webgpu: "GPU (WebGPU)" })[backend] ?? backend;

@@ -1,28 +1,78 @@
-// The playground: a conversation with the local model through the package's own `env.AI`.
+// The playground: a conversation with the local model through the package's `Ai`.
 
 import { backendName, fileName, openEngine, phaseText, progressShare, progressText, reasonOf } from "./engine.js";
 import { Stopwatch } from "./speed.js";
 import { Turn } from "./turn.js";
 
-/** How often the page says how far an answer is. */
+/**
+ * @import { ChatMessage, ModelListing, MessagesInput, ModelProgress, TextGenerationEvent } from "../pkg/index.d.ts"
+ * @import { Engine } from "./engine.js"
+ */
+
+/** Interval in milliseconds at which the facts under a growing answer are updated. */
 const FACTS_EVERY_MS = 200;
+/** Ids of the number fields; they are also the names of the input's fields. */
 const NUMBERS = ["max_tokens", "temperature", "top_p", "top_k", "seed"];
 
-const $ = (id) => document.getElementById(id);
+/**
+ * An element of index.html.
+ *
+ * @template {HTMLElement} T
+ * @param {string} id
+ * @param {new () => T} type
+ * @returns {T}
+ */
+function element(id, type) {
+  const found = document.getElementById(id);
+  if (!(found instanceof type)) throw new Error(`The page has no ${type.name} "${id}".`);
+  return found;
+}
 
+/** The elements that change or are read. */
+const page = {
+  engine: element("engine", HTMLElement),
+  engineStatus: element("engine-status", HTMLElement),
+  loading: element("loading", HTMLElement),
+  progress: element("progress", HTMLProgressElement),
+  progressText: element("progress-text", HTMLElement),
+  retry: element("retry", HTMLButtonElement),
+  model: element("model", HTMLSelectElement),
+  modelNote: element("model-note", HTMLElement),
+  system: element("system", HTMLTextAreaElement),
+  settings: element("settings", HTMLDetailsElement),
+  empty: element("empty", HTMLElement),
+  conversation: element("conversation", HTMLElement),
+  composer: element("composer", HTMLFormElement),
+  prompt: element("prompt", HTMLTextAreaElement),
+  newConversation: element("new", HTMLButtonElement),
+  stop: element("stop", HTMLButtonElement),
+  send: element("send", HTMLButtonElement),
+};
+/** The number fields. */
+const numbers = NUMBERS.map((id) => element(id, HTMLInputElement));
+
+/** @type {Engine | null} */
 let engine = null;
 let ready = false;
-/** What was said so far, as the model is told it again with every turn: the engine computes only what is new. */
+/**
+ * The conversation so far. Every turn sends all of it, but the engine only computes the new part.
+ *
+ * @type {ChatMessage[]}
+ */
 let messages = [];
-/** Ends the answer that is being computed; `null` when there is none. */
+/**
+ * The AbortController of the answer that is being computed; `null` if there is none.
+ *
+ * @type {AbortController | null}
+ */
 let answering = null;
 
 // ── Loading ──
 
 async function load() {
   showEngine("loading", "Starting the engine …");
-  $("progress").removeAttribute("value");
-  $("progress-text").textContent = "";
+  page.progress.removeAttribute("value");
+  page.progressText.textContent = "";
   try {
     engine ??= await openEngine(showProgress);
     const started = performance.now();
@@ -35,39 +85,49 @@ async function load() {
   }
 }
 
+/**
+ * @param {"loading" | "ready" | "failed"} state
+ * @param {string} text
+ */
 function showEngine(state, text) {
   ready = state === "ready";
-  $("engine").dataset.state = state;
-  $("engine-status").textContent = text;
-  $("loading").hidden = state !== "loading";
-  $("retry").hidden = state !== "failed";
+  page.engine.dataset.state = state;
+  page.engineStatus.textContent = text;
+  page.loading.hidden = state !== "loading";
+  page.retry.hidden = state !== "failed";
   enableButtons();
 }
 
+/** @param {ModelProgress} progress */
 function showProgress(progress) {
-  // The last report may come after the load has ended.
-  if ($("engine").dataset.state !== "loading") return;
-  // Said once, not with every report: a screen reader reads it.
+  // A last report may arrive after the load has ended.
+  if (page.engine.dataset.state !== "loading") return;
+  // The text is only changed when it differs, because screen readers read every change.
   const status = phaseText(progress);
-  if ($("engine-status").textContent !== status) $("engine-status").textContent = status;
+  if (page.engineStatus.textContent !== status) page.engineStatus.textContent = status;
   const share = progressShare(progress);
-  if (share !== null) $("progress").value = share;
-  $("progress-text").textContent = progressText(progress);
+  if (share !== null) page.progress.value = share;
+  page.progressText.textContent = progressText(progress);
 }
 
-function offerModels(catalogue, standIn) {
-  const chosen = $("model").value;
+/**
+ * @param {ModelListing[]} catalogue
+ * @param {string} defaultFile
+ */
+function offerModels(catalogue, defaultFile) {
+  const chosen = page.model.value;
   const names = catalogue.map(({ name }) => name);
-  $("model").replaceChildren(...names.map((name) => new Option(name, name, name === chosen, name === chosen)));
-  $("model-note").textContent = `Every id without weights on this machine is answered by the small stand-in model, ${standIn}.`;
+  page.model.replaceChildren(...names.map((name) => new Option(name, name, name === chosen, name === chosen)));
+  page.modelNote.textContent = `Model ids without weights on this machine are answered by the small default model, ${defaultFile}.`;
 }
 
 // ── Asking ──
 
+/** @param {string} prompt */
 async function ask(prompt) {
-  $("empty").hidden = true;
-  new Turn($("conversation"), "user", prompt);
-  const turn = new Turn($("conversation"), "assistant");
+  page.empty.hidden = true;
+  new Turn(page.conversation, "user", prompt);
+  const turn = new Turn(page.conversation, "assistant");
   turn.growing = true;
   following = true;
   scrollToEnd();
@@ -89,35 +149,46 @@ async function ask(prompt) {
       turn.facts = turn.text ? `${factsSoFar(watch)} · stopped` : "Stopped";
     } else {
       turn.facts = "";
-      turn.fail(`The answer failed. ${error.message || error}`);
+      turn.fail(`The answer failed. ${/** @type {Error} */ (error).message || error}`);
     }
   } finally {
     clearInterval(ticking);
     turn.growing = false;
-    // Unless the conversation was left meanwhile.
+    // Skipped if a new conversation was started in the meantime.
     if (answering === controller) {
       answering = null;
-      // A turn without an answer is not part of what follows: its prompt goes back, to be sent again.
+      // A turn without an answer is not added to the conversation. Its prompt returns to the field, so that it can be sent again.
       if (turn.text) messages = [...asked, { role: "assistant", content: turn.text }];
-      else $("prompt").value ||= prompt;
+      else page.prompt.value ||= prompt;
       enableButtons();
     }
     scrollIfFollowing();
   }
 }
 
-/** Streams the answer into `turn` and gives the usage event at its end. */
+/**
+ * Streams the answer into `turn` and returns its last event, which has the usage.
+ *
+ * @param {ChatMessage[]} asked
+ * @param {Turn} turn
+ * @param {Stopwatch} watch
+ * @param {AbortSignal} signal
+ */
 async function answer(asked, turn, watch, signal) {
-  const system = $("system").value.trim();
+  // Nobody can ask before the engine is ready.
+  const { ai, eventData } = /** @type {Engine} */ (engine);
+  const system = page.system.value.trim();
+  /** @type {MessagesInput & {stream: true}} */
   const input = {
     messages: system ? [{ role: "system", content: system }, ...asked] : asked,
     stream: true,
-    ...Object.fromEntries(NUMBERS.filter((id) => $(id).value !== "").map((id) => [id, $(id).valueAsNumber])),
+    ...Object.fromEntries(numbers.filter(({ value }) => value !== "").map(({ id, valueAsNumber }) => [id, valueAsNumber])),
   };
-  const stream = await engine.ai.run($("model").value, input, { signal });
+  const stream = await ai.run(page.model.value, input, { signal });
   let end = null;
-  for await (const data of engine.eventData(stream)) {
+  for await (const data of eventData(stream)) {
     if (data === "[DONE]") return end;
+    /** @type {TextGenerationEvent & {errors?: {message: string}[]}} */
     const event = JSON.parse(data);
     if (event.errors?.length) throw new Error(event.errors[0].message);
     if (event.usage) end = event;
@@ -127,16 +198,21 @@ async function answer(asked, turn, watch, signal) {
       scrollIfFollowing();
     }
   }
-  // By the contract, a stream that ends has said so.
-  throw new Error("The stream ended before the answer did.");
+  // A complete stream ends with [DONE].
+  throw new Error("The stream ended before the answer was complete.");
 }
 
+/** @param {Stopwatch} watch */
 function factsSoFar(watch) {
   if (watch.firstAfter === null) return `Reading the prompt … ${watch.elapsed.toFixed(1)} s`;
   const speed = watch.tokensPerSecond();
   return [`about ${watch.pieces} tokens`, speed && `${speed.toFixed(1)} tokens/s`].filter(Boolean).join(" · ");
 }
 
+/**
+ * @param {Stopwatch} watch
+ * @param {TextGenerationEvent | null} end
+ */
 function factsAtEnd(watch, end) {
   const { prompt_tokens, completion_tokens, prompt_tokens_details } = end?.usage ?? {};
   const speed = watch.tokensPerSecond(completion_tokens);
@@ -144,7 +220,7 @@ function factsAtEnd(watch, end) {
   return [
     speed && `${speed.toFixed(1)} tokens/s`,
     `${completion_tokens} tokens`,
-    watch.firstAfter !== null && `first after ${watch.firstAfter.toFixed(2)} s`,
+    watch.firstAfter !== null && `first token after ${watch.firstAfter.toFixed(2)} s`,
     `prompt ${prompt_tokens} tokens${cached ? `, ${cached} of them cached` : ""}`,
     end?.finish_reason === "length" && "cut off at max_tokens",
   ]
@@ -155,15 +231,15 @@ function factsAtEnd(watch, end) {
 // ── The page ──
 
 function enableButtons() {
-  const [send, stop, focused] = [$("send"), $("stop"), document.activeElement];
+  const [send, stop, focused] = [page.send, page.stop, document.activeElement];
   send.disabled = !ready || answering !== null;
   stop.disabled = answering === null;
-  // A button that is disabled loses the keyboard's focus to nowhere: the other one takes it.
+  // A button that is disabled loses the keyboard focus, so the other button receives it.
   if (focused === send && send.disabled) stop.focus();
   if (focused === stop && stop.disabled) send.focus();
 }
 
-/** Whether the reader is at the end. Whoever has scrolled up stays there. */
+/** Whether the page is scrolled to its end. Only then does it follow a growing answer. */
 let following = true;
 addEventListener("scroll", () => {
   const page = document.documentElement;
@@ -176,7 +252,7 @@ function scrollIfFollowing() {
 
 let scrolling = false;
 function scrollToEnd() {
-  // At most once a frame, however fast the text comes.
+  // At most once per frame, however fast the text arrives.
   if (scrolling) return;
   scrolling = true;
   requestAnimationFrame(() => {
@@ -185,35 +261,35 @@ function scrollToEnd() {
   });
 }
 
-$("composer").addEventListener("submit", (event) => {
+page.composer.addEventListener("submit", (event) => {
   event.preventDefault();
-  const prompt = $("prompt").value.trim();
-  if ($("send").disabled || !prompt) return;
-  $("prompt").value = "";
+  const prompt = page.prompt.value.trim();
+  if (page.send.disabled || !prompt) return;
+  page.prompt.value = "";
   ask(prompt);
 });
 
-$("prompt").addEventListener("keydown", (event) => {
+page.prompt.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
   event.preventDefault();
-  $("composer").requestSubmit();
+  page.composer.requestSubmit();
 });
 
-// A field that is folded away cannot show what is wrong with it.
-for (const id of NUMBERS) $(id).addEventListener("invalid", () => ($("settings").open = true));
+// The browser cannot show a validation message for a field inside a closed <details>, so open it.
+for (const field of numbers) field.addEventListener("invalid", () => (page.settings.open = true));
 
-$("stop").addEventListener("click", () => answering?.abort());
+page.stop.addEventListener("click", () => answering?.abort());
 
-$("new").addEventListener("click", () => {
+page.newConversation.addEventListener("click", () => {
   answering?.abort();
   answering = null;
   messages = [];
-  $("conversation").replaceChildren();
-  $("empty").hidden = false;
+  page.conversation.replaceChildren();
+  page.empty.hidden = false;
   enableButtons();
-  $("prompt").focus();
+  page.prompt.focus();
 });
 
-$("retry").addEventListener("click", load);
+page.retry.addEventListener("click", load);
 
 load();

@@ -1,47 +1,50 @@
-// How fast an answer comes.
+// Measures the speed of an answer.
 
-/** Times one answer. A piece of text is about a token; the usage at the end has the exact count. */
+/** Measures one answer. A piece of text is approximately one token; the usage at the end has the exact count. */
 export class Stopwatch {
   #now;
   #started;
+  /** @type {number | null} */
   #first = null;
+  /** @type {number | null} */
   #last = null;
   #pieces = 0;
 
-  /** @param {() => number} now the time in milliseconds */
+  /** @param {() => number} now returns the time in milliseconds */
   constructor(now = () => performance.now()) {
     this.#now = now;
     this.#started = now();
   }
 
-  /** A piece of text, or the end of the answer, has come. */
+  /** Records that a piece of text has arrived. */
   piece() {
     this.#last = this.#now();
     this.#first ??= this.#last;
     this.#pieces += 1;
   }
 
+  /** Number of pieces so far. */
   get pieces() {
     return this.#pieces;
   }
 
-  /** Seconds since the request. */
+  /** Seconds since the request was sent. */
   get elapsed() {
     return (this.#now() - this.#started) / 1000;
   }
 
-  /** Seconds until the first piece; `null` before it. */
+  /** Seconds from the request to the first piece; `null` before the first piece. */
   get firstAfter() {
     return this.#first === null ? null : (this.#first - this.#started) / 1000;
   }
 
   /**
-   * Tokens per second of decoding. The first token comes out of the prompt's computation, so it counts neither in the
-   * time nor in the tokens. `null` while there is nothing to divide.
+   * Tokens per second of decode. The first token results from prefill, so neither it nor its time counts. `null` before the second token.
    *
-   * @param {number} tokens of the whole answer
+   * @param {number} tokens number of tokens in the whole answer
    */
   tokensPerSecond(tokens = this.#pieces) {
+    if (this.#first === null || this.#last === null) return null;
     const seconds = (this.#last - this.#first) / 1000;
     return tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : null;
   }

@@ -1,4 +1,4 @@
-// One turn of the conversation on the page. Text from people and models goes in as text, never as HTML.
+// One turn of the conversation on the page. The text of users and models is inserted as text, never as HTML.
 
 const NAMES = { user: "You", assistant: "Model" };
 
@@ -19,7 +19,7 @@ export class Turn {
     paragraph.append(this.#body);
     const who = make("h3", "who");
     who.textContent = NAMES[role];
-    // Numbers that change many times a second are not to be read aloud.
+    // Screen readers should not read numbers that change many times a second.
     this.#facts.setAttribute("aria-live", "off");
     this.#element.append(who, paragraph, this.#facts);
     conversation.append(this.#element);
@@ -29,22 +29,39 @@ export class Turn {
     return this.#body.data;
   }
 
-  /** More text. Appended in place, which costs the same however long the answer is. */
+  /**
+   * Appends text. The cost does not depend on the length of the answer so far.
+   *
+   * @param {string} text
+   */
   append(text) {
     this.#body.appendData(text);
   }
 
-  /** While an answer grows, it shows a cursor, and screen readers wait for the whole of it. */
+  /**
+   * While an answer grows, the turn shows a cursor, and screen readers wait until the answer is complete.
+   *
+   * @param {boolean} growing
+   */
   set growing(growing) {
     this.#element.toggleAttribute("data-growing", growing);
-    this.#element.setAttribute("aria-busy", growing);
+    this.#element.setAttribute("aria-busy", String(growing));
   }
 
+  /**
+   * The line under the text, with speed and token counts.
+   *
+   * @param {string} text
+   */
   set facts(text) {
     this.#facts.textContent = text;
   }
 
-  /** Says that something went wrong, under the text. */
+  /**
+   * Shows an error under the text.
+   *
+   * @param {string} text
+   */
   fail(text) {
     const error = make("p", "error");
     error.setAttribute("role", "alert");
@@ -53,6 +70,10 @@ export class Turn {
   }
 }
 
+/**
+ * @param {string} tag
+ * @param {string} className
+ */
 function make(tag, className) {
   const element = document.createElement(tag);
   element.className = className;

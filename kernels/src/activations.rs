@@ -1,24 +1,26 @@
-//! Activations as integers: what quantised weights are multiplied with.
+//! Activations quantised to integers, to be multiplied by quantised weights.
 
 use crate::lanes::{self, Values};
 use crate::planes::BLOCK;
 use crate::threads::{self, Parts};
 
-/// The largest magnitude: 14 bits, which relaxed SIMD multiplies in two parts.
+/// The largest magnitude. With the sign that is 14 bits, which relaxed SIMD multiplies in two parts of seven.
 const LARGEST: i16 = 127 * 64;
 
-/// Rows of activations, quantised by blocks of 32: `x ≈ scale · value`.
+/// Rows of activations, quantised in blocks of 32: `x ≈ scale · value`.
 #[derive(Default)]
 pub struct Activations {
+    /// `[rows, columns / 32]`.
     pub values: Vec<Values>,
-    /// Per block `[scale, scale · Σ value, the same of the first 16, of the last 16]`: sums are what a weight's offset is
-    /// multiplied with.
+    /// Per block `[scale, scale · Σ value, the same sum over the first 16 values, over the last 16]`. The offsets of the weights are
+    /// multiplied by these sums.
     pub scales: Vec<[f32; 4]>,
     pub columns: usize,
 }
 
 impl Activations {
-    /// Quantises `input` (`[rows, columns]`, `columns` a multiple of 32) in place of what was here.
+    /// Replaces the contents by the quantised `input`, which is `[rows, columns]` with `columns` a multiple of 32. NaN makes its block's
+    /// scale NaN.
     pub fn quantise(&mut self, input: &[f32], columns: usize) {
         self.columns = columns;
         let (blocks, per_row) = (input.len() / BLOCK, columns / BLOCK);
@@ -27,18 +29,19 @@ impl Activations {
         let (values, scales) = (Parts::new(&mut self.values, per_row), Parts::new(&mut self.scales, per_row));
         threads::for_ranges(input.len() / columns.max(1), 1, |rows| {
             for row in rows {
-                // SAFETY: every row is in one range, and every range is computed by one thread.
+                // SAFETY: each row is in exactly one range, and each range is processed by one thread.
                 let (values, scales) = unsafe { (values.take(row), scales.take(row)) };
                 quantise_row(&input[row * columns..(row + 1) * columns], values, scales);
             }
         });
     }
 
-    /// Whether every list that kernels read has so many blocks.
+    /// Whether both vectors have at least `count` blocks: kernels read them unchecked.
     pub fn has_blocks(&self, count: usize) -> bool {
         self.values.len() >= count && self.scales.len() >= count
     }
 
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.values.len() * BLOCK / self.columns.max(1)
     }
@@ -62,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_within_half_a_step_and_nan_is_kept() {
+    fn values_are_within_half_a_step_and_nan_is_preserved() {
         let mut input: Vec<f32> = (0..64).map(|i| (i as f32 * 0.7).sin() * i as f32).collect();
         let mut activations = Activations::default();
         activations.quantise(&input, 64);

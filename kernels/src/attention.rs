@@ -1,20 +1,21 @@
-//! Attention of one query position over a layer's cache, with grouped query heads (GQA, Ainslie et al. 2023), in one pass
-//! over keys and values (online softmax, Milakov & Gimelshein 2018).
+//! Attention over a layer's KV cache, with grouped-query heads (GQA, Ainslie et al. 2023), in one pass over keys and values (online
+//! softmax, Milakov & Gimelshein 2018).
 //!
-//! Keys, values and softmax weights are multiplied as integers, whose sums are exact. The result for a position depends
-//! neither on how many positions are computed together nor on the build: a prefix that is reused gives the same text as one
-//! that is computed anew.
+//! Keys, values and softmax weights are multiplied as integers, so sums are exact. Each query position is computed separately. Its result
+//! depends neither on how many positions are computed together nor on the build: a reused prefix produces the same text as a
+//! recomputed one.
 
-use crate::groups::{Factors, Group, Narrow, Wide, largest_factor, no_factors, set_factors};
 use crate::kv_cache::{BLOCK, Block, KvCache, MAX_HEAD_WIDTH, Shape, to_fixed_point};
 use crate::lanes::{self, Exp2, F32x4};
 use crate::threads;
+use crate::tiles::{Factors, Tile, Tile12, Tile16, largest_factor, no_factors, set_factors};
 
-/// Attends with `heads` query heads from the positions `start..`, from each to the cache up to it, by all threads that there are.
-/// `query` and `out` are `[positions, heads, head_width]`.
+/// Causal attention on all threads: each query position, from `start` on, attends to the cache up to and including itself. `query` and
+/// `out` are `[positions, heads, head_width]`. `heads` is a multiple of the cache's `kv_heads`. The keys and values of the query
+/// positions must be written before.
 pub fn attend(cache: &KvCache, layer: usize, heads: usize, start: usize, query: &[f32], out: &mut [f32]) {
     let Shape { kv_heads, head_width, .. } = cache.shape();
-    // One part per position and KV head: the query heads that share it stand side by side.
+    // One part per position and KV head: the query heads that share a KV head are adjacent.
     let part = heads / kv_heads * head_width;
     threads::for_parts(out, part, |index, out| {
         let query = &query[index * part..(index + 1) * part];
@@ -22,14 +23,14 @@ pub fn attend(cache: &KvCache, layer: usize, heads: usize, start: usize, query: 
     });
 }
 
-/// Attends from one position to the first `length` positions of the cache with the query heads that share `kv_head`. `query`
-/// and `out` are `[heads of the group, head_width]`.
+/// Attends from one position to the first `length` positions of the cache, with the query heads that share `kv_head`. `query` and `out`
+/// are `[query heads per KV head, head_width]`.
 fn attend_from(cache: &KvCache, layer: usize, kv_head: usize, length: usize, query: &[f32], out: &mut [f32]) {
     let Shape { head_width, .. } = cache.shape();
-    // As many heads at once as have their sums in the processor's registers.
+    // As many heads at once as have their sums in registers.
     let at_once = 4 * head_width;
     for (query, out) in query.chunks(at_once).zip(out.chunks_mut(at_once)) {
-        // Called through a pointer, so that each case is a function of its own: engines compile small ones sooner and better.
+        // Called through a pointer, so that each case stays a separate function: engines compile small ones sooner and better.
         let run: Run = match query.len() / head_width {
             1 => Heads::<1>::attend,
             2 => Heads::<2>::attend,
@@ -42,43 +43,47 @@ fn attend_from(cache: &KvCache, layer: usize, kv_head: usize, length: usize, que
 
 type Run = fn(&KvCache, usize, usize, usize, &[f32], &mut [f32]);
 
-/// Groups of eight columns that there is room for.
-const OCTETS: usize = MAX_HEAD_WIDTH / 8;
-/// Groups of eight positions of a block.
-const EIGHTS: usize = BLOCK / 8;
+/// The most tiles of eight columns that a head spans.
+const MAX_COLUMN_TILES: usize = MAX_HEAD_WIDTH / 8;
+/// Tiles of eight positions per block.
+const POSITION_TILES: usize = BLOCK / 8;
 
-/// `H` query heads over the same keys and values. Scores are logarithms to the base 2.
+/// The state of `H` query heads over the same keys and values. Scores are in base 2: `log2 e` is part of `factor`.
 struct Heads<const H: usize> {
-    query: [Factors<H>; OCTETS],
-    /// What a product of query and key is multiplied with, beside the key's own scale.
+    /// The quantised queries.
+    query: [Factors<H>; MAX_COLUMN_TILES],
+    /// Multiplies each integer product of query and key, in addition to the key's scale.
     factor: [F32x4; H],
-    /// Largest score up to now, in all lanes.
+    /// The largest score so far, in all lanes.
     largest: [F32x4; H],
-    /// Sum of the softmax's numerators, in four parts, and the values weighted with them, both relative to the largest score.
+    /// Four partial sums of the softmax numerators, relative to the largest score.
     sum: [F32x4; H],
-    total: [[[F32x4; 2]; H]; OCTETS],
-    /// What a block needs, kept so that it is not cleared for each: scores, and then the weights of the values.
-    scores: [[[F32x4; 2]; EIGHTS]; H],
-    weights: [Factors<H>; EIGHTS],
+    /// The sum of the values weighted by these numerators: `[column / 8, head, column / 4 % 2]`.
+    total: [[[F32x4; 2]; H]; MAX_COLUMN_TILES],
+    /// Scratch of one block, kept here so that it is not cleared for each block: the scores, which then become the weights of the values.
+    /// `[head, position / 8, position / 4 % 2]`.
+    scores: [[[F32x4; 2]; POSITION_TILES]; H],
+    /// Scratch of one block: the quantised weights of the values.
+    weights: [Factors<H>; POSITION_TILES],
 }
 
 impl<const H: usize> Heads<H> {
     fn attend(cache: &KvCache, layer: usize, kv_head: usize, length: usize, query: &[f32], out: &mut [f32]) {
         let shape = cache.shape();
-        let (width, octets) = (shape.head_width, shape.octets());
+        let (width, column_tiles) = (shape.head_width, shape.column_tiles());
         let zero = lanes::splat(0.0);
         let mut heads = Self {
-            query: [no_factors(); OCTETS],
+            query: [no_factors(); MAX_COLUMN_TILES],
             factor: [zero; H],
             largest: [lanes::splat(f32::NEG_INFINITY); H],
             sum: [zero; H],
-            total: [[[zero; 2]; H]; OCTETS],
-            scores: [[[zero; 2]; EIGHTS]; H],
-            weights: [no_factors(); EIGHTS],
+            total: [[[zero; 2]; H]; MAX_COLUMN_TILES],
+            scores: [[[zero; 2]; POSITION_TILES]; H],
+            weights: [no_factors(); POSITION_TILES],
         };
         for (head, query) in query.chunks_exact(width).enumerate().take(H) {
             let mut numbers = [0; MAX_HEAD_WIDTH];
-            let scale = to_fixed_point(query, largest_factor(8 * octets, Wide::LARGEST), &mut numbers);
+            let scale = to_fixed_point(query, largest_factor(8 * column_tiles, Tile16::LARGEST), &mut numbers);
             heads.factor[head] = lanes::splat(scale / (width as f32).sqrt() * std::f32::consts::LOG2_E);
             for (factors, numbers) in heads.query.iter_mut().zip(numbers.as_chunks().0) {
                 set_factors(factors, head, numbers);
@@ -86,7 +91,7 @@ impl<const H: usize> Heads<H> {
         }
         let exp2 = Exp2::new();
         for start in (0..length).step_by(BLOCK) {
-            heads.take_in(&cache.block(layer, kv_head, start), octets, BLOCK.min(length - start), &exp2);
+            heads.accumulate(&cache.block(layer, kv_head, start), column_tiles, BLOCK.min(length - start), &exp2);
         }
         for (head, out) in out.chunks_exact_mut(width).enumerate().take(H) {
             let sum = lanes::splat(lanes::horizontal_sum(heads.sum[head]));
@@ -99,58 +104,58 @@ impl<const H: usize> Heads<H> {
         }
     }
 
-    /// Takes in the first `count` positions of a block. What lies behind them is zero or old, and counts for nothing.
+    /// Adds the first `count` positions of a block. Later positions in the block are zero or outdated; they get no weight.
     #[inline(always)]
-    fn take_in(&mut self, block: &Block<'_>, octets: usize, count: usize, exp2: &Exp2) {
-        let eights = count.div_ceil(8).min(EIGHTS);
+    fn accumulate(&mut self, block: &Block<'_>, column_tiles: usize, count: usize, exp2: &Exp2) {
+        let position_tiles = count.div_ceil(8).min(POSITION_TILES);
         let Self { query, factor, largest, sum, total, scores, weights } = self;
-        let (query, weights) = (&query[..octets], &mut weights[..eights]);
+        let (query, weights) = (&query[..column_tiles], &mut weights[..position_tiles]);
 
         let key_scales = block.key_scales.as_chunks::<2>().0;
-        for (eight, (keys, scales)) in block.keys.chunks_exact(octets).zip(key_scales).enumerate().take(eights) {
-            let products = Wide::dot(keys, query);
+        for (tile, (keys, scales)) in block.keys.chunks_exact(column_tiles).zip(key_scales).enumerate().take(position_tiles) {
+            let products = Tile16::dot(keys, query);
             for half in 0..2 {
                 let scale = lanes::from_slice(&scales[half]);
                 for head in 0..H {
                     let product = lanes::mul(lanes::to_float(products[head][half]), scale);
-                    scores[head][eight][half] = lanes::mul(product, factor[head]);
+                    scores[head][tile][half] = lanes::mul(product, factor[head]);
                 }
             }
         }
-        if count % 8 > 0 {
+        if !count.is_multiple_of(8) {
             for scores in scores.iter_mut() {
-                only_first(count % 8, &mut scores[eights - 1], f32::NEG_INFINITY);
+                only_first(count % 8, &mut scores[position_tiles - 1], f32::NEG_INFINITY);
             }
         }
 
-        // Heads in turns, so that one's computation need not wait for another's.
+        // Heads in the inner loop: their computations are independent, so none waits for another's result.
         let mut largest_here = [lanes::splat(f32::NEG_INFINITY); H];
-        for eight in 0..eights {
+        for tile in 0..position_tiles {
             for head in 0..H {
-                let [low, high] = scores[head][eight];
+                let [low, high] = scores[head][tile];
                 largest_here[head] = lanes::max(high, lanes::max(low, largest_here[head]));
             }
         }
         let largest_here = largest_here.map(lanes::splat_of_largest);
         let mut sum_here = [lanes::splat(0.0); H];
         let value_scales = block.value_scales.as_chunks::<2>().0;
-        for (eight, value_scales) in value_scales.iter().enumerate().take(eights) {
+        for (tile, value_scales) in value_scales.iter().enumerate().take(position_tiles) {
             let value_scales = value_scales.each_ref().map(lanes::from_slice);
             for head in 0..H {
-                let scores = &mut scores[head][eight];
+                let scores = &mut scores[head][tile];
                 let softmax = scores.map(|four| exp2.of(lanes::sub(four, largest_here[head])));
                 sum_here[head] = lanes::add(sum_here[head], lanes::add(softmax[0], softmax[1]));
                 *scores = [lanes::mul(softmax[0], value_scales[0]), lanes::mul(softmax[1], value_scales[1])];
             }
         }
-        // By how much what was there before counts from now on, and what is added.
+        // Per head, the factors of the previous total and of this block's products.
         let mut corrections = [[lanes::splat(0.0); 2]; H];
         for head in 0..H {
-            if count % 8 > 0 {
-                only_first(count % 8, &mut scores[head][eights - 1], 0.0);
+            if !count.is_multiple_of(8) {
+                only_first(count % 8, &mut scores[head][position_tiles - 1], 0.0);
             }
-            let mut numbers = [[0i16; 8]; EIGHTS];
-            let scale = lanes::to_fixed_point(&scores[head][..eights], largest_factor(BLOCK, Narrow::LARGEST), &mut numbers);
+            let mut numbers = [[0i16; 8]; POSITION_TILES];
+            let scale = lanes::to_fixed_point(&scores[head][..position_tiles], largest_factor(BLOCK, Tile12::LARGEST), &mut numbers);
             for (weights, numbers) in weights.iter_mut().zip(&numbers) {
                 set_factors(weights, head, numbers);
             }
@@ -162,8 +167,8 @@ impl<const H: usize> Heads<H> {
             corrections[head] = [before, lanes::mul(here, lanes::splat(scale))];
         }
 
-        for (values, total) in block.values.chunks_exact(EIGHTS).zip(total) {
-            let products = Narrow::dot(values, weights);
+        for (values, total) in block.values.chunks_exact(POSITION_TILES).zip(total) {
+            let products = Tile12::dot(values, weights);
             for head in 0..H {
                 let [before, here] = corrections[head];
                 for half in 0..2 {
@@ -175,7 +180,7 @@ impl<const H: usize> Heads<H> {
     }
 }
 
-/// Eight lanes, of which those from `count` on become `other`.
+/// Sets the lanes of `eight` from `count` on to `other`.
 fn only_first(count: usize, eight: &mut [F32x4; 2], other: f32) {
     for (index, four) in eight.iter_mut().enumerate() {
         *four = lanes::first_lanes(count.saturating_sub(index * 4), *four, lanes::splat(other));
@@ -188,7 +193,7 @@ mod tests {
     use rand_core::{RngCore, SeedableRng};
     use rand_pcg::Pcg64Mcg;
 
-    /// Random shapes and lengths against the definition in f64.
+    /// Random shapes and lengths, compared with the definition computed in f64.
     #[test]
     fn attention_agrees_with_its_definition() {
         let mut rng = Pcg64Mcg::seed_from_u64(5);

@@ -1,6 +1,6 @@
-//! Time, as the host has it.
+//! The host's clock.
 
-/// Milliseconds since some fixed moment.
+/// Milliseconds since a fixed but unspecified moment.
 pub fn now_ms() -> f64 {
     #[cfg(target_arch = "wasm32")]
     return js_sys::Date::now();

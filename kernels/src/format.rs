@@ -1,9 +1,9 @@
-//! The types of a GGUF file's tensors, as ggml defines them.
+//! The tensor types of GGUF files, as ggml defines them.
 //!
-//! Every quantised weight is `scale · code + offset`: a *code* of 2 to 8 bits, and scale and offset for 32 columns, or for 16 of them. A
-//! block holds 32 columns of a row, or 256 (K-quants).
+//! Every quantised weight is `scale · code + offset`. A *code* has 2 to 8 bits; scale and offset apply to 32 columns or to 16. A
+//! block holds 32 columns of one row, or 256 (K-quants).
 
-/// The types that a model's tensors may have.
+/// The tensor types that a model may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     F32,
@@ -38,7 +38,7 @@ impl Format {
         Self::Q6K,
     ];
 
-    /// The name that people know.
+    /// The usual name, such as `Q4_K`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
@@ -57,12 +57,12 @@ impl Format {
         }
     }
 
-    /// Whether weights are codes, to be multiplied with activations as integers.
+    /// Whether weights are integer codes, which are multiplied by quantised activations.
     pub const fn is_quantised(self) -> bool {
         !matches!(self, Self::F32 | Self::F16 | Self::Bf16)
     }
 
-    /// Columns of a block.
+    /// Columns per block: 1, 32 or 256.
     pub const fn columns(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
@@ -71,8 +71,8 @@ impl Format {
         }
     }
 
-    /// f16 numbers per block that scales and offsets are made of.
-    pub const fn halves(self) -> usize {
+    /// f16 numbers per block from which scales and offsets are computed: 0, 1 or 2.
+    pub const fn f16_count(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 0,
             Self::Q4_0 | Self::Q5_0 | Self::Q8_0 | Self::Q3K | Self::Q6K => 1,
@@ -80,7 +80,7 @@ impl Format {
         }
     }
 
-    /// 32-bit words per block that hold the scales of its parts.
+    /// 32-bit words per block that hold the scales of its parts of 32 or 16 columns.
     pub const fn scale_words(self) -> usize {
         match self {
             Self::Q2K | Self::Q6K => 4,
@@ -89,17 +89,17 @@ impl Format {
         }
     }
 
-    /// Whether scale and offset hold for 16 columns instead of 32.
-    pub const fn has_halves(self) -> bool {
+    /// Whether scale and offset apply to 16 columns instead of 32.
+    pub const fn has_scale_per_16(self) -> bool {
         matches!(self, Self::Q2K | Self::Q3K | Self::Q6K)
     }
 
-    /// Whether weights have an offset beside their scale.
+    /// Whether weights have an offset in addition to their scale.
     pub const fn has_offset(self) -> bool {
         self.is_quantised() && !matches!(self, Self::Q8_0)
     }
 
-    /// Bits of a weight's code, or of the number itself.
+    /// Bits per weight: those of its code, or of the float itself. Excludes scales and offsets.
     pub const fn bits(self) -> usize {
         match self {
             Self::F32 => 32,
@@ -113,12 +113,12 @@ impl Format {
         }
     }
 
-    /// Bytes of a block.
+    /// Bytes of a block in the file.
     pub const fn file_bytes(self) -> usize {
-        self.halves() * 2 + self.scale_words() * 4 + self.columns() * self.bits() / 8
+        self.f16_count() * 2 + self.scale_words() * 4 + self.columns() * self.bits() / 8
     }
 
-    /// Bytes of a tensor of whole blocks.
+    /// Bytes of a `[rows, columns]` tensor in the file. `columns` is a multiple of [`Format::columns`].
     pub const fn tensor_bytes(self, rows: usize, columns: usize) -> u64 {
         rows as u64 * (columns / self.columns()) as u64 * self.file_bytes() as u64
     }

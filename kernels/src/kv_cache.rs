@@ -1,27 +1,39 @@
-//! The KV cache of one sequence: appended in place, truncatable, its memory taken page by page as the context grows.
+//! The KV cache of one sequence. It is appended to in place, can be truncated, and allocates memory page by page as the context grows.
 //!
-//! Keys and values are integers with one scale per head and position, keys in 16 bits and values in 12: what is rounded away in
-//! a key is multiplied into a score and then exponentiated, what is in a value is averaged over all positions. Integers can be
-//! multiplied as they are, and a long context has to fetch an eighth less than f16 for every token.
+//! # Keys and values are integers, not f16
 //!
-//! The keys and values of one head lie in the order in which attention reads them, without a gap: processors fetch ahead what is
-//! read in order, so that a long context costs the time in which it can be computed or fetched, not the sum of both.
+//! Keys and values are integers with one scale per head and position. Attention multiplies them directly (`i32x4.dot_i16x8_s`). f16
+//! would take four instructions per four numbers to widen, and would need fused multiply-add to be fast, whose rounding depends on the
+//! processor.
+//!
+//! Keys are stored in 16 bits, of which 13 are used, so that the sum of a head's products fits into 32 bits. Values are stored in 12 bits,
+//! four vectors in the memory of three (`tiles.rs`). So a long context reads an eighth less memory per token than with f16.
+//!
+//! Keys need more bits than values: the rounding error of a key is multiplied into a score and then exponentiated, while that of a value is
+//! averaged over all positions. With 12 bits for both, the logits deviate nearly three times as far, and the deviation comes from the keys.
+//! The softmax weights that multiply the values have 14 bits, with one scale per block of 64 positions (`attention.rs`).
+//!
+//! # Memory
+//!
+//! Memory is allocated in pages of 256 positions, which never move. Within a page, the keys and values of a head are contiguous and in the
+//! order in which attention reads them, because processors prefetch only sequential reads. A long context then costs the longer of
+//! computing and fetching, not the sum of both.
 
-use crate::groups::{Group, Narrow, Wide, groups, groups_mut};
 use crate::lanes;
 use crate::memory::try_grow;
-use crate::{Refusal, Result};
+use crate::tiles::{Tile, Tile12, Tile16, as_tiles, as_tiles_mut};
+use crate::{Error, Result};
 
-/// Positions of a page.
+/// Positions per page.
 const PAGE: usize = 256;
 
-/// Positions that attention takes in at once.
+/// Positions per block. Attention processes one block at a time.
 pub const BLOCK: usize = 64;
 
-/// The largest head that attention has room for on the stack.
+/// The largest head width: attention's stack buffers are sized for it.
 pub const MAX_HEAD_WIDTH: usize = 256;
 
-/// What the caches of a model have in common.
+/// The dimensions that all caches of a model share.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
     pub layers: usize,
@@ -30,54 +42,57 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Groups of eight columns, the last one filled up.
-    pub fn octets(self) -> usize {
+    /// Tiles of eight columns that a head spans; the last one is padded with zeros.
+    pub fn column_tiles(self) -> usize {
         self.head_width.div_ceil(8)
     }
 
-    /// What the keys of a block take, in 16 bits.
-    fn keys(self) -> usize {
-        self.octets() * (BLOCK / 8) * (size_of::<Wide>() / size_of::<i16>())
+    /// The size of a block's keys, in units of `i16`.
+    fn keys_len(self) -> usize {
+        self.column_tiles() * (BLOCK / 8) * (size_of::<Tile16>() / size_of::<i16>())
     }
 
-    /// The same for a block's keys and values.
-    fn numbers(self) -> usize {
-        self.keys() + self.octets() * (BLOCK / 8) * (size_of::<Narrow>() / size_of::<i16>())
+    /// The size of a block's keys and values, in units of `i16`.
+    fn block_len(self) -> usize {
+        self.keys_len() + self.column_tiles() * (BLOCK / 8) * (size_of::<Tile12>() / size_of::<i16>())
     }
 
-    /// Which block of its page holds a position.
-    fn block(self, layer: usize, kv_head: usize, position: usize) -> usize {
+    /// The index, within its page, of the block that holds a position.
+    fn block_index(self, layer: usize, kv_head: usize, position: usize) -> usize {
         (layer * self.kv_heads + kv_head) * (PAGE / BLOCK) + position % PAGE / BLOCK
     }
 }
 
-/// Keys and values of every layer.
+/// The keys and values of one sequence, of every layer.
 pub struct KvCache {
     shape: Shape,
     pages: Vec<Page>,
+    /// Committed positions.
     length: usize,
 }
 
 /// `PAGE` positions of every layer.
 struct Page {
-    /// `[layer, kv_head, block]`, in each the keys and then the values of [`Block`].
+    /// `[layer, kv_head, block, block_len]`: in each block the keys, then the values, as [`Block`] describes them.
     numbers: Vec<i16>,
-    /// `[layer, kv_head, block, 2, BLOCK]`: the keys' scales and then the values'.
+    /// `[layer, kv_head, block, 2, BLOCK]`: the scales of the keys, then those of the values.
     scales: Vec<f32>,
 }
 
-/// `BLOCK` positions of one head.
+/// [`BLOCK`] positions of one KV head.
 pub struct Block<'a> {
-    /// `[position / 8, column / 8]`: the sums are the positions', the terms columns.
-    pub keys: &'a [Wide],
-    /// `[column / 8, position / 8]`: the sums are the columns', the terms positions.
-    pub values: &'a [Narrow],
-    /// By position, four at a time.
+    /// `[position / 8, column / 8]`: a tile's sums belong to positions, its terms to columns.
+    pub keys: &'a [Tile16],
+    /// `[column / 8, position / 8]`: a tile's sums belong to columns, its terms to positions.
+    pub values: &'a [Tile12],
+    /// `[position / 4, position % 4]`.
     pub key_scales: &'a [[f32; 4]],
+    /// `[position / 4, position % 4]`.
     pub value_scales: &'a [[f32; 4]],
 }
 
 impl Page {
+    /// A page of zeros, or `None` if its memory cannot be allocated.
     fn new(shape: Shape) -> Option<Self> {
         fn zeros<T: Clone + Default>(count: usize) -> Option<Vec<T>> {
             let mut vector = Vec::new();
@@ -85,7 +100,7 @@ impl Page {
             Some(vector)
         }
         let blocks = Self::blocks(shape);
-        Some(Self { numbers: zeros(blocks * shape.numbers())?, scales: zeros(blocks * 2 * BLOCK)? })
+        Some(Self { numbers: zeros(blocks * shape.block_len())?, scales: zeros(blocks * 2 * BLOCK)? })
     }
 
     fn blocks(shape: Shape) -> usize {
@@ -93,16 +108,17 @@ impl Page {
     }
 
     fn bytes(shape: Shape) -> usize {
-        Self::blocks(shape) * (shape.numbers() * size_of::<i16>() + 2 * BLOCK * size_of::<f32>())
+        Self::blocks(shape) * (shape.block_len() * size_of::<i16>() + 2 * BLOCK * size_of::<f32>())
     }
 }
 
 impl KvCache {
+    /// An empty cache, which has not allocated memory yet.
     pub fn new(shape: Shape) -> Self {
         Self { shape, pages: Vec::new(), length: 0 }
     }
 
-    /// Positions that are computed.
+    /// Number of committed positions.
     pub fn length(&self) -> usize {
         self.length
     }
@@ -111,17 +127,20 @@ impl KvCache {
         self.shape
     }
 
-    /// Every layer got `count` further positions.
+    /// Appends the `count` positions that were written after [`KvCache::length`] in every layer.
     pub fn commit(&mut self, count: usize) {
         self.length += count;
     }
 
-    /// Forgets every position from `length` on. Memory stays for the next positions.
+    /// Removes every position from `length` on. Keeps the memory for later positions.
     pub fn truncate(&mut self, length: usize) {
         self.length = self.length.min(length);
     }
 
-    /// Makes room for `additional` positions in every layer, or leaves everything as it is.
+    /// Allocates memory for `additional` positions in every layer.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if it cannot be allocated. The cache is then unchanged.
     pub fn reserve(&mut self, additional: usize) -> Result<()> {
         let before = self.pages.len();
         let wanted = (self.length + additional).div_ceil(PAGE);
@@ -129,33 +148,34 @@ impl KvCache {
             let Some(page) = Page::new(self.shape) else {
                 self.pages.truncate(before);
                 let bytes = (wanted - before) * Page::bytes(self.shape);
-                return Err(Refusal::OutOfMemory { purpose: "the context (KV cache)", bytes: bytes as u64 });
+                return Err(Error::OutOfMemory { purpose: "the context (KV cache)", bytes: bytes as u64 });
             };
             self.pages.push(page);
         }
         Ok(())
     }
 
-    /// Writes the key and value of one position, `[kv_heads, head_width]` each. There is room for it.
+    /// Writes the key and value of one position of a layer, `[kv_heads, head_width]` each. The caller has reserved memory for it;
+    /// otherwise this does nothing.
     pub fn write(&mut self, layer: usize, position: usize, key: &[f32], value: &[f32]) {
         let shape = self.shape;
         let Some(page) = self.pages.get_mut(position / PAGE) else { return };
         let at = position % BLOCK;
         for (head, (key, value)) in key.chunks_exact(shape.head_width).zip(value.chunks_exact(shape.head_width)).enumerate() {
-            let block = shape.block(layer, head, position);
-            let (keys, values) = page.numbers[block * shape.numbers()..][..shape.numbers()].split_at_mut(shape.keys());
-            let (keys, values): (&mut [Wide], &mut [Narrow]) = (groups_mut(keys), groups_mut(values));
+            let block = shape.block_index(layer, head, position);
+            let (keys, values) = page.numbers[block * shape.block_len()..][..shape.block_len()].split_at_mut(shape.keys_len());
+            let (keys, values): (&mut [Tile16], &mut [Tile12]) = (as_tiles_mut(keys), as_tiles_mut(values));
             let (key_scales, value_scales) = page.scales[2 * block * BLOCK..][..2 * BLOCK].split_at_mut(BLOCK);
 
             let mut numbers = [0i16; MAX_HEAD_WIDTH];
-            key_scales[at] = to_fixed_point(key, Wide::LARGEST, &mut numbers);
-            let of_eight_positions = &mut keys[at / 8 * shape.octets()..][..shape.octets()];
-            for (group, columns) in of_eight_positions.iter_mut().zip(numbers.as_chunks::<8>().0) {
+            key_scales[at] = to_fixed_point(key, Tile16::LARGEST, &mut numbers);
+            let of_eight_positions = &mut keys[at / 8 * shape.column_tiles()..][..shape.column_tiles()];
+            for (tile, columns) in of_eight_positions.iter_mut().zip(numbers.as_chunks::<8>().0) {
                 for (column, number) in columns.iter().enumerate() {
-                    group.set(at % 8, column, *number);
+                    tile.set(at % 8, column, *number);
                 }
             }
-            value_scales[at] = to_fixed_point(value, Narrow::LARGEST, &mut numbers);
+            value_scales[at] = to_fixed_point(value, Tile12::LARGEST, &mut numbers);
             for (of_eight_columns, columns) in values.chunks_exact_mut(BLOCK / 8).zip(numbers.as_chunks::<8>().0) {
                 for (column, number) in columns.iter().enumerate() {
                     of_eight_columns[at / 8].set(column, at % 8, *number);
@@ -164,16 +184,24 @@ impl KvCache {
         }
     }
 
-    /// One head's keys and values from `position` on, a multiple of `BLOCK`.
+    /// The block of KV head `head` that begins at `position`, a multiple of [`BLOCK`]. Panics beyond the reserved positions.
     pub fn block(&self, layer: usize, head: usize, position: usize) -> Block<'_> {
         let page = &self.pages[position / PAGE];
-        let block = self.shape.block(layer, head, position);
-        let (keys, values) = page.numbers[block * self.shape.numbers()..][..self.shape.numbers()].split_at(self.shape.keys());
+        let block = self.shape.block_index(layer, head, position);
+        let (keys, values) = page.numbers[block * self.shape.block_len()..][..self.shape.block_len()].split_at(self.shape.keys_len());
         let (key_scales, value_scales) = page.scales[2 * block * BLOCK..][..2 * BLOCK].split_at(BLOCK);
-        Block { keys: groups(keys), values: groups(values), key_scales: key_scales.as_chunks().0, value_scales: value_scales.as_chunks().0 }
+        Block {
+            keys: as_tiles(keys),
+            values: as_tiles(values),
+            key_scales: key_scales.as_chunks().0,
+            value_scales: value_scales.as_chunks().0,
+        }
     }
 
-    /// Holds the first `length` positions of `other` instead of what it held.
+    /// Replaces the contents by the first `length` positions of `other`, or by all if it has fewer.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if memory for them cannot be allocated. The cache is then empty.
     pub fn copy_prefix(&mut self, other: &KvCache, length: usize) -> Result<()> {
         self.truncate(0);
         let length = length.min(other.length);
@@ -187,8 +215,8 @@ impl KvCache {
     }
 }
 
-/// Writes a head's numbers as integers up to `±largest` to `out`, filled up with zeros to a multiple of 8, and gives their scale.
-/// NaN makes the scale NaN.
+/// Quantises a head's numbers to integers of magnitude up to `largest`, writes them to `out`, padded with zeros to a multiple of 8, and
+/// returns their scale. NaN makes the scale NaN.
 pub fn to_fixed_point(values: &[f32], largest: i16, out: &mut [i16; MAX_HEAD_WIDTH]) -> f32 {
     let mut numbers = [[lanes::splat(0.0); 2]; MAX_HEAD_WIDTH / 8];
     for (numbers, values) in numbers.iter_mut().zip(values.chunks(8)) {
@@ -204,30 +232,30 @@ pub fn to_fixed_point(values: &[f32], largest: i16, out: &mut [i16; MAX_HEAD_WID
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::groups::{no_factors, set_factors};
+    use crate::tiles::{no_factors, set_factors};
 
     #[test]
     fn fixed_point_is_within_half_a_step() {
         let values: Vec<f32> = (0..20).map(|i| (i as f32 * 1.3).sin() * 3.0).collect();
         let mut out = [7i16; MAX_HEAD_WIDTH];
-        let scale = to_fixed_point(&values, Wide::LARGEST, &mut out);
+        let scale = to_fixed_point(&values, Tile16::LARGEST, &mut out);
         for (value, number) in values.iter().zip(out) {
-            assert!((value - f32::from(number) * scale).abs() <= 3.0 / f32::from(Wide::LARGEST) * 0.51);
+            assert!((value - f32::from(number) * scale).abs() <= 3.0 / f32::from(Tile16::LARGEST) * 0.51);
         }
         assert_eq!(out[20..24], [0; 4]);
-        assert_eq!(to_fixed_point(&[0.0; 8], Wide::LARGEST, &mut out), 0.0);
-        assert!(to_fixed_point(&[1.0, f32::NAN], Wide::LARGEST, &mut out).is_nan());
-        to_fixed_point(&[1e-42, -1e-42], Wide::LARGEST, &mut out);
-        assert!(out.iter().all(|number| number.abs() <= Wide::LARGEST));
+        assert_eq!(to_fixed_point(&[0.0; 8], Tile16::LARGEST, &mut out), 0.0);
+        assert!(to_fixed_point(&[1.0, f32::NAN], Tile16::LARGEST, &mut out).is_nan());
+        to_fixed_point(&[1e-42, -1e-42], Tile16::LARGEST, &mut out);
+        assert!(out.iter().all(|number| number.abs() <= Tile16::LARGEST));
     }
 
-    /// One of a group's numbers: its product with a single 1.
-    fn number<G: Group>(group: &G, sum: usize, term: usize) -> f32 {
+    /// One number of a tile, read as its product with a single factor of 1.
+    fn number<T: Tile>(tile: &T, sum: usize, term: usize) -> f32 {
         let mut one = [0; 8];
         one[term] = 1;
         let mut factors = no_factors::<1>();
         set_factors(&mut factors, 0, &one);
-        lanes::to_array(lanes::to_float(G::dot(&[*group], &[factors])[0][sum / 4]))[sum % 4]
+        lanes::to_array(lanes::to_float(T::dot(&[*tile], &[factors])[0][sum / 4]))[sum % 4]
     }
 
     #[test]
@@ -249,8 +277,8 @@ mod tests {
             let (a, b) = (cache.block(1, 1, start), copy.block(1, 1, start));
             assert!(a.keys == b.keys && a.values == b.values && a.key_scales == b.key_scales && a.value_scales == b.value_scales);
         }
-        // A number is at most half of a step away from what it stands for.
-        let (key_tolerance, value_tolerance) = (0.51 / f32::from(Wide::LARGEST), 0.51 / f32::from(Narrow::LARGEST));
+        // A number is at most half a step away from the value that it represents.
+        let (key_tolerance, value_tolerance) = (0.51 / f32::from(Tile16::LARGEST), 0.51 / f32::from(Tile12::LARGEST));
         let block = cache.block(1, 1, PAGE);
         let (key, value) = (row(PAGE + 5 + 1)[12..].to_vec(), row(3 * (PAGE + 5))[12..].to_vec());
         for (column, (key, value)) in key.iter().zip(value).enumerate() {
@@ -259,7 +287,7 @@ mod tests {
             let ours = number(&block.values[column / 8 * (BLOCK / 8)], column % 8, 5) * block.value_scales[1][1];
             assert!((ours - value).abs() < value_tolerance, "value {ours} instead of {value}");
         }
-        // Written again, as after a `truncate`, with what stands behind it still there.
+        // Overwrite a position, as after `truncate`, while the old positions after it are still in memory.
         let before = cache.block(1, 1, PAGE).values[0];
         cache.write(1, PAGE + 2, &row(7), &row(9));
         let after = cache.block(1, 1, PAGE);

@@ -1,16 +1,16 @@
-//! The arithmetic on the CPU: what runs per token. It is a crate of its own because it is compiled for speed, and everything
-//! around it, which runs per request, for size.
+//! The CPU kernels: the code that runs per token. It is a separate crate because it is compiled for speed, while the code around it,
+//! which runs per request, is compiled for size.
 //!
-//! Everything works on plain slices, row-major `[rows, width]`, and knows nothing of models, files or requests. [`packed`] weights
-//! of every [`format`] are multiplied by [`products`] with [`activations`] that an [`operand`] shares among them; [`attention`]
-//! reads a [`kv_cache`] in [`groups`]; [`ops`] is what stands between them; [`logits`] is what is done over a whole vocabulary.
-//! All of it is written in terms of [`lanes`] and shared by [`threads`].
+//! Everything works on slices, row-major `[rows, width]`, independently of models, files and requests. [`products`] multiplies [`packed`]
+//! weights of every [`format`] by [`activations`]; an [`operand`] shares one input among several products. [`attention`] reads a
+//! [`kv_cache`], which is stored in [`tiles`]. [`ops`] holds the operations between products and attention, [`logits`] those over a
+//! whole vocabulary. All of it is written in terms of [`lanes`] (SIMD vectors) and parallelised by [`threads`].
 
 pub mod activations;
 pub mod attention;
 pub mod clock;
+mod error;
 pub mod format;
-pub mod groups;
 pub mod kv_cache;
 pub mod lanes;
 pub mod logits;
@@ -20,8 +20,8 @@ pub mod ops;
 pub mod packed;
 pub mod planes;
 pub mod products;
-mod refusal;
 pub mod threads;
+pub mod tiles;
 
+pub use error::{Error, Result};
 pub use format::Format;
-pub use refusal::{Refusal, Result};

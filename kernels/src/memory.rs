@@ -1,20 +1,21 @@
-//! Memory that may not be there: taken so that running out is an error, never a trap.
+//! Fallible allocation: running out of memory is an error, never a trap.
 
-/// Bytes that must still be free after something large was taken: logits, candidates, messages and texts are small and
-/// taken without asking.
+/// Bytes that must remain free after a large allocation, for the small ones that are not checked: logits, candidates, messages
+/// and texts.
 const HEADROOM: usize = 2 << 20;
 
-/// Makes room for exactly `additional` further elements. `false`, and nothing taken, where memory would not last.
+/// Reserves capacity for exactly `additional` further elements. Returns `false`, with the capacity unchanged, if the memory is
+/// not available or fewer than `HEADROOM` bytes (2 MiB) would remain free.
 pub fn try_grow<T>(vector: &mut Vec<T>, additional: usize) -> bool {
     let before = vector.capacity();
     if vector.try_reserve_exact(additional).is_err() {
         return false;
     }
-    let lasts = vector.capacity() == before || has_headroom();
-    if !lasts {
+    let fits = vector.capacity() == before || has_headroom();
+    if !fits {
         vector.shrink_to(before);
     }
-    lasts
+    fits
 }
 
 fn has_headroom() -> bool {

@@ -1,9 +1,9 @@
-//! The small operations between the matrix products, on rows of plain numbers.
+//! The small operations between the matrix products, on rows of f32.
 
 use crate::lanes::{self, F32x4};
 use crate::threads;
 
-/// Root mean square norm (Zhang & Sennrich 2019) of every row of `input`, scaled by `weight`.
+/// RMS norm (Zhang & Sennrich 2019) of every row of `input`, scaled by `weight`. `input` and `out` are `[rows, weight.len()]`.
 pub fn rms_norm(input: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     let width = weight.len();
     for (input, out) in input.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
@@ -15,7 +15,7 @@ pub fn rms_norm(input: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     }
 }
 
-/// SwiGLU (Shazeer 2020): `gate = silu(gate) · up`, on rows of `width` numbers, by all threads that there are.
+/// SwiGLU (Shazeer 2020): `gate = silu(gate) · up`, both `[rows, width]`, on all threads.
 pub fn swiglu(gate: &mut [f32], up: &[f32], width: usize) {
     threads::for_parts(gate, width, |row, gate| swiglu_row(gate, &up[row * width..(row + 1) * width]));
 }
@@ -40,8 +40,8 @@ pub fn add(stream: &mut [f32], delta: &[f32]) {
     }
 }
 
-/// Turns the pairs `(2i, 2i + 1)` of every head in `row` by `angles` (`cos, sin` per pair); dimensions beyond the
-/// angles stay as they are. This is the pairing of llama files, whose query and key rows are permuted for it.
+/// RoPE: rotates the pairs `(2i, 2i + 1)` of every head in `row` by `angles` (`cos, sin` per pair). Dimensions beyond the angles are
+/// unchanged. Llama GGUF files permute the rows of their query and key matrices for this pairing.
 pub fn rope(row: &mut [f32], head_width: usize, angles: &[f32]) {
     for head in row.chunks_exact_mut(head_width) {
         for (pair, angle) in head.chunks_exact_mut(2).zip(angles.chunks_exact(2)) {
@@ -52,8 +52,8 @@ pub fn rope(row: &mut [f32], head_width: usize, angles: &[f32]) {
     }
 }
 
-/// The inner product, in eight partial sums that a compiler can keep in vector registers. The order of additions is
-/// fixed: the same numbers give the same result on every platform.
+/// The dot product, in eight partial sums that a compiler can keep in vector registers. The order of additions is fixed, so the
+/// result has the same bits on every platform.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));

@@ -1,16 +1,16 @@
-//! Weights packed for the kernels: four rows interleaved, so that each 32-bit lane of a vector belongs to one row.
+//! Weights packed for the kernels: four rows are interleaved, so that each 32-bit lane of a vector belongs to one row.
 //!
-//! For every group of four rows and every block of the file's format: the f16 numbers of the four rows side by side, then the
-//! scales' words (16 bytes hold word `j` of each row), then for every 32 columns the planes of their codes (`format.rs`). Floats
-//! are a column of four rows after the other. Together a group takes exactly the bytes of the file.
+//! For every group of four rows and every block of the file's format, the layout is: the f16 numbers of the four rows side by side;
+//! the words of the scales (16 bytes hold word `j` of each row); for every 32 columns, the planes of their codes (`planes.rs`). Floats
+//! are stored column by column, four rows each. A group takes exactly as many bytes as its rows take in the file.
 
 use crate::format::Format;
 use crate::memory::try_grow;
 use crate::planes::{BLOCK, FileBlock, High, Low, six_bit_pair, six_bit_scale};
-use crate::{Refusal, Result};
+use crate::{Error, Result};
 use half::{bf16, f16};
 
-/// Rows of a group.
+/// Rows per group.
 pub const ROWS: usize = 4;
 
 /// A packed matrix `[rows, columns]`.
@@ -18,41 +18,41 @@ pub struct Packed {
     pub format: Format,
     pub rows: usize,
     pub columns: usize,
-    /// Groups of four rows (the last one filled up with zeros), each `columns / format.columns()` blocks.
+    /// Groups of four rows (the last one padded with zeros), each of `columns / format.columns()` packed blocks.
     pub bytes: Vec<u8>,
 }
 
-/// What 32 columns of one row are made of: `scales[half].0 · code + scales[half].1`, a half for 16 columns.
+/// 32 columns of one row. The weight of column `c` is `scale · codes[c] + offset`, where `(scale, offset)` is `scales[c / 16]`.
 pub struct RowBlock {
-    /// Signed for Q8_0, otherwise 0 and above.
+    /// Signed for Q8_0, otherwise non-negative.
     pub codes: [i32; BLOCK],
     pub scales: [(f32, f32); 2],
 }
 
 impl Packed {
-    /// Blocks of one row, as the format cuts it.
+    /// Blocks per row.
     pub fn blocks(&self) -> usize {
         self.columns / self.format.columns()
     }
 
-    /// Groups of four rows.
+    /// Number of groups of four rows.
     pub fn groups(&self) -> usize {
         self.rows.div_ceil(ROWS)
     }
 
-    /// Bytes of a whole group.
+    /// Bytes per group.
     pub fn group_bytes(&self) -> usize {
         self.blocks() * self.format.packed_bytes()
     }
 
-    /// All numbers of a vector, which is a matrix of one row.
+    /// The first row, dequantised: all numbers of a vector, which is stored as a matrix of one row.
     pub fn numbers(&self) -> Vec<f32> {
         let mut numbers = vec![0.0; self.columns];
         self.copy_row(0, &mut numbers);
         numbers
     }
 
-    /// One number of a matrix of floats.
+    /// One number of an unquantised matrix.
     pub fn float(&self, row: usize, column: usize) -> f32 {
         let size = self.format.file_bytes();
         let at = (row / ROWS * self.columns + column) * ROWS * size + row % ROWS * size;
@@ -64,7 +64,7 @@ impl Packed {
         }
     }
 
-    /// 32 columns of a row of a quantised matrix, taken apart.
+    /// Columns `32 · block..32 · (block + 1)` of a row of a quantised matrix, decoded.
     pub fn row_block(&self, row: usize, block: usize) -> RowBlock {
         let (format, lane) = (self.format, row % ROWS);
         let parts = format.columns() / BLOCK;
@@ -75,7 +75,7 @@ impl Packed {
         RowBlock { codes: codes(format, planes, lane), scales: scales(format, head, lane, part) }
     }
 
-    /// Copies row `row`, dequantised, to `out`.
+    /// Copies row `row`, dequantised, to `out`, which has `columns` numbers.
     pub fn copy_row(&self, row: usize, out: &mut [f32]) {
         if !self.format.is_quantised() {
             for (column, out) in out.iter_mut().enumerate() {
@@ -93,12 +93,13 @@ impl Packed {
     }
 }
 
-/// Which byte of a plane of [`Low::Quarters`] has a row's code in it: in its upper half that of an odd word.
-fn quarter_byte(word: usize, column: usize, lane: usize) -> usize {
+/// Index of the byte in a plane of [`Low::Nibbles16`] that holds a row's code: in the low nibble for an even word, in the high one for an
+/// odd word.
+fn nibble16_byte(word: usize, column: usize, lane: usize) -> usize {
     (word / 4 * 2 + lane / 2) * 16 + (lane % 2 * 4 + column) * 2 + word % 4 / 2
 }
 
-/// The codes of one row out of the planes of 32 columns.
+/// The codes of row `lane` from the planes of 32 columns.
 fn codes(format: Format, planes: &[u8], lane: usize) -> [i32; BLOCK] {
     let (low, high) = format.planes();
     let (low_plane, high_plane) = planes.split_at(low.words() * 16);
@@ -107,26 +108,26 @@ fn codes(format: Format, planes: &[u8], lane: usize) -> [i32; BLOCK] {
         let (word, column) = (index / 4, index % 4);
         let below = match low {
             Low::Bytes => return i32::from(byte(low_plane, word, column) as i8),
-            Low::Nibbles => byte(low_plane, word % 4, column) >> (word / 4 * 4) & 15,
-            Low::Quarters => low_plane[quarter_byte(word, column, lane)] >> (word % 2 * 4) & 15,
-            Low::Pairs => byte(low_plane, word / 4, column) >> (word % 4 * 2) & 3,
+            Low::Nibbles8 => byte(low_plane, word % 4, column) >> (word / 4 * 4) & 15,
+            Low::Nibbles16 => low_plane[nibble16_byte(word, column, lane)] >> (word % 2 * 4) & 15,
+            Low::TwoBits => byte(low_plane, word / 4, column) >> (word % 4 * 2) & 3,
         };
         let above = match high {
             High::None => 0,
-            High::Bit => byte(high_plane, 0, column) >> word & 1,
-            High::Pairs => byte(high_plane, word / 4, column) >> (word % 4 * 2) & 3,
+            High::OneBit => byte(high_plane, 0, column) >> word & 1,
+            High::TwoBits => byte(high_plane, word / 4, column) >> (word % 4 * 2) & 3,
         };
         i32::from(below | above << low.bits())
     })
 }
 
-/// Scale and offset of one row for each half of part `part` of a block.
+/// Scale and offset of row `lane` for each half (16 columns) of part `part` (32 columns) of a block.
 fn scales(format: Format, head: &[u8], lane: usize, part: usize) -> [(f32, f32); 2] {
     let half = |index: usize| {
         let at = (index * ROWS + lane) * 2;
         f16::from_le_bytes([head[at], head[at + 1]]).to_f32()
     };
-    let words = &head[format.halves() * 2 * ROWS..];
+    let words = &head[format.f16_count() * 2 * ROWS..];
     let byte = |index: usize| words[index / 4 * 16 + lane * 4 + index % 4];
     let twelve = || std::array::from_fn(byte);
     let scale = half(0);
@@ -154,27 +155,33 @@ fn scales(format: Format, head: &[u8], lane: usize, part: usize) -> [(f32, f32);
     }
 }
 
-/// A packed matrix that is being filled, in the order of the file.
+/// A packed matrix under construction, written in the order of the file.
 pub struct Packing {
     packed: Packed,
-    /// Blocks that are in place.
+    /// Blocks already placed.
     done: usize,
-    /// The beginning of a block whose rest has not come.
+    /// The beginning of a block whose remaining bytes have not arrived.
     partial: Vec<u8>,
 }
 
 impl Packing {
-    /// Takes the memory for a matrix.
+    /// Allocates the memory for a matrix.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if it cannot be allocated.
     pub fn new(format: Format, rows: usize, columns: usize) -> Result<Self> {
         let needed = format.matrix_bytes(rows, columns);
         let mut bytes = Vec::new();
         let size = usize::try_from(needed).ok().filter(|size| try_grow(&mut bytes, *size));
-        let Some(size) = size else { return Err(Refusal::OutOfMemory { purpose: "loading the model's weights", bytes: needed }) };
+        let Some(size) = size else { return Err(Error::OutOfMemory { purpose: "loading the model's weights", bytes: needed }) };
         bytes.resize(size, 0);
         Ok(Self { packed: Packed { format, rows, columns, bytes }, done: 0, partial: Vec::new() })
     }
 
-    /// The next bytes of the tensor; never more than it has.
+    /// Appends the next bytes of the tensor, in pieces of any size.
+    ///
+    /// # Errors
+    /// [`Error::InvalidData`] if a scale is not finite, or if there are more bytes than the tensor has.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         let size = self.packed.format.file_bytes();
         if !self.partial.is_empty() {
@@ -196,7 +203,7 @@ impl Packing {
         let blocks = self.packed.blocks();
         let (row, column_block) = (self.done / blocks, self.done % blocks);
         if row >= self.packed.rows {
-            return Err(Refusal::InvalidData("A tensor got more bytes than it has."));
+            return Err(Error::InvalidData("A tensor received more bytes than its shape holds."));
         }
         self.done += 1;
         let lane = row % ROWS;
@@ -207,19 +214,19 @@ impl Packing {
             return Ok(());
         }
         let (head, planes) = packed.split_at_mut(format.head_bytes());
-        let (numbers, words) = head.split_at_mut(format.halves() * 2 * ROWS);
+        let (numbers, words) = head.split_at_mut(format.f16_count() * 2 * ROWS);
         if let Format::Q4_0 | Format::Q4_1 | Format::Q8_0 = format {
-            let (halves, quants) = file.split_at(format.halves() * 2);
-            place_halves(numbers, lane, halves.chunks_exact(2))?;
+            let (halves, quants) = file.split_at(format.f16_count() * 2);
+            place_f16s(numbers, lane, halves.chunks_exact(2))?;
             match format.planes() {
-                (Low::Quarters, _) => place_quarters(planes, lane, quants),
-                // The file's words are the planes' words.
+                (Low::Nibbles16, _) => place_nibbles16(planes, lane, quants),
+                // The file's words already have the layout of the planes' words.
                 _ => interleave(planes, lane, quants),
             }
             return Ok(());
         }
         let block = FileBlock::read(format, file);
-        place_halves(numbers, lane, block.halves.into_iter().take(format.halves()))?;
+        place_f16s(numbers, lane, block.halves.into_iter().take(format.f16_count()))?;
         interleave(words, lane, block.scales);
         for (codes, planes) in block.codes.chunks_exact(BLOCK).zip(planes.chunks_exact_mut(format.plane_bytes())) {
             place_codes(format, codes, planes, lane);
@@ -227,17 +234,18 @@ impl Packing {
         Ok(())
     }
 
-    /// The finished matrix.
+    /// Returns the matrix, with zeros for what was not written.
     pub fn finish(self) -> Packed {
         self.packed
     }
 }
 
-fn place_halves<'a>(numbers: &mut [u8], lane: usize, halves: impl Iterator<Item = &'a [u8]>) -> Result<()> {
+/// Writes a block's f16 numbers to row `lane`.
+fn place_f16s<'a>(numbers: &mut [u8], lane: usize, halves: impl Iterator<Item = &'a [u8]>) -> Result<()> {
     for (index, half) in halves.enumerate() {
-        // The kernels widen finite numbers only.
+        // The kernels' f16 conversion is correct for finite numbers only.
         if half[1] & 0x7c == 0x7c {
-            return Err(Refusal::InvalidData("The model's weights are damaged: a scale is not a finite number. Get the file again."));
+            return Err(Error::InvalidData("The model's weights are damaged: a scale is not a finite number. Get the file again."));
         }
         let at = (index * ROWS + lane) * 2;
         numbers[at..at + 2].copy_from_slice(half);
@@ -245,27 +253,27 @@ fn place_halves<'a>(numbers: &mut [u8], lane: usize, halves: impl Iterator<Item 
     Ok(())
 }
 
-/// Every word of `bytes` to its lane.
+/// Writes each 32-bit word of `bytes` to lane `lane` of the corresponding 16-byte word.
 fn interleave(words: &mut [u8], lane: usize, bytes: &[u8]) {
     for (word, bytes) in words.chunks_exact_mut(16).zip(bytes.chunks_exact(4)) {
         word[lane * 4..lane * 4 + 4].copy_from_slice(bytes);
     }
 }
 
-/// 16 bytes of a file, with two codes that are 16 columns apart in each, into a plane of [`Low::Quarters`].
-fn place_quarters(plane: &mut [u8], lane: usize, quants: &[u8]) {
+/// Writes 16 bytes of a file, each with two codes that are 16 columns apart, to a plane of [`Low::Nibbles16`].
+fn place_nibbles16(plane: &mut [u8], lane: usize, quants: &[u8]) {
     let words = quants.as_chunks::<4>().0;
     for (sixteen, shift) in [(0, 0), (1, 4)] {
         let codes = |word: usize| u32::from_le_bytes(words[word]) >> shift & 0x0f0f_0f0f;
         let (low, high) = ((codes(0) | codes(1) << 4).to_le_bytes(), (codes(2) | codes(3) << 4).to_le_bytes());
-        let numbers = &mut plane[quarter_byte(4 * sixteen, 0, lane)..][..8];
+        let numbers = &mut plane[nibble16_byte(4 * sixteen, 0, lane)..][..8];
         for ((number, low), high) in numbers.as_chunks_mut::<2>().0.iter_mut().zip(low).zip(high) {
             *number = [low, high];
         }
     }
 }
 
-/// 32 codes of one row into the planes.
+/// Writes 32 codes of row `lane` to the planes, which are zero before.
 fn place_codes(format: Format, codes: &[u8], planes: &mut [u8], lane: usize) {
     let (low, high) = format.planes();
     let (low_plane, high_plane) = planes.split_at_mut(low.words() * 16);
@@ -274,14 +282,14 @@ fn place_codes(format: Format, codes: &[u8], planes: &mut [u8], lane: usize) {
         let at = |word: usize| word * 16 + lane * 4 + column;
         match low {
             Low::Bytes => low_plane[at(word)] = *code,
-            Low::Nibbles => low_plane[at(word % 4)] |= (code & 15) << (word / 4 * 4),
-            Low::Quarters => low_plane[quarter_byte(word, column, lane)] |= (code & 15) << (word % 2 * 4),
-            Low::Pairs => low_plane[at(word / 4)] |= (code & 3) << (word % 4 * 2),
+            Low::Nibbles8 => low_plane[at(word % 4)] |= (code & 15) << (word / 4 * 4),
+            Low::Nibbles16 => low_plane[nibble16_byte(word, column, lane)] |= (code & 15) << (word % 2 * 4),
+            Low::TwoBits => low_plane[at(word / 4)] |= (code & 3) << (word % 4 * 2),
         }
         match high {
             High::None => {}
-            High::Bit => high_plane[at(0)] |= (code >> low.bits()) << word,
-            High::Pairs => high_plane[at(word / 4)] |= (code >> low.bits()) << (word % 4 * 2),
+            High::OneBit => high_plane[at(0)] |= (code >> low.bits()) << word,
+            High::TwoBits => high_plane[at(word / 4)] |= (code >> low.bits()) << (word % 4 * 2),
         }
     }
 }
@@ -290,7 +298,7 @@ fn place_codes(format: Format, codes: &[u8], planes: &mut [u8], lane: usize) {
 mod tests {
     use super::*;
     use crate::activations::Activations;
-    use crate::products::plain;
+    use crate::products::reference;
     use candle_core::quantized::{GgmlDType, QTensor};
     use candle_core::{Device, Tensor};
     use rand_core::{RngCore, SeedableRng};
@@ -300,7 +308,7 @@ mod tests {
         (0..count).map(|_| (rng.next_u32() as f32 / u32::MAX as f32 - 0.5) * 4.0).collect()
     }
 
-    /// Random shapes and values of every format, written in random pieces, against candle's blocks.
+    /// Random shapes and values of every format, written in pieces of random size, compared with candle's blocks.
     #[test]
     fn packed_matrices_agree_with_candle() {
         use GgmlDType::*;
@@ -325,12 +333,12 @@ mod tests {
                 }
                 let packed = packing.finish();
 
-                let plain: Vec<f32> =
+                let dequantised: Vec<f32> =
                     quantised.dequantize(&Device::Cpu).and_then(|t| t.flatten_all()).and_then(|t| t.to_vec1()).expect("numbers");
                 let mut row = vec![0.0; columns];
-                for (index, expected) in plain.chunks_exact(columns).enumerate() {
+                for (index, expected) in dequantised.chunks_exact(columns).enumerate() {
                     packed.copy_row(index, &mut row);
-                    // `q · d + m` here, `(q − 8) · d` there: the last bit may differ.
+                    // Ours is `q · d + m`, candle's `(q − 8) · d`: the last bit may differ.
                     assert!(row.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-5), "{dtype:?} row {index}");
                 }
 
@@ -338,9 +346,9 @@ mod tests {
                 let mut activations = Activations::default();
                 activations.quantise(&input, columns);
                 let mut out = vec![0.0; batch * rows];
-                plain::multiply(&packed, &input, &activations, &mut out);
+                reference::multiply(&packed, &input, &activations, &mut out);
                 for (index, out) in out.iter().enumerate() {
-                    let (input, weights) = (&input[index / rows * columns..][..columns], &plain[index % rows * columns..][..columns]);
+                    let (input, weights) = (&input[index / rows * columns..][..columns], &dequantised[index % rows * columns..][..columns]);
                     let exact: f32 = input.iter().zip(weights).map(|(a, b)| a * b).sum();
                     let size: f32 = input.iter().zip(weights).map(|(a, b)| (a * b).abs()).sum();
                     assert!((out - exact).abs() <= 0.01 * size + 1e-3, "{dtype:?} {rows}×{columns}: {out} instead of {exact}");

@@ -1,119 +1,129 @@
-//! How the blocks of GGUF's types are packed for the kernels: the codes of 32 columns of four rows as planes of bits (`packed.rs`).
+//! The packed layout of GGUF's block types: the codes of 32 columns of four rows, split into bit planes. `packed.rs` writes it.
+//!
+//! A *word* is a vector of 16 bytes, in which lane `r` (32 bits) belongs to row `r`. Word `j` of a block holds columns `4j..4j + 4`,
+//! one per byte of each lane.
 
 use crate::format::Format;
 
-/// Columns that share what a kernel does at once, and one scale of activations.
+/// Columns that a kernel processes at a time. They share one activation scale.
 pub const BLOCK: usize = 32;
 
-/// What of a code's bits stands in which plane of a packed block of 32 columns and four rows.
+/// The plane with the low bits of the codes of 32 columns and four rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Low {
-    /// 8 words: a byte per code.
+    /// 8 words, one byte per code.
     Bytes,
-    /// 4 words: word `j` holds word `j` of the columns in its low nibbles and word `4 + j` in its high ones.
-    Nibbles,
-    /// 4 words of numbers of 16 bits, whose quarters belong to four words of the columns: quarter `k` of word `2g + h` to word
-    /// `4g + k`, of rows `2h` and `2h + 1`. What is multiplied in 16 bits comes out of it by one instruction.
-    Quarters,
-    /// 2 words: bits `2j` of word `v` are word `4v + j` of the columns.
-    Pairs,
+    /// 4 words, two codes per byte: word `j` holds word `j` of the block in its low nibbles and word `4 + j` in its high nibbles.
+    Nibbles8,
+    /// 4 words of 16-bit numbers, four codes per number: nibble `k` of word `2g + h` belongs to word `4g + k` of the block, rows `2h`
+    /// and `2h + 1`. One instruction (a mask or a shift) extracts operands for 16-bit multiplication.
+    Nibbles16,
+    /// 2 words, four codes per byte: bits `2j` and `2j + 1` of each byte of word `v` belong to word `4v + j` of the block.
+    TwoBits,
 }
 
-/// The bits above the low plane's.
+/// The plane with the bits above those of [`Low`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum High {
     None,
-    /// 1 word: bit `j` of each byte belongs to word `j` of the columns.
-    Bit,
-    /// 2 words, as [`Low::Pairs`].
-    Pairs,
+    /// 1 word: bit `j` of each byte belongs to word `j` of the block.
+    OneBit,
+    /// 2 words, laid out like [`Low::TwoBits`].
+    TwoBits,
 }
 
-/// Codes of exactly 4 bits: as they are multiplied.
-const FOURS: Low = if cfg!(all(target_feature = "simd128", feature = "relaxed-simd")) { Low::Nibbles } else { Low::Quarters };
+/// The layout of codes of exactly 4 bits: that of this build's dot product, which multiplies bytes with relaxed SIMD and 16-bit numbers
+/// without.
+const FOUR_BIT_CODES: Low = if cfg!(all(target_feature = "simd128", feature = "relaxed-simd")) { Low::Nibbles8 } else { Low::Nibbles16 };
 
 impl Format {
-    /// The planes of a quantised format.
+    /// The planes of a quantised format. Floats have none; do not use the value returned for them.
     pub const fn planes(self) -> (Low, High) {
         match self {
-            Self::Q4_0 | Self::Q4_1 | Self::Q4K => (FOURS, High::None),
-            Self::Q5_0 | Self::Q5_1 | Self::Q5K => (Low::Nibbles, High::Bit),
-            Self::Q6K => (Low::Nibbles, High::Pairs),
-            Self::Q2K => (Low::Pairs, High::None),
-            Self::Q3K => (Low::Pairs, High::Bit),
+            Self::Q4_0 | Self::Q4_1 | Self::Q4K => (FOUR_BIT_CODES, High::None),
+            Self::Q5_0 | Self::Q5_1 | Self::Q5K => (Low::Nibbles8, High::OneBit),
+            Self::Q6K => (Low::Nibbles8, High::TwoBits),
+            Self::Q2K => (Low::TwoBits, High::None),
+            Self::Q3K => (Low::TwoBits, High::OneBit),
             Self::Q8_0 | Self::F32 | Self::F16 | Self::Bf16 => (Low::Bytes, High::None),
         }
     }
 
-    /// Bytes of the planes of 32 columns of four rows.
+    /// Bytes of the planes for 32 columns of four rows.
     pub const fn plane_bytes(self) -> usize {
         let (low, high) = self.planes();
         low.words() * 16 + high.words() * 16
     }
 
-    /// Bytes in front of the planes in a packed block of four rows.
+    /// Bytes of f16 numbers and scales before the planes in a packed block of four rows.
     pub const fn head_bytes(self) -> usize {
-        (self.halves() * 2 + self.scale_words() * 4) * 4
+        (self.f16_count() * 2 + self.scale_words() * 4) * 4
     }
 
-    /// Bytes of a packed block of four rows: exactly those that the file has for them.
+    /// Bytes of a packed block of four rows: exactly four times the file's block.
     pub const fn packed_bytes(self) -> usize {
         4 * self.file_bytes()
     }
 
-    /// Bytes of a packed matrix, which may be more than there can be memory.
+    /// Bytes of a packed matrix. May exceed the address space, hence `u64`.
     pub const fn matrix_bytes(self, rows: usize, columns: usize) -> u64 {
         rows.div_ceil(4) as u64 * (columns / self.columns()) as u64 * self.packed_bytes() as u64
     }
 }
 
 impl Low {
+    /// Words of this plane.
     pub const fn words(self) -> usize {
         match self {
             Self::Bytes => 8,
-            Self::Nibbles | Self::Quarters => 4,
-            Self::Pairs => 2,
+            Self::Nibbles8 | Self::Nibbles16 => 4,
+            Self::TwoBits => 2,
         }
     }
 
-    /// Bits of a code in this plane.
+    /// Bits per code in this plane.
     pub const fn bits(self) -> u32 {
         match self {
             Self::Bytes => 8,
-            Self::Nibbles | Self::Quarters => 4,
-            Self::Pairs => 2,
+            Self::Nibbles8 | Self::Nibbles16 => 4,
+            Self::TwoBits => 2,
         }
     }
 }
 
 impl High {
+    /// Words of this plane.
     pub const fn words(self) -> usize {
         match self {
             Self::None => 0,
-            Self::Bit => 1,
-            Self::Pairs => 2,
+            Self::OneBit => 1,
+            Self::TwoBits => 2,
         }
     }
 }
 
-/// One row's block as a file has it, taken apart: the f16 numbers, the bytes of the scales, and a code per column.
+/// A file's block of one row, decoded: the f16 numbers, the bytes of the scales, and one code per column.
 pub struct FileBlock<'a> {
+    /// The f16 numbers, 2 bytes each; empty if the format has fewer.
     pub halves: [&'a [u8]; 2],
+    /// The packed scales of K-quants; empty for other formats.
     pub scales: &'a [u8],
+    /// The first [`Format::columns`] entries are used.
     pub codes: [u8; 256],
 }
 
 impl<'a> FileBlock<'a> {
-    /// Takes a block of a quantised format apart. `bytes` are `format.file_bytes()`.
+    /// Decodes a block of `format.file_bytes()` bytes. Formats that `packed.rs` copies without decoding (Q4_0, Q4_1, Q8_0 and floats)
+    /// give an empty result.
     pub fn read(format: Format, bytes: &'a [u8]) -> Self {
         let none: &[u8] = &[];
         let mut codes = [0u8; 256];
-        // Four pairs of bits of one byte are 32 columns apart in a block of 128.
+        // The four 2-bit codes of a byte are 32 columns apart, in a section of 128 columns.
         let pair = |quants: &[u8], column: usize| quants[column / 128 * 32 + column % 32] >> (column / 32 % 4 * 2) & 3;
         let (halves, scales) = match format {
             Format::Q5_0 | Format::Q5_1 => {
-                let (head, quants) = bytes.split_at(format.halves() * 2 + 4);
-                // Two nibbles of one byte are 16 columns apart.
+                let (head, quants) = bytes.split_at(format.f16_count() * 2 + 4);
+                // The two nibbles of a byte are 16 columns apart.
                 for (column, byte) in quants.iter().enumerate() {
                     codes[column] = byte & 15;
                     codes[column + 16] = byte >> 4;
@@ -165,14 +175,14 @@ impl<'a> FileBlock<'a> {
                 }
                 ([numbers, none], scales)
             }
-            // What the planes take as it is, and floats, never come here (`packed.rs`).
+            // `packed.rs` handles these without this function.
             Format::Q4_0 | Format::Q4_1 | Format::Q8_0 | Format::F32 | Format::F16 | Format::Bf16 => ([none, none], none),
         };
         Self { halves, scales, codes }
     }
 }
 
-/// The six-bit scales and offsets of Q4_K and Q5_K: of part `block` (0 to 7) out of 12 bytes.
+/// Six-bit scale and offset of part `block` (0 to 7, of 32 columns each) of a Q4_K or Q5_K block, from its 12 bytes of scales.
 pub fn six_bit_pair(scales: [u8; 12], block: usize) -> (u8, u8) {
     if block < 4 {
         (scales[block] & 63, scales[block + 4] & 63)
@@ -182,7 +192,7 @@ pub fn six_bit_pair(scales: [u8; 12], block: usize) -> (u8, u8) {
     }
 }
 
-/// The six-bit scales of Q3_K: of part `part` (0 to 15) out of 12 bytes, −32 to 31.
+/// Six-bit scale, −32 to 31, of part `part` (0 to 15, of 16 columns each) of a Q3_K block, from its 12 bytes of scales.
 pub fn six_bit_scale(scales: [u8; 12], part: usize) -> i8 {
     let low = scales[part % 8] >> (part / 8 * 4) & 15;
     let high = scales[8 + part % 4] >> (part / 4 * 2) & 3;

@@ -1,10 +1,10 @@
-//! Work shared by threads: one caller and any number of helpers, which park while there is nothing to do.
+//! The thread pool: one caller and any number of helper threads, which park while there is no work.
 //!
-//! A job is a function over a range that is cut into pieces; whoever is free takes the next piece. Helpers join by calling
-//! [`help`] and never come back; where nobody does, the caller computes everything itself. In WebAssembly the helpers are
-//! workers that share the memory (`pkg/threads.js`).
+//! A job is a function over a range that is cut into pieces; the caller and the helpers each take the next piece until none is left. A
+//! thread becomes a helper by calling [`help`], which never returns; without helpers the caller computes everything itself. In
+//! WebAssembly the helpers are workers that share the memory (`pkg/threads.js`).
 
-#![cfg_attr(not(any(test, target_feature = "atomics")), allow(dead_code, reason = "nobody helps where there are no threads"))]
+#![cfg_attr(not(any(test, target_feature = "atomics")), allow(dead_code, reason = "builds without threads have no helpers"))]
 
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
@@ -13,33 +13,33 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Looks at the shared state before a helper parks: some tens of microseconds, the pause between two products of a token.
+/// Polls of the shared state before a helper parks: some tens of microseconds, the pause between two products of a token.
 const SPINS: usize = 30_000;
 
-/// A function that computes one range.
+/// A function that computes one piece of the range.
 type Job<'a> = dyn Fn(Range<usize>) + Sync + 'a;
 
-/// The job that is offered.
+/// The job that helpers may join: the range `0..total`, in pieces of `piece_size`.
 struct Offer {
     job: &'static Job<'static>,
     total: usize,
-    grain: usize,
+    piece_size: usize,
 }
 
-/// Threads and the job that they share.
-struct Team {
-    /// Helpers that have joined.
+/// The state that the caller and the helpers share.
+struct ThreadPool {
+    /// Number of helpers.
     helpers: AtomicUsize,
-    /// A caller is at work; a second one (another thread of a test) computes alone.
+    /// A caller uses the pool. A second caller (another thread of a test) computes alone.
     busy: AtomicBool,
-    /// Counts jobs, so that a helper sees a new one.
+    /// Number of jobs so far, by which a helper detects a new one.
     jobs: AtomicUsize,
-    /// `OPEN` while helpers may join the job, plus the number of those inside.
+    /// The number of helpers inside the job, plus `OPEN` while others may join.
     gate: AtomicUsize,
     offer: UnsafeCell<Option<Offer>>,
-    /// Where the next piece begins.
+    /// Start of the next piece.
     next: AtomicUsize,
-    /// Helpers that are parked, or about to be.
+    /// Number of helpers that are parked or about to park.
     parked: AtomicUsize,
     lock: Mutex<()>,
     wake: Condvar,
@@ -47,18 +47,19 @@ struct Team {
 
 const OPEN: usize = 1 << 30;
 
-// SAFETY: `offer` is written only by the caller that holds `busy`, while the gate is shut and nobody is inside, and read only
-// inside the gate. The gate's read-modify-writes order one before the other.
-unsafe impl Sync for Team {}
+// SAFETY: `offer` is written only by the caller that holds `busy`, while the gate is closed and no helper is inside. It is read only
+// inside the gate. The gate's read-modify-writes order these accesses.
+unsafe impl Sync for ThreadPool {}
 
-static TEAM: Team = Team::new();
+static POOL: ThreadPool = ThreadPool::new();
 
-/// Computes `0..total` in pieces of `grain`, by all threads that are there. Returns when all of it is done.
-pub fn for_ranges(total: usize, grain: usize, job: impl Fn(Range<usize>) + Sync) {
-    TEAM.run(total, grain, &job);
+/// Runs `job` over `0..total` on all threads, in pieces of up to `piece_size`, and returns when all pieces are done. If there is only one
+/// piece, no helper, or another caller uses the pool, this thread computes the whole range in one call.
+pub fn for_ranges(total: usize, piece_size: usize, job: impl Fn(Range<usize>) + Sync) {
+    POOL.run(total, piece_size, &job);
 }
 
-/// A slice in parts of equal length, of which threads take different ones.
+/// A slice that is divided into parts of equal length, so that several threads can write different parts.
 pub struct Parts<'a, T> {
     start: *mut T,
     count: usize,
@@ -66,42 +67,45 @@ pub struct Parts<'a, T> {
     _borrowed: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: `take` is the only access, and its callers take each part once at a time.
+// SAFETY: `take` is the only access, and its callers promise that only one of them has a part at a time.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
 impl<'a, T> Parts<'a, T> {
+    /// Divides `slice` into parts of `part` elements. A remainder belongs to no part.
     pub fn new(slice: &'a mut [T], part: usize) -> Self {
         Self { start: slice.as_mut_ptr(), count: slice.len() / part.max(1), part, _borrowed: PhantomData }
     }
 
+    /// Returns part `index`. Panics if there is no such part.
+    ///
     /// # Safety
-    /// Nobody has this part now.
+    /// No other reference to this part exists.
     #[allow(clippy::mut_from_ref, reason = "the parts are disjoint, and the caller promises not to take one twice")]
     pub unsafe fn take(&self, index: usize) -> &mut [T] {
-        assert!(index < self.count, "a part beyond the slice");
-        // SAFETY: the part is inside the borrowed slice, and the caller promises that it is the only one to have it.
+        assert!(index < self.count, "part index out of range");
+        // SAFETY: the part is inside the borrowed slice, and the caller promises that it has the only reference.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(index * self.part), self.part) }
     }
 }
 
-/// Cuts `out` into parts of `part` numbers and computes each by one thread; `job` gets its index.
+/// Divides `out` into parts of `part` numbers and calls `job` with each part's index and numbers, on all threads.
 pub fn for_parts(out: &mut [f32], part: usize, job: impl Fn(usize, &mut [f32]) + Sync) {
     let parts = Parts::new(out, part);
     for_ranges(parts.count, 1, |range| {
         for index in range {
-            // SAFETY: every index is in one range, and every range is computed by one thread.
+            // SAFETY: each index is in exactly one range, and each range is processed by one thread.
             job(index, unsafe { parts.take(index) });
         }
     });
 }
 
-/// Makes this thread a helper, for as long as it lives.
+/// Makes this thread a helper for the rest of its life.
 #[cfg(target_feature = "atomics")]
 pub fn help() -> ! {
-    TEAM.help()
+    POOL.help()
 }
 
-impl Team {
+impl ThreadPool {
     const fn new() -> Self {
         Self {
             helpers: AtomicUsize::new(0),
@@ -116,77 +120,78 @@ impl Team {
         }
     }
 
-    fn run(&self, total: usize, grain: usize, job: &Job<'_>) {
+    /// Runs a job; see [`for_ranges`].
+    fn run(&self, total: usize, piece_size: usize, job: &Job<'_>) {
         if total == 0 {
             return;
         }
-        if total <= grain || self.helpers.load(Ordering::Relaxed) == 0 || self.busy.swap(true, Ordering::Acquire) {
+        if total <= piece_size || self.helpers.load(Ordering::Relaxed) == 0 || self.busy.swap(true, Ordering::Acquire) {
             job(0..total);
             return;
         }
-        // SAFETY: only the lifetime is changed. Nobody uses the job after this function: helpers read it inside the gate, and
-        // the gate is shut and empty when the function ends.
+        // SAFETY: only the lifetime changes. The job is not used after this function returns: helpers read it inside the gate, which
+        // is closed and empty by then.
         let job: &Job<'static> = unsafe { std::mem::transmute::<&Job<'_>, &Job<'static>>(job) };
         self.next.store(0, Ordering::Relaxed);
-        // SAFETY: this caller holds `busy`, and the last one left the gate shut and empty.
-        unsafe { *self.offer.get() = Some(Offer { job, total, grain }) };
+        // SAFETY: this caller holds `busy`, and the previous caller left the gate closed and empty.
+        unsafe { *self.offer.get() = Some(Offer { job, total, piece_size }) };
         self.gate.store(OPEN, Ordering::Release);
         self.jobs.fetch_add(1, Ordering::SeqCst);
         if self.parked.load(Ordering::SeqCst) > 0 {
-            // Under the lock, so that a helper that is about to park has either seen the new job or hears this.
+            // Under the lock, so that a helper that is about to park either has seen the new job or receives this notification.
             let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
             self.wake.notify_all();
         }
-        self.pieces(job, total, grain);
+        self.run_pieces(job, total, piece_size);
         self.gate.fetch_and(!OPEN, Ordering::AcqRel);
-        // Those inside finish their last piece. Pieces are short: whoever takes seconds is gone, with its thread.
-        let mut looks = 0u32;
+        // The helpers inside finish their last piece. Pieces are short: a helper that takes seconds no longer exists.
+        let mut polls = 0u32;
         while self.gate.load(Ordering::Acquire) != 0 {
             spin_loop();
-            looks = looks.wrapping_add(1);
-            if looks.is_multiple_of(1 << 20) {
-                give_up_after_seconds(looks >> 20);
+            polls = polls.wrapping_add(1);
+            if polls.is_multiple_of(1 << 20) {
+                panic_after_20_seconds(polls >> 20);
             }
         }
         self.busy.store(false, Ordering::Release);
     }
 
-    /// Takes part in every job from now on.
+    /// Joins every job from now on.
     fn help(&self) -> ! {
         self.helpers.fetch_add(1, Ordering::Relaxed);
         let mut seen = 0;
         loop {
             self.wait_for_job(&mut seen);
-            self.take_part();
+            self.join_job();
         }
     }
 
-    /// Takes pieces until none is left.
-    fn pieces(&self, job: &Job<'_>, total: usize, grain: usize) {
+    /// Computes pieces until none is left.
+    fn run_pieces(&self, job: &Job<'_>, total: usize, piece_size: usize) {
         loop {
-            let start = self.next.fetch_add(grain, Ordering::Relaxed);
+            let start = self.next.fetch_add(piece_size, Ordering::Relaxed);
             if start >= total {
                 return;
             }
-            job(start..(start + grain).min(total));
+            job(start..(start + piece_size).min(total));
         }
     }
 
     /// Joins the offered job, if it is still open.
-    fn take_part(&self) {
+    fn join_job(&self) {
         let enter = |gate: usize| (gate & OPEN != 0).then_some(gate + 1);
         if self.gate.fetch_update(Ordering::AcqRel, Ordering::Relaxed, enter).is_err() {
             return;
         }
-        // SAFETY: inside the gate the offer is not written.
+        // SAFETY: the offer is not written while a helper is inside the gate.
         if let Some(offer) = unsafe { &*self.offer.get() } {
-            // The caller waits inside `run` until the gate is empty, so what the job borrows is alive.
-            self.pieces(offer.job, offer.total, offer.grain);
+            // The caller stays inside `run` until the gate is empty, so the data that the job borrows is alive.
+            self.run_pieces(offer.job, offer.total, offer.piece_size);
         }
         self.gate.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Comes back when there is a job that `seen` does not count.
+    /// Returns when there is a job that `seen` does not include, and updates `seen`.
     fn wait_for_job(&self, seen: &mut usize) {
         let is_new = |seen: &mut usize| {
             let jobs = self.jobs.load(Ordering::SeqCst);
@@ -207,19 +212,19 @@ impl Team {
     }
 }
 
-/// A helper that broke down (a bug, a worker that was ended) leaves the gate occupied for ever. The instance is then of no use,
-/// and a panic lets the package replace it.
+/// Panics 20 seconds after the first of a series of calls, which are numbered by `call` from 1. A helper that failed (a bug, or its worker
+/// was ended) occupies the gate for ever. The instance is then unusable, and the panic makes the package replace it.
 #[cold]
-fn give_up_after_seconds(looks: u32) {
+fn panic_after_20_seconds(call: u32) {
     use std::cell::Cell;
     thread_local! {
         static SINCE: Cell<f64> = const { Cell::new(0.0) };
     }
     let now = crate::clock::now_ms();
-    if looks == 1 {
+    if call == 1 {
         SINCE.set(now);
     }
-    assert!(now - SINCE.get() < 20_000.0, "a helping thread is gone");
+    assert!(now - SINCE.get() < 20_000.0, "a helper thread is gone");
 }
 
 #[cfg(test)]
@@ -228,34 +233,34 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicU64;
 
-    /// A team of its own: helpers never come back.
-    fn team(helpers: usize) -> Arc<Team> {
-        let team = Arc::new(Team::new());
+    /// A separate pool per test, because helpers never return.
+    fn pool(helpers: usize) -> Arc<ThreadPool> {
+        let pool = Arc::new(ThreadPool::new());
         for _ in 0..helpers {
-            let team = Arc::clone(&team);
-            std::thread::spawn(move || team.help());
+            let pool = Arc::clone(&pool);
+            std::thread::spawn(move || pool.help());
         }
-        while team.helpers.load(Ordering::Relaxed) < helpers {
+        while pool.helpers.load(Ordering::Relaxed) < helpers {
             std::thread::yield_now();
         }
-        team
+        pool
     }
 
     #[test]
-    fn every_piece_is_computed_once_however_many_help() {
+    fn every_piece_is_computed_once_for_any_number_of_helpers() {
         for helpers in [0, 1, 3] {
-            let team = team(helpers);
+            let pool = pool(helpers);
             for round in 0..300usize {
-                let (total, grain) = (1 + round * 7 % 190, 1 + round % 5);
+                let (total, piece_size) = (1 + round * 7 % 190, 1 + round % 5);
                 let counts: Vec<AtomicU64> = (0..total).map(|_| AtomicU64::new(0)).collect();
-                team.run(total, grain, &|range| {
+                pool.run(total, piece_size, &|range| {
                     for index in range {
                         counts[index].fetch_add(1, Ordering::Relaxed);
                     }
                 });
                 assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{helpers} helpers, round {round}");
                 if round % 100 == 99 {
-                    // Long enough for helpers to park.
+                    // Long enough for the helpers to park.
                     std::thread::sleep(std::time::Duration::from_millis(20));
                 }
             }
@@ -263,12 +268,12 @@ mod tests {
     }
 
     #[test]
-    fn helpers_compute_a_part() {
-        let team = team(1);
+    fn helpers_compute_some_pieces() {
+        let pool = pool(1);
         let caller = std::thread::current().id();
         let helped = AtomicU64::new(0);
         for _ in 0..50 {
-            team.run(64, 1, &|_| {
+            pool.run(64, 1, &|_| {
                 if std::thread::current().id() != caller {
                     helped.fetch_add(1, Ordering::Relaxed);
                 }

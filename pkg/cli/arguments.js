@@ -1,14 +1,22 @@
-// What was typed after the command's name.
+// Parses the arguments after the command's name.
 
 import { parseArgs } from "node:util";
 
-/** The command was called in a way that it does not understand. */
+/** @typedef {import("node:util").ParseArgsOptionsConfig} Options */
+
+/** The command's arguments are invalid. Exit code 2. */
 export class UsageError extends Error {}
 
-/** The command cannot do what it was asked; the message says why, and what helps. */
+/** The command failed. The message says why, and what to do about it. Exit code 1. */
 export class CommandError extends Error {}
 
-/** Options and positional arguments; a `UsageError` of one line where they do not fit. */
+/**
+ * Parses options and positional arguments.
+ *
+ * @param {string[]} args
+ * @param {Options} options
+ * @throws {UsageError} with a message of one line
+ */
 export function parse(args, options) {
   try {
     return parseArgs({ args, options, allowPositionals: true });
@@ -16,12 +24,19 @@ export function parse(args, options) {
     const option = /'(-[^\s'=]+)/.exec(error.message)?.[1];
     if (error.code === "ERR_PARSE_ARGS_UNKNOWN_OPTION") throw new UsageError(`unknown option ${option}`);
     if (error.code !== "ERR_PARSE_ARGS_INVALID_OPTION_VALUE") throw error;
-    const takesValue = options[option?.replace(/^--/, "")]?.type === "string";
+    const takesValue = options[option?.replace(/^--/, "") ?? ""]?.type === "string";
     throw new UsageError(takesValue ? `${option} needs a value` : `${option} takes no value`);
   }
 }
 
-/** The number given with an option, `undefined` where it was not given. Ranges are the library's to check. */
+/**
+ * Returns an option's value as a number; `undefined` if the option is absent. The library checks the range.
+ *
+ * @template {string} Option
+ * @param {{[name in Option]?: string}} values
+ * @param {Option} option
+ * @throws {UsageError} if the value is not a number
+ */
 export function numberOf(values, option) {
   const text = values[option];
   if (text === undefined) return undefined;

@@ -1,16 +1,26 @@
-// `workers-ai-local models`: the catalogue as a table.
+// `workers-ai-local models`: prints the catalogue as a table.
 
 import { Ai } from "../node.js";
 import { UsageError } from "./arguments.js";
 
+/** @typedef {{json?: boolean}} Values */
+
 const { stdout } = process;
 
-/** @param {{json?: boolean}} values options, @param {string[]} positionals none are expected */
+/**
+ * @param {Values} values
+ * @param {string[]} positionals must be empty
+ * @throws {UsageError}
+ */
 export async function models(values, positionals) {
   if (positionals.length > 0) throw new UsageError(`models takes no argument "${positionals[0]}"`);
   const catalogue = await new Ai().models({});
   if (values.json) return void console.log(JSON.stringify(catalogue, null, 2));
 
+  /**
+   * @param {import("../index.d.ts").ModelListing} model
+   * @param {string} id
+   */
   const property = (model, id) => model.properties.find(({ property_id }) => property_id === id)?.value;
   const rows = [
     ["MODEL", "CONTEXT", "DESCRIPTION"],
@@ -23,8 +33,8 @@ export async function models(values, positionals) {
   }
   if (stdout.isTTY) {
     console.log(`
-CONTEXT is in tokens; - means the model file's own.
-Ids without weights on this machine are answered by the small default model:
-give one its own with \`run --model ID --gguf FILE\`.`);
+CONTEXT is in tokens; - means that the model file determines it.
+Ids without weights on this machine are answered by the small default model.
+To use other weights for an id: \`run --model ID --gguf FILE\`.`);
   }
 }

@@ -1,4 +1,4 @@
-// `workers-ai-local serve`: `Ai.fetch` as an HTTP server, and the playground.
+// `workers-ai-local serve`: an HTTP server for `Ai.fetch` and the playground.
 
 import { once } from "node:events";
 import { createServer as createHttpServer } from "node:http";
@@ -10,11 +10,21 @@ import { CommandError, UsageError, numberOf } from "./arguments.js";
 import { MODEL_PATHNAME, refuse, staticFiles } from "./static-files.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
-/** Nobody else's machine reaches the server, unless told otherwise. */
+/**
+ * @import { AddressInfo } from "node:net"
+ * @import { IncomingMessage, Server, ServerResponse } from "node:http"
+ * @typedef {{port?: string, host?: string, model?: string, gguf?: string, cors?: string[]}} Values
+ */
+
+/** By default, the server is reachable only from this machine. */
 const HOST = "127.0.0.1";
 const PORT = 8788;
 
-/** @param {Record<string, string | string[] | undefined>} values options, @param {string[]} positionals none are expected */
+/**
+ * @param {Values} values
+ * @param {string[]} positionals must be empty
+ * @throws {UsageError | CommandError} or an error of `Ai.load`
+ */
 export async function serve(values, positionals) {
   if (positionals.length > 0) throw new UsageError(`serve takes no argument "${positionals[0]}"`);
   const { gguf, model } = values;
@@ -31,13 +41,13 @@ export async function serve(values, positionals) {
   const stop = () => {
     clearStatus();
     server.close(() => process.exit(0));
-    // Ends the computations too: their clients are gone.
+    // This ends the computations too, because their clients disconnect.
     server.closeAllConnections();
   };
-  // Once: a second Ctrl+C ends the process the hard way.
+  // Only once: a second Ctrl+C ends the process immediately.
   for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, stop);
 
-  // Before the model, which may take minutes; who asks meanwhile waits for it.
+  // Listens before the model is loaded, which may take minutes. Requests wait for the model.
   const url = await listen(server, port, values.host ?? HOST);
   const loaded = await ai.load(model).finally(clearStatus);
   const body = { model: model ?? DEFAULT_MODEL.id, messages: [{ role: "user", content: "Why is the sky blue?" }] };
@@ -49,89 +59,117 @@ export async function serve(values, positionals) {
 Ctrl+C stops.`);
 }
 
-/** A file alone answers for every id; a file with an id for that one. */
+/**
+ * Without `model`, the file serves every id; with it, only this id.
+ *
+ * @param {string | undefined} gguf
+ * @param {string | undefined} model
+ */
 function weights(gguf, model) {
   if (gguf === undefined) return {};
   return model === undefined ? { default: gguf } : { models: { [model]: gguf } };
 }
 
+/** @param {Values} values */
 function portFrom(values) {
   const port = numberOf(values, "port") ?? PORT;
   if (Number.isInteger(port) && port >= 0 && port < 65536) return port;
   throw new UsageError(`--port takes a number from 0 to 65535, not "${values.port}"`);
 }
 
+/** @param {Values} values */
 function originsFrom({ cors }) {
   const wrong = cors?.find((origin) => !/^(\*|[a-z][a-z\d+.-]*:\/\/[^\s/]+\/?)$/i.test(origin));
   if (wrong !== undefined) throw new UsageError(`--cors takes an origin such as http://localhost:3000, or *, not "${wrong}"`);
   return cors?.map((origin) => origin.replace(/\/$/, ""));
 }
 
-/** Resolves to the server's address, without a final slash. */
+/**
+ * Starts to listen; resolves to the server's URL, without a trailing slash.
+ *
+ * @param {Server} server
+ * @param {number} port
+ * @param {string} host
+ */
 async function listen(server, port, host) {
   try {
     await once(server.listen(port, host), "listening");
   } catch ({ code }) {
     throw new CommandError(
       code === "EADDRINUSE"
-        ? `port ${port} is taken: stop what uses it, or choose another one with --port`
-        : `cannot listen on port ${port} of ${host} (${code}): choose another one with --port and --host`,
+        ? `port ${port} is in use: stop the program that uses it, or choose another port with --port`
+        : `cannot listen on port ${port} of ${host} (${code}): choose others with --port and --host`,
     );
   }
-  const { address, family, port: taken } = server.address();
+  // Only pipes and closed servers have no such address.
+  const { address, family, port: taken } = /** @type {AddressInfo} */ (server.address());
   return `http://${family === "IPv6" ? `[${address}]` : address}:${taken}`;
 }
 
 /**
- * The server, which does not listen yet.
+ * Creates the server. It does not listen yet.
  *
  * @param {{fetch(request: Request): Promise<Response>}} ai
  * @param {object} [options]
- * @param {string} [options.modelPath] the default model's file, for the playground
- * @param {(line: string) => void} [options.log] told of each request once it is over
+ * @param {string} [options.modelPath] path of the default model's file, for the playground
+ * @param {(line: string) => void} [options.log] called with a line for each finished request
+ * @returns {Server}
  */
 export function createServer(ai, { modelPath, log = () => {} } = {}) {
   const sendFile = staticFiles({ modelPath });
   return createHttpServer(async (request, response) => {
-    const { method } = request;
-    const pathname = request.url.replace(/\?.*$/s, "");
+    const { method, url = "/" } = request;
+    const pathname = url.replace(/\?.*$/s, "");
     const started = performance.now();
-    const left = new AbortController();
+    const disconnected = new AbortController();
     response.once("close", () => {
-      left.abort();
+      disconnected.abort();
       const end = response.writableFinished ? "" : ", cut off";
       log(`${method} ${pathname} ${response.statusCode} ${Math.round(performance.now() - started)} ms${end}`);
     });
-    // A connection that breaks: "close" follows.
+    // After an error of the connection, "close" follows.
     response.on("error", () => {});
     try {
       if (await sendFile(request, response)) return;
-      // The page computes with the default model, which may never have been downloaded here.
-      if (pathname === MODEL_PATHNAME) return refuse(request, response, 302, "not here", { location: DEFAULT_MODEL.url });
-      const asked = toRequest(request, left.signal);
-      if (!asked) return refuse(request, response, 400, "this is no request that can be answered");
-      await send(await ai.fetch(asked), response, left.signal);
+      // The playground uses the default model, which may not have been downloaded to this machine.
+      if (pathname === MODEL_PATHNAME) return refuse(request, response, 302, "the model file is not on this server", { location: DEFAULT_MODEL.url });
+      const webRequest = toRequest(request, disconnected.signal);
+      if (!webRequest) return refuse(request, response, 400, "invalid request");
+      await send(await ai.fetch(webRequest), response, disconnected.signal);
     } catch (error) {
-      if (!left.signal.aborted && !request.errored) log(`${method} ${pathname}: ${error.message}`);
-      // A stream that fails must not look as if it had ended.
+      if (!disconnected.signal.aborted && !request.errored) log(`${method} ${pathname}: ${error.message}`);
+      // A failed stream must not look complete.
       if (response.headersSent) response.destroy();
       else refuse(request, response, 500, "internal error");
     }
   });
 }
 
-/** Node's request as the web's; `null` for a method or an address that the web has not. */
+/**
+ * Converts Node's request to a `Request`; `null` if its method or URL is not valid there.
+ *
+ * @param {IncomingMessage} request
+ * @param {AbortSignal} signal
+ */
 function toRequest(request, signal) {
-  const { method } = request;
+  const { method, url = "/" } = request;
   const body = method === "GET" || method === "HEAD" ? undefined : bodyOf(request);
+  // Node joins repeated headers to one string, except `set-cookie`, which clients do not send.
+  const headers = /** @type {[string, string][]} */ (Object.entries(request.headers));
+  // TypeScript's DOM library does not know `duplex`, which streams as bodies require.
+  const init = { method, headers, body, duplex: "half", signal };
   try {
-    return new Request(new URL(request.url, "http://localhost"), { method, headers: Object.entries(request.headers), body, duplex: "half", signal });
+    return new Request(new URL(url, "http://localhost"), init);
   } catch {
     return null;
   }
 }
 
-/** A request's bytes, read as they are wanted. A rest that is not wanted is thrown away: only then clients hear the answer. */
+/**
+ * A request's body, read on demand. After a cancel, the rest is read and discarded: clients read the response only after that.
+ *
+ * @param {IncomingMessage} request
+ */
 function bodyOf(request) {
   const chunks = request.iterator({ destroyOnReturn: false });
   return new ReadableStream(
@@ -142,7 +180,7 @@ function bodyOf(request) {
         else controller.enqueue(value);
       },
       async cancel() {
-        await chunks.return();
+        await chunks.return?.();
         request.resume();
       },
     },
@@ -150,7 +188,13 @@ function bodyOf(request) {
   );
 }
 
-/** Sends an answer as fast as it is read: a client that stops reading stops the computation. */
+/**
+ * Sends a response at the speed of its client: when the client stops reading, the computation pauses.
+ *
+ * @param {Response} answer
+ * @param {ServerResponse} response
+ * @param {AbortSignal} signal
+ */
 async function send(answer, response, signal) {
   response.writeHead(answer.status, Object.fromEntries(answer.headers));
   response.flushHeaders();

@@ -1,4 +1,4 @@
-// The playground's files over HTTP: `www/` at /, `pkg/` at /pkg/, the model at /models/. For `serve`, and for `npm start`.
+// Serves the playground's files over HTTP, for `serve` and `npm start`: `www/` at /, `pkg/` at /pkg/, the model at /models/.
 
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
@@ -7,8 +7,14 @@ import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 import { DEFAULT_MODEL } from "../default-model.js";
 
+/**
+ * @import { Stats } from "node:fs"
+ * @import { IncomingMessage, ServerResponse } from "node:http"
+ */
+
 const PACKAGE = fileURLToPath(new URL("../../", import.meta.url));
 
+/** @type {Record<string, string>} */
 const TYPES = {
   ".html": "text/html; charset=utf-8",
   ".css": "text/css; charset=utf-8",
@@ -22,57 +28,76 @@ const TYPES = {
 };
 
 const HEADERS = {
-  // Both together make a page "cross-origin isolated", without which a browser gives it no shared memory.
+  // These two headers make a page "cross-origin isolated", which browsers require for shared memory.
   "cross-origin-opener-policy": "same-origin",
   "cross-origin-embedder-policy": "require-corp",
-  // Which asks it of every file in turn.
+  // A cross-origin isolated page requires this header on every file.
   "cross-origin-resource-policy": "same-origin",
   "cache-control": "no-cache",
   "accept-ranges": "bytes",
 };
 
-/** The path at which the playground's page asks for its model. */
+/** The path from which the playground loads its model. */
 export const MODEL_PATHNAME = `/models/${DEFAULT_MODEL.file}`;
 
 /**
- * Gives a function that answers a request with a file, and says whether there was one: where there is none, it has not
- * answered.
+ * Returns a handler that answers a request with a file. It resolves to `false`, without a response, if there is no such file.
  *
  * @param {object} [options]
  * @param {string} [options.modelPath] the file served as /models/<the default model's name>
- * @param {string} [options.wwwFolder] instead of `www/`, for tests with pages of their own
+ * @param {string} [options.wwwFolder] a folder instead of `www/`, for tests with other pages
+ * @returns {(request: IncomingMessage, response: ServerResponse) => Promise<boolean>}
  */
 export function staticFiles({ modelPath, wwwFolder = path.join(PACKAGE, "www") } = {}) {
   const folders = { "/pkg/": path.join(PACKAGE, "pkg"), "/": wwwFolder };
 
-  /** The file behind a path, or `null`; never one outside the served folders. */
+  /**
+   * The file for a path, or `null`. Never a file outside the served folders.
+   *
+   * @param {string} pathname
+   */
   const locate = (pathname) => {
     if (modelPath && pathname === MODEL_PATHNAME) return modelPath;
     const [prefix, folder] = Object.entries(folders).find(([prefix]) => pathname.startsWith(prefix)) ?? [];
-    if (!folder || pathname.includes("\0")) return null;
+    if (!prefix || !folder || pathname.includes("\0")) return null;
     const file = path.join(folder, pathname.slice(prefix.length) || "index.html");
     return file.startsWith(folder + path.sep) ? file : null;
   };
 
   return async (request, response) => {
     if (request.method !== "GET" && request.method !== "HEAD") return false;
-    const pathname = pathOf(request.url);
-    const file = pathname && locate(pathname);
+    const pathname = pathOf(request.url ?? "/");
+    const file = pathname ? locate(pathname) : null;
     const found = file ? await stat(file).catch(() => null) : null;
-    if (!found?.isFile()) return false;
+    if (!file || !found?.isFile()) return false;
     await send(request, response, file, found);
     return true;
   };
 }
 
-/** An answer of one line. */
+/**
+ * Sends a response whose body is one line of text.
+ *
+ * @param {IncomingMessage} request
+ * @param {ServerResponse} response
+ * @param {number} status
+ * @param {string} text
+ * @param {Record<string, string>} [headers]
+ */
 export function refuse(request, response, status, text, headers = {}) {
   response.writeHead(status, { ...HEADERS, "content-type": "text/plain; charset=utf-8", ...headers });
   response.end(request.method === "HEAD" ? undefined : `${text}\n`);
 }
 
+/**
+ * @param {IncomingMessage} request
+ * @param {ServerResponse} response
+ * @param {string} file
+ * @param {Stats} found
+ */
 async function send(request, response, file, found) {
   const etag = `"${found.size.toString(16)}-${Math.floor(found.mtimeMs).toString(16)}"`;
+  /** @type {Record<string, string | number>} */
   const headers = {
     ...HEADERS,
     etag,
@@ -82,7 +107,7 @@ async function send(request, response, file, found) {
     response.writeHead(304, headers).end();
     return;
   }
-  // A range counts only while the file is the one whose beginning the reader has.
+  // If-Range: the range applies only if the file is still the version whose start the client has.
   const sameFile = (request.headers["if-range"] ?? etag) === etag;
   const range = sameFile ? rangeOf(request.headers.range, found.size) : null;
   if (range === "unsatisfiable") {
@@ -97,6 +122,7 @@ async function send(request, response, file, found) {
   await pipeline(createReadStream(file, { start, end }), response);
 }
 
+/** @param {string} url */
 function pathOf(url) {
   try {
     return decodeURIComponent(new URL(url, "http://localhost").pathname);
@@ -105,12 +131,17 @@ function pathOf(url) {
   }
 }
 
-/** One range of bytes, both ends included; `null` for none or a form that may be ignored (several ranges, other units). */
+/**
+ * Parses a range of bytes, both ends inclusive; `null` if there is none or it may be ignored (several ranges, other units).
+ *
+ * @param {string | undefined} header
+ * @param {number} size
+ */
 function rangeOf(header, size) {
   const parts = /^bytes=(\d*)-(\d*)$/.exec(header ?? "");
   if (!parts || (parts[1] === "" && parts[2] === "")) return null;
   const [first, last] = [parts[1], parts[2]].map((text) => (text === "" ? null : Number(text)));
-  const start = first ?? Math.max(0, size - last);
+  const start = first ?? Math.max(0, size - (last ?? 0));
   const end = first === null || last === null ? size - 1 : Math.min(last, size - 1);
   if (first !== null && last !== null && last < first) return null;
   return start < size && end >= start ? { start, end } : "unsatisfiable";

@@ -1,11 +1,16 @@
-// Debian and Ubuntu packages, where we may install them without asking for a password.
+// Installs Debian and Ubuntu packages, where this is possible without a password.
 
 import { CommandFailed, capture, run, which } from "./process.mjs";
 import { say, withProgress } from "./report.mjs";
 
 let listsAreFresh = false;
 
-/** Installs packages; `false` where that cannot be done here (said in a line, unless apt-get is simply not there). */
+/**
+ * Installs packages. Returns false if that is impossible or fails; a failure of apt-get is reported in one line.
+ *
+ * @param {string} what the name of the software, for the progress line
+ * @param {string[]} packages names of Debian packages
+ */
 export async function aptInstall(what, packages) {
   const asRoot = await rootPrefix();
   if (!asRoot) return false;
@@ -16,7 +21,7 @@ export async function aptInstall(what, packages) {
       const step = (line) => note(line.slice(0, 60));
       if (!listsAreFresh) await apt(step, "update");
       listsAreFresh = true;
-      // --no-remove: never at the price of a package that somebody else installed.
+      // --no-remove: never remove a package that is already installed.
       await apt(step, "install", "-y", "--no-install-recommends", "--no-remove", ...packages);
     });
     return true;

@@ -1,4 +1,4 @@
-// TCP ports of this machine.
+// TCP ports on this machine.
 
 import { createServer } from "node:net";
 import { UserError } from "./report.mjs";
@@ -16,23 +16,32 @@ function listen(port) {
   });
 }
 
-/** A port that nobody uses at this moment. */
+/** Returns a port that is free at this moment. */
 export const freePort = () => listen(0);
 
-/** Says clearly when a port is taken. `setting` is the environment variable that chooses another. */
+/**
+ * Checks that a port is free.
+ *
+ * @param {number} port
+ * @param {string} setting the environment variable that sets the port, for the error message
+ * @throws {UserError} if the port cannot be used
+ */
 export async function requirePort(port, setting) {
   try {
     await listen(port);
   } catch (error) {
     throw new UserError(
       error.code === "EADDRINUSE"
-        ? `port ${port} is taken: stop what uses it, or choose another one with ${setting}=…`
+        ? `port ${port} is taken: stop the program that uses it, or choose another one with ${setting}=…`
         : `port ${port} cannot be used (${error.code}): choose another one with ${setting}=…`,
     );
   }
 }
 
-/** Lets an HTTP server listen, on any free port where none is named. Closing it ends its connections too. */
+/**
+ * Makes an HTTP server listen on `port` (0: any free port) and resolves to its URL, without a final slash. `close` also closes all its
+ * connections.
+ */
 export async function listening(server, port = 0) {
   await new Promise((resolve, reject) => server.once("error", reject).listen(port, HOST, resolve));
   return {
@@ -45,7 +54,11 @@ export async function listening(server, port = 0) {
   };
 }
 
-/** A port from the environment. */
+/**
+ * The port in the environment variable `setting`, or `otherwise` if it is not set.
+ *
+ * @throws {UserError} if the value is not a port number
+ */
 export function portFrom(setting, otherwise) {
   const port = Number(process.env[setting] || otherwise);
   if (Number.isInteger(port) && port > 0 && port < 65536) return port;

@@ -1,4 +1,4 @@
-// Running other programs.
+// Runs other programs.
 
 import { spawn } from "node:child_process";
 import { accessSync, constants, statSync } from "node:fs";
@@ -6,11 +6,11 @@ import path from "node:path";
 import { root } from "./project.mjs";
 import { UserError } from "./report.mjs";
 
-/** A program that ended badly. `lines` is the end of what it printed, where that was not shown as it came. */
+/** A program failed. `lines`: the last lines of its output, if that was passed to `onLine` instead of being printed. */
 export class CommandFailed extends UserError {
   constructor(command, reason, lines = []) {
     const said = lines.map((line) => line.trim()).filter(Boolean);
-    // The first error tells most, after the codes that npm begins with.
+    // Show the first error line; the codes with which npm begins its errors do not help.
     const telling = said.find((line) => /^(error|E:|fatal|npm error (?!code|errno|syscall))/i.test(line)) ?? said.at(-1);
     super(`${path.basename(command)} failed (${reason})${telling ? `: ${telling}` : ""}`);
     this.lines = lines;
@@ -18,8 +18,10 @@ export class CommandFailed extends UserError {
 }
 
 /**
- * Runs a program to its end and throws `CommandFailed` unless it exits with 0. Its output goes straight
- * through, or line by line to `onLine`.
+ * Runs a program to its end. Its output is printed, or passed line by line to `onLine`.
+ *
+ * @throws {CommandFailed} if its exit code is not 0
+ * @throws {UserError} if it is not installed
  */
 export function run(command, args, { cwd = root, env = {}, onLine } = {}) {
   return new Promise((resolve, reject) => {
@@ -45,7 +47,7 @@ export function run(command, args, { cwd = root, env = {}, onLine } = {}) {
   });
 }
 
-/** What a program prints on stdout, trimmed; `null` where it is missing or fails. For questions, not for work. */
+/** Returns a program's stdout, trimmed, or `null` if the program is missing or fails. For queries, such as a version. */
 export function capture(command, args, { env = {} } = {}) {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
@@ -60,7 +62,7 @@ export function capture(command, args, { env = {} } = {}) {
   });
 }
 
-/** The full path of a program on PATH, or `null`. */
+/** Returns the full path of a program on PATH, or `null`. */
 export function which(name) {
   for (const folder of (process.env.PATH ?? "").split(path.delimiter)) {
     const file = path.join(folder || ".", name);
@@ -69,6 +71,7 @@ export function which(name) {
   return null;
 }
 
+/** Whether a path is an executable file. */
 export function isProgram(file) {
   try {
     accessSync(file, constants.X_OK);
@@ -78,7 +81,7 @@ export function isProgram(file) {
   }
 }
 
-/** Calls `take` with each whole line of a stream, and with what is left at its end. */
+/** Calls `take` with each complete line of a stream, and at its end with an unterminated last line. */
 export function eachLine(stream, take) {
   let rest = "";
   stream.setEncoding("utf8");

@@ -1,11 +1,12 @@
-// What people read while a script works. Everything goes to stderr, so that stdout is left to a script's result.
+// Messages that scripts print while they work. They go to stderr; stdout is reserved for a script's result.
 
-/** A failure that was foreseen: its message says what to do, and nobody needs a stack trace. */
+/** An expected failure: the message tells the user what to do, and is printed without a stack trace. */
 export class UserError extends Error {}
 
+/** Prints a line to stderr. */
 export const say = (line) => process.stderr.write(`${line}\n`);
 
-/** Runs a script's main function; a foreseen failure ends it with one line and exit code 1. */
+/** Runs a script's main function. On an error it exits with code 1: a `UserError` prints one line, any other error its stack trace. */
 export async function main(work) {
   try {
     await work();
@@ -15,6 +16,7 @@ export async function main(work) {
   }
 }
 
+/** Formats a duration, for example `1.5 s`, `42 s` or `3 min 5 s`. */
 export function duration(milliseconds) {
   const seconds = Math.round(milliseconds / 1000);
   if (milliseconds < 10_000) return `${(milliseconds / 1000).toFixed(1)} s`;
@@ -22,8 +24,8 @@ export function duration(milliseconds) {
 }
 
 /**
- * Shows that a long piece of work goes on: elapsed time, and what `work` last passed to its `note` argument.
- * In a terminal that is one line that changes; in a log, a line every 20 seconds.
+ * Shows the progress of a long task: the elapsed time, and the text that `work` last passed to its argument, the function `note`. In a
+ * terminal this is one line that is updated; in a log, a line every 20 seconds. Returns the result of `work`.
  */
 export async function withProgress(label, work) {
   const terminal = process.stderr.isTTY;

@@ -1,4 +1,4 @@
-// Rust → WebAssembly for the web, in the steps that every crate of ours takes: flags, wasm-bindgen, wasm-opt.
+// Rust → WebAssembly: the flags, wasm-bindgen and wasm-opt, for every crate of this project.
 
 import { mkdir, rename, rm } from "node:fs/promises";
 import { npmBin, withNode22 } from "./project.mjs";
@@ -12,7 +12,7 @@ export const FEATURES = [
   ["sign-ext", "sign-ext"],
   ["mutable-globals", "mutable-globals"],
 ];
-/** Features that rustc and wasm-bindgen use unasked, so that wasm-opt must know them. */
+/** Features that rustc and wasm-bindgen use by default; wasm-opt must allow them. */
 export const IMPLIED_FEATURES = [
   ["reference-types", "reference-types"],
   ["multivalue", "multivalue"],
@@ -29,14 +29,14 @@ export const cargoEnvironment = (features, folder, link = []) => ({
   ].join("\x1f"),
 });
 
-/** wasm-bindgen's output for a compiled module, alone in its folder. */
-export async function bind(wasmBindgen, compiled, folder, args) {
+/** Writes wasm-bindgen's output for a compiled module, `name`.js and `name`_bg.wasm, into a folder that is emptied first. */
+export async function bind(wasmBindgen, compiled, folder, name, args = []) {
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
-  await run(wasmBindgen, [compiled, "--target", "web", "--out-dir", folder, ...args]);
+  await run(wasmBindgen, [compiled, folder, name, ...args]);
 }
 
-/** Runs wasm-opt's passes over a module that uses these features and the implied ones, in its place. */
+/** Runs wasm-opt's passes over a module that uses these features and the implied ones, and replaces the file. */
 export async function optimise(wasm, passes, features) {
   const flags = [...features, ...IMPLIED_FEATURES].map(([, flag]) => `--enable-${flag}`);
   const optimised = `${wasm}.opt`;

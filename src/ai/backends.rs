@@ -1,4 +1,4 @@
-//! Which backend computes a model: bringing its weights to the GPU where that is wanted and possible, to the CPU otherwise.
+//! Chooses the backend of a model: loads its weights on the GPU if that is wanted and possible, otherwise on the CPU.
 
 use crate::backend::Backend;
 use crate::backend::cpu::{CpuBackend, CpuWeights};
@@ -8,54 +8,54 @@ use crate::model::{Hyperparameters, load_weights};
 use serde::Serialize;
 use std::rc::Rc;
 
-/// What a configuration wants to be computed with.
+/// The backend that a configuration asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BackendChoice {
-    /// The GPU if there is a real one that computes rightly, otherwise the CPU.
+    /// The GPU if there is a hardware adapter that computes correctly, otherwise the CPU.
     #[default]
     Auto,
-    /// The GPU, even one that a CPU plays; an error without it.
+    /// The GPU, including software adapters (SwiftShader, llvmpipe); an error if there is none.
     WebGpu,
     Cpu,
 }
 
-/// A model's weights in their place.
-pub struct Placed {
+/// A backend that holds a model's weights.
+pub struct LoadedBackend {
     pub backend: Box<dyn Backend>,
-    /// Why it is not the GPU, where that was not asked for.
+    /// Why it is not the GPU, if the configuration did not ask for the CPU.
     pub reason: Option<String>,
 }
 
-/// What a load is doing.
+/// The phase of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Bringing the file's weights to where they are computed.
+    /// Loading the file's weights into the backend.
     Weights,
-    /// Waiting for the GPU's kernels, which are compiled while the weights come.
+    /// Waiting for the GPU's kernels, which are compiled while the weights are loaded.
     Compile,
-    /// Holding each kernel to its plain twin.
+    /// Comparing each kernel with its reference implementation.
     Check,
 }
 
-/// How far a load is.
+/// Progress of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadProgress {
     pub phase: Phase,
-    /// Of the file.
+    /// Bytes of the file.
     pub bytes: Progress,
-    /// Of the GPU's kernels, in the phases that are about them.
-    pub kernels: Option<Kernels>,
+    /// The GPU's kernels, in the phases `Compile` and `Check`.
+    pub kernels: Option<ShaderProgress>,
 }
 
-/// How many of them a phase is through with.
+/// How many of the GPU's kernels the current phase has finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Kernels {
+pub struct ShaderProgress {
     pub ready: usize,
     pub total: usize,
 }
 
-/// A file with a model, and how it is to be computed.
+/// A model file, and the backend that is asked for.
 pub struct ModelFile {
     pub source: Rc<dyn Source>,
     pub choice: BackendChoice,
@@ -63,15 +63,15 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
-    /// Reads the file from its beginning.
+    /// A reader at the beginning of the file.
     pub fn reader(&self) -> Reader {
         let on_progress = Rc::clone(&self.on_progress);
         let report = move |bytes| on_progress(LoadProgress { phase: Phase::Weights, bytes, kernels: None });
         Reader::new(Rc::clone(&self.source), Box::new(report))
     }
 
-    /// The same file on the CPU, if that is allowed.
-    pub fn on_cpu(&self) -> Option<Self> {
+    /// The same file with the CPU as backend; `None` unless the choice is `Auto`.
+    pub fn cpu_fallback(&self) -> Option<Self> {
         (self.choice == BackendChoice::Auto).then(|| Self {
             source: Rc::clone(&self.source),
             choice: BackendChoice::Cpu,
@@ -79,45 +79,53 @@ impl ModelFile {
         })
     }
 
-    /// Brings the weights to a backend. `reader` has read the header.
-    pub async fn place(&self, tensors: &[TensorEntry], parameters: &Hyperparameters, reader: Reader) -> Result<Placed> {
+    /// Loads the weights into a backend. `reader` has read the header.
+    ///
+    /// # Errors
+    ///
+    /// An error of the file, 3040 if memory runs out, and with the choice `WebGpu` the reason why there is no usable GPU.
+    pub async fn load_backend(&self, tensors: &[TensorEntry], parameters: &Hyperparameters, reader: Reader) -> Result<LoadedBackend> {
         let (reader, error) = match gpu::find(self.choice, tensors, parameters).await {
             None => (reader, None),
-            // Nothing is read yet: the CPU goes on with the same reader.
+            // No weights have been read yet: the CPU continues with the same reader.
             Some(Err(error)) => (reader, Some(error)),
-            Some(Ok(gpu)) => match gpu.place(tensors, parameters, reader, &*self.on_progress).await {
-                Ok(backend) => return Ok(Placed { backend, reason: None }),
-                // A file that is damaged or does not come is so for every backend, and the CPU's error says it best.
+            Some(Ok(gpu)) => match gpu.load_backend(tensors, parameters, reader, &*self.on_progress).await {
+                Ok(backend) => return Ok(LoadedBackend { backend, reason: None }),
+                // The file may be the cause (damaged or unreachable). Then the CPU fails too, and its error is the clearest.
                 Err(error) => (self.reader(), Some(error)),
             },
         };
         if let Some(error) = &error
             && self.choice == BackendChoice::WebGpu
         {
-            return Err(AiError { text: format!("{} backend: \"cpu\" would compute on the CPU.", error.text), code: error.code });
+            return Err(AiError { text: format!("{} Set backend: \"cpu\" to compute on the CPU.", error.text), code: error.code });
         }
         let reason = error.map(|error| error.text);
-        match (to_cpu(tensors, parameters, reader).await, reason) {
+        match (load_on_cpu(tensors, parameters, reader).await, reason) {
             (Err(AiError { code: ErrorCode::OutOfCapacity, text }), Some(reason)) => {
-                Err(AiError::new(ErrorCode::OutOfCapacity, format!("{text} The GPU was not taken: {reason}")))
+                Err(AiError::new(ErrorCode::OutOfCapacity, format!("{text} The GPU was not used: {reason}")))
             }
-            (backend, reason) => Ok(Placed { backend: backend?, reason }),
+            (backend, reason) => Ok(LoadedBackend { backend: backend?, reason }),
         }
     }
 
-    /// Brings a model that was loaded before to a backend again.
-    pub async fn place_again(&self) -> Result<Placed> {
+    /// Reads the file again from its beginning and loads it into a new backend.
+    ///
+    /// # Errors
+    ///
+    /// Like [`ModelFile::load_backend`].
+    pub async fn reload_backend(&self) -> Result<LoadedBackend> {
         let mut reader = self.reader();
         let name = reader.name();
         let header = Header::read(&mut reader).await?;
         let parameters = Hyperparameters::from_header(&header, &name)?;
-        self.place(&header.into_tensors(), &parameters, reader).await
+        self.load_backend(&header.into_tensors(), &parameters, reader).await
     }
 }
 
-async fn to_cpu(tensors: &[TensorEntry], parameters: &Hyperparameters, mut reader: Reader) -> Result<Box<dyn Backend>> {
-    // What no address can reach is not begun, as it would take all the memory that there is. (A file that is too short for its own tensors
-    // is damaged rather than large.)
+async fn load_on_cpu(tensors: &[TensorEntry], parameters: &Hyperparameters, mut reader: Reader) -> Result<Box<dyn Backend>> {
+    // Weights larger than the address space are refused at once; loading them would first use up all memory. (A file that is shorter
+    // than its tensors claim is damaged, not large, so it gets another error.)
     let bytes = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.length));
     if usize::try_from(bytes).is_err() && reader.size().is_none_or(|size| size >= bytes) {
         return Err(AiError::out_of_memory("loading the model's weights", bytes));
@@ -132,10 +140,10 @@ mod gpu {
     use super::*;
     use crate::backend::webgpu::{Choice, Context, Options, WebGpuBackend, WebGpuWeights};
 
-    /// A GPU that has kernels for a model.
+    /// A GPU that can compute a model.
     pub struct Gpu(Context);
 
-    /// The GPU that is to compute; `None` where none is wanted.
+    /// The GPU for a model: `None` if the choice is `Cpu`, an error if no adapter can compute this model.
     pub async fn find(choice: BackendChoice, tensors: &[TensorEntry], parameters: &Hyperparameters) -> Option<Result<Gpu>> {
         let software = match choice {
             BackendChoice::Cpu => return None,
@@ -151,8 +159,8 @@ mod gpu {
     }
 
     impl Gpu {
-        /// Brings the weights there while the kernels are compiled, and checks every kernel.
-        pub async fn place(
+        /// Loads the weights while the kernels are compiled, then checks every kernel.
+        pub async fn load_backend(
             self,
             tensors: &[TensorEntry],
             parameters: &Hyperparameters,
@@ -160,11 +168,12 @@ mod gpu {
             on_progress: &dyn Fn(LoadProgress),
         ) -> Result<Box<dyn Backend>> {
             let mut weights = WebGpuWeights::new(&self.0);
-            weights.begin_kernels(parameters, tensors).await;
+            weights.start_compiling(parameters, tensors).await;
             load_weights(tensors, parameters, &mut reader, &mut weights).await?;
             let bytes = reader.progress();
             drop(reader);
-            let report = |phase| move |ready, total| on_progress(LoadProgress { phase, bytes, kernels: Some(Kernels { ready, total }) });
+            let report =
+                |phase| move |ready, total| on_progress(LoadProgress { phase, bytes, kernels: Some(ShaderProgress { ready, total }) });
             let mut backend = WebGpuBackend::new(parameters.clone(), weights, Options::default(), &report(Phase::Compile)).await?;
             backend.self_check(&report(Phase::Check)).await?;
             backend.tune().await?;
@@ -184,7 +193,13 @@ mod gpu {
     }
 
     impl Gpu {
-        pub async fn place(self, _: &[TensorEntry], _: &Hyperparameters, _: Reader, _: &dyn Fn(LoadProgress)) -> Result<Box<dyn Backend>> {
+        pub async fn load_backend(
+            self,
+            _: &[TensorEntry],
+            _: &Hyperparameters,
+            _: Reader,
+            _: &dyn Fn(LoadProgress),
+        ) -> Result<Box<dyn Backend>> {
             match self {}
         }
     }

@@ -1,4 +1,4 @@
-//! What a request expects of its answer: tools and response format → grammars.
+//! What a request requires of its answer: tools and response format → grammars.
 
 use super::Model;
 use super::generation::Expectation;
@@ -8,7 +8,12 @@ use crate::input::{Prompt, ResponseFormat, TextGenerationRequest};
 use crate::prompt::ChatTemplate;
 use crate::tools::{CallReader, MAX_CALLS, Tool, ToolChoice};
 
-/// Compiles what the request asks for, so that what cannot be guaranteed is told before anything is computed.
+/// Compiles the grammars of a request. This happens before anything is computed, so that a schema that cannot be guaranteed
+/// fails at once.
+///
+/// # Errors
+///
+/// 5006 if a schema or a tool's parameters cannot be guaranteed, 5004 if the model's vocabulary cannot be used with grammars.
 pub fn expectation(request: &TextGenerationRequest, template: &ChatTemplate, model: &Model) -> Result<Expectation> {
     let schema = match &request.response_format {
         ResponseFormat::Text => None,
@@ -20,30 +25,30 @@ pub fn expectation(request: &TextGenerationRequest, template: &ChatTemplate, mod
         ToolChoice::Function(name) => request.tools.iter().filter(|tool| tool.name == *name).cloned().collect(),
         ToolChoice::Auto | ToolChoice::Required => request.tools.clone(),
     };
-    // A raw prompt is not told of tools, so calls cannot be its model's idea.
+    // A raw prompt does not mention the tools, so the model has no reason to call them.
     let raw = matches!(request.prompt, Prompt::Raw(_)) && request.tool_choice == ToolChoice::Auto;
     if tools.is_empty() || raw {
         let must_complete = schema.is_some();
         let constraint = schema.map(|grammar| model.compile(&grammar)).transpose()?;
         return Ok(Expectation { constraint, must_complete, ..Expectation::default() });
     }
-    // Several calls only of models that were trained to make them, and to find an end.
-    let several = request.parallel_tool_calls && template.has_tool_slot() && !matches!(request.tool_choice, ToolChoice::Function(_));
-    let most = if several { MAX_CALLS } else { 1 };
+    // Several calls only if the template supports tools: such models were trained to make calls, and to stop.
+    let several = request.parallel_tool_calls && template.supports_tools() && !matches!(request.tool_choice, ToolChoice::Function(_));
+    let max_calls = if several { MAX_CALLS } else { 1 };
     let format = template.call_format();
     let names = tools.iter().map(|tool| tool.name.clone()).collect();
     if request.tool_choice != ToolChoice::Auto {
-        let constraint = model.compile(&Grammar::Calls { tools, format, most })?.ends_in_time();
+        let constraint = model.compile(&Grammar::Calls { tools, format, max_calls })?.within_token_limit();
         let calls = Some(CallReader::new(names, true));
-        return Ok(Expectation { constraint: Some(constraint), calls, begun: None, must_complete: true });
+        return Ok(Expectation { constraint: Some(constraint), calls, call_constraint: None, must_complete: true });
     }
-    let begun = Some(model.compile(&Grammar::CallsBegun { tools: tools.clone(), most })?);
+    let call_constraint = Some(model.compile(&Grammar::CallsBegun { tools: tools.clone(), max_calls })?);
     let calls = Some(CallReader::new(names, false));
     let constraint = match schema {
         None => None,
-        Some(Grammar::Json(schema)) => Some(model.compile(&Grammar::CallsOrJson { tools, format, most, schema: Some(schema) })?),
-        Some(_) => Some(model.compile(&Grammar::CallsOrJson { tools, format, most, schema: None })?),
+        Some(Grammar::Json(schema)) => Some(model.compile(&Grammar::CallsOrJson { tools, format, max_calls, schema: Some(schema) })?),
+        Some(_) => Some(model.compile(&Grammar::CallsOrJson { tools, format, max_calls, schema: None })?),
     };
     let must_complete = constraint.is_some();
-    Ok(Expectation { constraint, calls, begun, must_complete })
+    Ok(Expectation { constraint, calls, call_constraint, must_complete })
 }

@@ -1,4 +1,4 @@
-//! One answer while it grows.
+//! One answer in progress.
 
 use super::{ComputedBy, Model};
 use crate::engine::{Event, FinishReason, GenerationParams, SequenceId};
@@ -10,36 +10,41 @@ use crate::tools::{CallReader, Found, MARKERS};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// What an answer has to be, beside text.
+/// What a request requires of its answer.
 #[derive(Default)]
 pub struct Expectation {
     /// The grammar of the whole answer.
     pub constraint: Option<Constraint>,
-    /// Looks for calls.
+    /// Finds calls in the text.
     pub calls: Option<CallReader>,
-    /// The grammar of the rest of the answer once a call has begun, where calls are the model's choice.
-    pub begun: Option<Constraint>,
-    /// Anything but a complete answer of the grammar is 5024.
+    /// The grammar of the rest of the answer once a call has begun; set if the model chooses whether to call.
+    pub call_constraint: Option<Constraint>,
+    /// An answer that does not complete its grammar is 5024.
     pub must_complete: bool,
 }
 
-/// An answer that is computed piece by piece, each when it is asked for. Dropping it ends the computation.
+/// An answer that is computed part by part, on demand. Dropping it stops the computation.
 pub struct Generation {
     model: Rc<Model>,
     sequence: SequenceId,
     text: AnswerText,
     calls: Option<CallReader>,
-    begun: Option<Constraint>,
+    call_constraint: Option<Constraint>,
     must_complete: bool,
-    /// For the sequence, as soon as the engine is free.
-    constrain: Option<Constraint>,
-    /// Parts that are certain and not handed out.
+    /// A constraint for the sequence, to be set as soon as the engine is free.
+    pending_constraint: Option<Constraint>,
+    /// Parts that are final and not returned yet.
     ready: VecDeque<Part>,
     usage: Usage,
     finish_reason: Option<FinishReason>,
 }
 
 impl Generation {
+    /// Submits the prompt to the model's engine.
+    ///
+    /// # Errors
+    ///
+    /// 3040 if the engine has too many sequences, 5006 if the prompt has no tokens.
     pub(super) async fn start(
         model: Rc<Model>,
         prompt: Vec<u32>,
@@ -48,13 +53,17 @@ impl Generation {
         expectation: Expectation,
     ) -> Result<Self> {
         let usage = Usage { prompt_tokens: prompt.len(), ..Usage::default() };
-        let Expectation { constraint, calls, begun, must_complete } = expectation;
+        let Expectation { constraint, calls, call_constraint, must_complete } = expectation;
         let sequence = model.engine().await.submit(prompt, params, constraint)?;
-        let (constrain, ready, finish_reason) = (None, VecDeque::new(), None);
-        Ok(Self { model, sequence, text, calls, begun, must_complete, constrain, ready, usage, finish_reason })
+        let (pending_constraint, ready, finish_reason) = (None, VecDeque::new(), None);
+        Ok(Self { model, sequence, text, calls, call_constraint, must_complete, pending_constraint, ready, usage, finish_reason })
     }
 
     /// The next part of the answer; `None` when it is complete.
+    ///
+    /// # Errors
+    ///
+    /// The error that ended the sequence, and 5024 if the answer had to complete its grammar and did not.
     pub async fn next_part(&mut self) -> Result<Option<Part>> {
         loop {
             if let Some(part) = self.ready.pop_front() {
@@ -68,7 +77,7 @@ impl Generation {
                     self.usage.completion_tokens += 1;
                     let bytes = self.bytes_of(token);
                     if let Some(piece) = self.text.push(&bytes) {
-                        self.take(&piece);
+                        self.push_text(&piece);
                     }
                     if self.text.stopped() {
                         self.abandon();
@@ -77,7 +86,7 @@ impl Generation {
                 }
                 Event::Finished(reason) => {
                     if let Some(piece) = self.text.finish() {
-                        self.take(&piece);
+                        self.push_text(&piece);
                     }
                     self.finish(if self.text.stopped() { FinishReason::Stop } else { reason })?;
                 }
@@ -86,7 +95,7 @@ impl Generation {
         }
     }
 
-    /// What a token adds to the text. Where calls are looked for, control tokens that mark them count as text.
+    /// The bytes that a token adds to the text. If the answer may contain calls, control tokens that mark calls count as text.
     fn bytes_of(&self, token: u32) -> Vec<u8> {
         let tokenizer = &self.model.tokenizer;
         let marker = self.calls.as_ref().and_then(|_| tokenizer.control_name(token));
@@ -96,24 +105,25 @@ impl Generation {
         }
     }
 
-    fn take(&mut self, piece: &str) {
+    fn push_text(&mut self, piece: &str) {
         let Some(calls) = &mut self.calls else { return self.ready.push_back(Part::Text(piece.to_owned())) };
         let found = calls.push(piece);
-        self.sort(found);
+        self.push_found(found);
     }
 
-    fn sort(&mut self, found: Vec<Found>) {
+    fn push_found(&mut self, found: Vec<Found>) {
         for found in found {
             match found {
                 Found::Text(text) => self.ready.push_back(Part::Text(text)),
                 Found::Call(call) => self.ready.push_back(Part::Call(call)),
-                Found::Beginning(text) => {
-                    let behind = [text.as_bytes(), &self.text.pending()].concat();
-                    // An answer that follows a grammar from its start needs no other.
-                    self.constrain = self.begun.take().and_then(|begun| self.model.constraint_behind(begun, &behind));
+                Found::CallStart(text) => {
+                    let so_far = [text.as_bytes(), &self.text.pending()].concat();
+                    // `None` if the answer follows a grammar of calls from its start.
+                    let constraint = self.call_constraint.take();
+                    self.pending_constraint = constraint.and_then(|constraint| self.model.constraint_after(constraint, &so_far));
                     let Some(calls) = &mut self.calls else { return };
-                    let found = if self.constrain.is_some() { calls.begin() } else { calls.decline() };
-                    return self.sort(found);
+                    let found = if self.pending_constraint.is_some() { calls.accept() } else { calls.decline() };
+                    return self.push_found(found);
                 }
             }
         }
@@ -121,7 +131,7 @@ impl Generation {
 
     fn finish(&mut self, reason: FinishReason) -> Result<()> {
         let found = self.calls.as_mut().map(CallReader::finish).unwrap_or_default();
-        self.sort(found);
+        self.push_found(found);
         let called = self.calls.as_ref().is_some_and(|calls| calls.calls() > 0);
         if self.must_complete && !called && (reason == FinishReason::Length || self.text.stopped()) {
             return Err(json_mode_not_met());
@@ -130,15 +140,16 @@ impl Generation {
         Ok(())
     }
 
-    /// Waits for the sequence's next event, advancing the engine meanwhile.
+    /// Waits for the sequence's next event and advances the engine meanwhile.
+    #[expect(clippy::await_holding_refcell_ref, reason = "others find the engine borrowed while a step is computed, and wait for its end")]
     async fn next_event(&mut self) -> Event {
         loop {
-            // Borrowed only while another request's step is being computed: then its outcome is waited for.
+            // The engine is borrowed only while another request's step is computed; then this request waits for the end of that step.
             if let Ok(mut engine) = self.model.engine.try_borrow_mut() {
                 for sequence in self.model.abandoned.borrow_mut().drain(..) {
                     engine.cancel(sequence);
                 }
-                if let Some(constraint) = self.constrain.take() {
+                if let Some(constraint) = self.pending_constraint.take() {
                     engine.constrain(self.sequence, constraint);
                 }
                 self.usage.cached_tokens = self.usage.cached_tokens.max(engine.cached_tokens(self.sequence));
@@ -147,11 +158,12 @@ impl Generation {
                     None => self.model.advance(&mut engine).await,
                 }
             }
-            // Other requests, timers and cancellation get their turn after every step.
+            // After every step, other requests, timers and cancellation get a turn.
             yield_now().await;
         }
     }
 
+    /// Cancels the sequence: at once, or if a step is being computed, after it.
     fn abandon(&self) {
         match self.model.engine.try_borrow_mut() {
             Ok(mut engine) => engine.cancel(self.sequence),
@@ -169,12 +181,12 @@ impl Generation {
         self.finish_reason
     }
 
-    /// What computes it.
+    /// Which backend computes the answer.
     pub fn computed_by(&self) -> ComputedBy {
         self.model.computed_by()
     }
 
-    /// The file that answers.
+    /// Name of the model file that answers.
     pub fn served_by(&self) -> &str {
         &self.model.name
     }

@@ -1,4 +1,4 @@
-//! The whole way of a request, without JavaScript: model id and JSON in, an answer that grows out.
+//! Serves requests from end to end, without JavaScript: takes a model id and JSON, returns an answer that grows.
 
 mod answer;
 mod backends;
@@ -8,7 +8,7 @@ mod model;
 mod store;
 
 pub use answer::Answer;
-pub use backends::{BackendChoice, Kernels, LoadProgress, Phase};
+pub use backends::{BackendChoice, LoadProgress, Phase, ShaderProgress};
 pub use generation::Generation;
 pub use model::{ComputedBy, Model};
 
@@ -17,7 +17,7 @@ use crate::engine::{GenerationParams, Limits};
 use crate::error::{AiError, Result};
 use crate::gguf::Source;
 use crate::input::{Prompt, ResponseFormat, TextGenerationRequest};
-use crate::output::{AnswerText, Dialect, Shape};
+use crate::output::{AnswerShape, AnswerText, Dialect};
 use crate::prompt::render;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -27,23 +27,26 @@ use store::ModelStore;
 /// Default `max_tokens` for models that are not in the catalogue.
 const DEFAULT_MAX_TOKENS: u32 = 256;
 
-/// Where weights come from, and how requests are served.
+/// Receives a model id and the progress of its load.
+pub type ProgressCallback = Rc<dyn Fn(&str, LoadProgress)>;
+
+/// Configuration of an [`Ai`]: where weights come from, and how requests are served.
 pub struct Config {
     /// Model id → the file with its weights.
     pub models: HashMap<String, Rc<dyn Source>>,
-    /// The small model that stands in for ids of the catalogue without weights.
+    /// The small model that serves catalogue ids for which `models` has no weights.
     pub default: Option<Rc<dyn Source>>,
-    /// Refuse such ids with 5007 instead.
+    /// Refuse such ids with 5007 instead of using `default`.
     pub strict: bool,
     pub limits: Limits,
     pub backend: BackendChoice,
-    /// Told how a load goes on, and of which model id.
-    pub on_progress: Option<Rc<dyn Fn(&str, LoadProgress)>>,
-    /// Told what its user should know: once per model id.
+    /// Called with a model id and the progress of its load.
+    pub on_progress: Option<ProgressCallback>,
+    /// Called with warnings for the user, once per model id.
     pub on_warning: Rc<dyn Fn(&str)>,
 }
 
-/// Serves requests with the models of a configuration.
+/// Serves requests with the configured models.
 pub struct Ai {
     config: Config,
     store: ModelStore,
@@ -55,18 +58,26 @@ impl Ai {
         Self { store: ModelStore::new(config.limits, config.backend), config, warned: RefCell::default() }
     }
 
-    /// Starts a request, whose answer comes in `dialect`. An id that does not exist is told before what is wrong with
-    /// the input.
+    /// Starts a request whose answer is written in `dialect`.
+    ///
+    /// # Errors
+    ///
+    /// Like [`Ai::generate`]. 5007 (no such model) takes precedence over the error in `request`, such as 5006 (invalid input).
     pub async fn answer(&self, model_id: &str, request: Result<TextGenerationRequest>, dialect: Dialect) -> Result<Answer> {
         self.source_of(model_id)?;
         let request = request?;
         let stream = request.stream;
-        let shape = Shape { tools_offered: !request.tools.is_empty(), json: request.response_format != ResponseFormat::Text };
+        let shape = AnswerShape { tools_offered: !request.tools.is_empty(), json: request.response_format != ResponseFormat::Text };
         let generation = self.generate(model_id, request).await?;
         Ok(Answer::new(generation, dialect, shape, stream))
     }
 
-    /// Starts a request. The model is loaded if it is not; nothing is computed before the answer is asked for.
+    /// Starts a request. Loads the model if necessary; computes nothing before the answer is read.
+    ///
+    /// # Errors
+    ///
+    /// 5007 if no file serves the model id; an error of the load; 5004 if the chat template cannot be used; 5006 if a schema cannot
+    /// be guaranteed; 5021 if prompt and answer exceed the context window; 3040 if too many requests are in progress.
     pub async fn generate(&self, model_id: &str, request: TextGenerationRequest) -> Result<Generation> {
         let source = self.source_of(model_id)?;
         let model = self.load_source(model_id, source).await?;
@@ -80,7 +91,7 @@ impl Ai {
         Generation::start(model, prompt, params, text, expectation).await
     }
 
-    /// Ids that are configured and not in the catalogue.
+    /// Configured ids that are not in the catalogue, sorted.
     pub fn further_models(&self) -> Vec<&str> {
         let mut ids: Vec<&str> = self.config.models.keys().map(String::as_str).filter(|id| catalog::find(id).is_none()).collect();
         ids.sort_unstable();
@@ -92,7 +103,11 @@ impl Ai {
         self.store.loaded()
     }
 
-    /// Loads the model that serves `model_id`, so that the first request does not wait for it.
+    /// Loads the model that serves `model_id`, so that the first request does not have to wait for it.
+    ///
+    /// # Errors
+    ///
+    /// 5007 if no file serves the model id; an error of the load.
     pub async fn load(&self, model_id: &str) -> Result<Rc<Model>> {
         let source = self.source_of(model_id)?;
         self.load_source(model_id, source).await
@@ -109,7 +124,7 @@ impl Ai {
         self.store.get(source, Rc::new(report)).await
     }
 
-    /// The file that serves a model id: its own, or the stand-in's.
+    /// The file that serves a model id: its own, or the default model's.
     fn source_of(&self, model_id: &str) -> Result<Rc<dyn Source>> {
         if let Some(source) = self.config.models.get(model_id) {
             return Ok(Rc::clone(source));
@@ -118,11 +133,11 @@ impl Ai {
             return Err(AiError::no_such_model(model_id));
         }
         let is_default = model_id == catalog::DEFAULT_MODEL_ID;
-        let stand_in = self.config.default.as_ref().filter(|_| is_default || !self.config.strict);
-        let Some(source) = stand_in else { return Err(AiError::no_such_model(model_id)) };
+        let default = self.config.default.as_ref().filter(|_| is_default || !self.config.strict);
+        let Some(source) = default else { return Err(AiError::no_such_model(model_id)) };
         if !is_default && self.warned.borrow_mut().insert(model_id.to_owned()) {
             (self.config.on_warning)(&format!(
-                "workers-ai-local: {model_id} has no local weights; the small model {} answers in its place. Give it a GGUF with new Ai({{ models: {{ \"{model_id}\": source }} }}), or set strict: true to refuse it.",
+                "workers-ai-local: {model_id} has no local weights; the small model {} answers instead. Give it a GGUF with new Ai({{ models: {{ \"{model_id}\": source }} }}), or set strict: true to refuse it.",
                 source.name()
             ));
         }
@@ -130,13 +145,14 @@ impl Ai {
     }
 }
 
-/// Most tokens of the answer: the request's limit or the catalogue's default, within the context window.
+/// Maximum tokens of the answer: the request's limit or the catalogue's default, within the context window. `prompt` is the
+/// prompt's length in tokens, `positions` what the model can hold.
 fn answer_length(model_id: &str, request: &TextGenerationRequest, prompt: usize, positions: usize) -> Result<usize> {
     let card = catalog::find(model_id);
     let window = card.and_then(|card| card.context_window).map_or(positions, |window| positions.min(window as usize));
     let default = card.map_or(DEFAULT_MAX_TOKENS, |card| if request.stream { card.max_tokens_stream } else { card.max_tokens_object });
     let asked = request.max_tokens.unwrap_or(default as usize);
-    // Only a limit that the caller chose can be too large; a default gives way to the prompt.
+    // Only a limit that the caller chose can be too large; a default is reduced to what the prompt leaves.
     let needed = prompt.saturating_add(request.max_tokens.unwrap_or(1));
     if needed > window {
         return Err(AiError::context_window_exceeded(prompt.saturating_add(asked), window));
@@ -158,7 +174,7 @@ mod tests {
         let model = "@cf/meta/llama-2-7b-chat-int8";
         assert_eq!(answer_length(model, &plain, 10, 8192), Ok(256));
         assert_eq!(answer_length(model, &stream, 10, 8192), Ok(1800));
-        assert_eq!(answer_length(model, &stream, 2000, 8192), Ok(48), "a default gives way");
+        assert_eq!(answer_length(model, &stream, 2000, 8192), Ok(48), "a default is reduced");
         assert_eq!(answer_length("@cf/own/model", &stream, 10, 100), Ok(90));
         let error = answer_length(model, &long, 100, 8192).expect_err("too long");
         assert_eq!(

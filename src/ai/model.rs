@@ -1,6 +1,6 @@
-//! A model that is loaded: tokenizer, chat template and engine.
+//! A loaded model: tokenizer, chat template and engine.
 
-use super::backends::{ModelFile, Placed};
+use super::backends::{LoadedBackend, ModelFile};
 use crate::backend::Gpu;
 use crate::catalog::{self, ChatFormat};
 use crate::engine::{Engine, Limits, SequenceId};
@@ -18,36 +18,40 @@ use std::rc::Rc;
 
 /// Everything that serves requests for one model file.
 pub struct Model {
-    /// The file's name, which tells a client what really answered.
+    /// The file's name. It is reported to clients as the model that really answered.
     pub name: String,
     pub tokenizer: Tokenizer,
     pub end_tokens: Rc<HashSet<u32>>,
-    /// Borrowed for a step at a time; whoever finds it borrowed waits.
+    /// Borrowed for one step at a time; a request that finds it borrowed waits.
     pub engine: RefCell<Engine>,
     /// Sequences whose requests ended while the engine was borrowed.
     pub(super) abandoned: RefCell<Vec<SequenceId>>,
     own_template: Option<Rc<ChatTemplate>>,
-    /// Made for the first request that has a grammar.
+    /// Created for the first request that has a grammar.
     grammars: OnceCell<GrammarCompiler>,
     positions: usize,
-    /// Read again where the backend is lost.
+    /// Read again if the backend is lost.
     file: ModelFile,
     computed_by: RefCell<ComputedBy>,
-    /// The CPU had no room for it when it was asked to take over.
-    only_gpu: Cell<bool>,
+    /// Whether the CPU once failed to take the model over for lack of memory.
+    too_large_for_cpu: Cell<bool>,
 }
 
-/// What computes a model.
+/// Which backend computes a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ComputedBy {
-    /// "cpu", "webgpu".
+    /// "cpu" or "webgpu".
     pub backend: &'static str,
-    /// Why it is not the GPU, where that was wanted.
+    /// Why it is not the GPU, if one was wanted.
     pub reason: Option<String>,
 }
 
 impl Model {
     /// Loads a model from its file.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the file cannot be used as a model, 3040 if memory runs out, an error of the source if the file cannot be read.
     pub async fn load(file: ModelFile, limits: Limits) -> Result<Self> {
         let mut reader = file.reader();
         let name = reader.name();
@@ -58,12 +62,12 @@ impl Model {
             Some(source) => Some(Rc::new(ChatTemplate::new(source, &tokenizer.bos_text, &tokenizer.eos_text)?)),
             None => None,
         };
-        // The metadata (a vocabulary of many small strings) is given back before the weights need the room.
+        // This frees the metadata (a vocabulary of many small strings) before memory is needed for the weights.
         let tensors = header.into_tensors();
-        let Placed { backend, reason } = file.place(&tensors, &parameters, reader).await?;
+        let LoadedBackend { backend, reason } = file.load_backend(&tensors, &parameters, reader).await?;
         Ok(Self {
             computed_by: RefCell::new(ComputedBy { backend: backend.name(), reason }),
-            only_gpu: Cell::new(false),
+            too_large_for_cpu: Cell::new(false),
             file,
             name,
             end_tokens: Rc::new(tokenizer.end_of_generation().clone()),
@@ -76,22 +80,22 @@ impl Model {
         })
     }
 
-    /// Positions that the model can hold: prompt and answer together.
+    /// Maximum positions (tokens of prompt and answer together) that the model supports.
     pub fn positions(&self) -> usize {
         self.positions
     }
 
-    /// What computes, and why.
+    /// Which backend computes the model, and why.
     pub fn computed_by(&self) -> ComputedBy {
         self.computed_by.borrow().clone()
     }
 
-    /// The GPU that computes, and what it did; unknown while a step is being computed.
+    /// The GPU that computes the model, with its counters; `None` on the CPU, and while a step is being computed.
     pub fn gpu(&self) -> Option<Gpu> {
         self.engine.try_borrow().ok()?.gpu()
     }
 
-    /// The engine, as soon as no step of another request is being computed.
+    /// Waits until no step is being computed, then borrows the engine.
     pub(super) async fn engine(&self) -> RefMut<'_, Engine> {
         loop {
             match self.engine.try_borrow_mut() {
@@ -101,50 +105,56 @@ impl Model {
         }
     }
 
-    /// Advances the engine by a step; where its backend is lost or too small, brings the model to another one.
+    /// Advances the engine by one step. If its backend is lost or out of memory, loads the model into another one.
     pub(super) async fn advance(&self, engine: &mut Engine) {
         engine.step().await;
-        self.find_room(engine).await;
+        self.leave_full_gpu(engine).await;
         let Some(lost) = engine.lost().map(|error| error.text.clone()) else { return };
-        let placed = match self.file.on_cpu() {
-            // What is too large for the CPU may still find the GPU again.
-            Some(file) => match file.place_again().await {
-                Ok(placed) => Ok(Placed { reason: Some(lost), ..placed }),
-                Err(_) => self.file.place_again().await,
+        let loaded = match self.file.cpu_fallback() {
+            // If the model is too large for the CPU, the GPU may be available again.
+            Some(file) => match file.reload_backend().await {
+                Ok(loaded) => Ok(LoadedBackend { reason: Some(lost), ..loaded }),
+                Err(_) => self.file.reload_backend().await,
             },
-            None => self.file.place_again().await,
+            None => self.file.reload_backend().await,
         };
-        match placed {
-            Ok(placed) => self.go_on(engine, placed),
+        match loaded {
+            Ok(loaded) => self.use_backend(engine, loaded),
             Err(error) => engine.fail_all(&error),
         }
     }
 
-    /// Where the GPU has no memory for a sequence, the whole model moves to the CPU, if that is allowed and has some.
-    async fn find_room(&self, engine: &mut Engine) {
-        let Some(full) = engine.out_of_room().map(|error| error.text.clone()) else { return };
-        let on_cpu = self.file.on_cpu().filter(|_| !self.only_gpu.get());
-        let Some(file) = on_cpu else { return engine.fail_without_room("") };
-        match file.place_again().await {
-            Ok(placed) => self.go_on(engine, Placed { reason: Some(full), ..placed }),
+    /// If the GPU has no memory for a sequence, moves the whole model to the CPU, provided that the configuration allows the CPU and
+    /// that it has enough memory. Otherwise that sequence fails.
+    async fn leave_full_gpu(&self, engine: &mut Engine) {
+        let Some(full) = engine.out_of_gpu_memory().map(|error| error.text.clone()) else { return };
+        let fallback = self.file.cpu_fallback().filter(|_| !self.too_large_for_cpu.get());
+        let Some(file) = fallback else { return engine.fail_out_of_gpu_memory("") };
+        match file.reload_backend().await {
+            Ok(loaded) => self.use_backend(engine, LoadedBackend { reason: Some(full), ..loaded }),
             Err(error) => {
-                self.only_gpu.set(error.code == ErrorCode::OutOfCapacity);
-                engine.fail_without_room(&format!(" Nor can the CPU take over: {}", error.text));
+                self.too_large_for_cpu.set(error.code == ErrorCode::OutOfCapacity);
+                engine.fail_out_of_gpu_memory(&format!(" Nor can the CPU take over: {}", error.text));
             }
         }
     }
 
-    fn go_on(&self, engine: &mut Engine, Placed { backend, reason }: Placed) {
+    fn use_backend(&self, engine: &mut Engine, LoadedBackend { backend, reason }: LoadedBackend) {
         *self.computed_by.borrow_mut() = ComputedBy { backend: backend.name(), reason };
         engine.replace_backend(backend);
     }
 
-    /// Requests in progress, and tokens computed since the model was loaded (of prompts and of answers).
+    /// `(requests in progress, tokens of prompts and answers computed since the model was loaded)`; `(1, 0)` while a step is being
+    /// computed.
     pub fn activity(&self) -> (usize, u64) {
         self.engine.try_borrow().map_or((1, 0), |engine| (engine.active(), engine.computed_tokens()))
     }
 
     /// Compiles a grammar for this model's vocabulary.
+    ///
+    /// # Errors
+    ///
+    /// 5006 if a schema cannot be guaranteed, 5004 if the vocabulary cannot be used with grammars.
     pub(super) fn compile(&self, grammar: &Grammar) -> Result<Constraint> {
         if self.grammars.get().is_none() {
             let _ = self.grammars.set(GrammarCompiler::new(&self.tokenizer)?);
@@ -155,12 +165,16 @@ impl Model {
         }
     }
 
-    /// A constraint behind what already stands; `None` where that does not fit it.
-    pub(super) fn constraint_behind(&self, constraint: Constraint, text: &[u8]) -> Option<Constraint> {
-        self.grammars.get()?.behind(constraint, text)
+    /// The constraint advanced past `text`, which the answer already contains; `None` if the text does not fit the grammar.
+    pub(super) fn constraint_after(&self, constraint: Constraint, text: &[u8]) -> Option<Constraint> {
+        self.grammars.get()?.after_text(constraint, text)
     }
 
-    /// The chat template: the file's own, or the format that the catalogue names for `model_id`.
+    /// The chat template: the file's own, or else the format that the catalogue names for `model_id`.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the template cannot be parsed.
     pub fn template(&self, model_id: &str) -> Result<Rc<ChatTemplate>> {
         if let Some(template) = &self.own_template {
             return Ok(Rc::clone(template));

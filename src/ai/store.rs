@@ -1,8 +1,8 @@
-//! The loaded models: each file once, however many requests wait for it.
+//! The loaded models: each file is loaded once, however many requests wait for it.
 //!
-//! The first request that needs a model loads it; others look again from time to time. Nobody waits on another
-//! request's future: in workerd that request may be gone at any moment, and its timers and connections with it. A load
-//! that stands still is taken over by whoever notices.
+//! The first request that needs a model loads it; other requests poll. No request awaits another request's future: in
+//! workerd that request may end at any moment, and its timers and connections with it. A request that finds a stalled load
+//! takes it over.
 
 use super::Model;
 use super::backends::{BackendChoice, LoadProgress, ModelFile};
@@ -14,10 +14,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// How often a waiting request looks whether the model is there.
-const LOOK_AGAIN_MS: u32 = 15;
-/// A load without a new byte or kernel for so long is taken over.
-const STANDSTILL_MS: f64 = 30_000.0;
+/// Milliseconds between two polls of a request that waits for a load.
+const POLL_INTERVAL_MS: u32 = 15;
+/// Milliseconds without a new byte or kernel after which another request takes a load over.
+const STALLED_AFTER_MS: f64 = 30_000.0;
 
 /// Models by the name of their source.
 pub struct ModelStore {
@@ -29,9 +29,9 @@ pub struct ModelStore {
 #[derive(Default)]
 struct Slot {
     state: RefCell<State>,
-    /// Counts the loads that were begun.
+    /// Number of loads started so far.
     attempt: Cell<u64>,
-    /// When it last went on.
+    /// Time of the last progress, in milliseconds of [`now_ms`].
     heartbeat: Cell<f64>,
 }
 
@@ -49,19 +49,23 @@ impl ModelStore {
         Self { limits, choice, slots: RefCell::default() }
     }
 
-    /// The model of a source, loaded if need be.
+    /// The model of a source; loads it if necessary.
+    ///
+    /// # Errors
+    ///
+    /// The error of the load, also of a load that another request had started.
     pub async fn get(&self, source: Rc<dyn Source>, on_progress: Rc<dyn Fn(LoadProgress)>) -> Result<Rc<Model>> {
         let slot = Rc::clone(self.slots.borrow_mut().entry(source.name()).or_default());
         let mut waited_for = None;
         loop {
             match &*slot.state.borrow() {
                 State::Ready(model) => return Ok(Rc::clone(model)),
-                State::Loading if now_ms() - slot.heartbeat.get() < STANDSTILL_MS => waited_for = Some(slot.attempt.get()),
-                // The attempt that this request waited for has failed; later requests try again.
+                State::Loading if now_ms() - slot.heartbeat.get() < STALLED_AFTER_MS => waited_for = Some(slot.attempt.get()),
+                // The load that this request waited for has failed. Later requests start a new one.
                 State::Failed(error) if waited_for == Some(slot.attempt.get()) => return Err(error.clone()),
                 _ => break,
             }
-            pause(LOOK_AGAIN_MS).await;
+            pause(POLL_INTERVAL_MS).await;
         }
         let attempt = Attempt::begin(&slot);
         let beat = Rc::clone(&slot);
@@ -75,7 +79,7 @@ impl ModelStore {
             && error.code == crate::error::ErrorCode::OutOfCapacity
             && self.drop_idle()
         {
-            // Models that nobody uses now made room.
+            // Dropping unused models has freed memory: try once more.
             loaded = Model::load(file(), self.limits).await;
         }
         attempt.end(loaded.map(Rc::new))
@@ -90,7 +94,7 @@ impl ModelStore {
         self.slots.borrow().values().filter_map(ready).collect()
     }
 
-    /// Drops models that no request uses. Returns whether there were any.
+    /// Drops the models that no request uses. Returns whether there were any.
     fn drop_idle(&self) -> bool {
         let mut dropped = false;
         for slot in self.slots.borrow().values() {
@@ -104,7 +108,7 @@ impl ModelStore {
     }
 }
 
-/// A load in progress. When its request is dropped midway, the slot is free for the next one.
+/// A load in progress. If its request is dropped before the end, the slot becomes free for the next request.
 struct Attempt<'a> {
     slot: &'a Slot,
     number: u64,

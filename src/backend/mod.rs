@@ -1,6 +1,6 @@
-//! Backends: what computes the model. One trait, implemented on the CPU and on the GPU.
+//! Backends compute the model. One trait, [`Backend`], is implemented for the CPU and for the GPU.
 //!
-//! A backend owns the weights and the KV caches, and knows nothing of text, sampling or scheduling.
+//! A backend owns the weights and the KV caches. Text, sampling and scheduling are not its concern.
 
 pub mod cpu;
 #[cfg(feature = "webgpu")]
@@ -11,43 +11,43 @@ use crate::gguf::LocalFuture;
 use crate::model::Hyperparameters;
 use serde::Serialize;
 
-/// One KV cache of a backend.
+/// Identifies a KV cache of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CacheId(pub u64);
 
-/// One sequence's part of a batch: tokens that follow what its cache holds.
+/// One sequence's part of a batch: the tokens that follow those in its cache.
 #[derive(Debug)]
 pub struct Work<'a> {
     pub cache: CacheId,
-    /// At least one token; they are appended to the cache.
+    /// At least one token. `forward` appends them to the cache.
     pub tokens: &'a [u32],
-    /// What is wanted after the last token.
+    /// The answer to return for the last token.
     pub wanted: Wanted,
 }
 
-/// What is wanted after a work's last token.
+/// Which logits to return for the last token of a [`Work`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     Nothing,
-    /// All logits.
+    /// The logits of the whole vocabulary.
     Logits,
-    /// So many of the largest logits with their tokens, up to [`MAX_CANDIDATES`]; all will do.
+    /// The n largest logits and their tokens, 1 ≤ n ≤ [`MAX_CANDIDATES`]. A backend that cannot select may return all logits.
     Candidates(usize),
 }
 
-/// Candidates that can be asked for.
+/// The largest n of [`Wanted::Candidates`].
 pub const MAX_CANDIDATES: usize = 256;
 
-/// What a work gave.
+/// The answer to a [`Work`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// `vocabulary` numbers.
+    /// One logit per vocabulary entry.
     Logits(Vec<f32>),
-    /// Largest first, equal ones by token. Logits that are no finite numbers are left out.
+    /// Tokens and their logits, largest logit first, equal logits by ascending token. Logits that are not finite are left out.
     Candidates(Vec<(u32, f32)>),
 }
 
-/// A GPU, and what was done on it so far.
+/// A GPU and its statistics.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Gpu {
@@ -57,7 +57,7 @@ pub struct Gpu {
     pub counters: Counters,
 }
 
-/// What was done on a GPU so far.
+/// Statistics of a GPU device since its creation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counters {
@@ -66,43 +66,60 @@ pub struct Counters {
     pub bytes_uploaded: u64,
     pub bytes_read_back: u64,
     pub buffers_created: u64,
-    /// Of all buffers that there are.
+    /// Total size of the buffers that exist now.
     pub bytes_allocated: u64,
 }
 
-/// Computes the model for batches of sequences.
+/// Computes the forward pass of a model for batches of sequences.
 pub trait Backend {
-    /// Short name for people: "cpu", "webgpu".
+    /// Short name for display: "cpu" or "webgpu".
     fn name(&self) -> &'static str;
 
     fn hyperparameters(&self) -> &Hyperparameters;
 
-    /// An empty KV cache.
+    /// Creates an empty KV cache.
+    ///
+    /// # Errors
+    ///
+    /// If the cache cannot be created.
     fn create_cache(&mut self) -> Result<CacheId>;
 
-    /// Gives a cache's memory back. Unknown ids are ignored.
+    /// Frees a cache. Unknown ids are ignored.
     fn release_cache(&mut self, cache: CacheId);
 
-    /// Forgets every position from `length` on.
+    /// Drops all positions of a cache from position `length` on.
     fn truncate_cache(&mut self, cache: CacheId, length: usize);
 
-    /// Makes `to` hold the first `length` positions of `from`, instead of what it held.
+    /// Replaces the content of `to` with the first `length` positions of `from`.
+    ///
+    /// # Errors
+    ///
+    /// 3040 if `to` cannot be enlarged.
     fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>>;
 
-    /// The GPU that computes, for statistics.
+    /// The GPU and its statistics; `None` on the CPU.
     fn gpu(&self) -> Option<Gpu> {
         None
     }
 
-    /// Whether nothing can be computed any more: the device is gone, with every cache.
+    /// Whether the device is lost, and with it every cache. A lost backend cannot compute again.
     fn is_lost(&self) -> bool {
         false
     }
 
-    /// Makes room for `additional` positions, so that `forward` cannot fail for want of memory.
+    /// Allocates room for `additional` more positions in a cache, so that `forward` cannot run out of memory.
+    ///
+    /// # Errors
+    ///
+    /// 3040 if there is no memory for them.
     fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>>;
 
-    /// Computes a batch; every cache at most once. Gives an answer for each work that wants one, in the order of the batch. On
-    /// an error the caches of the batch are as before.
+    /// Computes a batch, in which each cache may occur at most once. Returns one answer per [`Work`] that wants one, in the order of
+    /// the batch.
+    ///
+    /// # Errors
+    ///
+    /// If a cache is unknown or occurs twice, if a token is not in the vocabulary, if memory runs out, or if the device fails. The
+    /// positions in the caches of the batch are then as before.
     fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>>;
 }

@@ -1,8 +1,8 @@
-//! The engine: many sequences over one backend, advanced a step at a time, fairly.
+//! The engine: schedules many sequences on one backend, step by step and fairly.
 //!
-//! A sequence is advanced only while somebody waits for its next token. Whoever waits calls [`Engine::step`], which
-//! advances every sequence that is waited for; so no request depends on another one staying alive, and waiting
-//! requests share each pass through the weights.
+//! A sequence advances only while a caller waits for its next token. Each waiting caller calls [`Engine::step`], which
+//! advances every sequence that has a waiting caller. So no request depends on another one staying alive, and waiting
+//! requests share each pass over the weights.
 
 mod cache_pool;
 mod sequence;
@@ -17,19 +17,19 @@ use cache_pool::CachePool;
 use sequence::Sequence;
 use std::collections::BTreeMap;
 
-/// What an engine takes on.
+/// Limits of an engine.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// KV caches that exist at once: sequences in progress, and finished ones kept for their prefix.
+    /// Maximum number of KV caches: those of sequences in progress, and those of finished ones that are kept for their prefix.
     pub caches: usize,
-    /// Sequences that are not finished; one more is answered with 3040.
+    /// Maximum number of unfinished sequences; one more is refused with 3040.
     pub sequences: usize,
-    /// A sequence that nobody asked for anything for so long may lose its cache to one that is waited for. (A reader that
-    /// is merely busy with the last piece must not: it would cost the whole prompt again.)
+    /// Milliseconds without a poll after which a sequence may lose its KV cache to one whose caller waits. (Long enough that a reader
+    /// that is still busy with the last piece keeps its cache: without it the whole prompt would be computed again.)
     pub idle_after_ms: f64,
-    /// A sequence that nobody asked for anything for so long gives its place to a new one, when there is no other.
+    /// Milliseconds without a poll after which a sequence may be dropped for a new one, if there are `sequences` already.
     pub abandoned_after_ms: f64,
-    /// Rows (tokens) of one step. Small steps let cancellation and other sequences in.
+    /// Rows (tokens) per step. With small steps, cancellation and other sequences wait less.
     pub rows_per_step: usize,
 }
 
@@ -39,22 +39,22 @@ impl Default for Limits {
     }
 }
 
-/// Many sequences over one backend.
+/// Schedules many sequences on one backend.
 pub struct Engine {
     backend: Box<dyn Backend>,
     limits: Limits,
     sequences: BTreeMap<SequenceId, Sequence>,
     caches: CachePool,
     next_id: u64,
-    /// The sequence after which the next step starts, so that all get their turn.
+    /// The sequence after which the next step starts (round robin).
     last_served: SequenceId,
-    /// Counts steps; tells which cache was used longest ago.
+    /// Counts steps; used to find the least recently used cache.
     clock: u64,
     computed_tokens: u64,
-    /// Why the backend is lost, until another one takes its place.
+    /// Why the backend is lost, until another one replaces it.
     lost: Option<AiError>,
-    /// Sequences that the GPU has no memory for, where another backend may have it.
-    without_room: Vec<(SequenceId, AiError)>,
+    /// Sequences for which the GPU has no memory; another backend may have enough.
+    out_of_gpu_memory: Vec<(SequenceId, AiError)>,
 }
 
 impl Engine {
@@ -69,11 +69,15 @@ impl Engine {
             clock: 0,
             computed_tokens: 0,
             lost: None,
-            without_room: Vec::new(),
+            out_of_gpu_memory: Vec::new(),
         }
     }
 
-    /// Takes on a sequence. 3040 when there are too many. The prompt has at least one token.
+    /// Adds a sequence. It does not start before it is polled.
+    ///
+    /// # Errors
+    ///
+    /// 3040 when there are too many sequences, 5006 when the prompt has no tokens.
     pub fn submit(&mut self, prompt: Vec<u32>, params: GenerationParams, constraint: Option<Constraint>) -> Result<SequenceId> {
         if self.sequences.len() >= self.limits.sequences && !self.drop_abandoned() {
             return Err(AiError::new(
@@ -90,8 +94,8 @@ impl Engine {
         Ok(id)
     }
 
-    /// Drops the sequence that nobody has asked for anything longest, if that is long ago: a reader that left without a
-    /// word must not take a place for ever.
+    /// Drops the sequence with the longest time since its last poll, if that exceeds the limit: a caller that left without cancelling
+    /// must not hold a place for ever. Returns whether one was dropped.
     fn drop_abandoned(&mut self) -> bool {
         let abandoned = self.longest_idle(self.limits.abandoned_after_ms, |_| true);
         if let Some(id) = abandoned {
@@ -100,16 +104,16 @@ impl Engine {
         abandoned.is_some()
     }
 
-    /// Of the sequences that `counts` holds for, the one that nobody has asked for anything longest, at least for so long.
-    fn longest_idle(&self, at_least_ms: f64, counts: impl Fn(&Sequence) -> bool) -> Option<SequenceId> {
+    /// Among the sequences that satisfy `filter`, the one with the longest time since its last poll, if that is at least `at_least_ms`.
+    fn longest_idle(&self, at_least_ms: f64, filter: impl Fn(&Sequence) -> bool) -> Option<SequenceId> {
         let idle =
-            self.sequences.iter().filter(|(_, sequence)| counts(sequence)).filter_map(|(id, sequence)| Some((*id, sequence.idle_since()?)));
+            self.sequences.iter().filter(|(_, sequence)| filter(sequence)).filter_map(|(id, sequence)| Some((*id, sequence.idle_since()?)));
         let longest = idle.min_by(|a, b| a.1.total_cmp(&b.1));
         longest.filter(|(_, since)| now_ms() - since >= at_least_ms).map(|(id, _)| id)
     }
 
-    /// The next event of a sequence, if it has come. Otherwise the sequence counts as waited for from now on, and steps
-    /// advance it until its event is there. After the last event the sequence is gone.
+    /// The next event of a sequence, if there is one. Otherwise the sequence counts as waited for from now on, and steps advance it until
+    /// it has an event. The last event removes the sequence; an unknown id returns [`Event::Failed`] with 3008.
     pub fn poll(&mut self, id: SequenceId) -> Option<Event> {
         let Some(sequence) = self.sequences.get_mut(&id) else {
             return Some(Event::Failed(AiError::new(ErrorCode::Aborted, "The request was aborted.")));
@@ -121,19 +125,19 @@ impl Engine {
         event
     }
 
-    /// From its next token on, a sequence's answer follows a grammar.
+    /// Makes a sequence's answer follow a grammar from its next token on. Unknown ids are ignored.
     pub fn constrain(&mut self, id: SequenceId, constraint: Constraint) {
         if let Some(sequence) = self.sequences.get_mut(&id) {
             sequence.constrain(constraint);
         }
     }
 
-    /// Forgets a sequence; what it computed stays as a prefix for the next request. Unknown ids are ignored.
+    /// Removes a sequence; what it computed stays as a prefix for later requests. Unknown ids are ignored.
     pub fn cancel(&mut self, id: SequenceId) {
         self.remove(id);
     }
 
-    /// Prompt tokens that did not have to be computed, known once the sequence has started.
+    /// Prompt tokens that a cache already held; 0 until the sequence has started.
     pub fn cached_tokens(&self, id: SequenceId) -> usize {
         self.sequences.get(&id).map_or(0, |sequence| sequence.cached_tokens)
     }
@@ -143,52 +147,53 @@ impl Engine {
         self.sequences.len()
     }
 
-    /// Tokens that went through the model so far, of prompts and of answers.
+    /// Tokens computed so far, of prompts and of answers.
     pub fn computed_tokens(&self) -> u64 {
         self.computed_tokens
     }
 
-    /// The GPU that computes, and what it did.
+    /// The GPU that computes, with its counters; `None` on the CPU.
     pub fn gpu(&self) -> Option<Gpu> {
         self.backend.gpu()
     }
 
-    /// Why nothing can be computed until [`Engine::replace_backend`].
+    /// Why the backend is lost. Nothing is computed until [`Engine::replace_backend`].
     pub fn lost(&self) -> Option<&AiError> {
         self.lost.as_ref()
     }
 
-    /// Why a sequence cannot go on until [`Engine::replace_backend`] or [`Engine::fail_without_room`]: the GPU's memory is full.
-    pub fn out_of_room(&self) -> Option<&AiError> {
-        self.without_room.first().map(|(_, error)| error)
+    /// The error of a sequence for which the GPU has no memory. The sequence waits for [`Engine::replace_backend`] or
+    /// [`Engine::fail_out_of_gpu_memory`].
+    pub fn out_of_gpu_memory(&self) -> Option<&AiError> {
+        self.out_of_gpu_memory.first().map(|(_, error)| error)
     }
 
-    /// Ends the sequences that the GPU has no memory for, because there is no other backend for them. `further` is added to their
-    /// errors.
-    pub fn fail_without_room(&mut self, further: &str) {
-        for (id, AiError { code, text }) in std::mem::take(&mut self.without_room) {
-            self.fail(id, AiError { code, text: format!("{text}{further}") });
+    /// Ends the sequences for which the GPU has no memory, because no other backend can compute them. `suffix` is appended to the texts of
+    /// their errors.
+    pub fn fail_out_of_gpu_memory(&mut self, suffix: &str) {
+        for (id, AiError { code, text }) in std::mem::take(&mut self.out_of_gpu_memory) {
+            self.fail(id, AiError { code, text: format!("{text}{suffix}") });
         }
     }
 
-    /// Goes on with another backend of the same model. Sequences compute their tokens anew there, and none is lost or
+    /// Continues with another backend of the same model. Sequences compute their tokens again there; no token is lost or
     /// repeated.
     pub fn replace_backend(&mut self, backend: Box<dyn Backend>) {
         self.forget_caches();
         self.backend = backend;
         self.lost = None;
-        self.without_room.clear();
+        self.out_of_gpu_memory.clear();
     }
 
-    /// Ends every sequence with this error, because there is no backend for them.
+    /// Ends every sequence with this error, because no backend can compute them.
     pub fn fail_all(&mut self, error: &AiError) {
         for sequence in self.sequences.values_mut() {
             sequence.fail(error.clone());
         }
     }
 
-    /// The backend is gone, with everything that it held.
-    fn lose(&mut self, error: AiError) {
+    /// Records that the backend is lost, with all its caches.
+    fn mark_lost(&mut self, error: AiError) {
         self.forget_caches();
         self.lost = Some(error);
     }
@@ -201,37 +206,38 @@ impl Engine {
         }
     }
 
-    /// A sequence cannot go on; where that is the GPU's memory, another backend may have room for it.
-    fn refuse(&mut self, id: SequenceId, error: AiError) {
+    /// Ends a sequence that cannot continue. If the GPU's memory is full, sets the sequence aside instead, because another backend may have
+    /// memory for it.
+    fn fail_or_set_aside(&mut self, id: SequenceId, error: AiError) {
         if error.code == ErrorCode::OutOfCapacity && self.backend.gpu().is_some() {
             self.release_cache(id);
-            self.without_room.push((id, error));
+            self.out_of_gpu_memory.push((id, error));
         } else {
             self.fail(id, error);
         }
     }
 
-    /// Advances the sequences that are waited for: each that writes its answer by one token, prompts by a chunk.
+    /// Advances the sequences that are waited for: a decoding sequence by one token, a prompt by one chunk.
     pub async fn step(&mut self) {
         if self.lost.is_some() {
             return;
         }
         self.clock += 1;
-        let waiting = self.take_turns();
+        let waiting = self.next_sequences();
         if waiting.is_empty() {
             return;
         }
         let prefilling = waiting.iter().filter(|id| self.sequences[id].missing() > 1).count();
-        let writing = waiting.len() - prefilling;
-        let chunk = (self.limits.rows_per_step.saturating_sub(writing) / prefilling.max(1)).max(1);
-        // Tokens are copied out, so that sequences are free while the backend works.
+        let decoding = waiting.len() - prefilling;
+        let chunk = (self.limits.rows_per_step.saturating_sub(decoding) / prefilling.max(1)).max(1);
+        // Tokens are copied, so that sequences are not borrowed while the backend computes.
         let mut planned: Vec<(SequenceId, Vec<u32>, Wanted)> = Vec::new();
         for id in waiting {
             match self.prepare(id, chunk).await {
                 Ok(Some((tokens, wanted))) => planned.push((id, tokens, wanted)),
                 Ok(None) => {}
-                Err(error) if self.backend.is_lost() => return self.lose(error),
-                Err(error) => self.refuse(id, error),
+                Err(error) if self.backend.is_lost() => return self.mark_lost(error),
+                Err(error) => self.fail_or_set_aside(id, error),
             }
         }
         if planned.is_empty() {
@@ -264,30 +270,30 @@ impl Engine {
                     }
                 }
             }
-            Err(error) if self.backend.is_lost() => self.lose(error),
+            Err(error) if self.backend.is_lost() => self.mark_lost(error),
             Err(error) => {
                 for (id, ..) in planned {
-                    self.refuse(id, error.clone());
+                    self.fail_or_set_aside(id, error.clone());
                 }
             }
         }
     }
 
-    /// The sequences that are waited for, starting behind the one served last, at most as many as there are caches. Those
-    /// that have a cache come first: a sequence that began goes on before another begins.
-    fn take_turns(&self) -> Vec<SequenceId> {
+    /// The sequences that are waited for, starting after the one served last, at most as many as there are caches. Those that have a cache
+    /// come first, so that a started sequence continues before another one starts.
+    fn next_sequences(&self) -> Vec<SequenceId> {
         let waits = |(id, sequence): (&SequenceId, &Sequence)| sequence.is_waited_for().then_some(*id);
         let after = self.sequences.range((std::ops::Bound::Excluded(self.last_served), std::ops::Bound::Unbounded));
         let before = self.sequences.range(..=self.last_served);
         let waiting = after.chain(before).filter_map(waits);
-        let (begun, mut turns): (Vec<_>, Vec<_>) = waiting.partition(|id| self.sequences[id].cache.is_some());
-        turns.splice(0..0, begun);
-        turns.truncate(self.limits.caches.max(1));
-        turns
+        let (started, mut next): (Vec<_>, Vec<_>) = waiting.partition(|id| self.sequences[id].cache.is_some());
+        next.splice(0..0, started);
+        next.truncate(self.limits.caches.max(1));
+        next
     }
 
-    /// Gives a sequence its cache and room in it, and says which tokens come next and what is wanted behind them.
-    /// `None`: no cache is free yet.
+    /// Assigns a cache to a sequence and reserves space in it. Returns the next tokens to compute (at most `chunk`) and the output that is
+    /// wanted after the last of them; `None` if no cache is free yet.
     async fn prepare(&mut self, id: SequenceId, chunk: usize) -> Result<Option<(Vec<u32>, Wanted)>> {
         let Some(sequence) = self.sequences.get(&id) else { return Ok(None) };
         if sequence.cache.is_none() && !self.acquire_cache(id).await? {
@@ -299,7 +305,7 @@ impl Engine {
         let is_last = sequence.computed + tokens.len() == sequence.tokens.len();
         let wanted = if is_last { sequence.wanted() } else { Wanted::Nothing };
         if let Err(error) = self.backend.reserve(cache, tokens.len()).await {
-            // Prefixes that nobody uses now make room for work.
+            // Free the caches that are kept only for their prefix, and try once more.
             if !self.caches.clear_free(self.backend.as_mut()) {
                 return Err(error);
             }
@@ -308,7 +314,8 @@ impl Engine {
         Ok(Some((tokens, wanted)))
     }
 
-    /// Finds a cache for a sequence; where all are taken, from a sequence that nobody has waited for in a while.
+    /// Finds a cache for a sequence; if all are in use, takes one from a sequence that has been idle for long enough. Returns whether it
+    /// found one.
     async fn acquire_cache(&mut self, id: SequenceId) -> Result<bool> {
         if self.caches.is_full()
             && let Some(idle) = self.longest_idle(self.limits.idle_after_ms, |sequence| sequence.cache.is_some())
@@ -323,7 +330,7 @@ impl Engine {
         Ok(true)
     }
 
-    /// Takes a sequence's cache away; the sequence computes anew what is then missing, should it go on.
+    /// Takes a sequence's cache away. If the sequence continues, it computes again whatever its next cache does not hold.
     fn release_cache(&mut self, id: SequenceId) {
         if let Some(sequence) = self.sequences.get_mut(&id)
             && let Some(cache) = sequence.cache.take()

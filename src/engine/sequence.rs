@@ -1,4 +1,4 @@
-//! One sequence: a prompt and the answer that grows behind it.
+//! One sequence: a prompt, followed by the answer as it grows.
 
 use crate::backend::{Answer, CacheId, Wanted};
 use crate::error::{AiError, Result};
@@ -8,32 +8,33 @@ use crate::sampling::{Sampler, SamplingParams};
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
-/// Names a sequence of an engine.
+/// Identifies a sequence of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SequenceId(pub(super) u64);
 
 /// How an answer is generated.
 #[derive(Clone)]
 pub struct GenerationParams {
-    /// Most tokens of the answer.
+    /// Maximum tokens of the answer.
     pub max_tokens: usize,
     pub sampling: SamplingParams,
-    /// Tokens that end the answer and are no part of it.
+    /// Tokens that end the answer and are not part of it.
     pub end_tokens: Rc<HashSet<u32>>,
 }
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model ended its turn, or a stop string came.
+    /// The model ended its turn, or the answer reached a stop string.
     Stop,
     /// `max_tokens` were generated.
     Length,
-    /// The answer is calls of tools. (Told by whoever reads the answer; to the engine it is a stop.)
+    /// The answer consists of tool calls. (Set by the code that reads the answer's text; the engine itself reports `Stop`.)
     ToolCalls,
 }
 
 impl FinishReason {
+    /// The reason as OpenAI's API names it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",
@@ -43,7 +44,7 @@ impl FinishReason {
     }
 }
 
-/// What happens to a sequence. `Finished` and `Failed` are the last.
+/// An event of a sequence. `Finished` and `Failed` are always the last one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     Token(u32),
@@ -55,19 +56,20 @@ pub enum Event {
 pub struct Sequence {
     /// Prompt and answer so far.
     pub tokens: Vec<u32>,
-    /// How many of them the cache holds.
+    /// Number of these tokens that the cache holds.
     pub computed: usize,
     pub cache: Option<CacheId>,
+    /// Prompt tokens that the cache already held when the sequence started.
     pub cached_tokens: usize,
     prompt_length: usize,
     params: GenerationParams,
     sampler: Sampler,
-    /// What the answer may be, where it is not free.
+    /// The grammar of the answer, if it has one.
     constraint: Option<Constraint>,
     events: VecDeque<Event>,
     waited_for: bool,
-    /// When an event was asked for last, in the host's milliseconds.
-    asked_at: f64,
+    /// Time of the last poll, in milliseconds of [`now_ms`].
+    polled_at: f64,
     ended: bool,
 }
 
@@ -85,7 +87,7 @@ impl Sequence {
             constraint,
             events: VecDeque::new(),
             waited_for: false,
-            asked_at: now_ms(),
+            polled_at: now_ms(),
             ended: false,
         };
         if sequence.params.max_tokens == 0 {
@@ -94,28 +96,29 @@ impl Sequence {
         sequence
     }
 
-    /// Hands out an event, or notes that one is waited for.
+    /// Returns an event, or records that the caller waits for one.
     pub fn take_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
         self.waited_for = event.is_none();
-        self.asked_at = now_ms();
+        self.polled_at = now_ms();
         event
     }
 
+    /// Whether a caller waits for an event that is not there yet.
     pub fn is_waited_for(&self) -> bool {
         self.waited_for && !self.ended && self.events.is_empty()
     }
 
-    /// When the sequence was asked for something last, unless it is waited for right now.
+    /// Time of the last poll in milliseconds; `None` while the sequence is waited for.
     pub fn idle_since(&self) -> Option<f64> {
-        (!self.is_waited_for()).then_some(self.asked_at)
+        (!self.is_waited_for()).then_some(self.polled_at)
     }
 
-    /// The sequence got a cache that holds its first `computed` tokens.
+    /// Assigns a cache that holds the first `computed` tokens.
     pub fn start(&mut self, cache: CacheId, computed: usize) {
         self.cache = Some(cache);
         self.computed = computed;
-        // Later starts (after the cache was given to another sequence) are no gain for the request.
+        // Once the answer has tokens, a start only replaces a cache that another sequence took, which saves the request nothing.
         if self.tokens.len() == self.prompt_length {
             self.cached_tokens = computed;
         }
@@ -131,17 +134,17 @@ impl Sequence {
         self.tokens[self.computed..].iter().take(limit).copied().collect()
     }
 
-    /// From the next token on, the answer follows a grammar.
+    /// Makes the answer follow a grammar from the next token on.
     pub fn constrain(&mut self, constraint: Constraint) {
         self.constraint = Some(constraint);
     }
 
-    /// What the next token is drawn from.
+    /// The output that is needed to draw the next token.
     pub fn wanted(&self) -> Wanted {
         if self.constraint.is_some() { Wanted::Logits } else { self.sampler.wanted() }
     }
 
-    /// Draws the next token from what is known behind the last one.
+    /// Draws the next token from the backend's output after the last one.
     pub fn accept(&mut self, answer: Answer) {
         match self.next_token(answer) {
             Err(error) => self.fail(error),
@@ -152,15 +155,15 @@ impl Sequence {
                 if complete {
                     self.end(Event::Finished(FinishReason::Stop));
                 } else if self.tokens.len() - self.prompt_length >= self.params.max_tokens {
-                    // What ends well with its last token was not cut off.
-                    let whole = self.constraint.as_mut().is_some_and(Constraint::is_complete);
-                    self.end(Event::Finished(if whole { FinishReason::Stop } else { FinishReason::Length }));
+                    // An answer whose last token completes its grammar was not cut off.
+                    let complete = self.constraint.as_mut().is_some_and(Constraint::is_complete);
+                    self.end(Event::Finished(if complete { FinishReason::Stop } else { FinishReason::Length }));
                 }
             }
         }
     }
 
-    /// A token, `None` for the end; and whether nothing can follow it.
+    /// The next token (`None` at the end of the answer), and whether nothing can follow it.
     fn next_token(&mut self, answer: Answer) -> Result<(Option<u32>, bool)> {
         let mut logits = match answer {
             Answer::Logits(logits) => logits,
@@ -174,7 +177,7 @@ impl Sequence {
             return Ok(((!self.params.end_tokens.contains(&token)).then_some(token), false));
         };
         let remaining = self.params.max_tokens.saturating_sub(self.tokens.len() - self.prompt_length);
-        let token = match constraint.forced(remaining) {
+        let token = match constraint.closing_token(remaining) {
             Some(token) => token,
             None => self.sampler.sample(&mut logits, Some(constraint))?,
         };
@@ -185,6 +188,7 @@ impl Sequence {
         Ok((Some(token), constraint.must_end()))
     }
 
+    /// Ends the sequence with an error, unless it has already ended.
     pub fn fail(&mut self, error: AiError) {
         self.end(Event::Failed(error));
     }

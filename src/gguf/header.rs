@@ -1,7 +1,7 @@
-//! The header of a GGUF file: read as far as it reaches, then parsed by candle.
+//! The header of a GGUF file: read up to its end, then parsed by candle.
 //!
-//! The header's length stands nowhere, so its structure is walked first, without allocating: that finds the end, and a
-//! damaged length is found before it can ask for memory.
+//! The header's length is not stored in the file, so its structure is walked first, without allocating. That finds the end
+//! of the header, and rejects damaged lengths before anything is allocated for them.
 
 use super::reader::Reader;
 use crate::error::{AiError, Result};
@@ -11,7 +11,7 @@ use kernels::Format;
 use std::io::Cursor;
 use std::ops::Range;
 
-/// A header larger than this is taken for damage. Vocabularies of 256 k tokens with their merges stay below 32 MiB.
+/// Bytes above which a header counts as damaged. Vocabularies of 256 k tokens with their merges stay below 32 MiB.
 const MAX_HEADER: usize = 256 << 20;
 
 /// One tensor of the file.
@@ -19,16 +19,16 @@ const MAX_HEADER: usize = 256 << 20;
 pub struct TensorEntry {
     pub name: String,
     pub dtype: GgmlDType,
-    /// Rows × columns as candle has it: slowest dimension first.
+    /// `[rows, columns]`, candle's order: slowest dimension first.
     pub shape: Vec<usize>,
-    /// Bytes from the start of the file.
+    /// Position in bytes from the start of the file.
     pub offset: u64,
-    /// Bytes in the file.
+    /// Length in bytes.
     pub length: u64,
 }
 
 impl TensorEntry {
-    /// What its blocks are; `None` for types that no weights have (Q8_1 and Q8_K are for activations).
+    /// The format of its blocks; `None` for types that weights do not have (Q8_1 and Q8_K are for activations).
     pub fn format(&self) -> Option<Format> {
         format_of(self.dtype)
     }
@@ -56,12 +56,17 @@ fn format_of(dtype: GgmlDType) -> Option<Format> {
 /// Metadata and the table of tensors.
 pub struct Header {
     content: Content,
-    /// In the order in which they stand in the file.
+    /// In the order of their offsets in the file.
     pub tensors: Vec<TensorEntry>,
 }
 
 impl Header {
-    /// Reads the header from the start of a file. Afterwards the reader stands in front of the tensor data.
+    /// Reads the header from the start of a file. Afterwards the reader is at the start of the file again, with everything that has been
+    /// read in its buffer.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the header is damaged, cut off or not supported; 3040 if there is no memory for it; the errors of `reader`.
     pub async fn read(reader: &mut Reader) -> Result<Self> {
         let mut bytes = Vec::new();
         let mut wanted = 64 << 10;
@@ -85,22 +90,22 @@ impl Header {
         }
         let content = Content::read(&mut Cursor::new(&bytes)).map_err(|error| unusable(reader, &error.to_string()))?;
         let tensors = tensor_entries(&content).map_err(|reason| unusable(reader, &reason))?;
-        // What was read beyond the header belongs to tensors and must be read again.
+        // Bytes beyond the header belong to tensors and must be read again.
         reader.rewind(bytes);
         Ok(Self { content, tensors })
     }
 
-    /// The table of tensors alone; the metadata's memory is given back.
+    /// Returns the table of tensors and frees the metadata.
     pub fn into_tensors(self) -> Vec<TensorEntry> {
         self.tensors
     }
 
-    /// A metadata value.
+    /// The metadata value of a key. This and the getters below return `None` if the key is missing or has another type.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.content.metadata.get(key)
     }
 
-    /// A metadata text.
+    /// A string.
     pub fn text(&self, key: &str) -> Option<&str> {
         match self.get(key)? {
             Value::String(text) => Some(text),
@@ -122,7 +127,7 @@ impl Header {
         }
     }
 
-    /// A truth value.
+    /// A boolean.
     pub fn flag(&self, key: &str) -> Option<bool> {
         match self.get(key)? {
             Value::Bool(value) => Some(*value),
@@ -176,6 +181,7 @@ fn tensor_entries(content: &Content) -> std::result::Result<Vec<TensorEntry>, St
     Ok(entries)
 }
 
+/// Whether a prefix of a file contains the whole header.
 enum Extent {
     Complete,
     Incomplete,
@@ -184,38 +190,39 @@ enum Extent {
 
 /// Whether `bytes` hold a whole header.
 fn extent(bytes: &[u8]) -> Extent {
-    let mut walk = Walk { bytes, position: 0, wide: true };
+    let mut walk = HeaderWalk { bytes, position: 0, long_lengths: true };
     match walk.header() {
         Ok(()) => Extent::Complete,
-        Err(Stop::More) => Extent::Incomplete,
-        Err(Stop::Invalid(reason)) => Extent::Invalid(reason),
+        Err(WalkError::EndOfBytes) => Extent::Incomplete,
+        Err(WalkError::Invalid(reason)) => Extent::Invalid(reason),
     }
 }
 
-enum Stop {
-    More,
+/// Why a walk stopped before the end of the header.
+enum WalkError {
+    EndOfBytes,
     Invalid(String),
 }
 
 /// A walk over the header's structure that only counts bytes.
-struct Walk<'a> {
+struct HeaderWalk<'a> {
     bytes: &'a [u8],
     position: usize,
-    /// Version 1 writes lengths in 32 bits, later ones in 64.
-    wide: bool,
+    /// Whether lengths have 64 bits; version 1 has 32.
+    long_lengths: bool,
 }
 
-impl Walk<'_> {
-    fn header(&mut self) -> std::result::Result<(), Stop> {
+impl HeaderWalk<'_> {
+    fn header(&mut self) -> std::result::Result<(), WalkError> {
         let magic = self.u32()?;
         if magic != u32::from_le_bytes(*b"GGUF") {
-            return Err(Stop::Invalid("it is not a GGUF file (the magic number is wrong)".into()));
+            return Err(WalkError::Invalid("it is not a GGUF file (the magic number is wrong)".into()));
         }
         let version = self.u32()?;
         if !(1..=3).contains(&version) {
-            return Err(Stop::Invalid(format!("GGUF version {version} is not known (1 to 3 are)")));
+            return Err(WalkError::Invalid(format!("GGUF version {version} is not known (1 to 3 are)")));
         }
-        self.wide = version > 1;
+        self.long_lengths = version > 1;
         let tensors = self.length()?;
         let entries = self.length()?;
         for _ in 0..entries {
@@ -228,26 +235,26 @@ impl Walk<'_> {
             let dims = self.u32()?;
             let name = String::from_utf8_lossy(&self.bytes[name]).into_owned();
             if dims > 4 {
-                return Err(Stop::Invalid(format!("tensor '{name}' has {dims} dimensions")));
+                return Err(WalkError::Invalid(format!("tensor '{name}' has {dims} dimensions")));
             }
-            self.pass(dims as usize * if self.wide { 8 } else { 4 })?;
+            self.skip(dims as usize * if self.long_lengths { 8 } else { 4 })?;
             let dtype = self.u32()?;
             if !matches!(dtype, 0..=3 | 6..=15 | 30) {
-                return Err(Stop::Invalid(format!(
+                return Err(WalkError::Invalid(format!(
                     "tensor '{name}' has type {dtype}, which is not supported. Use a file quantised as Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, F16, BF16 or F32"
                 )));
             }
-            self.pass(8)?;
+            self.skip(8)?;
         }
         Ok(())
     }
 
-    fn value(&mut self, value_type: u32, depth: usize) -> std::result::Result<(), Stop> {
+    fn value(&mut self, value_type: u32, depth: usize) -> std::result::Result<(), WalkError> {
         match value_type {
-            0 | 1 | 7 => self.pass(1),
-            2 | 3 => self.pass(2),
-            4..=6 => self.pass(4),
-            10..=12 => self.pass(8),
+            0 | 1 | 7 => self.skip(1),
+            2 | 3 => self.skip(2),
+            4..=6 => self.skip(4),
+            10..=12 => self.skip(8),
             8 => self.string().map(|_| ()),
             9 if depth < 4 => {
                 let element = self.u32()?;
@@ -265,49 +272,49 @@ impl Walk<'_> {
                             2 | 3 => 2,
                             4..=6 => 4,
                             10..=12 => 8,
-                            other => return Err(Stop::Invalid(format!("metadata of type {other} is not known"))),
+                            other => return Err(WalkError::Invalid(format!("metadata of type {other} is not known"))),
                         };
-                        self.pass(count.saturating_mul(width))
+                        self.skip(count.saturating_mul(width))
                     }
                 }
             }
-            9 => Err(Stop::Invalid("its metadata is nested too deeply".into())),
-            other => Err(Stop::Invalid(format!("metadata of type {other} is not known"))),
+            9 => Err(WalkError::Invalid("its metadata is nested too deeply".into())),
+            other => Err(WalkError::Invalid(format!("metadata of type {other} is not known"))),
         }
     }
 
-    /// Where a string stands.
-    fn string(&mut self) -> std::result::Result<Range<usize>, Stop> {
+    /// The range of bytes of a string.
+    fn string(&mut self) -> std::result::Result<Range<usize>, WalkError> {
         let length = self.length()?;
         let start = self.position;
-        self.pass(length)?;
+        self.skip(length)?;
         Ok(start..self.position)
     }
 
-    fn length(&mut self) -> std::result::Result<usize, Stop> {
-        if !self.wide {
+    fn length(&mut self) -> std::result::Result<usize, WalkError> {
+        if !self.long_lengths {
             return Ok(self.u32()? as usize);
         }
         let low = u64::from(self.u32()?);
         let high = u64::from(self.u32()?);
         let length = low | high << 32;
         if length > MAX_HEADER as u64 {
-            return Err(Stop::Invalid(format!("its header gives a length of {length}")));
+            return Err(WalkError::Invalid(format!("its header gives a length of {length}")));
         }
         Ok(length as usize)
     }
 
-    fn u32(&mut self) -> std::result::Result<u32, Stop> {
+    fn u32(&mut self) -> std::result::Result<u32, WalkError> {
         let start = self.position;
-        self.pass(4)?;
+        self.skip(4)?;
         let bytes = &self.bytes[start..self.position];
         Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
 
-    fn pass(&mut self, count: usize) -> std::result::Result<(), Stop> {
-        let end = self.position.checked_add(count).ok_or(Stop::More)?;
+    fn skip(&mut self, count: usize) -> std::result::Result<(), WalkError> {
+        let end = self.position.checked_add(count).ok_or(WalkError::EndOfBytes)?;
         if end > self.bytes.len() {
-            return Err(Stop::More);
+            return Err(WalkError::EndOfBytes);
         }
         self.position = end;
         Ok(())

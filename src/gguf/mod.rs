@@ -1,7 +1,7 @@
-//! GGUF: header and metadata, and the way of a file's bytes into the program.
+//! GGUF: header and metadata, and the sources that a file's bytes are read from.
 //!
 //! A file is read once, front to back, through an async ranged [`Source`]: first the header, then tensor by tensor.
-//! It is never whole in memory. Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+//! It is never completely in memory. Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 mod header;
 mod reader;
@@ -10,4 +10,4 @@ mod source;
 pub(crate) use header::integer;
 pub use header::{Header, TensorEntry};
 pub use reader::{Progress, Reader};
-pub use source::{ByteStream, BytesSource, LocalFuture, Opened, Source, SourceError};
+pub use source::{ByteStream, BytesSource, LocalFuture, OpenedSource, Source, SourceError};

@@ -1,13 +1,13 @@
-//! Reads a source front to back, and goes on where a connection was cut.
+//! Reads a source front to back, and resumes where a connection was lost.
 
 use super::source::{ByteStream, Source, SourceError};
 use crate::error::{AiError, ErrorCode, Result};
 use std::rc::Rc;
 
-/// How often a read is taken up again without a single new byte before it is given up.
+/// Number of consecutive attempts without a new byte after which a read fails.
 const ATTEMPTS_WITHOUT_PROGRESS: u32 = 3;
 
-/// Bytes read so far, and of how many where that is known.
+/// Bytes read so far, and the length of the file if it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     pub loaded: u64,
@@ -19,15 +19,16 @@ pub struct Reader {
     source: Rc<dyn Source>,
     stream: Option<Box<dyn ByteStream>>,
     size: Option<u64>,
-    /// Offset in the file of the first byte that has not been handed out.
+    /// Offset in the file of the first byte that has not been returned.
     position: u64,
     chunk: Vec<u8>,
-    /// How much of `chunk` has been handed out.
+    /// How many bytes of `chunk` have been returned.
     consumed: usize,
     on_progress: Box<dyn Fn(Progress)>,
 }
 
 impl Reader {
+    /// A reader at the start of the source. `on_progress` is called after each chunk.
     pub fn new(source: Rc<dyn Source>, on_progress: Box<dyn Fn(Progress)>) -> Self {
         Self { source, stream: None, size: None, position: 0, chunk: Vec::new(), consumed: 0, on_progress }
     }
@@ -37,18 +38,23 @@ impl Reader {
         self.source.name()
     }
 
-    /// Length of the file in bytes, once the first chunk has come and where it is known.
+    /// Length of the file in bytes; `None` before the first chunk has come, or if the source does not report it.
     pub fn size(&self) -> Option<u64> {
         self.size
     }
 
-    /// How much of the file has come.
+    /// How much of the file has been read from the source.
     pub fn progress(&self) -> Progress {
         let unread = self.chunk.len() - self.consumed;
         Progress { loaded: self.position + unread as u64, total: self.size }
     }
 
-    /// Between 1 and `limit` bytes from the current position; empty at the end of the file.
+    /// The next 1 to `limit` bytes; empty at the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// 3042 if the source does not exist, 3003 if it refuses the read, 3008 if the connection is lost three times without a new
+    /// byte.
     pub async fn next(&mut self, limit: usize) -> Result<&[u8]> {
         if self.consumed == self.chunk.len() {
             self.chunk = self.fetch_chunk().await?;
@@ -62,7 +68,7 @@ impl Reader {
         Ok(&self.chunk[start..end])
     }
 
-    /// Takes back everything that was handed out since the start of the file: `bytes` from offset 0 on.
+    /// Goes back to the start of the file. `bytes` is everything that has been returned so far, from offset 0 on.
     pub(super) fn rewind(&mut self, mut bytes: Vec<u8>) {
         bytes.extend_from_slice(&self.chunk[self.consumed..]);
         self.chunk = bytes;
@@ -70,7 +76,11 @@ impl Reader {
         self.position = 0;
     }
 
-    /// Passes over bytes up to `position`. A position behind the current one is an error of the file.
+    /// Skips bytes up to `position`.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if `position` is before the current one (tensors overlap) or beyond the end of the file; otherwise like [`Reader::next`].
     pub async fn skip_to(&mut self, position: u64) -> Result<()> {
         if position < self.position {
             return Err(AiError::invalid_data(format!("{} has tensors that overlap.", self.name())));
@@ -84,7 +94,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The error for a file that ends before `wanted` bytes.
+    /// The error (5004) for a file that ends before `wanted` bytes.
     pub fn truncated(&self, wanted: u64) -> AiError {
         AiError::invalid_data(format!(
             "{} is cut off: it ends after {} bytes, at least {wanted} belong to it. Get the file again.",
@@ -100,7 +110,7 @@ impl Reader {
                 Ok(Some(chunk)) if chunk.is_empty() => continue,
                 Ok(Some(chunk)) => return Ok(chunk),
                 Ok(None) => match self.size {
-                    // A connection may close without an error before everything has come.
+                    // A connection may close without an error before the end of the file.
                     Some(size) if self.position < size => {
                         self.stream = None;
                         attempts += 1;

@@ -1,54 +1,63 @@
-//! Where the bytes of a model file come from: HTTP, R2, a Blob, a file, memory. One trait for all of them.
+//! Sources of model files: one trait for HTTP, R2, Blobs, files and memory.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-/// A future of one thread, as everything at the JavaScript edge is.
+/// A boxed future that stays on one thread, as all futures at the JavaScript boundary do.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// Why bytes did not come.
+/// Why a read failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceError {
-    /// Nothing is there (HTTP 404, no such object or file). Trying again is of no use.
+    /// The file does not exist (HTTP 404, no such object or file). Retrying does not help.
     NotFound(String),
-    /// It is refused or impossible. Trying again is of no use.
+    /// The read is refused or impossible. Retrying does not help.
     Refused(String),
-    /// The connection broke or was never made. Trying again may help.
+    /// The connection failed or was lost. Retrying may help.
     Interrupted(String),
 }
 
 /// A model file that can be read from any offset.
 pub trait Source {
-    /// A name for messages: a URL, a path, an object's key.
+    /// A name for messages: a URL, a path, the key of an object.
     fn name(&self) -> String;
     /// Starts reading at `offset` (bytes from the start of the file).
-    fn open(&self, offset: u64) -> LocalFuture<'_, Result<Opened, SourceError>>;
+    ///
+    /// # Errors
+    ///
+    /// A [`SourceError`], which says whether retrying may help.
+    fn open(&self, offset: u64) -> LocalFuture<'_, Result<OpenedSource, SourceError>>;
 }
 
-/// A running read.
-pub struct Opened {
-    /// Length of the whole file in bytes, where it is known.
+/// A read in progress.
+pub struct OpenedSource {
+    /// Length of the whole file in bytes, if it is known.
     pub size: Option<u64>,
     pub stream: Box<dyn ByteStream>,
 }
 
-/// The bytes of a running read, in chunks of at most a few MiB.
+/// The bytes of a read in progress, in chunks of at most a few MiB.
 pub trait ByteStream {
     /// The next chunk; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// A [`SourceError`], which says whether retrying may help.
     fn next(&mut self) -> LocalFuture<'_, Result<Option<Vec<u8>>, SourceError>>;
 }
 
-/// A file that is already in memory. Used natively, by tests and tools.
+/// A file in memory. Used natively, by tests and tools.
 #[derive(Clone)]
 pub struct BytesSource {
     pub name: String,
     pub bytes: Rc<Vec<u8>>,
-    /// Length of the chunks that are handed out.
+    /// Length of the returned chunks in bytes.
     pub chunk: usize,
 }
 
 impl BytesSource {
+    /// A source of `bytes` that returns chunks of 1 MiB.
     pub fn new(name: impl Into<String>, bytes: Vec<u8>) -> Self {
         Self { name: name.into(), bytes: Rc::new(bytes), chunk: 1 << 20 }
     }
@@ -59,9 +68,9 @@ impl Source for BytesSource {
         self.name.clone()
     }
 
-    fn open(&self, offset: u64) -> LocalFuture<'_, Result<Opened, SourceError>> {
+    fn open(&self, offset: u64) -> LocalFuture<'_, Result<OpenedSource, SourceError>> {
         let stream = BytesStream { source: self.clone(), position: usize::try_from(offset).unwrap_or(usize::MAX) };
-        let opened = Opened { size: Some(self.bytes.len() as u64), stream: Box::new(stream) };
+        let opened = OpenedSource { size: Some(self.bytes.len() as u64), stream: Box::new(stream) };
         Box::pin(std::future::ready(Ok(opened)))
     }
 }

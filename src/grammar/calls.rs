@@ -1,22 +1,22 @@
-//! Tool calls as grammars, in llguidance's Lark-like syntax.
+//! Grammars for tool calls, in llguidance's Lark-like syntax.
 
 use crate::tools::{CallFormat, Tool};
 use serde_json::Value;
 
-/// White space between the parts of a call; little of it, so that a model does not get lost there.
+/// White space between the parts of a call. It is limited to four characters, so that a model cannot get stuck in white space.
 const SPACE: &str = "space: WHITE?\nWHITE: /[ \\n\\t]{1,4}/\n";
 
-/// One to `most` calls in a format, whose marker is `marker` in this syntax; or, where `json` is given, that instead.
-/// The tools' schemas are prepared.
-pub fn calls(tools: &[Tool], format: CallFormat, most: usize, marker: Option<String>, json: Option<&Value>) -> String {
+/// A grammar for 1 to `max_calls` calls in `format`, or, if the schema `json` is given, for such calls or one JSON value of that schema.
+/// `marker` is the format's marker in Lark syntax. The schemas must have passed [`prepare`](super::schema::prepare).
+pub fn calls(tools: &[Tool], format: CallFormat, max_calls: usize, marker: Option<String>, json: Option<&Value>) -> String {
     let marker = marker.unwrap_or_default();
     let answer = match format {
         CallFormat::Hermes => {
-            let further = further("space tagged", most);
-            format!("tagged{further}\ntagged: {marker} space call space \"</tool_call>\"")
+            let more = repeated("space tagged", max_calls);
+            format!("tagged{more}\ntagged: {marker} space call space \"</tool_call>\"")
         }
-        CallFormat::Mistral => format!("{marker} space \"[\" call{} \"]\"", further("\",\" space call", most)),
-        CallFormat::Llama3 | CallFormat::Bare => format!("call{}\nSEPARATOR: /[,;]?[ \\n]/", further("SEPARATOR call", most)),
+        CallFormat::Mistral => format!("{marker} space \"[\" call{} \"]\"", repeated("\",\" space call", max_calls)),
+        CallFormat::Llama3 | CallFormat::Bare => format!("call{}\nSEPARATOR: /[,;]?[ \\n]/", repeated("SEPARATOR call", max_calls)),
     };
     let start = match json {
         Some(schema) => format!("start: answer | json\njson: %json {schema}\n"),
@@ -25,29 +25,29 @@ pub fn calls(tools: &[Tool], format: CallFormat, most: usize, marker: Option<Str
     format!("{start}answer: {answer}\n{}{SPACE}", call(tools, &format!("\"\\\"{}\\\"\"", format.arguments_key())))
 }
 
-/// What follows a marker, or a call without one, in whatever format.
-pub fn calls_begun(tools: &[Tool], most: usize) -> String {
+/// A grammar for the text after a call's marker, or for calls without a marker: 1 to `max_calls` calls in any format.
+pub fn calls_begun(tools: &[Tool], max_calls: usize) -> String {
     let call = call(tools, "(\"\\\"arguments\\\"\" | \"\\\"parameters\\\"\")");
-    let plain = further("SEPARATOR call", most);
-    let listed = further("\",\" space call", most);
-    let tagged = further("space \"<tool_call>\" space call space \"</tool_call>\"", most);
+    let plain = repeated("SEPARATOR call", max_calls);
+    let listed = repeated("\",\" space call", max_calls);
+    let tagged = repeated("space \"<tool_call>\" space call space \"</tool_call>\"", max_calls);
     format!(
         "start: space (call{plain} | \"[\" space call{listed} space \"]\" | call space \"</tool_call>\"{tagged})\nSEPARATOR: /[,;]?[ \\n]/\n{call}{SPACE}"
     )
 }
 
-/// Up to `most` - 1 repetitions.
-fn further(rule: &str, most: usize) -> String {
-    if most > 1 { format!(" ({rule}){{0,{}}}", most - 1) } else { String::new() }
+/// Up to `max_calls - 1` repetitions of `rule`.
+fn repeated(rule: &str, max_calls: usize) -> String {
+    if max_calls > 1 { format!(" ({rule}){{0,{}}}", max_calls - 1) } else { String::new() }
 }
 
-/// The rules for one call of one of the tools; `key` is the arguments' key in this syntax.
+/// The rules for one call of any of the tools. `key` is the JSON key of the arguments, in Lark syntax.
 fn call(tools: &[Tool], key: &str) -> String {
     let alternatives: Vec<String> = (0..tools.len()).map(|index| format!("call_{index}")).collect();
     let kind = "(\"\\\"type\\\"\" space \":\" space \"\\\"function\\\"\" space \",\" space)?";
     let mut rules = format!("call: {}\n", alternatives.join(" | "));
     for (index, tool) in tools.iter().enumerate() {
-        // A string inside JSON inside a string of the grammar.
+        // The name as a JSON string, quoted once more as a string literal of the grammar.
         let name = Value::String(Value::String(tool.name.clone()).to_string());
         rules += &format!(
             "call_{index}: \"{{\" space {kind} \"\\\"name\\\"\" space \":\" space {name} space \",\" space {key} space \":\" space arguments_{index} space \"}}\"\narguments_{index}: %json {}\n",

@@ -1,39 +1,39 @@
-//! Grammars: what an answer may be, as a mask over the tokens that may come next.
+//! Grammars: constrain an answer by a mask over the tokens that may come next.
 //!
-//! JSON mode and forced tool calls are guaranteed by the mask, not hoped for. The mask is llguidance's (Earley parser over
-//! a lexer of derivatives, applied to a trie of the vocabulary); what is ours is which schemas are guaranteed
-//! ([`schema`]) and how calls are written ([`calls`]).
+//! The mask guarantees that JSON mode and forced tool calls match their schema. llguidance computes it (an Earley parser over a
+//! derivative-based lexer, applied to a trie of the vocabulary). Our part is the selection of schemas that are guaranteed ([`schema`])
+//! and the format of calls ([`calls`]).
 
 mod calls;
-mod ending;
+mod closing;
 mod schema;
 
 use crate::error::{AiError, ErrorCode, Result};
 use crate::tokenizer::Tokenizer;
 use crate::tools::{CallFormat, Tool};
-use ending::Ending;
+use closing::ClosingPath;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// Tokens made of nothing but these characters are the inside of JSON strings; they are judged once, as a whole.
+/// Tokens that consist only of these characters are the content of JSON strings. llguidance computes their mask once, as a group.
 const STRING_CONTENT: &str = r#"[^"\\\x00-\x1F\x7F]+"#;
 
-/// What an answer may be.
+/// The set of answers that are allowed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Grammar {
     /// Any JSON object.
     JsonObject,
-    /// JSON that fits a schema.
+    /// JSON that matches this schema.
     Json(Value),
-    /// One call or more.
-    Calls { tools: Vec<Tool>, format: CallFormat, most: usize },
-    /// The same, behind the format's marker if it has one, or JSON.
-    CallsOrJson { tools: Vec<Tool>, format: CallFormat, most: usize, schema: Option<Value> },
-    /// What may follow a call's marker (or stand in its place), in any format.
-    CallsBegun { tools: Vec<Tool>, most: usize },
+    /// 1 to `max_calls` calls, preceded by the format's marker if it has one.
+    Calls { tools: Vec<Tool>, format: CallFormat, max_calls: usize },
+    /// Like `Calls`, or JSON that matches the schema (without a schema: any JSON object).
+    CallsOrJson { tools: Vec<Tool>, format: CallFormat, max_calls: usize, schema: Option<Value> },
+    /// The text after a call's marker, or calls without a marker: 1 to `max_calls` calls in any format.
+    CallsBegun { tools: Vec<Tool>, max_calls: usize },
 }
 
 /// Compiles grammars for one vocabulary.
@@ -42,7 +42,11 @@ pub struct GrammarCompiler {
 }
 
 impl GrammarCompiler {
-    /// Takes some tens of milliseconds and a few megabytes.
+    /// Builds the compiler. This takes tens of milliseconds and a few megabytes.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the vocabulary has no end-of-turn token or cannot be used with a grammar.
     pub fn new(tokenizer: &Tokenizer) -> Result<Self> {
         let words: Vec<Vec<u8>> = (0..tokenizer.vocabulary_size() as u32).map(|token| tokenizer.word(token)).collect();
         let ends: Vec<u32> = tokenizer.end_of_generation().iter().copied().collect();
@@ -58,44 +62,48 @@ impl GrammarCompiler {
         Ok(Self { factory })
     }
 
-    /// Compiles a grammar: 5006 where a schema cannot be guaranteed.
+    /// Compiles a grammar.
+    ///
+    /// # Errors
+    ///
+    /// 5006 if a schema is not supported, cannot be guaranteed or matches nothing.
     pub fn compile(&self, grammar: &Grammar) -> Result<Constraint> {
         let lark = |text: String| TopLevelGrammar::from_lark(text);
         let compiled = match grammar {
             Grammar::JsonObject => Ok(TopLevelGrammar::from_json_schema(schema::any_object())),
             Grammar::Json(schema) => prepared(schema).map(TopLevelGrammar::from_json_schema),
-            Grammar::Calls { tools, format, most } => {
-                self.tools(tools).map(|tools| lark(calls::calls(&tools, *format, *most, self.marker(*format), None)))
+            Grammar::Calls { tools, format, max_calls } => {
+                self.prepare_tools(tools).map(|tools| lark(calls::calls(&tools, *format, *max_calls, self.marker(*format), None)))
             }
-            Grammar::CallsOrJson { tools, format, most, schema } => {
+            Grammar::CallsOrJson { tools, format, max_calls, schema } => {
                 let json = schema.as_ref().map_or_else(|| Ok(schema::any_object()), prepared)?;
-                self.tools(tools).map(|tools| lark(calls::calls(&tools, *format, *most, self.marker(*format), Some(&json))))
+                self.prepare_tools(tools).map(|tools| lark(calls::calls(&tools, *format, *max_calls, self.marker(*format), Some(&json))))
             }
-            Grammar::CallsBegun { tools, most } => self.tools(tools).map(|tools| lark(calls::calls_begun(&tools, *most))),
+            Grammar::CallsBegun { tools, max_calls } => self.prepare_tools(tools).map(|tools| lark(calls::calls_begun(&tools, *max_calls))),
         }?;
-        let what = match grammar {
+        let subject = match grammar {
             Grammar::JsonObject | Grammar::Json(_) | Grammar::CallsOrJson { .. } => "The JSON schema",
             Grammar::Calls { .. } | Grammar::CallsBegun { .. } => "A tool's parameters",
         };
         let mut matcher = Matcher::new(self.factory.create_parser(compiled));
         if let Some(reason) = matcher.get_error() {
-            return Err(AiError::invalid_input(format!("{what} cannot be guaranteed: {}", first_line(&reason))));
+            return Err(AiError::invalid_input(format!("{subject} cannot be guaranteed: {}", first_line(&reason))));
         }
-        // A schema that nothing fits is told now, not after the prompt was computed.
+        // Reports a schema that nothing matches now, before the prompt is computed.
         if matcher.compute_mask_or_eos().is_ok_and(|mask| mask.is_zero()) {
-            return Err(AiError::invalid_input(format!("{what} cannot be met: nothing fits it.")));
+            return Err(AiError::invalid_input(format!("{subject} cannot be met: no value matches it.")));
         }
-        Ok(Constraint { matcher, environment: self.factory.tok_env().clone(), ending: None })
+        Ok(Constraint { matcher, environment: self.factory.tok_env().clone(), closing: None })
     }
 
-    /// A constraint behind a text that already stands, or `None` where the text does not fit.
-    pub fn behind(&self, mut constraint: Constraint, text: &[u8]) -> Option<Constraint> {
+    /// Advances a constraint past `text`, which has already been generated. `None` if the text does not match the grammar.
+    pub fn after_text(&self, mut constraint: Constraint, text: &[u8]) -> Option<Constraint> {
         let tokens = self.factory.tok_env().tok_trie().greedy_tokenize(text);
         let taken = constraint.matcher.try_consume_tokens(&tokens).ok()?;
         (taken == tokens.len()).then_some(constraint)
     }
 
-    /// How a grammar writes a format's marker: as a token of its own where the vocabulary has one.
+    /// The format's marker in Lark syntax: as a special token if the vocabulary has one, otherwise as text.
     fn marker(&self, format: CallFormat) -> Option<String> {
         let marker = format.marker()?;
         let trie = self.factory.tok_env().tok_trie();
@@ -106,7 +114,8 @@ impl GrammarCompiler {
         })
     }
 
-    fn tools(&self, tools: &[Tool]) -> Result<Vec<Tool>> {
+    /// Prepares the schemas of the tools' parameters.
+    fn prepare_tools(&self, tools: &[Tool]) -> Result<Vec<Tool>> {
         tools.iter().map(|tool| Ok(Tool { parameters: prepared(&tool.parameters)?, ..tool.clone() })).collect()
     }
 }
@@ -119,34 +128,43 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().chars().take(300).collect()
 }
 
-/// A grammar on its way through one answer.
+/// The state of a grammar within one answer.
 pub struct Constraint {
     matcher: Matcher,
     environment: TokEnv,
-    /// For answers that have to be complete when their tokens run out.
-    ending: Option<Ending>,
+    /// Set for answers that must be complete when their tokens run out.
+    closing: Option<ClosingPath>,
 }
 
 impl Constraint {
-    /// Makes the answer end in time, in whatever way the grammar allows.
-    pub fn ends_in_time(mut self) -> Self {
-        self.ending = Some(Ending::default());
+    /// Completes the answer, in some way that the grammar allows, before its tokens run out: see [`Self::closing_token`].
+    pub fn within_token_limit(mut self) -> Self {
+        self.closing = Some(ClosingPath::default());
         self
     }
 
-    /// The token that must be taken to end in time, where only `remaining` are left.
-    pub fn forced(&mut self, remaining: usize) -> Option<u32> {
-        self.ending.as_mut()?.next(&self.matcher, self.environment.tok_trie(), remaining)
+    /// The token that must come next so that the answer is complete within the `remaining` tokens; `None` if the model may choose.
+    /// Always `None` without [`Self::within_token_limit`].
+    pub fn closing_token(&mut self, remaining: usize) -> Option<u32> {
+        self.closing.as_mut()?.next(&self.matcher, self.environment.tok_trie(), remaining)
     }
 
-    /// Forbids, by minus infinity, every token that cannot come next.
+    /// Sets the logit of every token that must not come next to −∞. `logits` has one value per token of the vocabulary.
+    ///
+    /// # Errors
+    ///
+    /// 5024 if the grammar is too complex for llguidance.
     pub fn mask(&mut self, logits: &mut [f32]) -> Result<()> {
         let mask = self.matcher.compute_mask_or_eos().map_err(failed)?;
         kernels::logits::mask(logits, mask.as_slice(), mask.len());
         Ok(())
     }
 
-    /// Goes on behind a token that the mask allowed.
+    /// Advances past `token`, which the mask must have allowed.
+    ///
+    /// # Errors
+    ///
+    /// 5024 if the grammar does not accept the token.
     pub fn accept(&mut self, token: u32) -> Result<()> {
         self.matcher.consume_token(token).map_err(failed)
     }
@@ -156,7 +174,7 @@ impl Constraint {
         self.matcher.is_accepting().unwrap_or(false)
     }
 
-    /// Whether nothing but the end can follow.
+    /// Whether the answer must end here.
     pub fn must_end(&self) -> bool {
         self.matcher.is_stopped()
     }

@@ -1,30 +1,30 @@
-//! JSON Schema → the part of it that the token mask can guarantee.
+//! JSON Schema → the subset that the token mask can guarantee.
 //!
-//! Keywords that only annotate are dropped, keywords that constrain but cannot be guaranteed are an error. What is left
-//! is narrowed where a schema allows more than anyone wants from a small model: numbers stay within what JavaScript holds
-//! exactly, values of any kind nest a few levels deep, and objects have the properties that are named and no others. So
-//! every result still fits the schema that was asked for.
+//! Keywords that only annotate are dropped. Keywords that constrain but cannot be guaranteed are an error. The rest is narrowed
+//! where a schema allows more than a small model should use: numbers stay in the range that JavaScript represents exactly, untyped
+//! values nest at most `ANY_DEPTH` levels, and objects have only the named properties. So every result still matches the requested
+//! schema.
 
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 
-/// Largest integer that JavaScript's numbers hold exactly, 2⁵³ − 1.
+/// JavaScript's `Number.MAX_SAFE_INTEGER`, 2⁵³ − 1.
 const MAX_SAFE_INTEGER: i64 = 9_007_199_254_740_991;
 
-/// Levels of arrays and objects inside a value of any kind.
+/// Maximum nesting of arrays and objects inside a value that the schema does not restrict.
 const ANY_DEPTH: usize = 5;
 
-/// Levels of subschemas. Deeper ones would cost more stack than WebAssembly has.
+/// Maximum nesting of subschemas. Deeper ones would overflow WebAssembly's stack.
 const MAX_DEPTH: usize = 64;
 
-/// Keywords that hold one subschema.
-const ONE: &[&str] = &["items", "additionalItems", "additionalProperties"];
-/// Keywords that hold a list of subschemas. (`items` does in older drafts.)
-const LIST: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems", "items"];
-/// Keywords that hold subschemas by name.
-const NAMED: &[&str] = &["properties", "patternProperties", "$defs", "definitions"];
-/// Further keywords that are kept as they are.
-const PLAIN: &[&str] = &[
+/// Keywords whose value is one subschema.
+const SINGLE_SUBSCHEMA: &[&str] = &["items", "additionalItems", "additionalProperties"];
+/// Keywords whose value is a list of subschemas. (`items` is one in older drafts.)
+const SUBSCHEMA_LIST: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems", "items"];
+/// Keywords whose value is an object of subschemas.
+const SUBSCHEMA_MAP: &[&str] = &["properties", "patternProperties", "$defs", "definitions"];
+/// Other keywords, which are copied unchanged.
+const COPIED: &[&str] = &[
     "$ref",
     "const",
     "enum",
@@ -47,7 +47,7 @@ const PLAIN: &[&str] = &[
     "$id",
     "$anchor",
 ];
-/// Keywords that constrain in ways that a mask over tokens cannot follow.
+/// Keywords whose constraints a token mask cannot enforce.
 const UNSUPPORTED: &[&str] = &[
     "not",
     "then",
@@ -65,23 +65,27 @@ const UNSUPPORTED: &[&str] = &[
     "$dynamicRef",
     "$recursiveRef",
 ];
-/// Formats that are guaranteed; others annotate.
-const FORMATS: &[&str] = &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+/// Values of `format` that are guaranteed. Others count as annotations.
+const GUARANTEED_FORMATS: &[&str] = &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
 
 /// The schema of any JSON object.
 pub fn any_object() -> Value {
     prepare(&json!({"type": "object"})).unwrap_or_else(|_| json!({"type": "object", "additionalProperties": false}))
 }
 
-/// Prepares a schema for compilation; the error names the keyword and where it stands.
+/// Prepares a schema for compilation by llguidance: reduces it to what is guaranteed and adds the layout of the JSON text.
+///
+/// # Errors
+///
+/// A reason that names the keyword and its path, if the schema is not supported.
 pub fn prepare(schema: &Value) -> Result<Value, String> {
-    References { root: schema, path: Vec::new(), sound: HashSet::new() }.check(schema, 0)?;
-    let open = {
-        // Where schemas are combined, closing one part would forbid what another part adds.
+    ReferenceCycles { root: schema, path: Vec::new(), acyclic: HashSet::new() }.check(schema, 0)?;
+    let keep_open = {
+        // If schemas are combined, closing one part would forbid properties that another part adds.
         let text = schema.to_string();
         text.contains("\"allOf\"") || combines(schema)
     };
-    let mut prepared = prepare_at(schema, "#", open, 0)?;
+    let mut prepared = prepare_at(schema, "#", keep_open, 0)?;
     if !prepared.is_object() {
         prepared = json!({"allOf": [prepared]});
     }
@@ -93,8 +97,8 @@ pub fn prepare(schema: &Value) -> Result<Value, String> {
         for depth in 0..=ANY_DEPTH {
             definitions[any_name(depth)] = any_value(depth);
         }
-        // One line, a space at most behind commas and colons: nothing that a model could go on writing for ever.
-        // No \u escapes: with them a key could be spelled so that it is not recognised as one that has a schema of its own.
+        // One line, with at most one space after commas and colons, so that a model cannot write white space forever.
+        // No \u escapes: with them, a key that has its own schema could be spelled in a way that is not recognised.
         let escapes = "nrbtf\\\"";
         let layout =
             json!({"whitespace_flexible": false, "item_separator": ", ?", "key_separator": ": ?", "json_allowed_escapes": escapes});
@@ -103,20 +107,20 @@ pub fn prepare(schema: &Value) -> Result<Value, String> {
     Ok(prepared)
 }
 
-/// Finds references that come back to where they started without going into a value: no value fits those, or none is defined
-/// to (JSON Schema 2020-12, core, 9.4.1).
-struct References<'a> {
+/// Finds reference cycles that apply to one and the same value, that is, without descending into a property or an item. No value matches
+/// them, or their behaviour is undefined (JSON Schema 2020-12, core, 9.4.1).
+struct ReferenceCycles<'a> {
     root: &'a Value,
-    /// The schemas that the one being looked at is a part of, all for the same value.
+    /// The schemas from the first one to the current one, all of which apply to the same value.
     path: Vec<&'a Value>,
-    /// Schemas without such a circle, by address.
-    sound: HashSet<*const Value>,
+    /// Addresses of schemas that are known to have no such cycle.
+    acyclic: HashSet<*const Value>,
 }
 
-impl<'a> References<'a> {
-    /// Checks every schema in `schema`.
+impl<'a> ReferenceCycles<'a> {
+    /// Checks `schema` and every schema nested in it.
     fn check(&mut self, schema: &'a Value, depth: usize) -> Result<(), String> {
-        // Deeper ones are an error anyway.
+        // `prepare_at` rejects deeper nesting.
         if depth > 2 * MAX_DEPTH {
             return Ok(());
         }
@@ -128,11 +132,11 @@ impl<'a> References<'a> {
         }
     }
 
-    /// Follows what a schema says about the same value elsewhere.
+    /// Follows the references and alternatives of a schema that apply to the same value.
     fn follow(&mut self, schema: &'a Value) -> Result<(), String> {
         let Value::Object(fields) = schema else { return Ok(()) };
         let address: *const Value = schema;
-        if self.sound.contains(&address) {
+        if self.acyclic.contains(&address) {
             return Ok(());
         }
         if self.path.iter().any(|outer| std::ptr::eq(*outer, schema)) || self.path.len() > MAX_DEPTH {
@@ -141,11 +145,11 @@ impl<'a> References<'a> {
         self.path.push(schema);
         let target = fields.get("$ref").and_then(Value::as_str).and_then(|reference| self.root.pointer(reference.strip_prefix('#')?));
         let parts = ["allOf", "anyOf", "oneOf"].iter().filter_map(|key| fields.get(*key)?.as_array()).flatten();
-        for same in target.into_iter().chain(parts) {
-            self.follow(same)?;
+        for schema in target.into_iter().chain(parts) {
+            self.follow(schema)?;
         }
         self.path.pop();
-        self.sound.insert(address);
+        self.acyclic.insert(address);
         Ok(())
     }
 }
@@ -158,7 +162,7 @@ fn any_reference(depth: usize) -> Value {
     json!({"$ref": format!("#/$defs/{}", any_name(depth))})
 }
 
-/// Any value with at most `depth` levels of arrays and objects.
+/// The schema of any value with at most `depth` levels of arrays and objects.
 fn any_value(depth: usize) -> Value {
     let number = json!({"type": "number", "minimum": -MAX_SAFE_INTEGER, "maximum": MAX_SAFE_INTEGER});
     let mut kinds = vec![json!({"type": ["string", "boolean", "null"]}), number];
@@ -170,7 +174,7 @@ fn any_value(depth: usize) -> Value {
     json!({"anyOf": kinds})
 }
 
-/// Whether some object of the schema stands beside a reference or alternatives that may add to it.
+/// Whether any object schema inside `schema` has a reference or alternatives beside it that may add properties.
 fn combines(schema: &Value) -> bool {
     match schema {
         Value::Object(fields) => {
@@ -183,7 +187,8 @@ fn combines(schema: &Value) -> bool {
     }
 }
 
-fn prepare_at(schema: &Value, path: &str, open: bool, depth: usize) -> Result<Value, String> {
+/// Prepares one subschema. `path` is its place, for error messages; `keep_open`: see [`narrow`].
+fn prepare_at(schema: &Value, path: &str, keep_open: bool, depth: usize) -> Result<Value, String> {
     if depth > MAX_DEPTH {
         return Err(format!("it nests deeper than {MAX_DEPTH} levels"));
     }
@@ -193,7 +198,7 @@ fn prepare_at(schema: &Value, path: &str, open: bool, depth: usize) -> Result<Va
         Value::Object(fields) => fields,
         _ => return Err(format!("'{path}' must be an object or a boolean")),
     };
-    let below = |key: &str, value: &Value| prepare_at(value, &format!("{path}/{key}"), open, depth + 1);
+    let below = |key: &str, value: &Value| prepare_at(value, &format!("{path}/{key}"), keep_open, depth + 1);
     let mut out = Map::new();
     for (key, value) in fields {
         let key = key.as_str();
@@ -208,25 +213,25 @@ fn prepare_at(schema: &Value, path: &str, open: bool, depth: usize) -> Result<Va
             if !harmless {
                 return Err(format!("'{path}/{key}' cannot be guaranteed"));
             }
-        } else if let (true, Value::Array(list)) = (LIST.contains(&key), value) {
+        } else if let (true, Value::Array(list)) = (SUBSCHEMA_LIST.contains(&key), value) {
             let list: Result<Vec<Value>, String> =
                 list.iter().enumerate().map(|(index, value)| below(&format!("{key}/{index}"), value)).collect();
             out.insert(key.into(), Value::Array(list?));
-        } else if ONE.contains(&key) {
+        } else if SINGLE_SUBSCHEMA.contains(&key) {
             out.insert(key.into(), below(key, value)?);
-        } else if NAMED.contains(&key) {
+        } else if SUBSCHEMA_MAP.contains(&key) {
             let Value::Object(named) = value else { return Err(format!("'{path}/{key}' must be an object")) };
             let named: Result<Map<String, Value>, String> =
                 named.iter().map(|(name, value)| Ok((name.clone(), below(&format!("{key}/{name}"), value)?))).collect();
             out.insert(key.into(), Value::Object(named?));
-        } else if key == "format" && !value.as_str().is_some_and(|format| FORMATS.contains(&format)) {
+        } else if key == "format" && !value.as_str().is_some_and(|format| GUARANTEED_FORMATS.contains(&format)) {
             // An annotation.
-        } else if PLAIN.contains(&key) || LIST.contains(&key) {
+        } else if COPIED.contains(&key) || SUBSCHEMA_LIST.contains(&key) {
             out.insert(key.into(), value.clone());
         }
     }
-    narrow(&mut out, open);
-    // Keys that are not named could be the same key twice, which counts once.
+    narrow(&mut out, keep_open);
+    // The mask cannot prevent that a model writes an unnamed key twice, and duplicates count once.
     let named = out.get("required").and_then(Value::as_array).map_or(0, Vec::len) as u64;
     let free = out.get("additionalProperties") != Some(&Value::Bool(false)) || out.contains_key("patternProperties");
     if free && out.get("minProperties").and_then(Value::as_u64).is_some_and(|least| least > named + 1) {
@@ -240,8 +245,8 @@ fn prepare_at(schema: &Value, path: &str, open: bool, depth: usize) -> Result<Va
     Ok(Value::Object(out))
 }
 
-/// Bounds what a schema leaves open.
-fn narrow(schema: &mut Map<String, Value>, open: bool) {
+/// Adds bounds to numbers, objects and arrays that have none. With `keep_open`, objects and arrays stay as they are.
+fn narrow(schema: &mut Map<String, Value>, keep_open: bool) {
     let literal = schema.contains_key("const") || schema.contains_key("enum");
     let has_type = |name: &str| match schema.get("type") {
         Some(Value::String(one)) => one == name,
@@ -257,7 +262,7 @@ fn narrow(schema: &mut Map<String, Value>, open: bool) {
             schema.insert("maximum".into(), MAX_SAFE_INTEGER.into());
         }
     }
-    if literal || open {
+    if literal || keep_open {
         return;
     }
     if (object || schema.contains_key("properties")) && !schema.contains_key("additionalProperties") {
@@ -285,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn annotations_go_and_constraints_that_cannot_be_kept_are_errors() {
+    fn annotations_are_dropped_and_unsupported_constraints_are_errors() {
         let prepared =
             prepare(&json!({"type": "string", "title": "T", "x-order": 1, "format": "color", "deprecated": true})).expect("valid");
         assert_eq!(prepared["type"], "string");
@@ -300,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_is_narrowed() {
+    fn open_schemas_are_narrowed() {
         let prepared = prepare(&json!({"type": "object", "properties": {"n": {"type": "integer", "minimum": 3}}})).expect("valid");
         assert_eq!(prepared["additionalProperties"], false);
         assert_eq!(prepared["properties"]["n"], json!({"type": "integer", "minimum": 3, "maximum": MAX_SAFE_INTEGER}));
@@ -309,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn references_in_a_circle_are_an_error() {
+    fn reference_cycles_are_an_error() {
         let of = |a: Value, b: Value| prepare(&json!({"$ref": "#/$defs/a", "$defs": {"a": a, "b": b}}));
         let to = |name: &str| json!({"$ref": format!("#/$defs/{name}")});
         assert!(of(to("b"), to("a")).is_err());

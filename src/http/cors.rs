@@ -1,10 +1,11 @@
-//! Which pages may read responses (the Fetch standard's CORS protocol).
+//! CORS (as in the Fetch standard): which origins may read responses.
 
 use super::{Body, Request, Response};
 
-/// Off unless asked for: then a browser lets no page of another origin read a response.
+/// The origins whose pages may read responses. Default: no other origin.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Cors {
+    /// No headers: browsers do not let a page of another origin read a response.
     #[default]
     Off,
     /// Every origin.
@@ -14,7 +15,7 @@ pub enum Cors {
 }
 
 impl Cors {
-    /// The answer to a preflight request of an origin that is allowed.
+    /// The response to a preflight request from an allowed origin; `None` for any other request.
     pub fn preflight(&self, request: &Request) -> Option<Response> {
         let asks = request.method == "OPTIONS" && request.header("access-control-request-method").is_some();
         if !asks || self.allowed(request).is_none() {
@@ -26,7 +27,7 @@ impl Cors {
         Some(response.with("access-control-max-age", "600"))
     }
 
-    /// Adds the headers that let an allowed origin read the response.
+    /// Adds the headers that allow the request's origin, if it is allowed, to read the response.
     pub fn allow(&self, request: &Request, response: &mut Response) {
         let mut add = |name: &str, value: &str| response.headers.push((name.to_owned(), value.to_owned()));
         if matches!(self, Self::Origins(_)) {
@@ -38,6 +39,7 @@ impl Cors {
         }
     }
 
+    /// The value of `access-control-allow-origin`, if the request has an origin that is allowed.
     fn allowed<'a>(&self, request: &'a Request) -> Option<&'a str> {
         let origin = request.header("origin")?;
         match self {
@@ -64,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_was_asked_for_is_let_in() {
+    fn only_configured_origins_are_allowed() {
         let some = Cors::Origins(vec!["https://a.example".into()]);
         assert_eq!(allowed_origin(&Cors::Off, "https://a.example"), None);
         assert_eq!(allowed_origin(&Cors::Any, "https://a.example").as_deref(), Some("*"));

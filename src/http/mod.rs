@@ -1,7 +1,7 @@
-//! HTTP: a request → a response, for the three surfaces on which Workers AI is reached.
+//! HTTP: a request → a response, for the three HTTP surfaces of Workers AI.
 //!
-//! One handler for every runtime: the binding's own wire, REST, and OpenAI's chat completions. Lives here: paths, bodies
-//! and envelopes. Does not live here: how a host receives requests and sends bytes (`js` and the package's entries).
+//! One handler for every runtime serves the binding's wire protocol, REST, and OpenAI's chat completions. Contains paths, bodies and
+//! envelopes. Hosts receive requests and send bytes in `js` and the package's entries.
 
 mod cors;
 mod openai;
@@ -18,27 +18,32 @@ use crate::output::Dialect;
 use path::Route;
 use serde_json::{Value, json};
 
-/// Longest body that is read. The longest prompt is 131,072 characters, so this is room for a long conversation.
+/// Maximum length of a request's body in bytes. A prompt has at most 131,072 characters, so a long conversation fits.
 pub const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// A request, with header names in lower case.
+/// A request. Header names are in lower case.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     pub method: String,
-    /// Absolute or from the path on.
+    /// An absolute URL, or path and query only.
     pub url: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// The body was longer than [`MAX_BODY_BYTES`] and was not read.
+    /// The body is longer than [`MAX_BODY_BYTES`] and was not read.
     pub too_large: bool,
 }
 
 impl Request {
+    /// The first header with this name, which must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body as JSON, whatever its content type says: documented samples send none.
+    /// Parses the body as JSON. Its content type is ignored, since the documented samples send none.
+    ///
+    /// # Errors
+    ///
+    /// 3006 if the body is too large, 5004 if it is not valid JSON.
     fn json(&self) -> Result<Value> {
         if self.too_large || self.body.len() > MAX_BODY_BYTES {
             return Err(AiError::new(
@@ -47,7 +52,7 @@ impl Request {
             ));
         }
         serde_json::from_slice(&self.body)
-            .map_err(|error| AiError::invalid_data(format!("Invalid data: the body is not valid JSON in valid Unicode: {error}")))
+            .map_err(|error| AiError::invalid_data(format!("Invalid data: the body is not valid JSON, or not valid Unicode: {error}")))
     }
 }
 
@@ -58,10 +63,11 @@ pub struct Response {
     pub body: Body,
 }
 
-/// What a response carries.
+/// The body of a response.
 pub enum Body {
+    /// The complete body.
     Whole(Vec<u8>),
-    /// Server-sent events, computed as they are read.
+    /// Server-sent events, computed while they are read.
     Stream(Box<Answer>),
 }
 
@@ -71,13 +77,14 @@ impl Response {
         Self { status, headers, body: Body::Whole(value.to_string().into_bytes()) }
     }
 
+    /// Adds a header.
     fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 }
 
-/// Answers a request. Errors are responses, in the form of their surface.
+/// Answers a request. Errors become responses too, in the format of the request's surface.
 pub async fn handle(ai: &Ai, cors: &Cors, request: &Request) -> Response {
     let mut response = match cors.preflight(request) {
         Some(preflight) => preflight,
@@ -89,18 +96,18 @@ pub async fn handle(ai: &Ai, cors: &Cors, request: &Request) -> Response {
 
 async fn route(ai: &Ai, request: &Request) -> Response {
     let (route, query) = path::parse(&request.url);
-    let wanted = match &route {
+    let method = match &route {
         Route::BindingRun | Route::RestRun(_) | Route::ChatCompletions => "POST",
         _ => "GET",
     };
     if route == Route::BindingRun && request.header("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
         let text = "A WebSocket is not available locally. Leave options.websocket out.";
-        return fail(&route, &AiError::new(ErrorCode::BadInput, text));
+        return error_response(&route, &AiError::new(ErrorCode::BadInput, text));
     }
-    let method_fits = request.method == wanted || (wanted == "GET" && request.method == "HEAD");
-    if !method_fits && !matches!(route, Route::Unknown(_)) {
-        let text = format!("{} is not a method of this path: use {wanted}.", request.method);
-        let mut response = fail(&route, &AiError::new(ErrorCode::BadInput, text)).with("allow", wanted);
+    let method_allowed = request.method == method || (method == "GET" && request.method == "HEAD");
+    if !method_allowed && !matches!(route, Route::Unknown(_)) {
+        let text = format!("The method {} is not allowed for this path. Use {method}.", request.method);
+        let mut response = error_response(&route, &AiError::new(ErrorCode::BadInput, text)).with("allow", method);
         response.status = 405;
         return response;
     }
@@ -116,11 +123,11 @@ async fn route(ai: &Ai, request: &Request) -> Response {
         Route::OpenAiModel(model) => openai::model(ai, model),
         Route::Unknown(_) => Err(AiError::new(ErrorCode::NotFound, format!("No such path: {}.", path::of(&request.url)))),
     };
-    response.unwrap_or_else(|error| fail(&route, &error)).with("cf-ai-req-id", id)
+    response.unwrap_or_else(|error| error_response(&route, &error)).with("cf-ai-req-id", id)
 }
 
-/// An error in the form of its surface.
-fn fail(route: &Route, error: &AiError) -> Response {
+/// The response to a failed request, in the format of the route's surface.
+fn error_response(route: &Route, error: &AiError) -> Response {
     let (code, status) = error.code.numbers();
     let rest_errors = json!([{"code": code, "message": format!("AiError: {}", error.text)}]);
     let body = match route {
@@ -131,18 +138,18 @@ fn fail(route: &Route, error: &AiError) -> Response {
         _ => json!({"result": {}, "success": false, "errors": rest_errors, "messages": []}),
     };
     let response = Response::json(status, &body);
-    // Room comes back as soon as a request ends; clients that try again should not wait for long.
+    // Capacity is free again as soon as any request ends, so clients should retry soon.
     if error.code == ErrorCode::OutOfCapacity { response.with("retry-after", "1") } else { response }
 }
 
-/// `POST /run`: the model's id is a header, the body `{inputs, options}`, and answers come without an envelope.
+/// `POST /run`, the binding's wire protocol: the model's id is in a header, the body is `{inputs, options}`, the answer has no envelope.
 async fn binding_run(ai: &Ai, request: &Request) -> Result<Response> {
     let bad = |text: &str| Err(AiError::new(ErrorCode::BadInput, text));
     let header = request.header("cf-consn-model-id").unwrap_or_default();
-    // The prefix option stands before the id, with a colon between.
-    let model = header.find(":@").map_or(header, |at| &header[at + 1..]);
+    // The option `prefix` precedes the id, separated by a colon.
+    let model = header.find(":@").and_then(|colon| header.get(colon + 1..)).unwrap_or(header);
     if request.url.contains("userInputs=") {
-        return bad("A stream or FormData is no input for text generation: send an object with prompt or messages.");
+        return bad("A stream or FormData is not a valid input for text generation. Send an object with prompt or messages.");
     }
     let mut body = request.json()?;
     if body["options"]["queueRequest"] == Value::Bool(true) {
@@ -153,9 +160,9 @@ async fn binding_run(ai: &Ai, request: &Request) -> Result<Response> {
     respond(answer, |object| object).await
 }
 
-/// A stream as it is, an object inside what `envelope` makes of it.
+/// The response with an answer: the stream unchanged, or the object after `envelope` has wrapped it.
 async fn respond(answer: Answer, envelope: impl FnOnce(Value) -> Value) -> Result<Response> {
-    // Which file answered: with a stand-in, not the model that was asked for.
+    // The file that computed the answer. It may be the default model's, not the requested model's.
     let served_by = path::encode(answer.served_by());
     let response = if answer.is_stream() {
         let headers = vec![("content-type".into(), "text/event-stream".into()), ("cache-control".into(), "no-cache".into())];
@@ -166,11 +173,11 @@ async fn respond(answer: Answer, envelope: impl FnOnce(Value) -> Value) -> Resul
     Ok(response.with("workers-ai-local-model", served_by))
 }
 
-/// A UUID (version 4), unique per request.
+/// A new random UUID (version 4).
 fn request_id() -> String {
     let mut bytes = random_bytes::<16>();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    let group = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]].map(group).join("-")
 }

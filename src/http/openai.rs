@@ -1,4 +1,4 @@
-//! OpenAI's chat completions and models.
+//! The OpenAI-compatible surface: chat completions and models.
 
 use super::{Request, Response, respond};
 use crate::ai::Ai;
@@ -9,10 +9,10 @@ use crate::input::TextGenerationRequest;
 use crate::output::{Completion, Dialect};
 use serde_json::{Map, Value, json};
 
-/// When the catalogue's models were made: long ago.
+/// The `created` time of every listed model, as Unix time in seconds. An arbitrary moment in the past.
 const CREATED: u64 = 1_700_000_000;
 
-/// `POST …/v1/chat/completions`.
+/// `POST …/v1/chat/completions`. `id` is the request's id.
 pub async fn chat_completions(ai: &Ai, request: &Request, id: &str) -> Result<Response> {
     let Value::Object(mut fields) = request.json()? else {
         return Err(AiError::invalid_input("Type mismatch of '/', 'object' expected"));
@@ -29,9 +29,9 @@ pub async fn chat_completions(ai: &Ai, request: &Request, id: &str) -> Result<Re
     respond(answer, |object| object).await
 }
 
-/// Where OpenAI's ranges are wider than the binding's.
+/// Maps values that are valid in OpenAI's API, but outside the binding's ranges, into these ranges.
 fn as_input(mut fields: Map<String, Value>) -> Map<String, Value> {
-    // Any integer is a seed there.
+    // OpenAI accepts any integer as a seed.
     if let Some(seed) = fields.get("seed").and_then(Value::as_i64)
         && !(1..=9_999_999_999).contains(&seed)
     {
@@ -46,7 +46,7 @@ pub fn models(ai: &Ai) -> Response {
     Response::json(200, &json!({"object": "list", "data": ids.map(listing).collect::<Vec<Value>>()}))
 }
 
-/// `GET …/v1/models/:id`.
+/// `GET …/v1/models/:id`. 3042 for an unknown id.
 pub fn model(ai: &Ai, id: &str) -> Result<Response> {
     if find(id).is_none() && !ai.further_models().contains(&id) {
         return Err(AiError::new(ErrorCode::NotFound, format!("No such model {id}")));
@@ -59,7 +59,7 @@ fn listing(id: &str) -> Value {
     json!({"id": id, "object": "model", "created": CREATED, "owned_by": owner})
 }
 
-/// The error as OpenAI's clients read it.
+/// The error object that OpenAI's clients read.
 pub fn error(error: &AiError) -> Value {
     let kind = match error.code {
         ErrorCode::OutOfCapacity => "rate_limit_error",

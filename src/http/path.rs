@@ -1,15 +1,15 @@
-//! Paths → routes, and the percent-encoding in them.
+//! Paths → routes, and percent-encoding.
 
 use serde_json::{Map, Value};
 
-/// A surface, as far as its paths tell.
+/// The surface that an unknown path belongs to. It determines the format of the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Surface {
     OpenAi,
     Other,
 }
 
-/// What a path asks for.
+/// The operation that a path selects. Strings are decoded model ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     BindingRun,
@@ -23,17 +23,17 @@ pub enum Route {
     Unknown(Surface),
 }
 
-/// The route of a URL, and its query parameters.
+/// The route of a URL and its query parameters, an object of strings.
 pub fn parse(url: &str) -> (Route, Value) {
     let path = of(url);
     let query = url.split_once('?').map_or("", |(_, query)| query.split('#').next().unwrap_or_default());
     (route(path), parameters(query))
 }
 
-/// The path of a URL, as it was sent.
+/// The path of a URL, still percent-encoded.
 pub fn of(url: &str) -> &str {
-    let behind_scheme = url.split_once("://").map_or(url, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
-    behind_scheme.split(['?', '#']).next().unwrap_or_default()
+    let without_origin = url.split_once("://").map_or(url, |(_, rest)| rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"));
+    without_origin.split(['?', '#']).next().unwrap_or_default()
 }
 
 fn route(path: &str) -> Route {
@@ -46,11 +46,9 @@ fn route(path: &str) -> Route {
     if let Some(rest) = trimmed.strip_prefix("/v1").filter(|rest| rest.is_empty() || rest.starts_with('/')) {
         return openai(rest);
     }
-    let behind_account = trimmed.strip_prefix("/client/v4/accounts/").and_then(|rest| rest.split_once('/'));
-    let Some((_, "ai")) = behind_account.map(|(account, rest)| (account, rest.split('/').next().unwrap_or_default())) else {
-        return Route::Unknown(Surface::Other);
-    };
-    let rest = behind_account.map_or("", |(_, rest)| &rest["ai".len()..]);
+    let after_account = trimmed.strip_prefix("/client/v4/accounts/").and_then(|rest| rest.split_once('/'));
+    let after_ai = after_account.and_then(|(_, rest)| rest.strip_prefix("ai")).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let Some(rest) = after_ai else { return Route::Unknown(Surface::Other) };
     match rest {
         "/models/search" => Route::RestModels,
         "/models/schema" => Route::RestSchema,
@@ -73,7 +71,7 @@ fn openai(rest: &str) -> Route {
     }
 }
 
-/// Query parameters as an object of texts; of several with one name, the last.
+/// Query parameters as an object of strings. If a name occurs several times, the last value counts.
 fn parameters(query: &str) -> Value {
     let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -82,7 +80,7 @@ fn parameters(query: &str) -> Value {
     Value::Object(pairs.collect::<Map<String, Value>>())
 }
 
-/// Resolves percent-encoding (RFC 3986); what is no encoding stays as it is.
+/// Decodes percent-encoding (RFC 3986). Invalid sequences stay unchanged; bytes that are not UTF-8 become U+FFFD.
 pub fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -90,7 +88,7 @@ pub fn decode(text: &str) -> String {
     while at < bytes.len() {
         let encoded = bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
         let value = encoded.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        // `from_str_radix` would take a sign for a digit.
+        // `from_str_radix` also accepts a sign.
         match value.filter(|_| encoded.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))) {
             Some(byte) => {
                 out.push(byte);
@@ -105,7 +103,7 @@ pub fn decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// A text that a header may carry: everything but visible ASCII is percent-encoded.
+/// Percent-encodes `%` and everything except visible ASCII, so that the text can be a header's value.
 pub fn encode(text: &str) -> String {
     text.bytes()
         .map(|byte| if byte.is_ascii_graphic() && byte != b'%' { char::from(byte).to_string() } else { format!("%{byte:02X}") })

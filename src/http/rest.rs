@@ -1,4 +1,4 @@
-//! Cloudflare's REST API: answers in an envelope.
+//! Cloudflare's REST API: answers in the envelope `{result, success, errors, messages}`.
 
 use super::{Request, Response, respond};
 use crate::ai::Ai;
@@ -8,14 +8,14 @@ use crate::input::{TextGenerationRequest, published_schemas};
 use crate::output::Dialect;
 use serde_json::{Value, json};
 
-/// `POST …/ai/run/:model`; the body is the input.
+/// `POST …/ai/run/:model`. The body is the input.
 pub async fn run(ai: &Ai, model: &str, request: &Request) -> Result<Response> {
     let input = request.json().and_then(TextGenerationRequest::from_value);
     let answer = ai.answer(model, input, Dialect::Binding).await?;
     respond(answer, |object| enveloped(&object)).await
 }
 
-/// `GET …/ai/models/schema?model=`: the JSON Schemas of input and output.
+/// `GET …/ai/models/schema?model=`: the JSON Schemas of input and output. 5007 for a model that is not in the catalogue.
 pub fn schema(query: &Value) -> Result<Response> {
     let model = query["model"].as_str().unwrap_or_default();
     match catalog::find(model) {
@@ -24,6 +24,7 @@ pub fn schema(query: &Value) -> Result<Response> {
     }
 }
 
+/// A successful response with `result` in the envelope.
 pub fn envelope(result: &Value) -> Response {
     Response::json(200, &enveloped(result))
 }

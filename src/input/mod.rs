@@ -1,7 +1,7 @@
 //! Input: the JSON of one request → [`TextGenerationRequest`].
 //!
-//! Lives here: the published schema with its ranges, and what its fields mean. Does not live here: how JSON arrives
-//! (`js`, `http`) or how messages become a prompt (`prompt`).
+//! Contains the published schema with its ranges and the meaning of its fields. JSON arrives through `js` and `http`; messages
+//! become a prompt in `prompt`.
 
 mod tools;
 mod validate;
@@ -13,54 +13,64 @@ use serde_json::{Map, Value};
 pub use validate::published_schemas;
 use validate::{Branch, check};
 
-/// What is to be continued.
+/// The text or conversation that the model continues.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Prompt {
-    /// One question, put into a default chat turn.
+    /// A single question without a conversation. It becomes one user turn of the chat template.
     Unscoped(String),
-    /// Text that is continued as it stands.
+    /// Text that the model continues without a chat template.
     Raw(String),
-    /// A conversation; each message is `{role, content, …}` as chat templates expect it.
+    /// A conversation. Each message is `{role, content, …}` with a string as content, as chat templates expect it.
     Messages(Vec<Value>),
 }
 
-/// What the answer is to be.
+/// The requested form of the answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ResponseFormat {
     Text,
+    /// Any JSON object.
     JsonObject,
-    /// JSON that fits this schema.
+    /// JSON that matches this schema.
     JsonSchema(Value),
 }
 
-/// One validated request for text generation.
+/// A validated request for text generation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextGenerationRequest {
     pub prompt: Prompt,
+    /// Whether the answer is a stream of server-sent events instead of one object.
     pub stream: bool,
-    /// The caller's own limit; without one the catalogue's default applies.
+    /// Maximum number of tokens in the answer. `None`: the catalogue's default applies.
     pub max_tokens: Option<usize>,
     pub sampling: SamplingParams,
-    /// The answer ends before the first of these strings.
+    /// Stop strings, none of them empty: the answer ends before the first occurrence of any of them.
     pub stop: Vec<String>,
     pub tools: Vec<Tool>,
     pub tool_choice: ToolChoice,
-    /// Whether an answer may have several calls.
+    /// Whether one answer may contain several calls. Default: `true`.
     pub parallel_tool_calls: bool,
     pub response_format: ResponseFormat,
-    /// Further variables for the chat template (`reasoning_effort`, `chat_template_kwargs`).
+    /// Additional variables for the chat template, from `reasoning_effort` and `chat_template_kwargs`.
     pub template_variables: Map<String, Value>,
 }
 
 impl TextGenerationRequest {
-    /// Parses a request that arrived as JSON text. Lone surrogates and other text that is no JSON are 5004.
+    /// Parses and validates a request given as JSON text.
+    ///
+    /// # Errors
+    ///
+    /// 5004 for text that is not valid JSON, lone surrogates included; otherwise as [`Self::from_value`].
     pub fn from_json(text: &str) -> Result<Self> {
         let input = serde_json::from_str(text)
-            .map_err(|error| AiError::invalid_data(format!("Invalid data: the input is not valid JSON in valid Unicode: {error}")))?;
+            .map_err(|error| AiError::invalid_data(format!("Invalid data: the input is not valid JSON, or not valid Unicode: {error}")))?;
         Self::from_value(input)
     }
 
-    /// Parses and validates a request. `null` counts as absent, unknown keys are allowed.
+    /// Parses and validates a request. `null` counts as absent; unknown keys are ignored.
+    ///
+    /// # Errors
+    ///
+    /// 5006 for input that does not match the schema and for `image`, 5005 for `lora`, 3003 for a batch (`requests`).
     pub fn from_value(mut input: Value) -> Result<Self> {
         if let Value::Object(fields) = &mut input {
             fields.retain(|_, value| !value.is_null());
@@ -119,7 +129,7 @@ impl TextGenerationRequest {
     }
 }
 
-/// Fields that mean something, but not here: a clear error instead of an answer that ignores them.
+/// Rejects the schema's fields that are not supported here, so that an answer never silently ignores them.
 fn refuse_unsupported(fields: &Map<String, Value>) -> Result<()> {
     if fields.contains_key("lora") {
         let name = fields["lora"].as_str().unwrap_or_default();
@@ -134,13 +144,14 @@ fn refuse_unsupported(fields: &Map<String, Value>) -> Result<()> {
     Ok(())
 }
 
-/// The roles of OpenAI's newer models are the older ones; text-part arrays become one string, absent or `null` content becomes empty: what chat templates expect.
+/// Brings a message to the form that chat templates expect: the role `developer` (OpenAI's newer models) becomes `system`, an array of
+/// text parts becomes one string, and absent or `null` content becomes an empty string.
 fn normalise_message(mut message: Value) -> Value {
     if let Value::Object(fields) = &mut message {
         if fields.get("role").and_then(Value::as_str) == Some("developer") {
             fields.insert("role".into(), "system".into());
         }
-        // Templates ask whether there are calls by asking for the key.
+        // Templates test only whether the key exists, so an empty list of calls is removed.
         if fields.get("tool_calls").is_some_and(|calls| calls.as_array().is_none_or(Vec::is_empty)) {
             fields.remove("tool_calls");
         }
@@ -172,14 +183,14 @@ mod tests {
             "5006: oneOf at '/' not met, 0 matches: required properties at '/' are 'prompt', required properties at '/' are 'messages'"
         );
         assert_eq!(error_of(json!({"prompt": "a", "messages": []})), "5006: oneOf at '/' not met, 2 matches");
-        let behind = |text: &str| format!("5006: oneOf at '/' not met, 0 matches: {text}");
-        assert_eq!(error_of(json!({"prompt": "a", "temperature": 5.1})), behind("'/temperature' must be <= 5"));
-        assert_eq!(error_of(json!({"prompt": "a", "top_k": 0})), behind("'/top_k' must be >= 1"));
+        let not_met = |text: &str| format!("5006: oneOf at '/' not met, 0 matches: {text}");
+        assert_eq!(error_of(json!({"prompt": "a", "temperature": 5.1})), not_met("'/temperature' must be <= 5"));
+        assert_eq!(error_of(json!({"prompt": "a", "top_k": 0})), not_met("'/top_k' must be >= 1"));
         assert_eq!(
             error_of(json!({"prompt": "a", "max_tokens": 1.5})),
-            behind("Type mismatch of '/max_tokens', 'integer' not in 'number'")
+            not_met("Type mismatch of '/max_tokens', 'integer' not in 'number'")
         );
-        assert_eq!(error_of(json!({"prompt": "x".repeat(131_073)})), behind("Length of '/prompt' must be <= 131072"));
+        assert_eq!(error_of(json!({"prompt": "x".repeat(131_073)})), not_met("Length of '/prompt' must be <= 131072"));
     }
 
     #[test]
@@ -192,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_take_text_parts_and_empty_assistant_turns() {
+    fn messages_accept_text_parts_and_empty_assistant_turns() {
         let request = TextGenerationRequest::from_value(json!({"messages": [
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
             {"role": "assistant", "content": null},
@@ -204,14 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_unicode_is_an_error() {
+    fn lone_surrogates_and_deep_nesting_are_errors() {
         let error = TextGenerationRequest::from_json(r#"{"prompt":"\ud800"}"#).expect_err("a lone surrogate");
         assert_eq!(error.code, ErrorCode::InvalidData);
         assert!(TextGenerationRequest::from_json(&"[".repeat(100_000)).is_err(), "deep nesting");
     }
 
     #[test]
-    fn what_is_not_local_says_so() {
+    fn unsupported_features_are_rejected() {
         assert!(error_of(json!({"prompt": "a", "lora": "mine"})).starts_with("5005: "));
         assert!(error_of(json!({"prompt": "a", "image": [1]})).starts_with("5006: 'image'"));
         assert!(error_of(json!({"prompt": "a", "requests": []})).starts_with("3003: "));

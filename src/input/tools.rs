@@ -1,11 +1,17 @@
-//! Tools, tool choice and response format of an input.
+//! Parses `tools`, `tool_choice` and `response_format` of a validated input.
 
 use crate::error::{AiError, Result};
 use crate::input::ResponseFormat;
 use crate::tools::{Tool, ToolChoice};
 use serde_json::{Map, Value, json};
 
-/// The tools of a validated input, in either shape.
+/// Removes `tools` from a validated input and returns them. Accepts both shapes: flat, and OpenAI's `{type, function}`.
+///
+/// A tool without parameters accepts an object without properties.
+///
+/// # Errors
+///
+/// 5006 if two tools have the same name.
 pub fn tools(fields: &mut Map<String, Value>) -> Result<Vec<Tool>> {
     let Some(Value::Array(listed)) = fields.remove("tools") else { return Ok(Vec::new()) };
     let mut tools: Vec<Tool> = Vec::with_capacity(listed.len());
@@ -32,7 +38,11 @@ pub fn tools(fields: &mut Map<String, Value>) -> Result<Vec<Tool>> {
     Ok(tools)
 }
 
-/// Whether the model may or must call one of `tools`.
+/// Removes `tool_choice` from a validated input and returns it. Absent means [`ToolChoice::Auto`].
+///
+/// # Errors
+///
+/// 5006 for an unknown value, for `required` without tools, and for a function that is not in `tools`.
 pub fn tool_choice(fields: &mut Map<String, Value>, tools: &[Tool]) -> Result<ToolChoice> {
     let unusable = |reason: &str| Err(AiError::invalid_input(format!("'/tool_choice' {reason}")));
     let choice = match fields.remove("tool_choice") {
@@ -40,7 +50,7 @@ pub fn tool_choice(fields: &mut Map<String, Value>, tools: &[Tool]) -> Result<To
         Some(Value::String(choice)) => match choice.as_str() {
             "auto" => ToolChoice::Auto,
             "none" => ToolChoice::None,
-            // An older word of the same meaning that clients send.
+            // Clients also send `any`, an older word for `required`.
             "required" | "any" => ToolChoice::Required,
             _ => return unusable("must be 'auto', 'none', 'required' or {type: 'function', function: {name}}"),
         },
@@ -58,7 +68,12 @@ pub fn tool_choice(fields: &mut Map<String, Value>, tools: &[Tool]) -> Result<To
     }
 }
 
-/// What the answer is to be: text, any JSON object, or JSON of a schema (bare, or wrapped as OpenAI wraps it).
+/// Removes `response_format` from a validated input and returns it. A schema may be bare or wrapped in OpenAI's
+/// `{name, schema, strict}`. Absent means [`ResponseFormat::Text`].
+///
+/// # Errors
+///
+/// 5006 for an unknown `type`.
 pub fn response_format(fields: &mut Map<String, Value>) -> Result<ResponseFormat> {
     let Some(format) = fields.remove("response_format") else { return Ok(ResponseFormat::Text) };
     match format.get("type").and_then(Value::as_str) {
@@ -68,7 +83,7 @@ pub fn response_format(fields: &mut Map<String, Value>) -> Result<ResponseFormat
             _ => Ok(ResponseFormat::JsonObject),
         },
         Some("json_schema") => match format.get("json_schema").or_else(|| format.get("schema")) {
-            // Clients that want JSON of no particular schema leave it out.
+            // Clients leave the schema out to ask for any JSON object.
             None | Some(Value::Null) => Ok(ResponseFormat::JsonObject),
             Some(schema) => Ok(ResponseFormat::JsonSchema(unwrapped(schema))),
         },
@@ -76,7 +91,7 @@ pub fn response_format(fields: &mut Map<String, Value>) -> Result<ResponseFormat
     }
 }
 
-/// The schema inside OpenAI's `{name, schema, strict}`; a bare schema is itself.
+/// Returns the schema inside OpenAI's `{name, schema, strict}`; returns a bare schema unchanged.
 fn unwrapped(schema: &Value) -> Value {
     let wraps = |fields: &Map<String, Value>| {
         fields.get("schema").is_some_and(|inner| inner.is_object() || inner.is_boolean())
@@ -84,7 +99,7 @@ fn unwrapped(schema: &Value) -> Value {
     };
     match schema {
         Value::Object(fields) if wraps(fields) => fields["schema"].clone(),
-        // `{name}` alone asks for JSON without saying which.
+        // A wrapper without `schema`, such as `{name}`, asks for any JSON object.
         Value::Object(fields)
             if fields.contains_key("name") && fields.keys().all(|key| ["name", "description", "strict"].contains(&key.as_str())) =>
         {

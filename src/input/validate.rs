@@ -1,29 +1,30 @@
-//! The published input schema, with the messages of the validator that the live service uses.
+//! The published input schema: validation with the messages of the live service's validator (`@cloudflare/cabidela`), and the
+//! schema itself for the models API.
 
 use crate::error::{AiError, Result};
 use serde_json::{Map, Value, json};
 
-/// Which of the schema's two alternatives an input is.
+/// The alternative of the schema's top-level `oneOf` that an input matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Branch {
     Prompt,
     Messages,
 }
 
-/// Longest prompt or message content, in UTF-16 units as JavaScript counts them.
+/// Maximum length of a prompt or of a message's content, in UTF-16 code units (JavaScript's `length`).
 const MAX_TEXT: usize = 131_072;
 
-/// Type and inclusive range of a plain field.
+/// Type and inclusive range of a scalar field.
 enum Rule {
     Boolean,
     Number(f64, f64),
     Integer(f64, f64),
 }
 
-/// What is wrong, without the prefix that the whole schema gives it.
+/// `Err` holds the reason, without the prefix that [`not_met`] adds.
 type Outcome = std::result::Result<(), String>;
 
-/// The plain fields, with the union of the ranges that the published schemas give.
+/// The scalar fields. Where the published schemas disagree on a range, this is the union of the ranges.
 const FIELDS: &[(&str, Rule)] = &[
     ("raw", Rule::Boolean),
     ("stream", Rule::Boolean),
@@ -39,7 +40,7 @@ const FIELDS: &[(&str, Rule)] = &[
     ("parallel_tool_calls", Rule::Boolean),
 ];
 
-/// The JSON Schemas of input and output, as the models API gives them.
+/// The JSON Schemas of input and output, `{"input": …, "output": …}`, as the models API returns them.
 pub fn published_schemas() -> Value {
     let text = || json!({"type": "string", "maxLength": MAX_TEXT});
     let plain = FIELDS.iter().map(|(key, rule)| {
@@ -104,7 +105,11 @@ pub fn published_schemas() -> Value {
     json!({"input": input, "output": output})
 }
 
-/// Checks an input whose absent fields are already removed, and says which alternative it is.
+/// Validates an input whose `null` fields have been removed and returns the alternative that it matches.
+///
+/// # Errors
+///
+/// 5006 with the text of the live service's validator.
 pub fn check(input: &Value) -> Result<Branch> {
     let Value::Object(fields) = input else {
         return Err(AiError::invalid_input(format!("Type mismatch of '/', 'object' not in '{}'", type_name(input))));
@@ -125,7 +130,7 @@ pub fn check(input: &Value) -> Result<Branch> {
     Ok(branch)
 }
 
-/// The value of an integer field. JSON has one kind of number: `2.0` is an integer.
+/// The value of a non-negative integer field. JSON has only one number type, so `2.0` is an integer.
 pub fn integer(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0).map(|number| number as u64))
 }
@@ -152,7 +157,7 @@ fn mismatch(path: &str, wanted: &str, value: &Value) -> String {
 
 fn check_text(path: &str, value: &Value) -> Outcome {
     let Value::String(text) = value else { return Err(mismatch(path, "string", value)) };
-    // Every UTF-16 unit takes at least one byte of UTF-8, so most texts need no counting.
+    // A UTF-16 code unit needs at least one byte of UTF-8, so most texts pass without counting.
     if text.len() > MAX_TEXT && text.encode_utf16().count() > MAX_TEXT {
         return Err(format!("Length of '{path}' must be <= {MAX_TEXT}"));
     }
@@ -178,7 +183,7 @@ fn check_messages(value: &Value) -> Outcome {
         }
         let content_path = format!("{path}/content");
         match fields.get("content") {
-            // Clients send assistant turns that only carry tool calls without content.
+            // Clients omit the content of assistant turns that only have tool calls.
             None | Some(Value::Null) if role.as_str() == Some("assistant") => {}
             None => return Err(format!("required properties at '{path}' are 'role,content'")),
             Some(Value::Array(parts)) => {
@@ -236,7 +241,7 @@ fn check_fields(fields: &Map<String, Value>) -> Outcome {
     }
 }
 
-/// A list of objects, each by a rule of its own.
+/// Checks that the field, if present, is an array of objects, and applies `check` to each of them.
 fn check_list(fields: &Map<String, Value>, key: &str, check: impl Fn(&str, &Map<String, Value>) -> Outcome) -> Outcome {
     let Some(value) = fields.get(key) else { return Ok(()) };
     let path = format!("/{key}");
@@ -249,7 +254,7 @@ fn check_list(fields: &Map<String, Value>, key: &str, check: impl Fn(&str, &Map<
     Ok(())
 }
 
-/// A tool is flat, or OpenAI's `{type, function}`. Its description and parameters may be missing.
+/// Accepts a flat tool or OpenAI's `{type, function}`. Description and parameters are optional.
 fn check_tool(path: &str, tool: &Map<String, Value>) -> Outcome {
     let (path, function) = match tool.get("function") {
         None => (path.to_owned(), tool),
@@ -272,7 +277,7 @@ fn check_tool(path: &str, tool: &Map<String, Value>) -> Outcome {
     }
 }
 
-/// Required texts of an object.
+/// Checks that the object has each of `keys`, with a string as its value.
 fn check_strings(path: &str, object: &Map<String, Value>, keys: &[&str]) -> Outcome {
     for key in keys {
         match object.get(*key) {

@@ -17,13 +17,13 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 
-/// Runs once per instance: a panic (a bug) is written to the console with its place.
+/// Runs once per instance. Makes a panic (a bug) write its message and location to the console.
 #[wasm_bindgen(start)]
 fn start() {
     console_error_panic_hook::set_once();
 }
 
-/// Text generation over local models. The package's `Ai` gives it its JavaScript manners.
+/// Text generation with local models. The package's `Ai` wraps it for JavaScript programs.
 #[wasm_bindgen]
 pub struct Ai {
     inner: Rc<ai::Ai>,
@@ -32,8 +32,8 @@ pub struct Ai {
 
 #[wasm_bindgen]
 impl Ai {
-    /// `config`: `{ models: {id: source}, default: source, strict, backend, caches, queue, cors, onProgress, onWarning }`, its
-    /// sources as `source.js` makes them.
+    /// `config`: `{ models: {id: source}, default: source, strict, backend, caches, queue, cors, onProgress, onWarning }`, with
+    /// sources made by `source.js`.
     #[wasm_bindgen(constructor)]
     pub fn new(config: &JsValue) -> Ai {
         let mut models: HashMap<String, Rc<dyn Source>> = HashMap::new();
@@ -76,8 +76,7 @@ impl Ai {
         Ai { inner: Rc::new(ai::Ai::new(ai::Config { models, default, strict, limits, backend, on_progress, on_warning })), cors }
     }
 
-    /// Starts a request; the task gives an [`Answer`].
-    /// `input` is JSON text, as `JSON.stringify` writes it.
+    /// Starts a request. The task resolves to an [`Answer`]. `input` is JSON text, as `JSON.stringify` writes it.
     pub fn generate(&self, model: String, input: &str) -> Task {
         let inner = Rc::clone(&self.inner);
         let request = TextGenerationRequest::from_json(input);
@@ -87,8 +86,8 @@ impl Ai {
         })
     }
 
-    /// Answers an HTTP request; the task gives an [`HttpAnswer`]. `headers` is JSON text, `[[name, value], …]` with names
-    /// in lower case. A body of more than `maxBodyBytes()` is left out, and `too_large` says so.
+    /// Answers an HTTP request. The task resolves to an [`HttpAnswer`]. `headers` is JSON text, `[[name, value], …]` with
+    /// names in lower case. The caller omits a body of more than `maxBodyBytes()` and sets `too_large`.
     pub fn fetch(&self, method: String, url: String, headers: &str, body: Option<Vec<u8>>, too_large: bool) -> Task {
         let (inner, cors) = (Rc::clone(&self.inner), Rc::clone(&self.cors));
         let headers = serde_json::from_str(headers).unwrap_or_default();
@@ -96,7 +95,7 @@ impl Ai {
         Task::new(async move { Ok(HttpAnswer::new(http::handle(&inner, &cors, &request).await).into()) })
     }
 
-    /// Loads the model that serves an id; the task gives `{model, backend, reason}`.
+    /// Loads the model that serves a model id. The task resolves to `{model, backend, reason}`.
     pub fn load(&self, model: String) -> Task {
         let inner = Rc::clone(&self.inner);
         Task::new(async move {
@@ -106,7 +105,8 @@ impl Ai {
         })
     }
 
-    /// What is loaded and how much was computed: `{models: [{name, backend, reason, active, tokens}]}`.
+    /// The loaded models, and how much they have computed: `{models: [{name, backend, reason, active, tokens, gpu}]}`; `gpu` only if a
+    /// GPU computes the model.
     pub fn stats(&self) -> JsValue {
         let models: Vec<_> = self
             .inner
@@ -126,7 +126,7 @@ impl Ai {
     }
 }
 
-/// `true` or "*": every origin; a list: these; anything else: off.
+/// `true` or "*" allows every origin, a list or another string only the origins in it; anything else is off.
 fn cors_from(value: &JsValue) -> Cors {
     if value.as_bool() == Some(true) || value.as_string().as_deref() == Some("*") {
         return Cors::Any;
@@ -138,7 +138,7 @@ fn cors_from(value: &JsValue) -> Cors {
     value.as_string().map_or(Cors::Off, |origin| Cors::Origins(vec![origin]))
 }
 
-/// Longest body of an HTTP request, in bytes.
+/// Maximum length of the body of an HTTP request, in bytes.
 #[wasm_bindgen(js_name = maxBodyBytes)]
 pub fn max_body_bytes() -> usize {
     http::MAX_BODY_BYTES
@@ -150,16 +150,16 @@ pub fn models(params: &str) -> JsValue {
     to_js(&catalog::search(&serde_json::from_str(params).unwrap_or_default()))
 }
 
-/// Multiplies random matrices by the kernels of this build and by their plain twin: `[results that differ, results]`.
-/// For tests.
+/// Multiplies random matrices with the kernels of this build and with their reference implementation. Returns
+/// `[results that differ, results]`. For tests.
 #[wasm_bindgen(js_name = compareKernels)]
 pub fn compare_kernels(seed: u32, rounds: u32) -> Vec<u32> {
-    let (different, compared) = kernels::products::compare_with_twin(u64::from(seed), rounds as usize);
+    let (different, compared) = kernels::products::compare_with_reference(u64::from(seed), rounds as usize);
     vec![different as u32, compared as u32]
 }
 
-/// Times the kernels of this build for about `milliseconds` each: JSON text, `[{type, op, bytes, multiplyAdds, seconds}, …]`.
-/// For benchmarks.
+/// Times the kernels of this build, for about `milliseconds` each. Returns JSON text,
+/// `[{type, op, bytes, multiplyAdds, seconds}, …]`. For benchmarks.
 #[wasm_bindgen(js_name = benchKernels)]
 pub fn bench_kernels(milliseconds: f64) -> String {
     let measured: Vec<_> = kernels::products::measure(milliseconds)
@@ -172,7 +172,7 @@ pub fn bench_kernels(milliseconds: f64) -> String {
     json!(measured).to_string()
 }
 
-/// Makes this thread, a worker that shares the memory, help the others to compute. Never returns.
+/// Makes this thread (a worker that shares the memory) compute for the other threads. Never returns.
 #[cfg(target_feature = "atomics")]
 #[wasm_bindgen(js_name = workThread)]
 pub fn work_thread() {

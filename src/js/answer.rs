@@ -1,4 +1,4 @@
-//! Answers that JavaScript draws out: an object, a stream of server-sent events, an HTTP response.
+//! Answers that JavaScript reads: one object, a stream of server-sent events, or an HTTP response.
 
 use super::convert::to_error;
 use super::task::Task;
@@ -10,10 +10,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 
-/// An answer on its way: `None` while a task draws from it, and once it is complete.
+/// An answer in progress: `None` while a task reads from it, and once it is complete.
 type Slot = Rc<RefCell<Option<ai::Answer>>>;
 
-/// A request that was accepted. Freeing it ends the computation.
+/// The answer to an accepted request. Freeing it stops the computation.
 #[wasm_bindgen]
 pub struct Answer {
     slot: Slot,
@@ -31,7 +31,7 @@ impl Answer {
 
 #[wasm_bindgen]
 impl Answer {
-    /// Whether a stream was asked for.
+    /// Whether the request asked for a stream.
     #[wasm_bindgen(getter)]
     pub fn stream(&self) -> bool {
         self.stream
@@ -43,30 +43,31 @@ impl Answer {
         self.served_by.clone()
     }
 
-    /// What computes it, as JSON text: `{backend, reason}`.
+    /// Which backend computes the answer, as JSON text: `{backend, reason}`.
     #[wasm_bindgen(getter, js_name = computedBy)]
     pub fn computed_by(&self) -> String {
         json!(self.computed_by).to_string()
     }
 
-    /// The whole answer; the task gives `{response, tool_calls, usage, finish_reason}`.
+    /// The complete answer. The task resolves to `{response, tool_calls, usage, finish_reason}`, or to `undefined` if the answer was
+    /// already read.
     pub fn object(&self) -> Task {
         let taken = self.slot.take();
         Task::new(async move {
             let Some(answer) = taken else { return Ok(JsValue::UNDEFINED) };
             let object = answer.object().await.map_err(|error| to_error(&error))?;
-            // As text: every number arrives as JavaScript reads it.
+            // Passed as JSON text, so that JavaScript itself parses every number.
             JSON::parse(&object.to_string())
         })
     }
 
-    /// The next bytes of the event stream; the task gives `undefined` after the last.
+    /// The next bytes of the event stream. The task resolves to a `Uint8Array`, or to `undefined` after the last.
     pub fn chunk(&self) -> Task {
         next_chunk(&self.slot)
     }
 }
 
-/// A response to an HTTP request. Freeing it ends the computation.
+/// The response to an HTTP request. Freeing it stops the computation.
 #[wasm_bindgen]
 pub struct HttpAnswer {
     status: u16,
@@ -100,19 +101,19 @@ impl HttpAnswer {
         json!(self.headers).to_string()
     }
 
-    /// The whole body, `undefined` for a stream.
+    /// The complete body; `undefined` for a stream.
     #[wasm_bindgen(getter)]
     pub fn body(&self) -> Option<Vec<u8>> {
         self.body.clone()
     }
 
-    /// Whether the body is drawn with `chunk`.
+    /// Whether the body is a stream, to be read with `chunk`.
     #[wasm_bindgen(getter)]
     pub fn stream(&self) -> bool {
         self.stream
     }
 
-    /// The next bytes of a stream; the task gives `undefined` after the last.
+    /// The next bytes of a stream. The task resolves to a `Uint8Array`, or to `undefined` after the last.
     pub fn chunk(&self) -> Task {
         next_chunk(&self.slot)
     }

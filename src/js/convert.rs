@@ -1,16 +1,16 @@
-//! Values across the edge.
+//! Conversion of values between Rust and JavaScript.
 
 use crate::error::AiError;
 use js_sys::{Error, Object, Reflect};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
-/// A plain JavaScript value: objects, not Maps; `null`, not `undefined`.
+/// A plain JavaScript value, with objects instead of Maps and `null` instead of `undefined`.
 pub fn to_js(value: &impl Serialize) -> JsValue {
     value.serialize(&serde_wasm_bindgen::Serializer::json_compatible()).unwrap_or(JsValue::NULL)
 }
 
-/// An `Error` named `AiError` with `internalCode`, `httpCode`, `description` and the wire's `body`.
+/// An `Error` named `AiError` with `internalCode`, `httpCode`, `description`, and `body` as the binding sends it.
 pub fn to_error(error: &AiError) -> JsValue {
     let thrown = Error::new(&error.to_string());
     thrown.set_name("AiError");
@@ -24,7 +24,7 @@ pub fn to_error(error: &AiError) -> JsValue {
     thrown.into()
 }
 
-/// A property, `undefined` where the object has none.
+/// A property of an object; `undefined` if the object does not have it.
 pub fn property(object: &JsValue, key: &str) -> JsValue {
     Reflect::get(object, &key.into()).unwrap_or(JsValue::UNDEFINED)
 }

@@ -1,4 +1,4 @@
-//! WebGPU of the host, as the package's `gpu.js` finds it.
+//! The host's WebGPU, as the package's `gpu.js` finds it.
 
 use super::task::settled;
 use js_sys::{Function, Promise, Reflect};
@@ -22,17 +22,21 @@ extern "C" {
     fn take_pipeline(device: &JsValue, pipeline: &JsValue, create: &mut dyn FnMut()) -> Result<(), JsValue>;
 }
 
-/// What `navigator.gpu` is in a page.
+/// The host's `GPU` object; in a page it is `navigator.gpu`.
 pub struct HostGpu(JsValue);
 
-/// Finds it, or says why there is none. Only inside a task.
+/// Finds the host's WebGPU. Only inside a [`Task`](super::task::Task).
+///
+/// # Errors
+///
+/// The reason why there is none.
 pub async fn find() -> Result<HostGpu, String> {
     let promise = find_gpu().map_err(text_of)?;
     settled(promise).await.map(HostGpu).map_err(text_of)
 }
 
 impl HostGpu {
-    /// Whether its WGSL has a language extension.
+    /// Whether its WGSL supports a language extension.
     pub fn has_extension(&self, name: &str) -> bool {
         let get = |from: &JsValue, key: &str| Reflect::get(from, &key.into()).unwrap_or_default();
         let extensions = get(&self.0, "wgslLanguageFeatures");
@@ -40,33 +44,51 @@ impl HostGpu {
         has.and_then(|has| has.call1(&extensions, &name.into())).is_ok_and(|has| has.is_truthy())
     }
 
-    /// What `work` gives, which finds this GPU where wgpu looks for one.
+    /// Returns the result of `work`. While `work` runs, wgpu finds this GPU where it looks for one.
+    ///
+    /// # Errors
+    ///
+    /// The text of a JavaScript exception.
     pub fn while_shown<T>(&self, work: impl FnOnce() -> T) -> Result<T, String> {
         let (mut work, mut result) = (Some(work), None);
         while_shown(&self.0, &mut || result = work.take().map(|work| work())).map_err(text_of)?;
-        result.ok_or_else(|| "WebGPU was not asked.".to_owned())
+        result.ok_or_else(|| "gpu.js did not run the callback.".to_owned())
     }
 }
 
-/// Writes into a `GPUBuffer` before whatever is submitted next.
+/// Writes `bytes` at `offset` (bytes) into a `GPUBuffer`, before the commands that are submitted next.
+///
+/// # Errors
+///
+/// The text of a JavaScript exception.
 pub fn write_buffer(queue: &JsValue, buffer: &JsValue, offset: u64, bytes: &[u8]) -> Result<(), String> {
     write_to_buffer(queue, buffer, offset as f64, bytes).map_err(text_of)
 }
 
-/// A compute pipeline that the host compiles beside everything else.
+/// A compute pipeline that the host compiles concurrently with other work.
 pub struct PendingPipeline {
     device: JsValue,
     pipeline: Promise,
 }
 
 impl PendingPipeline {
-    /// Begins the pipeline that `create` has wgpu make. What wgpu gives there is no pipeline yet.
+    /// Starts to compile the pipeline that `create` makes with wgpu. The object that `create` returns here is not usable and is
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// The text of a JavaScript exception.
     pub fn begin<T>(device: &JsValue, create: impl Fn() -> T) -> Result<Self, String> {
         let pipeline = begin_pipeline(device, &mut || drop(create())).map_err(text_of)?;
         Ok(Self { device: device.clone(), pipeline })
     }
 
-    /// Waits for it, and has wgpu take it for what `create` makes. Only inside a task.
+    /// Waits until the pipeline is compiled. Then calls `create` again, and wgpu receives the compiled pipeline. Only inside a
+    /// [`Task`](super::task::Task).
+    ///
+    /// # Errors
+    ///
+    /// Why the pipeline could not be compiled.
     pub async fn finish<T>(self, create: impl Fn() -> T) -> Result<T, String> {
         let pipeline = settled(self.pipeline).await.map_err(text_of)?;
         let mut result = None;
@@ -75,7 +97,7 @@ impl PendingPipeline {
     }
 }
 
-/// What was thrown, as a text.
+/// The text of a thrown value: its message, if it has one.
 fn text_of(thrown: JsValue) -> String {
     let message = Reflect::get(&thrown, &"message".into()).ok().and_then(|message| message.as_string());
     message.unwrap_or_else(|| format!("{thrown:?}"))

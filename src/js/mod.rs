@@ -1,7 +1,7 @@
-//! The JavaScript edge: the wasm classes that the package's thin entries drive.
+//! The JavaScript boundary: the wasm classes that the package's entries use.
 //!
-//! Everything asynchronous is a [`Task`] that JavaScript polls. Two reasons: a trap (a wasm bug, memory that ran out)
-//! then surfaces as an exception in the request that caused it, not as a promise that never settles; and in workerd each
+//! Every asynchronous operation is a [`Task`] that JavaScript polls. There are two reasons. A trap (a bug, or memory that
+//! ran out) then is an exception in the request that caused it, not a promise that never settles. And in workerd each
 //! request's futures run inside that request, where its timers and connections are allowed.
 
 mod ai;

@@ -1,11 +1,11 @@
-//! Model files from JavaScript: an object with `name` and `open(offset)`, whatever stands behind it.
+//! Model files that JavaScript reads: any object with `name` and `open(offset)`.
 
 use super::task::settled;
-use crate::gguf::{ByteStream, LocalFuture, Opened, Source, SourceError};
+use crate::gguf::{ByteStream, LocalFuture, OpenedSource, Source, SourceError};
 use js_sys::{Promise, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 
-/// Longest piece that is copied into wasm memory at once.
+/// Maximum bytes that are copied into wasm memory at once.
 const PIECE: u32 = 1 << 20;
 
 #[wasm_bindgen]
@@ -17,18 +17,18 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     fn name(this: &HostSource) -> String;
 
-    /// Starts reading; the promise gives a `HostStream`.
+    /// Starts reading at `offset` (bytes). The promise resolves to a `HostStream`.
     #[wasm_bindgen(method, catch)]
     fn open(this: &HostSource, offset: f64) -> Result<Promise, JsValue>;
 
-    /// A running read.
+    /// A read in progress.
     type HostStream;
 
-    /// Length of the whole file, where known.
+    /// Length of the whole file in bytes, if it is known.
     #[wasm_bindgen(method, getter)]
     fn size(this: &HostStream) -> Option<f64>;
 
-    /// The promise gives the next `Uint8Array`, or `undefined` at the end.
+    /// The promise resolves to the next `Uint8Array`, or to `undefined` at the end.
     #[wasm_bindgen(method, catch)]
     fn read(this: &HostStream) -> Result<Promise, JsValue>;
 
@@ -36,7 +36,7 @@ extern "C" {
     fn cancel(this: &HostStream) -> Result<JsValue, JsValue>;
 }
 
-/// A [`Source`] that JavaScript reads.
+/// A [`Source`] over a JavaScript object.
 pub struct JsSource(pub HostSource);
 
 impl Source for JsSource {
@@ -44,19 +44,19 @@ impl Source for JsSource {
         self.0.name()
     }
 
-    fn open(&self, offset: u64) -> LocalFuture<'_, Result<Opened, SourceError>> {
+    fn open(&self, offset: u64) -> LocalFuture<'_, Result<OpenedSource, SourceError>> {
         Box::pin(async move {
             let opening = self.0.open(offset as f64).map_err(failed)?;
             let stream = settled(opening).await.map_err(failed)?.unchecked_into::<HostStream>();
             let size = stream.size().filter(|size| *size >= 0.0).map(|size| size as u64);
-            Ok(Opened { size, stream: Box::new(JsStream { stream, chunk: Uint8Array::new_with_length(0), consumed: 0 }) })
+            Ok(OpenedSource { size, stream: Box::new(JsStream { stream, chunk: Uint8Array::new_with_length(0), consumed: 0 }) })
         })
     }
 }
 
 struct JsStream {
     stream: HostStream,
-    /// What came last; handed out in pieces.
+    /// The last chunk; returned in pieces of [`PIECE`].
     chunk: Uint8Array,
     consumed: u32,
 }
@@ -82,12 +82,12 @@ impl ByteStream for JsStream {
 
 impl Drop for JsStream {
     fn drop(&mut self) {
-        // A connection that is not read to its end is closed; whether that works is of no consequence.
+        // Closes a connection that was not read to its end. A failure here has no consequences.
         let _ = self.stream.cancel();
     }
 }
 
-/// Errors of `source.js` say in `kind` whether trying again may help.
+/// Converts an error of `source.js`, whose `kind` says whether retrying may help.
 fn failed(error: JsValue) -> SourceError {
     let text = |key: &str| Reflect::get(&error, &key.into()).ok().and_then(|value| value.as_string());
     let message = text("message").or_else(|| error.as_string()).unwrap_or_else(|| "unknown reason".into());

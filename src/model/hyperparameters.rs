@@ -1,10 +1,10 @@
-//! The numbers that describe a llama-architecture model.
+//! Sizes and constants of a llama-architecture model.
 
 use super::rope::RopeScaling;
 use crate::error::{AiError, Result};
 use crate::gguf::Header;
 
-/// Sizes and constants of a llama-architecture model, out of its metadata.
+/// Sizes and constants of a llama-architecture model, read from its metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hyperparameters {
     pub layers: usize,
@@ -16,23 +16,28 @@ pub struct Hyperparameters {
     pub kv_heads: usize,
     /// Width of one head.
     pub head_width: usize,
-    /// Dimensions of a head that RoPE turns; the rest passes unchanged.
+    /// Dimensions of a head that RoPE rotates; the others stay unchanged.
     pub rope_width: usize,
     /// Inner width of the feed-forward network.
     pub ffn_width: usize,
+    /// Number of vocabulary entries.
     pub vocabulary: usize,
-    /// Positions that the model was trained for.
+    /// Context length (tokens) that the model was trained for.
     pub positions: usize,
     pub rms_epsilon: f32,
     pub rope_base: f64,
     pub rope_scaling: RopeScaling,
 }
 
-/// No model has larger numbers; a file that claims so is damaged.
+/// No model has larger sizes; a file that claims a larger one is damaged.
 const MAX_DIMENSION: u64 = 1 << 24;
 
 impl Hyperparameters {
-    /// Reads and checks the metadata.
+    /// Reads and checks the metadata. `name` is the file's name, for messages.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the architecture is not supported, or if a value is missing, out of range or inconsistent.
     pub fn from_header(header: &Header, name: &str) -> Result<Self> {
         let architecture = header.text("general.architecture").unwrap_or("unknown");
         if architecture != "llama" {
@@ -88,12 +93,12 @@ impl Hyperparameters {
         Ok(parameters)
     }
 
-    /// Width of the keys (and of the values) of one position: all KV heads.
+    /// Width of the keys (and of the values) of one position, over all KV heads.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_width
     }
 
-    /// Width of the queries of one position: all heads.
+    /// Width of the queries of one position, over all heads.
     pub fn query_width(&self) -> usize {
         self.heads * self.head_width
     }

@@ -1,4 +1,4 @@
-//! Weights on their way: from the reader, tensor by tensor, into the place where a backend keeps them.
+//! Loading of weights: from the reader, tensor by tensor, into the [`WeightSink`] of a backend.
 
 use super::Hyperparameters;
 use crate::error::{AiError, Result};
@@ -7,13 +7,13 @@ use kernels::Format;
 use std::collections::HashSet;
 use std::future::ready;
 
-/// What a tensor is in the model. Matrices are `[outputs, inputs]`, norms `[width]`.
+/// The role of a tensor in the model. Matrices are `[outputs, inputs]`, norms `[width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// `[vocabulary, width]`
     TokenEmbedding,
     OutputNorm,
-    /// `[vocabulary, width]`; absent where the embedding serves as output (tied).
+    /// `[vocabulary, width]`; absent if the embedding is also the output matrix (tied).
     Output,
     /// `[rope_width / 2]`: divisors of the RoPE frequencies (Llama 3 scaling).
     RopeDivisors,
@@ -29,7 +29,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role that a tensor's name stands for; `None` for tensors that the computation does not use.
+    /// The role of a tensor with this name; `None` for tensors that the computation does not use.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "token_embd.weight" => return Some(Self::TokenEmbedding),
@@ -68,7 +68,7 @@ impl Role {
         }
     }
 
-    /// Every role that a model must fill; an own output matrix and RoPE divisors are optional.
+    /// Every role that a model of `layers` layers must have a tensor for; a separate output matrix and RoPE divisors are optional.
     pub fn required(layers: usize) -> impl Iterator<Item = Role> {
         let of_layer = |l| {
             [
@@ -87,7 +87,7 @@ impl Role {
     }
 }
 
-/// A tensor on its way: a matrix `[rows, columns]`, or a vector as one row.
+/// The description of a tensor: a matrix `[rows, columns]`, or a vector as one row.
 #[derive(Debug, Clone, Copy)]
 pub struct Tensor<'a> {
     pub role: Role,
@@ -100,11 +100,15 @@ pub struct Tensor<'a> {
 }
 
 impl<'a> Tensor<'a> {
-    /// What a file's entry is, if it has a type for weights and as many bytes as its shape says.
+    /// The tensor that an entry of the file describes.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if its type is not one for weights, or if its number of bytes does not match its shape.
     pub fn new(role: Role, entry: &'a TensorEntry) -> Result<Self> {
         let Some(format) = entry.format() else {
             return Err(AiError::invalid_data(format!(
-                "Tensor '{}' is of type {:?}, which is not for weights. Use a file of another type, for instance Q4_K or Q8_0.",
+                "Tensor '{}' is of type {:?}, which is not a type for weights. Use a file of another type, for instance Q4_K or Q8_0.",
                 entry.name, entry.dtype
             )));
         };
@@ -120,24 +124,45 @@ impl<'a> Tensor<'a> {
     }
 }
 
-/// Where weights go. `begin` and `room`, then `write` until the tensor's bytes are all there, then `finish`.
+/// Receives the weights of a model. For each tensor: `begin` and `room`, then `write` until all its bytes have come, then `finish`.
 pub trait WeightSink {
-    /// Makes room for a tensor, whose shape is already checked.
+    /// Allocates memory for a tensor, whose shape has already been checked.
+    ///
+    /// # Errors
+    ///
+    /// 3040 if there is not enough memory.
     fn begin(&mut self, tensor: &Tensor<'_>) -> Result<()>;
-    /// Waits until it is known whether there is room for what was begun, where `begin` itself cannot know.
+    /// Waits until it is known whether the allocation of `begin` succeeded, on backends where `begin` cannot know that.
+    ///
+    /// # Errors
+    ///
+    /// 3040 if there is not enough memory.
     fn room(&mut self) -> LocalFuture<'_, Result<()>> {
         Box::pin(ready(Ok(())))
     }
-    /// The next bytes of the tensor in the file's own layout; never more than it has.
+    /// Receives the next bytes of the tensor, in the file's layout. The caller never passes more than the tensor has.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the data is damaged, or the backend's error.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
-    /// All bytes have come.
+    /// Completes the tensor: all its bytes have been written.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the data is damaged, or the backend's error.
     fn finish(&mut self) -> Result<()>;
 }
 
-/// Bytes that are handed on at once: small enough to keep an event loop alive, large enough to cost nothing.
+/// Maximum bytes per `write`: small enough not to block an event loop, large enough for the overhead not to matter.
 const PIECE: usize = 1 << 20;
 
 /// Streams every tensor that the computation uses into `sink`, in the order of the file.
+///
+/// # Errors
+///
+/// 5004 if the file lacks a tensor, has one of the wrong shape or one that is not supported, or ends too early; the errors of
+/// `reader` and `sink`.
 pub async fn load_weights(
     tensors: &[TensorEntry],
     parameters: &Hyperparameters,
@@ -149,7 +174,7 @@ pub async fn load_weights(
     let mut present: HashSet<Role> = HashSet::new();
     for entry in tensors {
         let Some(role) = Role::from_name(&entry.name) else {
-            // A part of a layer that is left out would give wrong text, not an error. (Old files carry RoPE tables.)
+            // Ignoring a part of a layer would produce wrong text, not an error. (Old files contain RoPE tables.)
             if entry.name.starts_with("blk.") && !entry.name.ends_with(".attn_rot_embd") {
                 return Err(AiError::invalid_data(format!(
                     "{name} cannot be used as a model: it has the tensor '{}', which this version does not compute.",
@@ -173,7 +198,7 @@ pub async fn load_weights(
     if let Some(missing) = Role::required(parameters.layers).find(|role| !present.contains(role)) {
         return Err(AiError::invalid_data(format!("{name} cannot be used as a model: it has no tensor for {missing:?}.")));
     }
-    // A file that is too short is found before anything is loaded, where its length is known.
+    // If the file's length is known, a file that is too short is rejected before anything is loaded.
     if let (Some(size), Some((_, last))) = (reader.size(), wanted.iter().max_by_key(|(_, entry)| entry.offset + entry.length))
         && last.offset + last.length > size
     {

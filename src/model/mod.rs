@@ -1,6 +1,6 @@
-//! The model: hyperparameters out of the header, and its weights on their way into a backend.
+//! The model: its hyperparameters, read from the header, and the loading of its weights into a backend.
 //!
-//! Lives here: what a llama-architecture file is made of. Does not live here: how it is computed (`backend`).
+//! This module describes what a llama-architecture file consists of, not how it is computed (`backend`).
 
 mod hyperparameters;
 mod load;
@@ -10,4 +10,4 @@ mod weights;
 pub use hyperparameters::Hyperparameters;
 pub use load::{Role, Tensor, WeightSink, load_weights};
 pub use rope::{RopeFrequencies, RopeScaling};
-pub use weights::{Collected, Layer, Weights};
+pub use weights::{Layer, WeightCollector, Weights};

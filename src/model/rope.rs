@@ -1,10 +1,10 @@
-//! Rotary position embedding (RoPE, Su et al. 2021): the frequencies, with the scalings that llama files use.
+//! Rotary position embedding (RoPE, Su et al. 2021): its frequencies, and the scalings that llama files use.
 
 use super::Hyperparameters;
 use crate::error::{AiError, Result};
 use crate::gguf::Header;
 
-/// How positions beyond the original training length are brought in.
+/// How positions beyond the original training length are scaled.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RopeScaling {
     None,
@@ -13,11 +13,15 @@ pub enum RopeScaling {
 }
 
 impl RopeScaling {
-    /// Reads the scaling. Llama 3's frequency-dependent scaling does not stand in the metadata but as divisors in the
+    /// Reads the scaling from the metadata. Llama 3's frequency-dependent scaling is not stored there, but as divisors in the
     /// tensor `rope_freqs.weight`.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the type of scaling is not supported.
     pub fn from_header(header: &Header, name: &str) -> Result<Self> {
         let kind = header.text("llama.rope.scaling.type").unwrap_or("none");
-        // Older files write the factor alone, and mean linear scaling.
+        // Older files contain only the factor, and mean linear scaling.
         let factor = header.number("llama.rope.scaling.factor").or_else(|| header.number("llama.rope.scale_linear"));
         match (kind, factor) {
             ("none", None) | ("linear", None) => Ok(Self::None),
@@ -27,14 +31,14 @@ impl RopeScaling {
     }
 }
 
-/// The angle per position of each rotated pair of dimensions.
+/// The angle per position (radians) of each rotated pair of dimensions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeFrequencies {
     per_position: Vec<f64>,
 }
 
 impl RopeFrequencies {
-    /// `divisors`: the contents of `rope_freqs.weight`, one per pair, where the file has it.
+    /// `divisors`: the contents of `rope_freqs.weight`, one per pair, if the file has that tensor.
     pub fn new(parameters: &Hyperparameters, divisors: Option<&[f32]>) -> Self {
         let width = parameters.rope_width;
         let linear = match parameters.rope_scaling {
@@ -51,10 +55,10 @@ impl RopeFrequencies {
         Self { per_position }
     }
 
-    /// Cosine and sine of every pair at one position, appended to `out` as `cos, sin, cos, sin, …`.
+    /// Appends cosine and sine of every pair at one position to `out`, as `cos, sin, cos, sin, …`.
     pub fn push_angles(&self, position: usize, out: &mut Vec<f32>) {
         for frequency in &self.per_position {
-            // In f64, so that large positions keep their precision.
+            // f64, so that large positions keep their precision.
             let (sin, cos) = (position as f64 * frequency).sin_cos();
             out.extend([cos as f32, sin as f32]);
         }

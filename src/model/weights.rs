@@ -1,4 +1,4 @@
-//! The weights of a llama model by their places in it, however a backend keeps them.
+//! The weights of a llama model by their role, in whatever representation a backend stores them.
 
 use super::Role;
 use crate::error::{AiError, Result};
@@ -22,13 +22,13 @@ pub struct Weights<M, V> {
     pub token_embedding: M,
     pub layers: Vec<Layer<M, V>>,
     pub output_norm: V,
-    /// `None`: the embedding serves as output.
+    /// `None`: the embedding is also the output matrix.
     pub output: Option<M>,
     pub rope_divisors: Option<Vec<f32>>,
 }
 
 impl<M, V> Weights<M, V> {
-    /// Every matrix.
+    /// Every matrix, with its role.
     pub fn matrices(&self) -> impl Iterator<Item = (Role, &M)> {
         let ends = [(Role::TokenEmbedding, Some(&self.token_embedding)), (Role::Output, self.output.as_ref())];
         let layers = self.layers.iter().enumerate().flat_map(|(index, layer)| {
@@ -46,19 +46,19 @@ impl<M, V> Weights<M, V> {
     }
 }
 
-/// Weights that have come, until all have.
-pub struct Collected<M> {
+/// Collects weights during a load, until all of them are there.
+pub struct WeightCollector<M> {
     matrices: HashMap<Role, M>,
     vectors: HashMap<Role, Vec<f32>>,
 }
 
-impl<M> Default for Collected<M> {
+impl<M> Default for WeightCollector<M> {
     fn default() -> Self {
         Self { matrices: HashMap::new(), vectors: HashMap::new() }
     }
 }
 
-impl<M> Collected<M> {
+impl<M> WeightCollector<M> {
     pub fn add_matrix(&mut self, role: Role, matrix: M) {
         self.matrices.insert(role, matrix);
     }
@@ -67,7 +67,11 @@ impl<M> Collected<M> {
         self.vectors.insert(role, numbers);
     }
 
-    /// The complete weights of a model of `layers` layers. `norm` makes of a norm's numbers what the backend keeps.
+    /// The complete weights of a model of `layers` layers. `norm` converts the numbers of a norm into the backend's representation.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if a weight is missing; the errors of `norm`.
     pub fn into_weights<V>(mut self, layers: usize, mut norm: impl FnMut(Vec<f32>) -> Result<V>) -> Result<Weights<M, V>> {
         let layers = (0..layers)
             .map(|layer| {

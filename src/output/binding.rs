@@ -1,13 +1,17 @@
 //! The binding's objects and events: `{"response", "tool_calls", "usage", "finish_reason"}`.
 
-use super::{Part, Shape, Usage, Whole, event, json_mode_not_met};
+use super::{AnswerShape, CompleteAnswer, Part, Usage, event, json_mode_not_met};
 use crate::engine::FinishReason;
 use crate::error::Result;
 use crate::tools::ToolCall;
 use serde_json::{Map, Value, json};
 
-/// The answer as one object. In JSON mode `response` is the value, in a tool turn `null`.
-pub fn object(whole: &Whole, shape: Shape) -> Result<Value> {
+/// The answer as one object. `response` is the text, in JSON mode the parsed value, and `null` if the answer calls tools.
+///
+/// # Errors
+///
+/// 5024 if the text is not JSON in JSON mode.
+pub fn object(whole: &CompleteAnswer, shape: AnswerShape) -> Result<Value> {
     let response = if !whole.calls.is_empty() {
         Value::Null
     } else if shape.json {
@@ -25,7 +29,7 @@ pub fn object(whole: &Whole, shape: Shape) -> Result<Value> {
     Ok(Value::Object(object))
 }
 
-/// A piece of text, or a complete call under an index of its own.
+/// The event for a part: a piece of text, or a complete call. `index` is the number of the call within the answer, from 0.
 pub fn part(part: &Part, index: usize) -> String {
     match part {
         Part::Text(text) => event(&json!({"response": text})),
@@ -57,9 +61,10 @@ mod tests {
     }
 
     #[test]
-    fn objects_of_each_shape() {
-        let whole = |text: &str, calls| Whole { text: text.into(), calls, usage: Usage::default(), finish_reason: FinishReason::Stop };
-        let shape = |tools_offered, json| Shape { tools_offered, json };
+    fn objects_with_text_json_and_calls() {
+        let whole =
+            |text: &str, calls| CompleteAnswer { text: text.into(), calls, usage: Usage::default(), finish_reason: FinishReason::Stop };
+        let shape = |tools_offered, json| AnswerShape { tools_offered, json };
         let plain = object(&whole("a", vec![]), shape(false, false)).expect("an object");
         assert_eq!((&plain["response"], plain.get("tool_calls")), (&json!("a"), None));
         assert_eq!(object(&whole("a", vec![]), shape(true, false)).expect("an object")["tool_calls"], json!([]));

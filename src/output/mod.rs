@@ -1,4 +1,4 @@
-//! Output: generated text and calls → what a client receives, in one object or as server-sent events.
+//! Output: generated text and calls → the client's object or server-sent events, in the binding's or OpenAI's dialect.
 
 mod binding;
 mod openai;
@@ -13,15 +13,15 @@ use crate::tools::ToolCall;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// The last event of every stream that ends well.
+/// The last event of every stream that ends without an error.
 const DONE: &str = "data: [DONE]\n\n";
 
-/// Exact token counts of one request.
+/// Exact token counts of one request. Serialises with `total_tokens` and `prompt_tokens_details`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
     pub prompt_tokens: usize,
     pub completion_tokens: usize,
-    /// Prompt tokens that an earlier request had already computed.
+    /// Prompt tokens whose keys and values were still in a KV cache from an earlier request.
     pub cached_tokens: usize,
 }
 
@@ -40,23 +40,25 @@ impl Serialize for Usage {
 /// A piece of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Part {
-    /// At least one character.
+    /// At least one character of text.
     Text(String),
+    /// A complete call.
     Call(ToolCall),
 }
 
 /// A complete answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Whole {
+pub struct CompleteAnswer {
     pub text: String,
     pub calls: Vec<ToolCall>,
     pub usage: Usage,
     pub finish_reason: FinishReason,
 }
 
-/// What the request asked for, as far as it shows in the answer's form.
+/// The properties of the request that determine the form of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Shape {
+pub struct AnswerShape {
+    /// The request has tools, so the answer has `tool_calls`.
     pub tools_offered: bool,
     /// JSON mode: the text is JSON.
     pub json: bool,
@@ -65,22 +67,26 @@ pub struct Shape {
 /// The dialect in which an answer is written.
 #[derive(Debug, Clone)]
 pub enum Dialect {
-    /// As `env.AI.run` gives it.
+    /// The format of `env.AI.run`.
     Binding,
-    /// As OpenAI's chat completions give it.
+    /// The format of OpenAI's chat completions.
     OpenAi(Completion),
 }
 
 impl Dialect {
     /// The answer as one object.
-    pub fn object(&self, whole: &Whole, shape: Shape) -> Result<Value> {
+    ///
+    /// # Errors
+    ///
+    /// In [`Dialect::Binding`], 5024 if the text is not JSON in JSON mode.
+    pub fn object(&self, whole: &CompleteAnswer, shape: AnswerShape) -> Result<Value> {
         match self {
             Self::Binding => binding::object(whole, shape),
             Self::OpenAi(completion) => Ok(completion.object(whole)),
         }
     }
 
-    /// Events for a part; `index` counts the answer's parts and `call` its calls, both from 0.
+    /// The events for a part, as text. `index` is the part's number within the answer and `call` the number of the call, both from 0.
     pub fn part(&self, part: &Part, index: usize, call: usize) -> String {
         match self {
             Self::Binding => binding::part(part, call),
@@ -88,7 +94,7 @@ impl Dialect {
         }
     }
 
-    /// The last events; `parts` is how many parts there were.
+    /// The last events, `[DONE]` included. `parts` is the number of parts in the answer.
     pub fn end(&self, usage: &Usage, finish_reason: FinishReason, parts: usize) -> String {
         let last = match self {
             Self::Binding => binding::end(usage, finish_reason),
@@ -98,11 +104,12 @@ impl Dialect {
     }
 }
 
-/// 5024, in the words of the live service.
+/// 5024, with the text of the live service.
 pub fn json_mode_not_met() -> AiError {
     AiError::new(ErrorCode::JsonModeNotMet, "JSON Mode couldn't be met")
 }
 
+/// One server-sent event.
 fn event(data: &Value) -> String {
     format!("data: {data}\n\n")
 }

@@ -1,24 +1,24 @@
-//! OpenAI's chat completions: one object, or chunks that each have `choices`.
+//! OpenAI's chat completions: one object, or chunks, each with `choices`.
 
-use super::{Part, Usage, Whole, event};
+use super::{CompleteAnswer, Part, Usage, event};
 use crate::engine::FinishReason;
 use crate::tools::ToolCall;
 use serde_json::{Value, json};
 
-/// What every object of one completion repeats.
+/// The fields that every object of one completion has in common.
 #[derive(Debug, Clone)]
 pub struct Completion {
     pub id: String,
     pub model: String,
-    /// Seconds since 1970.
+    /// Unix time in seconds.
     pub created: u64,
-    /// Whether a stream ends with a chunk of token counts.
+    /// Whether a stream ends with a chunk of token counts (`stream_options.include_usage`).
     pub include_usage: bool,
 }
 
 impl Completion {
     /// The answer as one `chat.completion`.
-    pub fn object(&self, whole: &Whole) -> Value {
+    pub fn object(&self, whole: &CompleteAnswer) -> Value {
         let mut message = json!({"role": "assistant", "content": whole.text, "refusal": null});
         if !whole.calls.is_empty() {
             message["content"] = Value::Null;
@@ -35,6 +35,7 @@ impl Completion {
         })
     }
 
+    /// The event for a part: see [`Dialect::part`](super::Dialect::part).
     pub fn part(&self, part: &Part, index: usize, call: usize) -> String {
         let mut delta = match part {
             Part::Text(text) => json!({"content": text}),
@@ -44,13 +45,14 @@ impl Completion {
                 json!({"tool_calls": [complete]})
             }
         };
-        // The first chunk says who speaks.
+        // Only the first chunk has the role.
         if index == 0 {
             delta["role"] = "assistant".into();
         }
         self.chunk(json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": null}]), None)
     }
 
+    /// The last chunks before `[DONE]`: the finish reason and, if requested, the token counts.
     pub fn end(&self, usage: &Usage, finish_reason: FinishReason, parts: usize) -> String {
         let delta = if parts == 0 { json!({"role": "assistant", "content": ""}) } else { json!({}) };
         let last = json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish_reason.as_str()}]);

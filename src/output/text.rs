@@ -1,47 +1,50 @@
-//! The text of an answer as it grows: whole characters, and never a part of a stop string.
+//! The text of an answer while it is generated: whole characters, without any part of a stop string.
 
 use crate::tokenizer::StreamDecoder;
+use crate::tools::partial_match;
 
-/// Decodes the tokens of one answer and watches for stop strings.
+/// Decodes the tokens of one answer and detects stop strings.
 pub struct AnswerText {
     decoder: StreamDecoder,
     stop: Vec<String>,
-    /// Text that may be the beginning of a stop string.
+    /// Decoded text that may be the start of a stop string.
     held: String,
     stopped: bool,
 }
 
 impl AnswerText {
+    /// Creates the text of an answer that ends before the first occurrence of any of the strings `stop`.
     pub fn new(decoder: StreamDecoder, stop: Vec<String>) -> Self {
         Self { decoder, stop, held: String::new(), stopped: false }
     }
 
-    /// Whether a stop string has come; what follows it is not part of the answer.
+    /// Whether a stop string was found. Text after it is not part of the answer.
     pub fn stopped(&self) -> bool {
         self.stopped
     }
 
-    /// Takes the bytes of the next token and gives the text that is now certain.
+    /// Adds the bytes of the next token and returns the text that is now certain, if there is any.
     pub fn push(&mut self, bytes: &[u8]) -> Option<String> {
         let fresh = self.decoder.push(bytes)?;
-        self.pass(&fresh, false)
+        self.release(&fresh, false)
     }
 
-    /// What has come and is not handed out yet.
+    /// The bytes that were received and not yet returned.
     pub fn pending(&self) -> Vec<u8> {
         [self.held.as_bytes(), &self.decoder.pending()].concat()
     }
 
-    /// The text that is left at the end of the answer.
+    /// Ends the answer and returns the rest of its text.
     pub fn finish(&mut self) -> Option<String> {
         if self.stopped {
             return None;
         }
         let fresh = self.decoder.finish().unwrap_or_default();
-        self.pass(&fresh, true)
+        self.release(&fresh, true)
     }
 
-    fn pass(&mut self, fresh: &str, last: bool) -> Option<String> {
+    /// Adds decoded text and returns the text that cannot be part of a stop string; all of it if it is the `last`.
+    fn release(&mut self, fresh: &str, last: bool) -> Option<String> {
         self.held.push_str(fresh);
         let found = self.stop.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
         let certain = match found {
@@ -50,18 +53,16 @@ impl AnswerText {
                 at
             }
             None if last => self.held.len(),
-            None => self.held.len() - self.longest_beginning(),
+            None => self.held.len() - self.partial_stop_length(),
         };
         let rest = self.held.split_off(certain);
         let text = std::mem::replace(&mut self.held, rest);
         (!text.is_empty()).then_some(text)
     }
 
-    /// Length of the longest end of the held text with which a stop string begins.
-    fn longest_beginning(&self) -> usize {
-        let begins =
-            |stop: &String| (1..stop.len()).rev().find(|length| stop.is_char_boundary(*length) && self.held.ends_with(&stop[..*length]));
-        self.stop.iter().filter_map(begins).max().unwrap_or(0)
+    /// Length in bytes of the longest suffix of the held text that is a proper prefix of a stop string.
+    fn partial_stop_length(&self) -> usize {
+        self.stop.iter().map(|stop| partial_match(&self.held, stop)).max().unwrap_or(0)
     }
 }
 
@@ -83,13 +84,13 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_ends_before_a_stop_string_that_comes_in_parts() {
+    fn the_answer_ends_before_a_stop_string_split_over_tokens() {
         assert_eq!(run(&["END"], &["a", "E", "N", "D", "b"]), (vec!["a".into()], true));
         assert_eq!(run(&["\n\n", "b"], &["a\n", "\nb"]), (vec!["a".into()], true));
     }
 
     #[test]
-    fn a_beginning_that_goes_on_otherwise_is_handed_out() {
+    fn a_partial_stop_string_that_continues_differently_is_text() {
         let (pieces, stopped) = run(&["END"], &["a", "E", "N", "x"]);
         assert_eq!((pieces.concat(), stopped), ("aENx".into(), false));
         assert_eq!(run(&["END"], &["EN"]).0.concat(), "EN");

@@ -1,8 +1,8 @@
-//! Chat templates for models whose file carries none, after the formats that their makers document.
+//! Chat templates for models whose file contains none. They follow the formats that the models' makers document.
 
 use crate::catalog::ChatFormat;
 
-/// The Jinja source for a chat format.
+/// The Jinja source of the template for a chat format.
 pub fn template_for(format: ChatFormat) -> &'static str {
     match format {
         ChatFormat::Llama2 => LLAMA2,
@@ -24,7 +24,7 @@ const LLAMA3: &str = "{{ bos_token }}{% for message in messages %}<|start_header
 
 {% endif %}";
 
-/// The system prompt stands inside the first user turn.
+/// The system prompt is part of the first user turn.
 const LLAMA2: &str = "{% set ns = namespace(system='') %}{% for message in messages %}\
 {% if message.role == 'system' %}{% set ns.system = '<<SYS>>\n' ~ message.content ~ '\n<</SYS>>\n\n' %}\
 {% elif message.role == 'assistant' %} {{ message.content | trim }} {{ eos_token }}\

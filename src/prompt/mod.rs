@@ -1,7 +1,7 @@
 //! Prompt: a validated request → the text that the model continues.
 //!
-//! Chat turns are written by the model's own template (Jinja, out of the GGUF); a model without one gets the format
-//! that the catalogue names for it.
+//! Chat turns are rendered by the model's own template (Jinja, from the GGUF). For a model without one, the format that the
+//! catalogue names is used.
 
 mod builtin;
 mod template;
@@ -15,7 +15,13 @@ use crate::input::{Prompt, TextGenerationRequest};
 use crate::tools::ToolChoice;
 use serde_json::{Value, json};
 
-/// The text for the model. A raw prompt stands as it is, an unscoped one becomes a user's turn.
+/// Renders the text that the model continues. A raw prompt is returned unchanged; an unscoped prompt becomes one user turn.
+///
+/// If the template does not support tools, tools and tool turns are written into the messages instead.
+///
+/// # Errors
+///
+/// 5004 if the template fails or rejects the messages.
 pub fn render(request: &TextGenerationRequest, template: &ChatTemplate) -> Result<String> {
     let variables = &request.template_variables;
     let turns = match &request.prompt {
@@ -25,8 +31,8 @@ pub fn render(request: &TextGenerationRequest, template: &ChatTemplate) -> Resul
     };
     let offered = if request.tool_choice == ToolChoice::None { &[][..] } else { &request.tools };
     let tool_turns = turns.iter().any(|turn| turn.get("tool_calls").is_some() || turn["role"] == "tool");
-    if !template.has_tool_slot() && (tool_turns || !offered.is_empty()) {
-        return template.render(&tools::without_slot(&turns, offered), variables);
+    if !template.supports_tools() && (tool_turns || !offered.is_empty()) {
+        return template.render(&tools::inline_tools(&turns, offered), variables);
     }
     let mut variables = variables.clone();
     if !offered.is_empty() {

@@ -1,4 +1,4 @@
-//! A model's chat template, rendered as Hugging Face's `apply_chat_template` renders it.
+//! A model's chat template, rendered in the same way as by Hugging Face's `apply_chat_template`.
 
 use crate::error::{AiError, Result};
 use crate::tools::CallFormat;
@@ -11,19 +11,24 @@ use serde_json::ser::Formatter;
 use serde_json::{Map, Value};
 use std::io;
 
-/// Steps that a template may take; a damaged one must not loop for ever.
+/// Maximum number of minijinja instructions per rendering, so that a damaged template cannot loop forever.
 const FUEL: u64 = 20_000_000;
 
-/// A compiled chat template with the texts of the model's special tokens.
+/// A compiled chat template, with the texts of the model's BOS and EOS tokens.
 pub struct ChatTemplate {
     environment: Environment<'static>,
     bos_token: String,
     eos_token: String,
+    /// `None` if the template does not use `tools`.
     call_format: Option<CallFormat>,
 }
 
 impl ChatTemplate {
-    /// Compiles the Jinja `source`.
+    /// Compiles the Jinja `source`. `bos_token` and `eos_token` are the texts of these tokens.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if `source` is not a valid template.
     pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self> {
         let mut environment = Environment::new();
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|error| failed(&error))?);
@@ -39,18 +44,22 @@ impl ChatTemplate {
         Ok(Self { environment, bos_token: bos_token.into(), eos_token: eos_token.into(), call_format })
     }
 
-    /// Whether the template itself tells the model of its tools.
-    pub fn has_tool_slot(&self) -> bool {
+    /// Whether the template renders the request's `tools` itself.
+    pub fn supports_tools(&self) -> bool {
         self.call_format.is_some()
     }
 
-    /// How the model writes calls: as its template says, or as our own prompt asks for.
+    /// The format in which the model writes calls: the template's format, or the one that our own prompt asks for.
     pub fn call_format(&self) -> CallFormat {
         self.call_format.unwrap_or(CallFormat::Bare)
     }
 
-    /// Writes the conversation, open for the assistant's next turn. `variables` are further names that the template
-    /// may use; the conversation's own names win.
+    /// Renders the conversation, followed by the start of the assistant's next turn. `variables` are additional variables for the
+    /// template; `messages`, `add_generation_prompt`, `bos_token` and `eos_token` override variables of the same name.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the template fails or rejects the messages.
     pub fn render(&self, messages: &[Value], variables: &Map<String, Value>) -> Result<String> {
         let mut context = variables.clone();
         context.insert("messages".into(), Value::Array(messages.to_vec()));
@@ -63,12 +72,13 @@ impl ChatTemplate {
 }
 
 fn failed(error: &Error) -> AiError {
-    // What a template raises on purpose (roles that do not alternate, say) is for the caller to read.
+    // An error that the template raises on purpose has a text for the caller, for instance that roles do not alternate.
     let reason = error.detail().map_or_else(|| error.to_string(), str::to_owned);
-    AiError::invalid_data(format!("The model's chat template refused the messages: {reason}"))
+    AiError::invalid_data(format!("The model's chat template rejected the messages: {reason}"))
 }
 
-/// As Python's `json.dumps(value, ensure_ascii=False, indent=…)`, which templates are written for: nothing is escaped for HTML.
+/// The filter `tojson`, like Python's `json.dumps(value, ensure_ascii=False, indent=…)`, which templates are written for. It does
+/// not escape HTML, unlike minijinja's own filter.
 fn to_json(value: &JinjaValue, options: minijinja::value::Kwargs) -> std::result::Result<JinjaValue, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let failed = |error: serde_json::Error| Error::new(ErrorKind::InvalidOperation, error.to_string());
@@ -85,7 +95,7 @@ fn to_json(value: &JinjaValue, options: minijinja::value::Kwargs) -> std::result
     Ok(JinjaValue::from_safe_string(String::from_utf8_lossy(&out).into_owned()))
 }
 
-/// One line, with a space behind every comma and colon.
+/// Writes JSON on one line, with a space after every comma and colon.
 struct Spaced;
 
 impl Formatter for Spaced {
@@ -124,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn documented_formats() {
+    fn built_in_templates_render_the_documented_formats() {
         let render = |format| render(template_for(format), conversation()).expect("text");
         assert_eq!(
             render(ChatFormat::ChatMl),
@@ -149,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_refuses_or_never_ends_is_an_error() {
+    fn a_template_that_raises_or_never_ends_is_an_error() {
         let error = render("{{ raise_exception('roles must alternate') }}", json!([])).expect_err("an error");
         assert!(error.to_string().ends_with("roles must alternate"), "{error}");
         assert!(render("{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}", json!([])).is_err());

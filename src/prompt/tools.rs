@@ -1,16 +1,16 @@
-//! Tools in a conversation: for templates that have a place for them, and for those that have none.
+//! Tools and tool turns in a conversation, for templates that support tools and for those that do not.
 
 use crate::tools::{Tool, call_of_text};
 use serde_json::{Map, Value, json};
 
-/// Tool turns in one form, OpenAI's with arguments as objects: what templates expect.
+/// Converts tool turns to the one form that templates expect: OpenAI's, with arguments as objects.
 ///
-/// Two forms come in: calls in `tool_calls`, answered by id, and the older one, where an assistant's content is the call
-/// itself as JSON text and the answer has no id. Ids become ones that every template accepts: to the model they only say
-/// which answer belongs to which call.
+/// It accepts two forms: calls in `tool_calls` whose results refer to them by id, and the older form, where the assistant's content
+/// is the call as JSON text and the result has no id. Ids are replaced by ones that every template accepts; the model needs them
+/// only to match results with calls.
 pub fn normalise_turns(messages: &[Value]) -> Vec<Value> {
     let mut out: Vec<Value> = Vec::with_capacity(messages.len());
-    // (the client's id, the function's name, our id) of calls that are not answered yet.
+    // Calls without a result so far: (the client's id, the function's name, our id).
     let mut open: Vec<(Option<String>, String, String)> = Vec::new();
     let mut count = 0;
     for (index, message) in messages.iter().enumerate() {
@@ -53,9 +53,9 @@ pub fn normalise_turns(messages: &[Value]) -> Vec<Value> {
     out
 }
 
-/// The same conversation for a template without a place for tools: the tools stand in the system's turn, calls are the
-/// JSON text that it asks for, answers are the user's words.
-pub fn without_slot(messages: &[Value], tools: &[Tool]) -> Vec<Value> {
+/// Rewrites normalised turns for a template that does not support tools: the tools are described in the system turn, calls become
+/// the JSON text that this description asks for, and results become user turns.
+pub fn inline_tools(messages: &[Value], tools: &[Tool]) -> Vec<Value> {
     let mut out: Vec<Value> = Vec::with_capacity(messages.len() + 1);
     for message in messages {
         let content = text_of(message);
@@ -75,7 +75,7 @@ pub fn without_slot(messages: &[Value], tools: &[Tool]) -> Vec<Value> {
             }
             other => (other, content.to_owned()),
         };
-        // Templates without tools often want user and assistant in turn.
+        // Templates without tools often require user and assistant turns to alternate.
         match out.last_mut() {
             Some(last) if role == "user" && self::role(last) == "user" => {
                 last["content"] = Value::String(format!("{}\n{content}", text_of(last)))
@@ -93,7 +93,7 @@ pub fn without_slot(messages: &[Value], tools: &[Tool]) -> Vec<Value> {
     out
 }
 
-/// The default prompt for tools.
+/// The default prompt that describes the tools and the format of a call.
 fn instructions(tools: &[Tool]) -> String {
     let listed: Vec<String> = tools
         .iter()
@@ -113,9 +113,10 @@ fn instructions(tools: &[Tool]) -> String {
     )
 }
 
+/// (the client's id, the function's name, the arguments).
 type Call = (Option<String>, String, Value);
 
-/// The calls of an assistant's turn, in either form.
+/// The calls of an assistant turn, in either form. The older form counts only if a tool turn follows (`answered`).
 fn calls_of(message: &Value, answered: bool) -> Option<Vec<Call>> {
     if let Some(calls) = message.get("tool_calls").and_then(Value::as_array).filter(|calls| !calls.is_empty()) {
         let call = |call: &Value| {
@@ -170,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_in_json_is_no_call() {
+    fn json_content_without_a_tool_turn_is_not_a_call() {
         let messages =
             [json!({"role": "assistant", "content": "{\"name\":\"a\",\"arguments\":{}}"}), json!({"role": "user", "content": "b"})];
         assert_eq!(normalise_turns(&messages), messages);
     }
 
     #[test]
-    fn a_template_without_a_slot_gets_plain_turns() {
+    fn a_template_without_tool_support_gets_plain_turns() {
         let messages = normalise_turns(&[
             json!({"role": "system", "content": "Be kind."}),
             json!({"role": "user", "content": "Weather?"}),
@@ -185,7 +186,7 @@ mod tests {
             json!({"role": "tool", "tool_call_id": "x", "content": "rain"}),
             json!({"role": "user", "content": "So?"}),
         ]);
-        let plain = without_slot(&messages, &[weather()]);
+        let plain = inline_tools(&messages, &[weather()]);
         let roles: Vec<&str> = plain.iter().map(role).collect();
         assert_eq!(roles, ["system", "user", "assistant", "user"]);
         assert!(text_of(&plain[0]).starts_with("Be kind.\n\nYou can call"));

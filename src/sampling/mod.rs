@@ -1,8 +1,8 @@
-//! Sampling: logits → the next token. Penalties, then temperature, top-k, top-p, then a seeded draw.
+//! Sampling: logits → the next token. Penalties, the grammar's mask, temperature, top-k, top-p, then a seeded draw.
 //!
-//! Penalties follow their sources: `repetition_penalty` is multiplicative over every token of prompt and answer (CTRL,
-//! Keskar et al. 2019), `frequency_penalty` and `presence_penalty` are subtractive over the answer (OpenAI's API). Top-p
-//! is nucleus sampling (Holtzman et al. 2019).
+//! Penalties follow their sources: `repetition_penalty` is multiplicative and covers every token of prompt and answer
+//! (CTRL, Keskar et al. 2019); `frequency_penalty` and `presence_penalty` are subtractive and cover the answer (OpenAI's
+//! API). Top-p is nucleus sampling (Holtzman et al. 2019).
 
 use crate::backend::{MAX_CANDIDATES, Wanted};
 use crate::error::{AiError, ErrorCode, Result};
@@ -14,17 +14,17 @@ use rand_pcg::Pcg64Mcg;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
-/// Temperature of a request that names none.
+/// Temperature of a request that does not set one.
 pub const DEFAULT_TEMPERATURE: f32 = 0.6;
 
-/// The sampling fields of a request, off where absent.
+/// The sampling fields of a request. An absent field switches its feature off, except `temperature` and `seed`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingParams {
-    /// 0 takes the most likely token always (greedy).
+    /// 0 always takes the most likely token (greedy).
     pub temperature: f32,
     pub top_p: Option<f32>,
     pub top_k: Option<usize>,
-    /// Without a seed every run draws another one.
+    /// `None`: each run uses another random seed.
     pub seed: Option<u64>,
     pub repetition_penalty: Option<f32>,
     pub frequency_penalty: f32,
@@ -46,7 +46,7 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
-    /// Reads the fields of a validated input.
+    /// Reads the fields of a validated input; values that have no effect (such as `top_p` = 1) become `None`.
     pub fn from_fields(fields: &Map<String, Value>) -> Self {
         let number = |key: &str| fields.get(key).and_then(Value::as_f64);
         Self {
@@ -61,20 +61,20 @@ impl SamplingParams {
     }
 }
 
-/// Draws the tokens of one sequence. Remembers what penalties need; one draw per token.
+/// Draws the tokens of one sequence, and counts them for the penalties. Makes one draw per token.
 pub struct Sampler {
     params: SamplingParams,
     rng: Pcg64Mcg,
-    /// Every token of prompt and answer → how often it stands in the answer.
+    /// Token → how often it occurs in the answer. Tokens of the prompt are included (with 0) if there is a repetition penalty.
     seen: HashMap<u32, u32>,
     ranking: Ranking,
     distribution: Distribution,
-    /// Scratch: tokens that may come with their weights.
+    /// Scratch: candidates for the next token, with their weights.
     candidates: Vec<(u32, f32)>,
 }
 
 impl Sampler {
-    /// A sampler for one sequence that starts with `prompt`. Draws a seed where the request names none.
+    /// A sampler for one sequence that starts with `prompt`. Draws a seed if the request does not set one.
     pub fn new(params: SamplingParams, prompt: &[u32]) -> Self {
         let seed = params.seed.unwrap_or_else(|| u64::from_le_bytes(random_bytes()));
         let seen = if params.repetition_penalty.is_some() { prompt.iter().map(|token| (*token, 0)).collect() } else { HashMap::new() };
@@ -82,7 +82,12 @@ impl Sampler {
         Self { params, rng, seen, ranking: Ranking::default(), distribution: Distribution::default(), candidates: Vec::new() }
     }
 
-    /// The next token for `logits` (one per vocabulary entry, unnormalised; changed in place), one that a constraint allows.
+    /// Draws the next token. `logits`: one per vocabulary entry, unnormalised; changed in place. A constraint limits the draw to the
+    /// tokens that it allows.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if no logit is finite; the error of the constraint.
     pub fn sample(&mut self, logits: &mut [f32], constraint: Option<&mut Constraint>) -> Result<u32> {
         self.penalise(logits);
         if let Some(constraint) = constraint {
@@ -94,7 +99,8 @@ impl Sampler {
         Ok(token)
     }
 
-    /// What the next token can be drawn from: where neither penalties nor the whole distribution matter, the largest logits.
+    /// The output that this sampler needs to draw the next token: the largest logits if there are no penalties and the draw is greedy or
+    /// top-k, otherwise all logits.
     pub fn wanted(&self) -> Wanted {
         let SamplingParams { temperature, top_k, .. } = self.params;
         match top_k {
@@ -105,7 +111,11 @@ impl Sampler {
         }
     }
 
-    /// The next token out of the largest logits, largest first, as [`Sampler::wanted`] asks for them.
+    /// Draws the next token from the largest logits: `(token, logit)`, largest first, as many as [`Sampler::wanted`] asked for.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if there are no candidates.
     pub fn sample_candidates(&mut self, mut candidates: Vec<(u32, f32)>) -> Result<u32> {
         let Some((best, best_logit)) = candidates.first().copied() else { return Err(no_logits()) };
         let token = if self.params.temperature <= 0.0 { best } else { self.draw_among(&mut candidates, best_logit) };
@@ -151,7 +161,7 @@ impl Sampler {
             None => distribution.at(uniform * total),
             Some(top_p) => {
                 let wanted = f64::from(top_p) * total;
-                // Only the head of the distribution is ranked: first 64 tokens, then eight times as many, and so on.
+                // Rank only the head of the distribution: first 64 tokens, then eight times as many, and so on.
                 let mut count = 64;
                 loop {
                     ranking.largest(logits, count, candidates);
@@ -168,7 +178,7 @@ impl Sampler {
         }
     }
 
-    /// Draws one of the top-k candidates, of those that top-p leaves.
+    /// Draws from the top-k candidates, after top-p has cut their tail.
     fn draw_among(&mut self, candidates: &mut Vec<(u32, f32)>, best_logit: f32) -> u32 {
         let (scale, uniform) = (self.scale(), self.uniform());
         for (_, logit) in candidates.iter_mut() {
@@ -181,12 +191,13 @@ impl Sampler {
         draw_from(candidates, uniform)
     }
 
-    /// A token's weight is its probability times a common factor; the best one weighs 1.
+    /// The factor of the logits, 1 / temperature. A token's weight is `e^((logit − best) · scale)`: its probability times a common
+    /// factor, such that the best token has weight 1.
     fn scale(&self) -> f32 {
         1.0 / self.params.temperature
     }
 
-    /// 53 random bits: a uniform number in [0, 1).
+    /// A uniform number in [0, 1), of 53 random bits.
     fn uniform(&mut self) -> f64 {
         (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -199,7 +210,7 @@ fn no_logits() -> AiError {
     )
 }
 
-/// Cuts candidates, largest first, behind the one with which `wanted` is reached. Whether it is.
+/// Truncates candidates (largest first) after the one at which their summed weights reach `wanted`. Returns whether they reach it.
 fn cut_to_nucleus(candidates: &mut Vec<(u32, f32)>, wanted: f64) -> bool {
     let mut sum = 0.0;
     let last = candidates.iter().position(|candidate| {
@@ -212,6 +223,7 @@ fn cut_to_nucleus(candidates: &mut Vec<(u32, f32)>, wanted: f64) -> bool {
     last.is_some()
 }
 
+/// Draws a candidate with a probability in proportion to its weight; `uniform` is in [0, 1).
 fn draw_from(candidates: &[(u32, f32)], uniform: f64) -> u32 {
     let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.1)).sum();
     let mut remaining = uniform * total;
@@ -221,7 +233,7 @@ fn draw_from(candidates: &[(u32, f32)], uniform: f64) -> u32 {
             return *token;
         }
     }
-    // Rounding can leave a last crumb; a candidate that has weight takes it.
+    // Rounding can leave a small remainder: take the last candidate that has a weight.
     candidates.iter().rev().find(|candidate| candidate.1 > 0.0).map_or(0, |candidate| candidate.0)
 }
 
@@ -233,9 +245,9 @@ mod tests {
         Sampler::new(SamplingParams { seed: Some(params.seed.unwrap_or(7)), ..params }, &[])
     }
 
-    /// Out of the largest logits alone comes what comes out of all.
+    /// Drawing from the largest logits returns the same tokens as drawing from all.
     #[test]
-    fn candidates_are_enough_where_they_are_asked_for() {
+    fn the_wanted_candidates_give_the_same_tokens_as_all_logits() {
         let logits: Vec<f32> = (0..5000u32).map(|token| (token.wrapping_mul(2_654_435_761) >> 20) as f32 * 0.004).collect();
         let mut sorted: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
         sorted.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -284,7 +296,7 @@ mod tests {
         let logits: Vec<f32> = (0..1000).map(|i| -(i as f32) * 0.01).collect();
         let hot = SamplingParams { temperature: 5.0, ..Default::default() };
         assert!(draws(SamplingParams { top_k: Some(3), ..hot.clone() }, &logits, 500).iter().all(|token| *token < 3));
-        // The nucleus by a full sort, as an oracle for the partial one.
+        // The expected nucleus, computed over the whole distribution (these logits are already sorted).
         let weights: Vec<f32> = logits.iter().map(|logit| (logit / 5.0).exp()).collect();
         let total: f32 = weights.iter().sum();
         let mut sum = 0.0;

@@ -1,7 +1,7 @@
 //! Text ↔ tokens, from the vocabulary inside the GGUF.
 //!
-//! Splitting and merging is the `tokenizers` crate's; here its parts are put together as the file's metadata asks, and
-//! tokens become bytes again, for a stream that never cuts a character.
+//! The `tokenizers` crate splits and merges. This module configures it as the file's metadata says, and converts tokens back
+//! to bytes, for a stream that never cuts a character.
 
 mod pre;
 mod stream;
@@ -14,9 +14,9 @@ use crate::gguf::Header;
 use std::collections::HashSet;
 use vocabulary::{TokenKind, Vocabulary};
 
-/// How the texts of vocabulary entries stand for bytes.
+/// How the texts of vocabulary entries represent bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spelling {
+enum ByteEncoding {
     /// Every byte is one printable character (GPT-2's byte-level BPE).
     ByteLevel,
     /// `▁` is a space, `<0x0A>` a single byte (SentencePiece).
@@ -26,11 +26,11 @@ enum Spelling {
 /// The tokenizer of one model.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    spelling: Spelling,
+    byte_encoding: ByteEncoding,
     kinds: Vec<TokenKind>,
-    /// Whether SentencePiece puts a space in front of a text, which the answer's first token then carries too.
+    /// Whether SentencePiece puts a space in front of a text. If so, the answer's first token starts with one too.
     space_prefix: bool,
-    /// Put in front of a prompt that does not have it already.
+    /// The token that a prompt must start with, if there is one.
     leading: Option<u32>,
     /// Tokens that end an answer.
     end_of_generation: HashSet<u32>,
@@ -40,7 +40,7 @@ pub struct Tokenizer {
     pub eos_text: String,
 }
 
-/// Names under which end-of-turn tokens are known; the metadata names at most two of them.
+/// Known names of end-of-turn tokens; the metadata lists at most two of them.
 const END_NAMES: &[&str] = &[
     "<|im_end|>",
     "<|endoftext|>",
@@ -55,22 +55,25 @@ const END_NAMES: &[&str] = &[
 ];
 
 impl Tokenizer {
-    /// Builds the tokenizer that the metadata describes; `name` is the file's, for messages.
+    /// Builds the tokenizer that the metadata describes. `name` is the file's name, for messages.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the metadata describes no tokenizer that can be used.
     pub fn from_header(header: &Header, name: &str) -> Result<Self> {
         let unusable = |reason: String| AiError::invalid_data(format!("{name} has a tokenizer that cannot be used: {reason}."));
         let vocabulary = Vocabulary::from_header(header).map_err(unusable)?;
         let model = header.text("tokenizer.ggml.model").unwrap_or("none");
         let space_prefix = model == "llama" && header.flag("tokenizer.ggml.add_space_prefix").unwrap_or(true);
-        let (spelling, mut inner) = match model {
-            "gpt2" => (Spelling::ByteLevel, pre::byte_level(header, &vocabulary).map_err(unusable)?),
-            "llama" => (Spelling::SentencePiece, pre::sentence_piece(&vocabulary, space_prefix).map_err(unusable)?),
+        let (byte_encoding, mut inner) = match model {
+            "gpt2" => (ByteEncoding::ByteLevel, pre::byte_level(header, &vocabulary).map_err(unusable)?),
+            "llama" => (ByteEncoding::SentencePiece, pre::sentence_piece(&vocabulary, space_prefix).map_err(unusable)?),
             other => return Err(unusable(format!("its kind '{other}' is not supported (gpt2 and llama are)"))),
         };
-        // Control and user-defined entries are recognised as a whole wherever they stand in a prompt.
-        let added = vocabulary.tokens.iter().zip(&vocabulary.kinds).filter_map(|(text, kind)| {
-            matches!(kind, TokenKind::Control | TokenKind::UserDefined)
-                .then(|| tokenizers::AddedToken::from(text.clone(), *kind == TokenKind::Control).normalized(false))
-        });
+        // Control and user-defined entries are recognised as a whole, anywhere in a prompt.
+        let special = |(_, kind): &(&String, &TokenKind)| matches!(kind, TokenKind::Control | TokenKind::UserDefined);
+        let added = vocabulary.tokens.iter().zip(&vocabulary.kinds).filter(special);
+        let added = added.map(|(text, kind)| tokenizers::AddedToken::from(text.clone(), *kind == TokenKind::Control).normalized(false));
         inner.add_special_tokens(added).map_err(|error| unusable(error.to_string()))?;
 
         let id = |key: &str| {
@@ -92,7 +95,7 @@ impl Tokenizer {
         );
         Ok(Self {
             inner,
-            spelling,
+            byte_encoding,
             space_prefix,
             leading: bos.filter(|_| adds_bos),
             end_of_generation,
@@ -102,8 +105,12 @@ impl Tokenizer {
         })
     }
 
-    /// The tokens of a prompt. Names of control tokens inside the text become these tokens; the beginning-of-sequence
-    /// token is put in front where the model wants it and the text does not bring it.
+    /// The tokens of a prompt. Names of control tokens inside the text become these tokens. The beginning-of-sequence token is added
+    /// in front if the model needs it and the text does not start with it.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the text cannot be tokenised.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self
             .inner
@@ -123,30 +130,30 @@ impl Tokenizer {
         &self.end_of_generation
     }
 
-    /// The bytes that a token adds to a text; none for control tokens. A character may be spread over several tokens.
+    /// The bytes that a token adds to a text; none for control and unknown tokens. A character may be spread over several tokens.
     pub fn token_bytes(&self, token: u32) -> Vec<u8> {
         let kind = self.kinds.get(token as usize).copied().unwrap_or(TokenKind::Control);
         let Some(text) = self.inner.id_to_token(token) else { return Vec::new() };
-        match (kind, self.spelling) {
+        match (kind, self.byte_encoding) {
             (TokenKind::Control, _) => Vec::new(),
             (TokenKind::UserDefined, _) => text.into_bytes(),
             (TokenKind::Byte, _) => vocabulary::byte_of_name(&text).map(|byte| vec![byte]).unwrap_or_default(),
-            (TokenKind::Normal, Spelling::SentencePiece) => text.replace('▁', " ").into_bytes(),
-            (TokenKind::Normal, Spelling::ByteLevel) => match text.chars().map(vocabulary::byte_of_char).collect() {
+            (TokenKind::Normal, ByteEncoding::SentencePiece) => text.replace('▁', " ").into_bytes(),
+            (TokenKind::Normal, ByteEncoding::ByteLevel) => match text.chars().map(vocabulary::byte_of_char).collect() {
                 Some(bytes) => bytes,
-                // Some files list added words as normal entries, spelled as they are.
+                // Some files list added words as normal entries, written as they are.
                 None => text.into_bytes(),
             },
         }
     }
 
-    /// Entries of the vocabulary.
+    /// Number of vocabulary entries.
     pub fn vocabulary_size(&self) -> usize {
         self.kinds.len()
     }
 
-    /// A token for a trie of the vocabulary: its bytes, or the name of a control token behind the byte 0xFF, which no
-    /// text has.
+    /// A token's entry in a trie of the vocabulary: its bytes, or for a control token the byte 0xFF (which occurs in no text) and then
+    /// its name.
     pub fn word(&self, token: u32) -> Vec<u8> {
         match self.control_name(token) {
             Some(name) => [&[0xff], name.as_bytes()].concat(),
@@ -154,18 +161,18 @@ impl Tokenizer {
         }
     }
 
-    /// The name of a control token.
+    /// The name of a control token; `None` for other tokens.
     pub fn control_name(&self, token: u32) -> Option<String> {
         let control = self.kinds.get(token as usize) == Some(&TokenKind::Control);
         control.then(|| self.inner.id_to_token(token)).flatten()
     }
 
-    /// A decoder for an answer; `continues` says that the answer goes on in the middle of a text (a raw prompt).
+    /// A decoder for an answer. `continues`: the answer continues a text (a raw prompt), so a space at its start belongs to it.
     pub fn stream_decoder(&self, continues: bool) -> StreamDecoder {
         StreamDecoder::new(self.space_prefix && !continues)
     }
 
-    /// The whole text of some tokens, as one call.
+    /// The text of `tokens`, decoded in one call.
     pub fn decode(&self, tokens: &[u32]) -> String {
         let mut decoder = self.stream_decoder(false);
         let mut text = String::new();

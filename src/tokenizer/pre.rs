@@ -1,4 +1,4 @@
-//! The pipelines in front of the merges: how a text is normalised and split, by the kind that the metadata names.
+//! The pipelines before the merges: how a text is normalised and split, chosen by the name in the metadata.
 
 use super::vocabulary::{TokenKind, Vocabulary};
 use crate::gguf::Header;
@@ -11,14 +11,18 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
-/// Words of Llama 3: contractions, letters with one leading sign, digits by threes, signs, line ends, spaces.
+/// Words of Llama 3: contractions, letters with one leading sign, digits in groups of up to three, signs, line ends, spaces.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Words of Qwen 2: as Llama 3, digits one by one.
+/// Words of Qwen 2: like Llama 3, but single digits.
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Words of Mistral's Tekken: case changes part words.
+/// Words of Mistral's Tekken: a change of case starts a new word.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Byte-level BPE (`tokenizer.ggml.model` = `gpt2`), with the splitting that `tokenizer.ggml.pre` names.
+/// Byte-level BPE (`tokenizer.ggml.model` = `gpt2`), split as `tokenizer.ggml.pre` says.
+///
+/// # Errors
+///
+/// The reason why the vocabulary cannot be used.
 pub fn byte_level(header: &Header, vocabulary: &Vocabulary) -> Result<Tokenizer, String> {
     if vocabulary.merges.is_empty() {
         return Err("it has no merges".into());
@@ -32,7 +36,7 @@ pub fn byte_level(header: &Header, vocabulary: &Vocabulary) -> Result<Tokenizer,
             let split = vec![Digits::new(true).into(), ByteLevel::new(false, false, true).into()];
             (None, Sequence::new(split).into(), false)
         }
-        // GPT-2's own, which other names share.
+        // GPT-2's splitting, which other names share.
         _ => (None, ByteLevel::new(false, false, true).into(), false),
     };
     let mut tokenizer = Tokenizer::new(bpe(vocabulary, vocabulary.merges.clone(), false, ignores_merges)?);
@@ -42,6 +46,10 @@ pub fn byte_level(header: &Header, vocabulary: &Vocabulary) -> Result<Tokenizer,
 }
 
 /// SentencePiece BPE (`tokenizer.ggml.model` = `llama`): no splitting, spaces as `▁`, unknown characters as bytes.
+///
+/// # Errors
+///
+/// The reason why the vocabulary cannot be used.
 pub fn sentence_piece(vocabulary: &Vocabulary, space_prefix: bool) -> Result<Tokenizer, String> {
     let mut tokenizer = Tokenizer::new(bpe(vocabulary, merges_from_scores(vocabulary), true, false)?);
     let spaces: NormalizerWrapper = Replace::new(" ", "▁").map_err(|error| error.to_string())?.into();
@@ -72,8 +80,8 @@ fn bpe(vocabulary: &Vocabulary, merges: Vec<(String, String)>, byte_fallback: bo
     builder.build().map_err(|error| error.to_string())
 }
 
-/// SentencePiece joins, at each step, the neighbours whose union scores highest. The same order as a list of merges:
-/// every way to part an entry into two entries, sorted by the entry's score.
+/// SentencePiece's order of merges. At each step, SentencePiece joins the neighbours whose union has the highest score. The
+/// same order as a list of merges: every split of an entry into two entries, sorted by the entry's score.
 fn merges_from_scores(vocabulary: &Vocabulary) -> Vec<(String, String)> {
     let joinable = |id: &usize| vocabulary.kinds[*id] == TokenKind::Normal;
     let ids: HashMap<&str, usize> = vocabulary.tokens.iter().enumerate().map(|(id, text)| (text.as_str(), id)).collect();
@@ -86,7 +94,8 @@ fn merges_from_scores(vocabulary: &Vocabulary) -> Vec<(String, String)> {
         let mut parts: Vec<(usize, usize)> = text
             .char_indices()
             .skip(1)
-            .filter_map(|(at, _)| Some((*ids.get(&text[..at])?, *ids.get(&text[at..])?)))
+            .filter_map(|(at, _)| text.split_at_checked(at))
+            .filter_map(|(left, right)| Some((*ids.get(left)?, *ids.get(right)?)))
             .filter(|(left, right)| joinable(left) && joinable(right))
             .collect();
         parts.sort_unstable();

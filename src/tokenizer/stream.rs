@@ -1,22 +1,22 @@
-//! Bytes of tokens → text that can be shown: never half a character.
+//! Bytes of tokens → text that can be displayed: never part of a character.
 
 use unicode_segmentation::GraphemeCursor;
 
-/// More than this is not held back, whatever it may become (stacked combining marks without end).
+/// Maximum bytes that are held back. Stacked combining marks could otherwise be held without end.
 const MAX_HELD: usize = 128;
 
-/// Turns the bytes of one token after the other into pieces of text.
+/// Converts the bytes of tokens, one token after another, into pieces of text.
 ///
 /// A piece ends where a user-perceived character ends (extended grapheme clusters, Unicode Annex 29): a flag, a family
-/// emoji or a letter with its accents arrives whole, even when the model spells it in several tokens. So a token's text
-/// is handed out when the next token shows that it does not belong to it. Bytes that are no UTF-8 become U+FFFD.
+/// emoji or a letter with its accents arrives whole, even if the model writes it in several tokens. So a token's text is
+/// returned only once the next token has shown that it does not continue the last character. Invalid UTF-8 becomes U+FFFD.
 #[derive(Debug, Default)]
 pub struct StreamDecoder {
-    /// Bytes at the end that may be the start of a character.
+    /// Bytes that may be the start of an incomplete UTF-8 character.
     partial: Vec<u8>,
-    /// Text that the next token may still extend.
+    /// Text whose last character the next token may still extend.
     held: String,
-    /// Whether a space at the very start belongs to the tokenizer, not to the text.
+    /// Whether a space at the very start was added by the tokenizer, and is not part of the text.
     trims_first_space: bool,
 }
 
@@ -25,7 +25,7 @@ impl StreamDecoder {
         Self { trims_first_space, ..Self::default() }
     }
 
-    /// Takes a token's bytes and gives the text that is now certain.
+    /// Adds a token's bytes. Returns the text that is now final, `None` if there is none.
     pub fn push(&mut self, bytes: &[u8]) -> Option<String> {
         self.partial.extend_from_slice(bytes);
         let mut fresh = take_text(&mut self.partial);
@@ -48,13 +48,13 @@ impl StreamDecoder {
         })
     }
 
-    /// What has come and is not handed out yet.
+    /// The bytes that were pushed and are not returned yet.
     pub fn pending(&self) -> Vec<u8> {
         [self.held.as_bytes(), &self.partial].concat()
     }
 
-    /// The text that is left at the end. The first bytes of a character whose rest never came (the answer was cut by its
-    /// length) are no text.
+    /// The remaining text at the end of the answer. Drops the first bytes of an incomplete character (of an answer that was cut off at
+    /// `max_tokens`).
     pub fn finish(&mut self) -> Option<String> {
         self.partial.clear();
         let text = std::mem::take(&mut self.held);
@@ -62,7 +62,7 @@ impl StreamDecoder {
     }
 }
 
-/// Takes the text from the front of `bytes`; an unfinished character at the end stays.
+/// Removes the text from the front of `bytes` and returns it; an incomplete character at the end stays in `bytes`.
 fn take_text(bytes: &mut Vec<u8>) -> String {
     let mut text = String::new();
     let mut rest: &[u8] = bytes;
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn any_cut_of_any_text_gives_whole_characters() {
+    fn a_text_cut_anywhere_arrives_in_whole_characters() {
         let text = "aé\u{65}\u{301}中文👩‍👩‍👧‍👦🇩🇪🇫🇷👍🏽 नमस्ते\r\n각가";
         for step in 1..7 {
             let tokens: Vec<&[u8]> = text.as_bytes().chunks(step).collect();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_become_replacement_characters() {
+    fn invalid_utf8_becomes_replacement_characters() {
         assert_eq!(pieces(&[b"a\xff", b"b", b"\xe4", b"c"]).concat(), "a\u{fffd}b\u{fffd}c");
     }
 

@@ -1,33 +1,38 @@
-//! The vocabulary as the metadata lists it, and the two spellings of bytes in it.
+//! The vocabulary as the metadata lists it, and the two ways in which its entries represent bytes.
 
 use crate::gguf::Header;
 use candle_core::quantized::gguf_file::Value;
 
-/// What an entry is, after `tokenizer.ggml.token_type`.
+/// The kind of an entry, from `tokenizer.ggml.token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
     Normal,
-    /// Marks structure and never prints: `<|im_end|>`, the unknown token.
+    /// Marks structure and is never displayed: `<|im_end|>`, the unknown token.
     Control,
-    /// Prints as it is written.
+    /// Displayed as it is written.
     UserDefined,
     /// One byte, written `<0x0A>`.
     Byte,
 }
 
-/// Entries by id.
+/// The entries of a vocabulary, indexed by token id.
 pub struct Vocabulary {
     pub tokens: Vec<String>,
     pub kinds: Vec<TokenKind>,
-    /// SentencePiece's scores; empty where the file has none.
+    /// SentencePiece's scores; empty if the file has none.
     pub scores: Vec<f32>,
-    /// BPE's merges, `left right`, best first; empty where the file has none.
+    /// BPE's merges `(left, right)`, best first; empty if the file has none.
     pub merges: Vec<(String, String)>,
-    /// The entry for what cannot be spelled.
+    /// The entry for text that no other entry can represent.
     pub unknown: Option<String>,
 }
 
 impl Vocabulary {
+    /// Reads the vocabulary from the metadata.
+    ///
+    /// # Errors
+    ///
+    /// The reason, if the file has no vocabulary or a merge is damaged.
     pub fn from_header(header: &Header) -> Result<Self, String> {
         let texts = |key: &str| -> Option<Vec<String>> { header.array(key)?.iter().map(|value| value.to_string().ok().cloned()).collect() };
         let tokens = texts("tokenizer.ggml.tokens").filter(|tokens| !tokens.is_empty()).ok_or("it has no vocabulary")?;
@@ -54,14 +59,14 @@ impl Vocabulary {
             .into_iter()
             .map(|merge| merge.split_once(' ').map(|(left, right)| (left.to_owned(), right.to_owned())))
             .collect::<Option<Vec<_>>>()
-            .ok_or("a merge has no two parts")?;
+            .ok_or("a merge does not have two parts")?;
         let unknown = header.integer("tokenizer.ggml.unknown_token_id").and_then(|id| tokens.get(usize::try_from(id).ok()?).cloned());
         Ok(Self { tokens, kinds, scores, merges, unknown })
     }
 }
 
-/// The byte that a character of a byte-level entry stands for. GPT-2 spells printable Latin-1 bytes as themselves and
-/// moves the other 68, in order, to U+0100 and up.
+/// The byte that a character of a byte-level entry represents. GPT-2 writes printable Latin-1 bytes as themselves and maps
+/// the other 68, in order, to U+0100 and up.
 pub fn byte_of_char(character: char) -> Option<u8> {
     let printable = |byte: u8| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     match u32::from(character) {
@@ -71,7 +76,7 @@ pub fn byte_of_char(character: char) -> Option<u8> {
     }
 }
 
-/// The byte that an entry such as `<0x0A>` stands for.
+/// The byte that an entry such as `<0x0A>` represents.
 pub fn byte_of_name(name: &str) -> Option<u8> {
     u8::from_str_radix(name.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()
 }

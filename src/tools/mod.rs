@@ -1,12 +1,12 @@
-//! Tools: functions that the model may ask its caller to run.
+//! Tools: functions that the model may ask the caller to run.
 //!
-//! Lives here: what a tool and a call are, the ways in which models write calls ([`CallFormat`]), and reading calls out of
-//! an answer ([`CallReader`]). Does not live here: how a request names its tools (`input`), how the model is told of them
-//! (`prompt`), what makes a call fit its schema (`grammar`).
+//! Contains the types of tools and calls, the formats in which models write calls ([`CallFormat`]) and the parser that extracts
+//! calls from an answer ([`CallReader`]). Tools are parsed from a request in `input`, described to the model in `prompt`, and calls
+//! are made to match their schema in `grammar`.
 
 mod reader;
 
-pub use reader::{CallReader, Found, call_of_text};
+pub use reader::{CallReader, Found, call_of_text, partial_match};
 
 use serde_json::{Map, Value, json};
 
@@ -15,12 +15,12 @@ use serde_json::{Map, Value, json};
 pub struct Tool {
     pub name: String,
     pub description: Option<String>,
-    /// JSON Schema of the arguments, an object.
+    /// JSON Schema of the arguments, as a JSON object.
     pub parameters: Value,
 }
 
 impl Tool {
-    /// As chat templates expect it: OpenAI's shape.
+    /// The tool in OpenAI's shape, `{type, function}`, as chat templates expect it.
     pub fn for_template(&self) -> Value {
         let mut function = Map::new();
         function.insert("name".into(), Value::String(self.name.clone()));
@@ -30,30 +30,32 @@ impl Tool {
     }
 }
 
-/// Whether the model may or must call.
+/// Whether the model may, must or must not call a tool.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ToolChoice {
-    /// As the model likes.
+    /// The model decides.
     #[default]
     Auto,
+    /// No calls.
     None,
     /// At least one call.
     Required,
-    /// One call of this function.
+    /// One call of the function with this name.
     Function(String),
 }
 
-/// A complete call.
+/// A complete call of a tool.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolCall {
+    /// Nine letters and digits, see [`new_call_id`].
     pub id: String,
     pub name: String,
-    /// An object that fits the tool's schema.
+    /// A JSON object that matches the tool's schema.
     pub arguments: Value,
 }
 
 impl ToolCall {
-    /// Flat, as the binding's clients read it, with OpenAI's fields beside it.
+    /// The flat shape that the binding's clients read, `{name, arguments: {…}}`, together with OpenAI's fields.
     pub fn flat(&self) -> Value {
         json!({
             "name": self.name,
@@ -64,13 +66,13 @@ impl ToolCall {
         })
     }
 
-    /// OpenAI's shape: the arguments are JSON text.
+    /// OpenAI's shape, `{id, type, function}`, with the arguments as JSON text.
     pub fn nested(&self) -> Value {
         json!({"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments.to_string()}})
     }
 }
 
-/// How a model was trained to write calls.
+/// The format in which a model was trained to write calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallFormat {
     /// `<tool_call>{"name": …, "arguments": …}</tool_call>` (Hermes, Qwen).
@@ -79,18 +81,18 @@ pub enum CallFormat {
     Mistral,
     /// `{"name": …, "parameters": …}` (Llama 3.1).
     Llama3,
-    /// `{"name": …, "arguments": …}`: what our own prompt asks for.
+    /// `{"name": …, "arguments": …}`, the format that our own prompt asks for.
     Bare,
 }
 
-/// What stands in front of a call in some format.
+/// The markers that precede a call, over all formats.
 pub const MARKERS: [&str; 3] = ["<tool_call>", "[TOOL_CALLS]", "<|python_tag|>"];
 
-/// Most calls of one answer. A small model does not always find an end.
+/// Maximum number of calls in one answer. A small model does not always stop making calls.
 pub const MAX_CALLS: usize = 8;
 
 impl CallFormat {
-    /// The format that a chat template speaks of; one that says nothing of calls speaks of none.
+    /// Detects the format from the Jinja source of a chat template; [`CallFormat::Bare`] if the source mentions no known format.
     pub fn of_template(source: &str) -> Self {
         if source.contains("[TOOL_CALLS]") {
             Self::Mistral
@@ -103,7 +105,7 @@ impl CallFormat {
         }
     }
 
-    /// The marker in front of a call.
+    /// The marker that precedes a call, if the format has one.
     pub fn marker(self) -> Option<&'static str> {
         match self {
             Self::Hermes => Some(MARKERS[0]),
@@ -112,7 +114,7 @@ impl CallFormat {
         }
     }
 
-    /// The key of the arguments.
+    /// The JSON key of a call's arguments.
     pub fn arguments_key(self) -> &'static str {
         match self {
             Self::Llama3 => "parameters",
@@ -121,7 +123,7 @@ impl CallFormat {
     }
 }
 
-/// An id for a call: unique, nine letters and digits, which the strictest chat templates (Mistral's) accept too.
+/// A new, random id for a call: nine letters and digits, which even the strictest chat templates (Mistral's) accept.
 pub fn new_call_id() -> String {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     crate::host::random_bytes::<9>().iter().map(|byte| char::from(ALPHABET[usize::from(*byte) % 62])).collect()
@@ -132,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_are_told_by_their_templates() {
+    fn formats_are_detected_from_templates() {
         assert_eq!(CallFormat::of_template("{{ '[TOOL_CALLS]' }}"), CallFormat::Mistral);
         assert_eq!(CallFormat::of_template("<tool_call>\n{{ call }}"), CallFormat::Hermes);
         assert_eq!(CallFormat::of_template("{{ '\"parameters\": ' }}"), CallFormat::Llama3);

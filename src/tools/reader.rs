@@ -1,84 +1,85 @@
-//! Calls out of the text of an answer, as it grows.
+//! Extracts tool calls from the text of an answer while it is generated.
 
 use super::{MARKERS, ToolCall, new_call_id};
 use serde_json::Value;
 
-/// What a piece of an answer turned out to be.
+/// A classified piece of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
-    /// Text that is no call.
+    /// Text that does not belong to a call.
     Text(String),
-    /// A call has begun with this text (behind its marker); from here on the answer is to be nothing but calls. Asked
-    /// for once in an answer; the reader goes on with [`CallReader::begin`] or [`CallReader::decline`].
-    Beginning(String),
-    /// A call is complete.
+    /// What seems to be the start of a call: the text received after the marker, or the bare text without one. Reported at most
+    /// once per answer. The reader then waits until the caller either confirms that only calls follow ([`CallReader::accept`]) or
+    /// rejects it ([`CallReader::decline`]).
+    CallStart(String),
+    /// A complete call.
     Call(ToolCall),
 }
 
-/// Reads one answer. Text that may be the beginning of a call is held back.
+/// An incremental parser for one answer. It holds back text that may be the start of a call.
 #[derive(Debug)]
 pub struct CallReader {
+    /// Names of the tools that may be called.
     names: Vec<String>,
     stage: Stage,
-    /// What has come and is not handed out.
+    /// Text that was received and not yet returned.
     held: String,
-    /// The marker that `held` stood behind, to be given back if it is no call after all.
+    /// The marker that preceded `held`. It is returned as text if `held` turns out not to be a call.
     marker: &'static str,
-    /// How much of `held` was looked through for complete calls.
+    /// Number of complete calls so far.
     calls: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Nothing but white space has come: a call without a marker may begin.
+    /// Only white space so far: a call without a marker may start.
     Start,
-    /// In the middle of a text; a call begins with a marker.
+    /// Inside text: a call starts only with a marker.
     Text,
-    /// A call has begun; the caller decides.
-    Asked,
-    /// Calls to the end.
+    /// [`Found::CallStart`] was reported; waits for the caller's decision.
+    Undecided,
+    /// Only calls until the end.
     Calls,
-    /// Calls are no longer looked for.
+    /// Everything until the end is text.
     Declined,
 }
 
 impl CallReader {
-    /// A reader for an answer in which the tools of these names may be called. `only_calls`: the answer is known to be
-    /// nothing else.
+    /// Creates a reader for an answer that may call the tools with these names. `only_calls`: the answer consists of calls only.
     pub fn new(names: Vec<String>, only_calls: bool) -> Self {
         let stage = if only_calls { Stage::Calls } else { Stage::Start };
         Self { names, stage, held: String::new(), marker: "", calls: 0 }
     }
 
-    /// Takes text and gives what is now certain, in order.
+    /// Adds text to the answer and returns the pieces that are now certain, in order.
     pub fn push(&mut self, text: &str) -> Vec<Found> {
         self.held.push_str(text);
         let mut found = Vec::new();
         match self.stage {
-            Stage::Start | Stage::Text => self.look_for_beginning(&mut found),
+            Stage::Start | Stage::Text => self.find_call_start(&mut found),
             Stage::Calls => self.take_calls(&mut found),
-            Stage::Asked => {}
+            Stage::Undecided => {}
             Stage::Declined => found.extend(self.take_text(self.held.len())),
         }
         found
     }
 
-    /// The rest of the answer is calls.
-    pub fn begin(&mut self) -> Vec<Found> {
+    /// Answers [`Found::CallStart`]: the rest of the answer consists of calls. Returns the calls that are already complete.
+    pub fn accept(&mut self) -> Vec<Found> {
         self.stage = Stage::Calls;
         let mut found = Vec::new();
         self.take_calls(&mut found);
         found
     }
 
-    /// What looked like a call is none: it is text.
+    /// Answers [`Found::CallStart`]: it was not a call. Returns the held text; the rest of the answer is text too.
     pub fn decline(&mut self) -> Vec<Found> {
         self.stage = Stage::Declined;
         self.held.insert_str(0, self.marker);
         self.take_text(self.held.len()).into_iter().collect()
     }
 
-    /// The end of the answer: what is left is text, unless it follows calls.
+    /// Ends the answer and returns the rest: calls, or text. Text after a call is dropped.
     pub fn finish(&mut self) -> Vec<Found> {
         let mut found = Vec::new();
         if self.stage == Stage::Calls {
@@ -93,11 +94,12 @@ impl CallReader {
         found
     }
 
-    /// Complete calls so far.
+    /// Number of complete calls so far.
     pub fn calls(&self) -> usize {
         self.calls
     }
 
+    /// Removes the first `length` bytes of the held text and returns them.
     fn take_text(&mut self, length: usize) -> Option<Found> {
         let rest = self.held.split_off(length);
         let text = std::mem::replace(&mut self.held, rest);
@@ -105,37 +107,38 @@ impl CallReader {
         (!text.is_empty()).then_some(Found::Text(text))
     }
 
-    fn look_for_beginning(&mut self, found: &mut Vec<Found>) {
+    fn find_call_start(&mut self, found: &mut Vec<Found>) {
         let marked = MARKERS.iter().filter_map(|marker| Some((self.held.find(marker)?, *marker))).min();
         if let Some((at, marker)) = marked {
-            // White space between a text and a call belongs to neither.
-            let before = self.held[..at].trim_end().len();
+            // White space between text and a call belongs to neither.
+            let before = trimmed_length(&self.held, at);
             let text = self.take_text(before);
             found.extend(text);
             self.held.drain(..at - before + marker.len());
             self.marker = marker;
-            self.stage = Stage::Asked;
-            found.push(Found::Beginning(self.held.clone()));
+            self.stage = Stage::Undecided;
+            found.push(Found::CallStart(self.held.clone()));
             return;
         }
         if self.stage == Stage::Start {
             let start = self.held.trim_start();
-            match bare_beginning(start, &self.names) {
+            match starts_bare_call(start, &self.names) {
                 Some(true) => {
                     self.held = start.to_owned();
-                    self.stage = Stage::Asked;
-                    found.push(Found::Beginning(self.held.clone()));
+                    self.stage = Stage::Undecided;
+                    found.push(Found::CallStart(self.held.clone()));
                     return;
                 }
                 Some(false) => return,
                 None => self.stage = Stage::Text,
             }
         }
-        let certain = self.held.len() - unfinished_marker(&self.held);
-        let certain = self.held[..certain].trim_end().len();
+        let certain = self.held.len() - partial_marker_length(&self.held);
+        let certain = trimmed_length(&self.held, certain);
         found.extend(self.take_text(certain));
     }
 
+    /// Moves the complete calls at the start of the held text to `found`.
     fn take_calls(&mut self, found: &mut Vec<Found>) {
         loop {
             let body = skip_separators(&self.held);
@@ -155,7 +158,7 @@ impl CallReader {
     }
 }
 
-/// A text of calls without what stands in front of the next one: white space, list punctuation, tags.
+/// Strips what may precede the next call: white space, list punctuation and tags.
 fn skip_separators(text: &str) -> &str {
     let mut rest = text;
     loop {
@@ -169,16 +172,16 @@ fn skip_separators(text: &str) -> &str {
     }
 }
 
-/// Whether a text begins a call without a marker: `Some(true)` when the name of a tool is complete, `Some(false)` while
-/// it may become one, `None` when it is none.
-fn bare_beginning(text: &str, names: &[String]) -> Option<bool> {
+/// Whether the text starts a call without a marker: `Some(true)` once the name of a tool is complete, `Some(false)` while it may still
+/// become a call, `None` if it cannot.
+fn starts_bare_call(text: &str, names: &[String]) -> Option<bool> {
     let mut rest = text.strip_prefix('[').unwrap_or(text).trim_start();
-    // What stands before the name; the first is sometimes left out.
+    // The JSON tokens before the name. Models sometimes omit the `type` field.
     let steps: [&str; 8] = ["{", "\"type\"", ":", "\"function\"", ",", "\"name\"", ":", "\""];
     let mut step = 0;
     while step < steps.len() {
         rest = rest.trim_start();
-        if step == 1 && "\"name\"".starts_with(&rest[..rest.len().min(6)]) {
+        if step == 1 && (rest.starts_with("\"name\"") || "\"name\"".starts_with(rest)) {
             step = 5;
         }
         match rest.strip_prefix(steps[step]) {
@@ -193,27 +196,38 @@ fn bare_beginning(text: &str, names: &[String]) -> Option<bool> {
     }
 }
 
-/// Length of the longest end of a text with which a marker begins.
-fn unfinished_marker(text: &str) -> usize {
-    let begins = |marker: &&str| (1..marker.len()).rev().find(|length| text.ends_with(&marker[..*length]));
-    MARKERS.iter().filter_map(begins).max().unwrap_or(0)
+/// Length in bytes of the longest suffix of `text` that is a proper prefix of `pattern`: the part of a match that has come so far.
+pub fn partial_match(text: &str, pattern: &str) -> usize {
+    let prefixes = pattern.char_indices().skip(1).filter_map(|(end, _)| pattern.get(..end));
+    prefixes.filter(|prefix| text.ends_with(prefix)).map(str::len).max().unwrap_or(0)
 }
 
-/// A call of a tool that is on offer.
+/// Length in bytes of the longest suffix of `text` that is a proper prefix of a marker.
+fn partial_marker_length(text: &str) -> usize {
+    MARKERS.iter().map(|marker| partial_match(text, marker)).max().unwrap_or(0)
+}
+
+/// Length of the first `end` bytes of `text`, a character boundary, without the white space at their end.
+fn trimmed_length(text: &str, end: usize) -> usize {
+    text.get(..end).map_or(0, |text| text.trim_end().len())
+}
+
+/// Parses a call and gives it a new id; `None` if it is not a call of a tool in `names`.
 fn call_of(value: &Value, names: &[String]) -> Option<ToolCall> {
     let (name, arguments) = parts_of(value)?;
     names.contains(&name).then(|| ToolCall { id: new_call_id(), name, arguments })
 }
 
-/// Name and arguments of a text that is nothing but a call.
+/// The name and the arguments (a JSON object) of a text that consists of one call only; `None` for any other text.
 pub fn call_of_text(text: &str) -> Option<(String, Value)> {
     let trimmed = text.trim();
-    // Most texts are none: no need to parse them.
+    // Most texts are not calls and need no parsing.
     let value: Value = trimmed.starts_with('{').then(|| serde_json::from_str(trimmed).ok())??;
     value.get("arguments").or_else(|| value.get("parameters")).and_then(|_| parts_of(&value))
 }
 
-/// A call as models write it: `{"name", "arguments" | "parameters"}`, the arguments an object or its JSON text.
+/// Name and arguments of a call as models write it: `{"name", "arguments" | "parameters"}`, with the arguments as an object or as its
+/// JSON text.
 fn parts_of(value: &Value) -> Option<(String, Value)> {
     let name = value.get("name")?.as_str()?.to_owned();
     let arguments = match value.get("arguments").or_else(|| value.get("parameters")) {
@@ -228,7 +242,7 @@ fn parts_of(value: &Value) -> Option<(String, Value)> {
 mod tests {
     use super::*;
 
-    /// Feeds a text in pieces of `step` bytes; a beginning is taken for a call.
+    /// Reads a text in pieces of `step` characters and accepts every call start. Returns the text and the calls.
     fn read(text: &str, step: usize) -> (String, Vec<(String, Value)>) {
         let mut reader = CallReader::new(vec!["get_weather".into(), "f".into()], false);
         let mut out = (String::new(), Vec::new());
@@ -236,8 +250,8 @@ mod tests {
         let pieces: Vec<char> = text.chars().collect();
         for piece in pieces.chunks(step) {
             for found in reader.push(&piece.iter().collect::<String>()) {
-                if matches!(found, Found::Beginning(_)) {
-                    all.extend(reader.begin());
+                if matches!(found, Found::CallStart(_)) {
+                    all.extend(reader.accept());
                 } else {
                     all.push(found);
                 }
@@ -248,14 +262,14 @@ mod tests {
             match found {
                 Found::Text(text) => out.0.push_str(&text),
                 Found::Call(call) => out.1.push((call.name, call.arguments)),
-                Found::Beginning(_) => {}
+                Found::CallStart(_) => {}
             }
         }
         out
     }
 
     #[test]
-    fn every_documented_form_is_read_however_it_is_cut() {
+    fn every_documented_format_is_read_in_pieces_of_any_length() {
         let arguments = serde_json::json!({"city": "Ghent"});
         let forms = [
             ("<tool_call>\n{\"name\": \"f\", \"arguments\": {\"city\": \"Ghent\"}}\n</tool_call>", ""),
@@ -286,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_stays_text() {
+    fn text_that_is_not_a_call_stays_text() {
         for text in
             ["{\"name\": \"Ada\", \"age\": 36}", "[1, 2]", "a < b <tool", "{\"names\": 1}", "Sure: {\"name\": \"f\"}", "  spaced  ", "{"]
         {

@@ -1,9 +1,12 @@
-// Pages of a real Chromium that hold an `Ai`.
+// Opens pages with an `Ai` in a real Chromium, and runs functions in them.
 
 import { DEFAULT_MODEL } from "../../pkg/default-model.js";
 import { openPage } from "./chromium.mjs";
 
-/** A page with an `Ai` of this configuration, as `globalThis.ai`; over the default model of the playground at `url` unless it names another. */
+/**
+ * Opens a page whose `globalThis.ai` is an `Ai` with this configuration. Its model is the default model of the playground at `url`,
+ * unless `config.default` is another. `globalThis.progress` and `globalThis.warnings` collect what the `Ai` reports.
+ */
 export async function openAi(browser, url, config) {
   const { page, problems } = await openPage(browser);
   await page.goto(`${url}/pkg/default-model.js`);
@@ -20,6 +23,6 @@ export async function openAi(browser, url, config) {
   return { page, problems };
 }
 
-/** What `work` does with the page's `ai`, or its error's text. */
+/** Runs `work(ai, argument)` in the page, and returns its result, or `{ error }` with the error's name and message. */
 export const inPage = (page, work, argument) =>
   page.evaluate(`(${work})(globalThis.ai, ${JSON.stringify(argument ?? null)}).catch((error) => ({ error: \`\${error.name}: \${error.message}\` }))`);

@@ -1,4 +1,4 @@
-// A real Chromium for the browser tests.
+// Starts a real Chromium for the browser tests.
 
 import { chromium } from "playwright-core";
 import { ensureBrowser } from "../../scripts/setup/browser.mjs";
@@ -6,7 +6,7 @@ import { ensureBrowser } from "../../scripts/setup/browser.mjs";
 const ARGS = [
   // Test machines run as root, where Chromium's sandbox does not start.
   "--no-sandbox",
-  // Nothing goes out to the network from a test.
+  // Tests make no requests to the network.
   "--disable-quic",
   "--no-first-run",
   "--disable-background-networking",
@@ -14,14 +14,14 @@ const ARGS = [
   "--disable-sync",
 ];
 
-/** WebGPU on the CPU, by SwiftShader. Without these a machine that has no GPU has no adapter. */
+/** Flags that enable WebGPU with a software adapter (SwiftShader). Without them a machine without a GPU has no adapter. */
 export const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"];
 
 /**
- * Starts Chromium without a window: the one that `npm test` chose, otherwise an installed one.
+ * Starts Chromium without a window: the one that `npm test` chose (`CHROMIUM_PATH`), otherwise an installed one.
  *
  * @param {object} [options]
- * @param {string[]} [options.args] further flags
+ * @param {string[]} [options.args] additional flags
  */
 export async function launch({ args = [] } = {}) {
   const executablePath = process.env.CHROMIUM_PATH || (await ensureBrowser());
@@ -29,8 +29,8 @@ export async function launch({ args = [] } = {}) {
 }
 
 /**
- * An empty page, and the list of what went wrong in it, which grows as it happens: exceptions nobody caught, and
- * errors on the console, among them files that were not found.
+ * Opens an empty page. Returns it with a list of its problems, which grows as they occur: uncaught exceptions, and errors on the
+ * console, including files that were not found.
  *
  * @param {import("playwright-core").Browser} browser
  * @param {import("playwright-core").BrowserContextOptions} [options]
@@ -40,7 +40,7 @@ export async function openPage(browser, options) {
   const problems = [];
   page.on("pageerror", (error) => problems.push(String(error)));
   page.on("console", (message) => {
-    // Chromium asks every server for an icon, unasked.
+    // Chromium requests an icon from every server, even if the page names none.
     const unasked = message.location().url.endsWith("/favicon.ico");
     if (message.type() === "error" && !unasked) problems.push(`${message.text()} (${message.location().url})`);
   });

@@ -1,4 +1,4 @@
-// The playground page in a real Chromium, with the real model: what somebody who opens it sees and does.
+// The playground page in a real Chromium with the real model: what a user sees and does.
 
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
@@ -7,18 +7,18 @@ import { startPlayground } from "../../scripts/playground.mjs";
 import { ensureModel } from "../../scripts/setup/model.mjs";
 import { launch, openPage } from "./chromium.mjs";
 
-/** Long enough for the model to read it for some time. */
+/** Long enough that its prefill takes some time. */
 const PROMPT =
   "Here is a list of what we need for the trip to the mountains in autumn: warm clothes, good shoes, a map, water, bread, " +
   "cheese, apples, a lamp, matches, a rope, a tent and sleeping bags. Write a long story about that trip.";
 
-/** A machine with one busy core computes some tokens a second. */
+/** A machine with one busy core computes only a few tokens per second. */
 const LOAD_LIMIT_MS = 60_000;
 const ANSWER_LIMIT_MS = 120_000;
 
 /**
- * How the page's own event loop may fare while the engine computes. An engine in the page's thread fails both by far:
- * it takes nearly all of the time, and reading the prompt is one long gap. The margin is for other processes' sake.
+ * Limits for the page's event loop while the engine computes. An engine in the page's thread would miss both by far:
+ * it would use nearly all of the time, and prefill would be one long gap. The margin allows for other processes.
  */
 const LONGEST_GAP_MS = 400;
 const TICKS_AT_LEAST = 0.6;
@@ -49,7 +49,7 @@ describe("the playground", () => {
   });
   after(() => page?.close());
 
-  it("loads the model in a Web Worker, with progress, and says which one and what computes", async () => {
+  it("loads the model in a Web Worker, with progress, and shows the model and the backend", async () => {
     await page.waitForFunction(() => /^\d+ of 98 MB · \d+ %$/.test(document.querySelector("#progress-text").textContent));
     await page.waitForSelector("#engine[data-state=ready]", { timeout: LOAD_LIMIT_MS });
     const status = await page.textContent("#engine-status");
@@ -63,7 +63,7 @@ describe("the playground", () => {
   it("streams an answer while the page stays responsive", async () => {
     await set({ temperature: 0, max_tokens: 40 });
     const watching = watch(page);
-    // The probe is in place before the engine has anything to do.
+    // The probe must be in place before the engine has work.
     await watching.started;
     await page.fill("#prompt", PROMPT);
     await page.press("#prompt", "Control+Enter");
@@ -71,13 +71,13 @@ describe("the playground", () => {
     await answered();
     const seen = await watching.stop();
 
-    // It grew piece by piece, over time, and never lost what it had.
+    // The text grew piece by piece over time, and each text continues the one before.
     assert.ok(seen.texts.length >= 20, `${seen.texts.length} pieces`);
     for (const [index, { text }] of seen.texts.entries()) {
       assert.ok(index === 0 || text.startsWith(seen.texts[index - 1].text), text);
     }
     const streamed = seen.texts.at(-1).at - seen.texts[0].at;
-    assert.ok(streamed > 50, `all of the text within ${streamed} ms`);
+    assert.ok(streamed > 50, `all of the text arrived within ${streamed} ms`);
 
     const share = seen.ticks / (seen.elapsed / TICK_MS);
     const what = `${seen.ticks} ticks of ${TICK_MS} ms and ${seen.frames} frames in ${seen.elapsed.toFixed()} ms, longest gap ${seen.longest.toFixed()} ms`;
@@ -89,14 +89,14 @@ describe("the playground", () => {
     assert.equal(firstAnswer, seen.texts.at(-1).text);
   });
 
-  it("shows tokens per second, the time to the first token and the counts", async () => {
+  it("shows tokens per second, the time to the first token and the token counts", async () => {
     const facts = await lastFacts();
-    assert.match(facts, /^\d+\.\d tokens\/s · 40 tokens · first after \d+\.\d\d s · prompt \d+ tokens · cut off at max_tokens$/);
+    assert.match(facts, /^\d+\.\d tokens\/s · 40 tokens · first token after \d+\.\d\d s · prompt \d+ tokens · cut off at max_tokens$/);
     const speed = Number.parseFloat(facts);
     assert.ok(speed > 0.5 && speed < 1000, facts);
   });
 
-  it("answers a second turn, with the first one cached", async () => {
+  it("answers a second turn, with the first turn cached", async () => {
     await set({ max_tokens: 8 });
     await page.fill("#prompt", "Who came along?");
     await page.click("#send");
@@ -104,14 +104,14 @@ describe("the playground", () => {
     assert.equal(await page.locator(".turn").count(), 4);
     assert.notEqual(await lastText(), "");
     const [, prompt, cached] = /prompt (\d+) tokens, (\d+) of them cached/.exec(await lastFacts()) ?? [];
-    // All but the new turn: the first prompt alone is most of it.
+    // All but the new turn is cached, and the first prompt alone is most of the conversation.
     assert.ok(Number(cached) > Number(prompt) / 2, await lastFacts());
   });
 
-  it("starts a new conversation, in which the same prompt has the same beginning, and stops when told to", async () => {
+  it("starts a new conversation, in which the same prompt produces the same text, and stops on request", async () => {
     await page.click("#new");
     assert.equal(await page.locator(".turn").count(), 0);
-    // By itself, this answer goes on for 2000 tokens and more.
+    // Without a stop, this answer would have 2000 tokens or more.
     await set({ max_tokens: 2000 });
     await page.fill("#prompt", PROMPT);
     await page.click("#send");
@@ -128,7 +128,7 @@ describe("the playground", () => {
     assert.equal(await lastText(), text);
   });
 
-  it("goes on after a stop, with what was computed until then", async () => {
+  it("continues the conversation after a stop, from the cached prefix", async () => {
     await set({ max_tokens: 4 });
     await page.fill("#prompt", "Thank you.");
     await page.click("#send");
@@ -137,7 +137,7 @@ describe("the playground", () => {
     assert.match(await lastFacts(), /tokens\/s · \d tokens .* of them cached/);
   });
 
-  it("shows what is wrong with a setting, where it is", async () => {
+  it("focuses an invalid setting, and sends nothing", async () => {
     await page.evaluate(() => (document.querySelector("#settings").open = false));
     await set({ top_k: 99 });
     await page.fill("#prompt", "Hello");
@@ -147,8 +147,8 @@ describe("the playground", () => {
     await set({ top_k: "" });
   });
 
-  it("shows an error of the engine as text, and gives the prompt back", async () => {
-    // More than any context.
+  it("shows an error of the engine as text, and restores the prompt", async () => {
+    // Exceeds any context window.
     await set({ max_tokens: 1_000_000 });
     await page.fill("#prompt", "Hello");
     await page.click("#send");
@@ -157,9 +157,9 @@ describe("the playground", () => {
     assert.equal(await page.inputValue("#prompt"), "Hello");
   });
 
-  it("has had no errors on the console", () => assert.deepEqual(problems, []));
+  it("has logged no errors on the console", () => assert.deepEqual(problems, []));
 
-  /** Settings by id, folded away or not. */
+  /** Sets form fields by id, even while the settings are collapsed. */
   const set = (values) =>
     page.evaluate((values) => {
       for (const [id, value] of Object.entries(values)) document.getElementById(id).value = value;
@@ -171,7 +171,7 @@ describe("the playground", () => {
 
 describe("the playground without the compiled package", () => {
   for (const missing of ["**/pkg/wasm/**", "**/pkg/**"]) {
-    it(`says so in a line: no ${missing}`, async () => {
+    it(`shows a one-line message: no ${missing}`, async () => {
       const { page } = await openPage(browser);
       await page.route(missing, (route) => route.fulfill({ status: 404 }));
       await page.goto(server.url);
@@ -193,10 +193,10 @@ describe("server-sent events", () => {
     return Array.fromAsync(eventData(ReadableStream.from(chunks)));
   };
 
-  it("are read whole, wherever the chunks end", async () => {
+  it("are read completely, wherever chunks end", async () => {
     for (const end of ["\n", "\r\n", "\r"]) {
       const text = ['data: {"response":"中 👋🏽"}', "", ": a comment", "data:two", "data:  lines", "id: 7", "", "data: [DONE]", "", "data: incomplete"];
-      // A line ending in "\r" is certain once something follows it, and here something does.
+      // A "\r" at the end of a chunk is known to be a whole line ending only when more bytes follow, as they do here.
       const bytes = new TextEncoder().encode(text.join(end));
       for (let size = 1; size <= bytes.length; size += 1) {
         assert.deepEqual(await events(bytes, size), ['{"response":"中 👋🏽"}', "two\n lines", "[DONE]"], `${JSON.stringify(end)}, ${size}`);
@@ -204,7 +204,7 @@ describe("server-sent events", () => {
     }
   });
 
-  it("cancel the stream when the reader leaves", async () => {
+  it("cancel the stream when the reader stops early", async () => {
     let cancelled = false;
     const stream = new ReadableStream({
       pull: (controller) => controller.enqueue(new TextEncoder().encode("data: 1\n\n")),
@@ -218,7 +218,7 @@ describe("server-sent events", () => {
   });
 });
 
-/** Watches, inside the page, its event loop, its frames and the text of the last answer. */
+/** Records, inside the page, its event loop, its frames and the text of the conversation's first answer; `stop` returns the record. */
 function watch(page) {
   const started = page.evaluate((tickMs) => {
     const seen = { ticks: 0, frames: 0, longest: 0, texts: [] };
@@ -245,7 +245,7 @@ function watch(page) {
     });
     observer.observe(document.querySelector("#conversation"), { childList: true, characterData: true, subtree: true });
     window.stopWatching = () => {
-      // The gap that has not ended yet counts too.
+      // Count the gap that is still open too.
       tick();
       running = false;
       clearInterval(timer);

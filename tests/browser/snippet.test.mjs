@@ -1,4 +1,4 @@
-// The documentation's own browser snippet, against the example Worker with the documentation's own sample.
+// The documentation's browser snippet, unmodified, against the example Worker with the documentation's sample.
 
 import assert from "node:assert/strict";
 import { after, before, it } from "node:test";
@@ -18,10 +18,10 @@ after(async () => {
   await worker?.stop();
 });
 
-it("appends the answer as it comes, and closes on [DONE]", async () => {
+it("appends the answer as it arrives, and closes on [DONE]", async () => {
   const { page, problems } = await openPage(browser);
   await page.addInitScript(() => {
-    // Watches the snippet from outside: its events and its end.
+    // Records the snippet's events and whether it closes, without changing the snippet.
     globalThis.seen = { events: [], closed: 0, texts: [] };
     globalThis.EventSource = class extends EventSource {
       constructor(url) {
@@ -45,7 +45,7 @@ it("appends the answer as it comes, and closes on [DONE]", async () => {
   const answer = events.slice(0, -1).map((data) => JSON.parse(data).response).join("");
   assert.ok(answer.length > 20, answer);
   assert.ok(!answer.includes("undefined"));
-  // The page grew while the answer came.
+  // The page grew while the answer arrived.
   assert.ok(new Set(texts.map((text) => text.length)).size > 5);
   assert.deepEqual(problems, []);
 });

@@ -1,4 +1,4 @@
-// The GPU backend in a real Chromium, whose WebGPU is played by the CPU (SwiftShader): slow, so answers are short.
+// The GPU backend in a real Chromium with a software adapter (SwiftShader), which is slow, so answers are short.
 
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
@@ -18,11 +18,11 @@ after(() => files?.close());
 
 describe("without a real GPU", () => {
   const cases = [
-    { what: "no adapter at all", args: [], reason: /no .*adapter/i },
-    { what: "an adapter that the CPU plays", args: SOFTWARE_GPU, reason: /computes on the CPU/ },
+    { what: "no adapter", args: [], reason: /no .*adapter/i },
+    { what: "only a software adapter", args: SOFTWARE_GPU, reason: /computes on the CPU/ },
   ];
   for (const { what, args, reason } of cases) {
-    it(`${what}: the CPU computes, and says why`, async () => {
+    it(`${what}: the CPU computes, and the reason is reported`, async () => {
       const browser = await launch({ args });
       try {
         const { page, problems } = await openAi(browser, files.url, {});
@@ -40,7 +40,7 @@ describe("without a real GPU", () => {
     });
   }
 
-  it("backend: \"cpu\" asks for no adapter and has no reason", async () => {
+  it("backend: \"cpu\" requests no adapter and reports no reason", async () => {
     const browser = await launch();
     try {
       const { page } = await openAi(browser, files.url, { backend: "cpu" });
@@ -50,19 +50,19 @@ describe("without a real GPU", () => {
     }
   });
 
-  it("backend: \"webgpu\" is a clear error", async () => {
+  it("backend: \"webgpu\" without an adapter is error 3040 with a clear message", async () => {
     const browser = await launch();
     try {
       const { page } = await openAi(browser, files.url, { backend: "webgpu" });
       const { error } = await inPage(page, async (ai) => ai.load());
-      assert.match(error, /^AiError: 3040: There is no WebGPU adapter here\. backend: "cpu" would compute on the CPU\.$/);
+      assert.match(error, /^AiError: 3040: There is no WebGPU adapter here\. Set backend: "cpu" to compute on the CPU\.$/);
     } finally {
       await browser.close();
     }
   });
 });
 
-describe("on an adapter that the CPU plays, if that is asked for", () => {
+describe("on a software adapter, with backend: \"webgpu\"", () => {
   let browser;
   let page;
   let problems;
@@ -78,11 +78,11 @@ describe("on an adapter that the CPU plays, if that is asked for", () => {
     assert.equal(loaded.error, undefined);
     assert.deepEqual([loaded.backend, loaded.reason], ["webgpu", null]);
     const { memoryBytes, models } = await inPage(page, async (ai) => ai.stats());
-    assert.ok(memoryBytes < 64 << 20, `the weights are on the GPU, and ${memoryBytes} bytes of memory beside them`);
+    assert.ok(memoryBytes < 64 << 20, `${memoryBytes} bytes of WebAssembly memory, although the weights are on the GPU`);
     assert.ok(models[0].gpu.bytesAllocated > 95_000_000);
   });
 
-  it("tells which kernels were compiled and checked, after the file", async () => {
+  it("reports the compiled and checked kernels, after the file", async () => {
     const progress = await page.evaluate(() => globalThis.progress);
     const phases = progress.map(({ phase }) => phase).filter((phase, index, all) => phase !== all[index - 1]);
     assert.deepEqual(phases, ["weights", "compile", "check"]);
@@ -100,7 +100,7 @@ describe("on an adapter that the CPU plays, if that is asked for", () => {
     assert.equal(first.response, " 8, 9,");
     const before = await gpu();
     const { usage } = await inPage(page, async (ai, input) => ai.run("@cf/meta/llama-3.1-8b-instruct", input), { ...COUNTING, prompt: `${COUNTING.prompt} 8, 9,` });
-    assert.ok(usage.prompt_tokens_details.cached_tokens > 10, "the prefix is in the cache");
+    assert.ok(usage.prompt_tokens_details.cached_tokens > 10, "the prefix is cached");
     const after = await gpu();
     const passes = after.submissions - before.submissions;
     assert.ok(passes <= usage.completion_tokens + 1, `${passes} submissions`);
@@ -109,7 +109,7 @@ describe("on an adapter that the CPU plays, if that is asked for", () => {
     assert.equal(await page.evaluate(() => ai.backend), "webgpu");
   });
 
-  it("follows seed, penalties and a schema", async () => {
+  it("honours seed, penalties and a schema", async () => {
     const answers = await inPage(page, async (ai) => {
       const run = (input) => ai.run("@cf/meta/llama-3.1-8b-instruct", { raw: true, max_tokens: 6, ...input });
       const seeded = { prompt: "Once upon a time", temperature: 1, seed: 5, repetition_penalty: 1.2, frequency_penalty: 0.5 };
@@ -122,7 +122,7 @@ describe("on an adapter that the CPU plays, if that is asked for", () => {
     assert.ok(Number.isInteger(answers.json), JSON.stringify(answers));
   });
 
-  it("serves several requests at once, and lets one be broken off", async () => {
+  it("serves concurrent requests, one of which is aborted", async () => {
     const outcome = await inPage(page, async (ai, input) => {
       const controller = new AbortController();
       const aborted = ai.run("@cf/meta/llama-3.1-8b-instruct", { ...input, max_tokens: 200 }, { signal: controller.signal }).catch(({ name }) => name);
@@ -133,11 +133,11 @@ describe("on an adapter that the CPU plays, if that is asked for", () => {
     assert.deepEqual(outcome, ["AbortError", " 8, 9,"]);
   });
 
-  it("says nothing on the console", () => assert.deepEqual(problems, []));
+  it("logs no errors on the console", () => assert.deepEqual(problems, []));
 });
 
-describe("a device that is lost in the middle of an answer", () => {
-  it("costs no token: another one goes on", async () => {
+describe("a device lost in the middle of an answer", () => {
+  it("loses no token: another device continues", async () => {
     const browser = await launch({ args: SOFTWARE_GPU });
     try {
       const { page } = await openAi(browser, files.url, { backend: "webgpu" });

@@ -1,22 +1,22 @@
-// What several suites of clients check, and with what.
+// Assertions and inputs that several client test suites share.
 
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Ajv } from "ajv";
 import { z } from "zod";
 
-/** In the catalogue; the default model answers for it. */
+/** A catalogue id; the default model computes its answers. */
 export const MODEL = "@cf/meta/llama-3.1-8b-instruct";
 
 const ajv = new Ajv({ strict: false });
 
-/** A value fits a schema, says a validator that is neither ours nor the client's. */
+/** Checks a value against a zod schema with an independent validator (Ajv), which is neither ours nor the client's. */
 export function assertFits(value, schema) {
   const validate = ajv.compile(z.toJSONSchema(schema, { target: "draft-7" }));
   assert.ok(validate(value), `${JSON.stringify(value)}: ${ajv.errorsText(validate.errors)}`);
 }
 
-/** Bounded everywhere, so that a small model comes to an end. */
+/** Every value has a limited length, so that a small model completes it. */
 export const PERSON = z.object({
   name: z.string().min(1).max(20),
   age: z.int().min(0).max(120),
@@ -33,12 +33,13 @@ export const ORDER = z.object({
 });
 export const NOTHING = z.object({});
 export const ASK_WEATHER = "What is the weather in Oslo?";
-/** Enough for the longest call that these schemas allow. */
+/** A `max_tokens` that is enough for the longest call that these schemas allow. */
 export const CALL_TOKENS = 400;
 
-/** As many words as it has numbers, none of them twice: at least that many tokens. */
+/** 60 distinct measurements: at least 60 tokens. */
 export const LONG_REPORT = Array.from({ length: 60 }, (_, index) => `${index + 1} mm`).join(", ");
 
+/** Waits until `check` resolves to a truthy value; fails after `patience` milliseconds. `what` names the condition. */
 export async function eventually(what, check, patience = 5_000) {
   for (const end = Date.now() + patience; Date.now() < end; await sleep(20)) {
     if (await check()) return;

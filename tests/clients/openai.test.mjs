@@ -1,4 +1,4 @@
-// OpenAI's own client against `…/ai/v1`.
+// Tests with OpenAI's client package against `…/ai/v1`.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -13,7 +13,7 @@ const messages = [
   { role: "user", content: "Why is the sky blue?" },
 ];
 const ASK = { model: MODEL, messages, temperature: 0, seed: 7, max_tokens: 24 };
-/** More tokens than any test waits for. */
+/** An answer with more tokens than any test reads. */
 const LONG = { model: MODEL, messages: [{ role: "user", content: "Count to one thousand." }], temperature: 0, max_tokens: 1500 };
 
 const parameters = (schema) => z.toJSONSchema(schema, { target: "draft-7" });
@@ -21,7 +21,7 @@ const SCHEMAS = { weather: CITY, order: ORDER, ping: NOTHING };
 const TOOLS = [
   { type: "function", function: { name: "weather", description: "Gets the weather of a city.", parameters: parameters(CITY) } },
   { type: "function", function: { name: "order", description: "Orders from the menu.", parameters: parameters(ORDER), strict: true } },
-  // Neither a description nor parameters.
+  // Without description and parameters.
   { type: "function", function: { name: "ping" } },
 ];
 const CALLING = { model: MODEL, messages: [{ role: "user", content: ASK_WEATHER }], tools: TOOLS, temperature: 0, max_tokens: CALL_TOKENS };
@@ -51,9 +51,9 @@ function assertUsage({ prompt_tokens, completion_tokens, total_tokens, prompt_to
   assert.ok(prompt_tokens_details.cached_tokens >= 0 && prompt_tokens_details.cached_tokens < prompt_tokens);
 }
 
-/** Complete calls with ids of their own, whose arguments fit their schemas. */
+/** Checks that calls are complete, have distinct ids, and have arguments that match their schemas. */
 function assertCalls(calls, names = Object.keys(SCHEMAS)) {
-  assert.ok(calls.length > 0, "there is a call");
+  assert.ok(calls.length > 0, "there is at least one call");
   assert.equal(new Set(calls.map(({ id }) => id)).size, calls.length);
   for (const call of calls) {
     assert.ok(typeof call.id === "string" && call.id !== "");
@@ -64,7 +64,7 @@ function assertCalls(calls, names = Object.keys(SCHEMAS)) {
   }
 }
 
-/** The client's class of an error, and what a person reads in it. */
+/** A check of an error: the client's error class, the HTTP status, the error code and the message. */
 const isError = (type, status, code, says) => (error) => {
   assert.ok(error instanceof type, `${error?.constructor.name}: ${error?.stack}`);
   assert.equal(error.status, status);
@@ -75,7 +75,7 @@ const isError = (type, status, code, says) => (error) => {
 };
 
 describe("chat.completions.create", () => {
-  test("gives a pure completion", async () => {
+  test("returns a completion with OpenAI's fields only", async () => {
     const { data, response } = await create(ASK).withResponse();
     assert.equal(response.headers.get("content-type"), "application/json");
     const { id, object, created, model, choices, usage } = data;
@@ -89,14 +89,14 @@ describe("chat.completions.create", () => {
     for (const foreign of ["response", "result", "success", "tool_calls"]) assert.ok(!(foreign in data), foreign);
   });
 
-  test("is the same under /v1 alone, and the same again", async () => {
+  test("returns the same text under /v1, with a new id", async () => {
     const short = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "key" });
     const [one, other] = [await create(ASK), await short.chat.completions.create(ASK)];
     assert.equal(other.choices[0].message.content, one.choices[0].message.content);
     assert.notEqual(other.id, one.id);
   });
 
-  test("takes max_completion_tokens, text parts, `developer` and the options that make no difference", async () => {
+  test("accepts max_completion_tokens, text parts, the role `developer` and options without effect", async () => {
     const parts = [{ role: "user", content: [{ type: "text", text: "Why is" }, { type: "text", text: " the sky blue?" }] }];
     const { usage } = await create({ model: MODEL, messages: parts, temperature: 0, max_completion_tokens: 3 });
     assert.equal(usage.completion_tokens, 3);
@@ -108,7 +108,7 @@ describe("chat.completions.create", () => {
     assert.equal((await create({ ...ASK, ...common, ...rare })).choices[0].message.content, plain.choices[0].message.content);
   });
 
-  test("`stop` ends the text before it", async () => {
+  test("`stop` ends the text before the stop string", async () => {
     const whole = (await create(ASK)).choices[0].message.content;
     const [, word] = /^\S+ +(\S+)/.exec(whole) ?? assert.fail(`too few words: ${whole}`);
     const { choices } = await create({ ...ASK, stop: [word] });
@@ -118,10 +118,10 @@ describe("chat.completions.create", () => {
 });
 
 describe("streams", () => {
-  test("with usage: chunks of one completion, then a chunk with the usage alone", async () => {
+  test("with include_usage: chunks of one completion, then a chunk with only the usage", async () => {
     const whole = await create(ASK);
     const chunks = await collect(await create({ ...ASK, stream: true, stream_options: { include_usage: true } }));
-    assert.ok(chunks.length > 4, "text comes in pieces");
+    assert.ok(chunks.length > 4, "the text arrives in several pieces");
     for (const chunk of chunks) {
       assert.ok(Array.isArray(chunk.choices));
       assert.equal(chunk.object, "chat.completion.chunk");
@@ -143,12 +143,12 @@ describe("streams", () => {
     assert.deepEqual([reasons.at(-1), reasons.filter(Boolean).length], [whole.choices[0].finish_reason, 1]);
   });
 
-  test("without asking for it there is no usage", async () => {
+  test("without include_usage, no chunk has the usage", async () => {
     const chunks = await collect(await create({ ...ASK, stream: true }));
     for (const { choices, usage } of chunks) assert.deepEqual([choices.length, usage ?? null], [1, null]);
   });
 
-  test("the `stream` helper puts the completion together", async () => {
+  test("the `stream` helper assembles the completion", async () => {
     const whole = await create(ASK);
     const stream = client.chat.completions.stream({ ...ASK, stream_options: { include_usage: true } });
     const deltas = [];
@@ -168,7 +168,7 @@ describe("tools", () => {
     ["forced, with nested arguments", force("order"), ["order"]],
     ["forced, without parameters", force("ping"), ["ping"]],
   ]) {
-    test(`${name}: a call that fits`, async () => {
+    test(`${name}: a call that matches its schema`, async () => {
       const { choices, usage } = await create({ ...CALLING, tool_choice });
       assertCalls(choices[0].message.tool_calls, names);
       assert.equal(choices[0].message.content, null);
@@ -176,7 +176,7 @@ describe("tools", () => {
       assertUsage(usage, CALL_TOKENS);
     });
 
-    test(`${name}, streamed: a call that fits`, async () => {
+    test(`${name}, streamed: a call that matches its schema`, async () => {
       const stream = client.chat.completions.stream({ ...CALLING, tool_choice });
       const chunks = [];
       stream.on("chunk", (chunk) => chunks.push(chunk));
@@ -186,11 +186,11 @@ describe("tools", () => {
       assert.equal(choices[0].message.content ?? "", "");
       const deltas = chunks.flatMap((chunk) => chunk.choices[0]?.delta.tool_calls ?? []);
       const indices = [...new Set(deltas.map(({ index }) => index))];
-      assert.deepEqual(indices, choices[0].message.tool_calls.map((call, index) => index), "each call has its index");
+      assert.deepEqual(indices, choices[0].message.tool_calls.map((call, index) => index), "each call has its own index");
     });
   }
 
-  test("auto: text, or calls that fit; streamed too", async () => {
+  test("auto: text, or calls that match their schemas; also streamed", async () => {
     const { choices } = await create({ ...CALLING, tool_choice: "auto", max_tokens: 64 });
     const [{ message, finish_reason }] = choices;
     assert.equal(finish_reason === "tool_calls", Boolean(message.tool_calls?.length));
@@ -207,7 +207,7 @@ describe("tools", () => {
     assert.ok(choices[0].message.content.length > 0);
   });
 
-  test("the second turn takes the call and its result", async () => {
+  test("the second turn accepts the call and its result", async () => {
     const first = await create({ ...CALLING, tool_choice: force("weather") });
     const [{ message }] = first.choices;
     const second = (content) =>
@@ -222,10 +222,10 @@ describe("tools", () => {
       assert.ok(choices[0].message.content.length > 0);
       assert.ok(["stop", "length"].includes(choices[0].finish_reason));
     }
-    assert.ok(long.usage.prompt_tokens - brief.usage.prompt_tokens >= 60, "the prompt has the result");
+    assert.ok(long.usage.prompt_tokens - brief.usage.prompt_tokens >= 60, "the prompt contains the result");
   });
 
-  test("a result as text parts, and an assistant turn without content, are taken", async () => {
+  test("a result as text parts and an assistant message without content are accepted", async () => {
     const call = { id: "call_1", type: "function", function: { name: "weather", arguments: '{"city":"Oslo"}' } };
     const turns = [
       { role: "assistant", tool_calls: [call] },
@@ -253,34 +253,34 @@ describe("tools", () => {
     const options = { maxChatCompletions: 2 };
     const runner = client.chat.completions.runTools({ ...CALLING, tools: [weather], tool_choice: "required", stream: true }, options);
     await runner.done();
-    assert.ok(ran.length >= 2, "in both completions");
+    assert.ok(ran.length >= 2, "at least one call in each completion");
     for (const input of ran) assertFits(input, CITY);
     assert.equal(runner.allChatCompletions().length, 2);
   });
 });
 
 describe("response_format", () => {
-  test("json_schema: the content fits", async () => {
+  test("json_schema: the content matches the schema", async () => {
     const { choices } = await create({ ...DESCRIBE, response_format: JSON_SCHEMA });
     assertFits(JSON.parse(choices[0].message.content), PERSON);
     assert.equal(choices[0].finish_reason, "stop");
   });
 
-  test("json_schema, sampled with seeds: the content fits", async () => {
+  test("json_schema, sampled with several seeds: the content matches the schema", async () => {
     for (const seed of [1, 2, 3]) {
       const { choices } = await create({ ...DESCRIBE, temperature: 1, seed, response_format: JSON_SCHEMA });
       assertFits(JSON.parse(choices[0].message.content), PERSON);
     }
   });
 
-  test("json_schema, streamed: the content fits", async () => {
+  test("json_schema, streamed: the content matches the schema", async () => {
     const chunks = await collect(await create({ ...DESCRIBE, response_format: JSON_SCHEMA, stream: true }));
     assertFits(JSON.parse(textOf(chunks)), PERSON);
   });
 
   test("json_object: the content is an object", async () => {
     const ask = [{ role: "user", content: 'Answer with the JSON {"ok": true} and nothing else.' }];
-    // Nothing bounds what the model writes: it may not come to an end.
+    // Nothing limits the length of the object: the model may not complete it.
     const { choices } = await create({ ...DESCRIBE, messages: ask, response_format: { type: "json_object" } }).catch((error) => {
       isError(OpenAI.BadRequestError, 400, 5024, /JSON Mode couldn't be met/)(error);
       return { choices: [{ message: { content: "{}" } }] };
@@ -294,7 +294,7 @@ describe("response_format", () => {
     assert.equal(text.choices[0].message.content, (await create(ASK)).choices[0].message.content);
   });
 
-  test("`parse` gives the value, streamed too", async () => {
+  test("`parse` returns the value; also streamed", async () => {
     const schema = PERSON.extend({ motto: z.string().max(20).nullable() });
     const response_format = zodResponseFormat(schema, "person");
     const { choices } = await client.chat.completions.parse({ ...DESCRIBE, response_format });
@@ -303,7 +303,7 @@ describe("response_format", () => {
     assert.deepEqual(streamed.choices[0].message.parsed, choices[0].message.parsed);
   });
 
-  test("a schema that cannot be met is refused before anything is computed", async () => {
+  test("a schema that cannot be guaranteed is rejected before anything is computed", async () => {
     const schema = { type: "object", properties: { a: { not: { type: "string" } } }, required: ["a"] };
     const response_format = { type: "json_schema", json_schema: { name: "odd", schema } };
     for (const stream of [false, true]) {
@@ -311,14 +311,14 @@ describe("response_format", () => {
     }
   });
 
-  test("an object that does not fit into max_tokens is 5024", async () => {
+  test("an object that is incomplete after max_tokens fails with 5024", async () => {
     await assert.rejects(
       create({ ...DESCRIBE, max_tokens: 3, response_format: JSON_SCHEMA }),
       isError(OpenAI.BadRequestError, 400, 5024, /JSON Mode couldn't be met/),
     );
   });
 
-  test("a streamed one fails, too, and never looks finished", async () => {
+  test("a stream of an incomplete object fails and never has a finish_reason", async () => {
     const stream = await create({ ...DESCRIBE, max_tokens: 3, response_format: JSON_SCHEMA, stream: true });
     await assert.rejects(async () => {
       for await (const { choices } of stream) assert.equal(choices[0]?.finish_reason ?? null, null);
@@ -328,18 +328,18 @@ describe("response_format", () => {
 
 describe("errors", () => {
   for (const [name, type, status, code, says, body] of [
-    ["a bad model", OpenAI.BadRequestError, 400, 5007, /No such model @cf\/no\/such or task/, { model: "@cf/no/such", messages }],
-    ["a value out of its range", OpenAI.BadRequestError, 400, 5006, /'\/temperature' must be <= 5/, { ...ASK, temperature: 9 }],
+    ["an unknown model", OpenAI.BadRequestError, 400, 5007, /No such model @cf\/no\/such or task/, { model: "@cf/no/such", messages }],
+    ["a value out of range", OpenAI.BadRequestError, 400, 5006, /'\/temperature' must be <= 5/, { ...ASK, temperature: 9 }],
     ["no messages", OpenAI.BadRequestError, 400, 5006, /required properties at '\/' are/, { model: MODEL }],
     ["an answer longer than the context", OpenAI.APIError, 413, 5021, /context window limit/, { ...ASK, max_tokens: 10_000_000 }],
     ["an unknown adapter", OpenAI.APIError, 405, 5005, /\S/, { ...ASK, lora: "none" }],
   ]) {
-    test(`${name} is readable`, async () => {
+    test(`${name} is reported with its code and a readable message`, async () => {
       for (const stream of [false, true]) await assert.rejects(create({ ...body, stream }), isError(type, status, code, says));
     });
   }
 
-  test("an error's body speaks to clients of OpenAI and to those of Cloudflare", async () => {
+  test("an error's body contains both OpenAI's and Cloudflare's fields", async () => {
     const response = await fetch(`${client.baseURL}/chat/completions`, {
       method: "POST",
       body: JSON.stringify({ model: "@cf/no/such", messages }),
@@ -355,7 +355,7 @@ describe("errors", () => {
 });
 
 describe("models", () => {
-  test("list has the catalogue", async () => {
+  test("list returns the catalogue", async () => {
     const models = [];
     for await (const model of client.models.list()) models.push(model);
     assert.equal(new Set(models.map(({ id }) => id)).size, models.length);
@@ -365,7 +365,7 @@ describe("models", () => {
     }
   });
 
-  test("retrieve finds each by its encoded id, and plainly too", async () => {
+  test("retrieve finds a model by its percent-encoded id and by its plain id", async () => {
     const [listed] = (await client.models.list()).data.filter(({ id }) => id === MODEL);
     const { _request_id, ...model } = await client.models.retrieve(MODEL);
     assert.deepEqual(model, listed);
@@ -373,7 +373,7 @@ describe("models", () => {
     assert.deepEqual(await plain.json(), listed);
   });
 
-  test("retrieve of another one fails readably", async () => {
+  test("retrieve of an unknown model fails with a readable message", async () => {
     await assert.rejects(client.models.retrieve("@cf/no/such"), (error) => {
       assert.ok(error instanceof OpenAI.APIError && [400, 404].includes(error.status), String(error));
       assert.match(error.message, /@cf\/no\/such/);
@@ -385,13 +385,13 @@ describe("models", () => {
 describe("aborting", () => {
   const ABORTED = /^POST \/client\/v4\/accounts\/account\/ai\/v1\/chat\/completions .*cut off/;
 
-  test("before the start nothing is sent", async () => {
+  test("before the start: nothing is sent", async () => {
     await assert.rejects(create(LONG, { signal: AbortSignal.abort() }), OpenAI.APIUserAbortError);
   });
 
-  test("in flight ends the call, and the server goes on", async () => {
+  test("while the answer is computed: the call ends, and the server still works", async () => {
     const controller = new AbortController();
-    // The client's own hook: the request is on its way.
+    // The client's `fetch` option is used as a hook: abort right after the request has been started.
     const hooked = client.withOptions({
       fetch(url, init) {
         setImmediate(() => controller.abort());
@@ -402,7 +402,7 @@ describe("aborting", () => {
     assert.ok((await create(ASK)).choices[0].message.content.length > 0);
   });
 
-  test("mid-stream ends the computation", async () => {
+  test("in the middle of a stream: the computation ends", async () => {
     for (const leave of [(stream) => stream.controller.abort(), undefined]) {
       const since = server.mark();
       const stream = await create({ ...LONG, stream: true });
@@ -414,7 +414,7 @@ describe("aborting", () => {
         leave(stream);
       }
       await server.logged(ABORTED, since);
-      assert.ok(chunks < 100, "it does not go on for long");
+      assert.ok(chunks < 100, "the stream ends soon");
     }
   });
 });

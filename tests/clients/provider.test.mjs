@@ -1,5 +1,5 @@
-// `workers-ai-provider` and `ai`, as applications use them: over `env.AI` itself, and over Cloudflare's REST API, whose
-// host is replaced.
+// Tests with the packages `workers-ai-provider` and `ai`, as applications use them: with `env.AI` as the binding, and over Cloudflare's
+// REST API, whose host is replaced by our server.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -14,7 +14,7 @@ const API = "https://api.cloudflare.com";
 const INSTRUCTIONS = "You are brief.";
 const QUESTION = "Why is the sky blue?";
 const GREEDY = { temperature: 0, maxOutputTokens: 24 };
-/** More tokens than any test waits for. */
+/** An answer with more tokens than any test reads. */
 const LONG = { prompt: "Count to one thousand.", temperature: 0, maxOutputTokens: 1500 };
 
 const WEATHER = tool({ description: "Gets the weather of a city.", inputSchema: CITY });
@@ -22,14 +22,14 @@ const SCHEMAS = { weather: CITY, order: ORDER, ping: NOTHING };
 const TOOLS = {
   weather: WEATHER,
   order: tool({ description: "Orders from the menu.", inputSchema: ORDER }),
-  // Without a description, and without parameters.
+  // Without description and parameters.
   ping: tool({ inputSchema: NOTHING }),
 };
 const CALLING = { prompt: ASK_WEATHER, tools: TOOLS, temperature: 0, maxOutputTokens: CALL_TOKENS };
 
 const ai = new Ai({ onWarning() {} });
 let server;
-/** Requests to the server. */
+/** Number of requests sent to the server. */
 let sent = 0;
 before(async () => {
   await ai.load(MODEL);
@@ -37,7 +37,7 @@ before(async () => {
 });
 after(() => server?.stop());
 
-/** Requests in progress and tokens computed in this process. */
+/** The numbers of requests in progress and of tokens computed so far, in this process. */
 async function activity() {
   const [{ active, tokens }] = (await ai.stats()).models;
   return { active, tokens };
@@ -46,19 +46,19 @@ async function activity() {
 const MODES = {
   "env.AI": {
     provider: () => createWorkersAI({ binding: ai }),
-    /** The service's error in what the client throws, with the status that the client knows. */
+    /** Extracts the service's error from an error of the client, with the HTTP status that the client reports. */
     errorIn({ message, statusCode }) {
       const [, code, text] = /^(\d{4}): (.*)$/s.exec(message) ?? assert.fail(`no code in ${message}`);
       return { code: Number(code), text, status: statusCode };
     },
-    // The client's own table of the binding's codes lacks the newer ones.
+    // The client's table of the binding's error codes lacks the newer ones.
     statusOf: (code, status) => ([5006, 5021, 5024].includes(code) ? undefined : status),
     brokenOff: /^AiError: 5024: JSON Mode couldn't be met/,
     work: async () => (await activity()).tokens,
     mark: activity,
     async stopped({ tokens }) {
-      await eventually("nothing is in progress", async () => (await activity()).active === 0);
-      assert.ok((await activity()).tokens - tokens < LONG.maxOutputTokens, "it did not simply reach its end");
+      await eventually("no request is in progress", async () => (await activity()).active === 0);
+      assert.ok((await activity()).tokens - tokens < LONG.maxOutputTokens, "the computation did not run to its end");
     },
   },
   "the REST API": {
@@ -68,7 +68,7 @@ const MODES = {
         apiKey: "key",
         async fetch(url, init) {
           assert.ok(url.startsWith(`${API}/client/v4/accounts/account/ai/run/@cf/`), url);
-          // One that is aborted already is not sent.
+          // A request that is already aborted is not sent.
           if (!init.signal?.aborted) sent++;
           return fetch(url.replace(API, server.url), init);
         },
@@ -81,9 +81,9 @@ const MODES = {
       return { code: errors[0].code, text, status: statusCode };
     },
     statusOf: (code, status) => status,
-    // The connection breaks: fetch has no more to say.
+    // The connection is closed, and fetch reports no further details.
     brokenOff: /^TypeError: terminated/,
-    // What it computes does not show outside the server.
+    // The number of computed tokens is not visible outside the server, so count requests.
     work: async () => sent,
     mark: async () => server.mark(),
     async stopped(mark) {
@@ -98,7 +98,7 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
     const generate = (options) => generateText({ model, ...options });
     const stream = (options) => streamText({ model, onError() {}, ...options });
 
-    /** All parts of a stream, and those of a type. */
+    /** All parts of a stream: `parts`, and `of(type)` for those of one type. */
     async function partsOf(result) {
       const parts = [];
       for await (const part of result.fullStream) parts.push(part);
@@ -109,7 +109,7 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
       assert.equal(error.name, "AbortError", error.stack);
       return true;
     };
-    /** The service's error, thrown at once: none of these is worth another try. */
+    /** A check of the service's error, which the client must report without a retry: none of these errors is retryable. */
     const isError = (code, status, says) => (error) => {
       assert.ok(APICallError.isInstance(error), error.stack);
       assert.equal(error.isRetryable, false);
@@ -126,7 +126,7 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
         { role: "user", content: QUESTION },
       ];
 
-      test("generateText gives the answer of env.AI.run, its usage and its end", async () => {
+      test("generateText returns the text, usage and finish reason of env.AI.run", async () => {
         const direct = await ai.run(MODEL, { messages: [{ role: "system", content: INSTRUCTIONS }, ...messages], temperature: 0, max_tokens: 24 });
         const { text, usage, finishReason, warnings } = await generate({ instructions: INSTRUCTIONS, messages, ...GREEDY });
         assert.ok(text.length > 0);
@@ -140,19 +140,19 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
         assert.equal(cacheReadTokens + noCacheTokens, prompt_tokens);
       });
 
-      test("the cache shows in the usage of the same question asked again", async () => {
+      test("the usage of a repeated question reports the cached tokens", async () => {
         const ask = { prompt: "Name three colours of the rainbow.", ...GREEDY, maxOutputTokens: 2 };
         await generate(ask);
         const { usage } = await generate(ask);
-        assert.equal(usage.inputTokenDetails.cacheReadTokens, usage.inputTokens - 1, "all but the last token");
+        assert.equal(usage.inputTokenDetails.cacheReadTokens, usage.inputTokens - 1, "all tokens except the last one");
       });
 
-      test("streamText gives the same text piece by piece, the usage and the end", async () => {
+      test("streamText returns the same text in pieces, the same usage and finish reason", async () => {
         const whole = await generate({ prompt: QUESTION, ...GREEDY });
         const result = stream({ prompt: QUESTION, ...GREEDY });
         const { parts, of } = await partsOf(result);
         const deltas = of("text-delta").map(({ text }) => text);
-        assert.ok(deltas.length > 3, "text comes in pieces");
+        assert.ok(deltas.length > 3, "the text arrives in several pieces");
         assert.equal(deltas.join(""), whole.text);
         assert.equal(await result.text, whole.text);
         assert.equal(await result.finishReason, whole.finishReason);
@@ -162,7 +162,7 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
         assert.equal(parts.at(-1).type, "finish");
       });
 
-      test("the settings of applications do no harm: affinity, headers, options of their own, reasoning", async () => {
+      test("common settings of applications do not change the answer: affinity, headers, custom options, reasoning", async () => {
         const plain = await generate({ prompt: QUESTION, ...GREEDY });
         const settings = { sessionAffinity: "session", safePrompt: true, custom: "value", extraHeaders: { "x-own": "1" } };
         const own = await generateText({ model: provider()(MODEL, settings), prompt: QUESTION, ...GREEDY });
@@ -174,27 +174,27 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
     describe("objects", () => {
       const ASK = { prompt: ASK_PERSON, temperature: 0, maxOutputTokens: CALL_TOKENS };
 
-      test("Output.object fits its schema", async () => {
+      test("Output.object matches its schema", async () => {
         const output = Output.object({ schema: PERSON, name: "person", description: "A person" });
         const result = await generate({ ...ASK, output });
         assertFits(result.output, PERSON);
         assert.equal(result.finishReason, "stop");
       });
 
-      test("Output.object streams, and the whole fits its schema", async () => {
+      test("Output.object, streamed: the complete object matches its schema", async () => {
         const result = stream({ ...ASK, output: Output.object({ schema: PERSON }) });
         const partial = [];
         for await (const value of result.partialOutputStream) partial.push(value);
         const output = await result.output;
         assertFits(output, PERSON);
-        assert.ok(partial.length > 3, "objects come piece by piece");
+        assert.ok(partial.length > 3, "partial objects arrive in several pieces");
         assert.deepEqual(partial.at(-1), output);
         assert.deepEqual(JSON.parse(await result.text), output);
         assert.equal(await result.finishReason, "stop");
         assert.ok((await result.usage).outputTokens > 0);
       });
 
-      test("Output.array and Output.choice fit", async () => {
+      test("Output.array and Output.choice match their schemas", async () => {
         const element = z.object({ word: z.enum(["ink", "page", "pen"]) });
         const { output } = await generate({ ...ASK, output: Output.array({ element, minItems: 2, maxItems: 3 }) });
         assertFits(output, z.array(element).min(2).max(3));
@@ -203,8 +203,8 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
         assert.ok(options.includes(choice), choice);
       });
 
-      test("Output.json, which sends no schema at all, gives some JSON", async () => {
-        // Nothing bounds what the model writes: it may not come to an end.
+      test("Output.json, which sends no schema, returns some JSON", async () => {
+        // Nothing limits the length of the value: the model may not complete it.
         const { output } = await generate({ ...ASK, prompt: 'Answer with {"ok": true}.', output: Output.json() }).catch((error) => {
           isError(5024, 400, /JSON Mode couldn't be met/)(error);
           return { output: null };
@@ -212,12 +212,12 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
         assert.doesNotThrow(() => JSON.stringify(output));
       });
 
-      test("an object that does not fit into maxOutputTokens is 5024", async () => {
+      test("an object that is incomplete after maxOutputTokens fails with 5024", async () => {
         const output = Output.object({ schema: PERSON });
         await assert.rejects(generate({ ...ASK, maxOutputTokens: 3, output }), isError(5024, 400, /^JSON Mode couldn't be met/));
       });
 
-      test("a streamed one fails, too, and never looks finished", async () => {
+      test("a stream of an incomplete object fails and never has a finish part", async () => {
         const result = stream({ ...ASK, maxOutputTokens: 3, output: Output.object({ schema: PERSON }) });
         await assert.rejects(async () => {
           for await (const part of result.fullStream) {
@@ -230,9 +230,9 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
     });
 
     describe("tools", () => {
-      /** Calls that fit their schemas, by the client's own validation and by another one. */
+      /** Checks calls against their schemas, with the client's own validation and with an independent one. */
       function assertCalls(calls, names = Object.keys(TOOLS)) {
-        assert.ok(calls.length > 0, "there is a call");
+        assert.ok(calls.length > 0, "there is at least one call");
         assert.equal(new Set(calls.map(({ toolCallId }) => toolCallId)).size, calls.length, "each has its own id");
         for (const call of calls) {
           assert.ok(!call.invalid, String(call.error));
@@ -243,19 +243,19 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
 
       for (const [name, toolChoice, names] of [
         ["required", "required", undefined],
-        ["forced to one", { type: "tool", toolName: "weather" }, ["weather"]],
-        ["forced to one that does not suit, with nested arguments", { type: "tool", toolName: "order" }, ["order"]],
-        ["forced to one without parameters", { type: "tool", toolName: "ping" }, ["ping"]],
+        ["forced to one tool", { type: "tool", toolName: "weather" }, ["weather"]],
+        ["forced to a tool that does not suit the question, with nested arguments", { type: "tool", toolName: "order" }, ["order"]],
+        ["forced to a tool without parameters", { type: "tool", toolName: "ping" }, ["ping"]],
       ]) {
-        test(`${name}: a call that fits`, async () => {
+        test(`${name}: a call that matches its schema`, async () => {
           const { toolCalls, finishReason, text, warnings } = await generate({ ...CALLING, toolChoice });
           assertCalls(toolCalls, names);
           assert.equal(finishReason, "tool-calls");
           assert.equal(text, "");
-          assert.deepEqual(warnings ?? [], [], "the client had nothing to mend");
+          assert.deepEqual(warnings ?? [], [], "the client did not have to repair anything");
         });
 
-        test(`${name}, streamed: a call that fits`, async () => {
+        test(`${name}, streamed: a call that matches its schema`, async () => {
           const result = stream({ ...CALLING, toolChoice });
           const { of } = await partsOf(result);
           assert.deepEqual(of("error"), []);
@@ -272,7 +272,7 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
         });
       }
 
-      test("auto: text, or calls that fit", async () => {
+      test("auto: text, or calls that match their schemas", async () => {
         for (const prompt of [ASK_WEATHER, "Say hello."]) {
           const { text, toolCalls, finishReason } = await generate({ ...CALLING, prompt, maxOutputTokens: 64 });
           if (toolCalls.length > 0) assertCalls(toolCalls);
@@ -281,7 +281,7 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
         }
       });
 
-      test("auto, streamed, says the same", async () => {
+      test("auto, streamed: the same answer", async () => {
         const ask = { ...CALLING, maxOutputTokens: 64 };
         const whole = await generate(ask);
         const result = stream(ask);
@@ -291,14 +291,14 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
         assert.deepEqual((await result.toolCalls).map(plain), whole.toolCalls.map(plain));
       });
 
-      test("none: no call, as the client itself demands", async () => {
+      test("none: no call, as the client requires", async () => {
         const { toolCalls, text } = await generate({ ...CALLING, toolChoice: "none", maxOutputTokens: 32 });
         assert.deepEqual(toolCalls, []);
         assert.ok(text.length > 0);
         assert.deepEqual(await stream({ ...CALLING, toolChoice: "none", maxOutputTokens: 32 }).toolCalls, []);
       });
 
-      /** First step with a call, second one with its result. */
+      /** Options for two steps: the first requires a call, the second receives its result. */
       const loop = (report, ran) => ({
         prompt: ASK_WEATHER,
         tools: {
@@ -317,7 +317,7 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
         maxOutputTokens: 128,
       });
 
-      test("two steps: the call is executed, and its result is in the second prompt", async () => {
+      test("two steps: the call is executed, and the second prompt contains its result", async () => {
         const ran = [];
         const brief = await generate(loop("dry", ran));
         const long = await generate(loop(LONG_REPORT, ran));
@@ -331,7 +331,7 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
           assert.ok(text.length > 0);
         }
         assert.deepEqual(ran, [...brief.steps[0].toolCalls, ...long.steps[0].toolCalls].map(({ input }) => input));
-        assert.ok(long.steps[1].usage.inputTokens - brief.steps[1].usage.inputTokens >= 60, "the prompt has the longer result");
+        assert.ok(long.steps[1].usage.inputTokens - brief.steps[1].usage.inputTokens >= 60, "the prompt contains the longer result");
       });
 
       test("two steps, streamed", async () => {
@@ -352,8 +352,8 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
     describe("errors", () => {
       const image = { type: "file", mediaType: "image/png", data: new Uint8Array([137, 80, 78, 71]) };
       for (const [name, code, status, says, options] of [
-        ["a bad model", 5007, 400, /^No such model @cf\/no\/such or task$/, { model: provider()("@cf/no/such"), prompt: "Hi" }],
-        ["a value out of its range", 5006, 400, /^oneOf at '\/' not met, 0 matches: '\/temperature' must be <= 5$/, { prompt: "Hi", temperature: 9 }],
+        ["an unknown model", 5007, 400, /^No such model @cf\/no\/such or task$/, { model: provider()("@cf/no/such"), prompt: "Hi" }],
+        ["a value out of range", 5006, 400, /^oneOf at '\/' not met, 0 matches: '\/temperature' must be <= 5$/, { prompt: "Hi", temperature: 9 }],
         [
           "an answer longer than the context",
           5021,
@@ -363,11 +363,11 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
         ],
         ["an image", 5006, 400, /image/i, { messages: [{ role: "user", content: [{ type: "text", text: "What is it?" }, image] }] }],
       ]) {
-        test(`${name} is ${code}`, async () => {
+        test(`${name} fails with ${code}`, async () => {
           await assert.rejects(generate(options), isError(code, status, says));
         });
 
-        test(`${name} is ${code} of a stream`, async () => {
+        test(`${name} fails with ${code} when streamed`, async () => {
           const errors = [];
           const result = stream({ ...options, onError: ({ error }) => errors.push(error) });
           await assert.rejects(async () => result.text);
@@ -378,23 +378,23 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
     });
 
     describe("aborting", () => {
-      test("before the start nothing is computed", async () => {
+      test("before the start: nothing is computed", async () => {
         const done = await work();
         await assert.rejects(generate({ ...LONG, abortSignal: AbortSignal.abort() }), isAbort);
         assert.equal(await work(), done);
       });
 
-      test("in flight ends the call", async () => {
+      test("while the answer is computed: the call ends", async () => {
         const controller = new AbortController();
         const done = await work();
         const answer = generate({ ...LONG, abortSignal: controller.signal });
-        await Promise.race([eventually("it is under way", async () => (await work()) > done), answer]);
+        await Promise.race([eventually("the computation has started", async () => (await work()) > done), answer]);
         controller.abort();
         await assert.rejects(answer, isAbort);
         assert.ok((await generate({ prompt: QUESTION, ...GREEDY })).text.length > 0, "the next call is answered");
       });
 
-      test("mid-stream ends the computation", async () => {
+      test("in the middle of a stream: the computation ends", async () => {
         const controller = new AbortController();
         const since = await mark();
         const result = stream({ ...LONG, abortSignal: controller.signal });

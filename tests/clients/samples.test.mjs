@@ -1,5 +1,5 @@
-// The documentation's samples: those of the task's old page ("Text Generation") and of the models' pages. They are run
-// word for word; only the host is another one. They sample without a seed, so their answers differ from run to run.
+// The documentation's samples, from the former "Text Generation" page and from the pages of models. They run verbatim except for the
+// host. They sample without a seed, so their answers differ between runs.
 
 import assert from "node:assert/strict";
 import { execFile, spawnSync } from "node:child_process";
@@ -67,7 +67,7 @@ curl https://api.cloudflare.com/client/v4/accounts/{ACCOUNT_ID}/ai/run/@cf/meta/
   -d '{ "messages": [{ "role": "system", "content": "You are a friendly assistant" }, { "role": "user", "content": "Why is pizza so good" }]}'
 `;
 
-/** The models' pages have the same samples, each with its own id. */
+/** Models whose pages have the same samples, each with its own id. */
 const PAGES = ["@cf/meta/llama-2-7b-chat-int8", "@cf/meta/llama-3-8b-instruct", "@cf/meta/llama-3.1-70b-instruct"];
 
 const pythonOf = (model) => `
@@ -99,7 +99,7 @@ curl https://api.cloudflare.com/client/v4/accounts/$CLOUDFLARE_ACCOUNT_ID/ai/run
   -d '{ "messages": [{ "role": "system", "content": "You are a friendly assistant" }, { "role": "user", "content": "Why is pizza so good" }]}'
 `;
 
-/** What the samples use of Python's \`requests\`, for a machine that lacks it. */
+/** The part of Python's `requests` that the samples use, for machines without that package. */
 const REQUESTS = `
 import json as _json
 import urllib.error
@@ -123,7 +123,7 @@ def post(url, headers, json):
         return Response(error.read())
 `;
 
-/** What Python prints of a dictionary, as JSON. */
+/** A Python program that converts a printed dictionary to JSON. */
 const LITERAL_TO_JSON = "import ast, json, sys; print(json.dumps(ast.literal_eval(sys.argv[1])))";
 
 let server;
@@ -136,14 +136,14 @@ const env = {
   ...process.env,
   CLOUDFLARE_ACCOUNT_ID: "account",
   CLOUDFLARE_AUTH_TOKEN: "token",
-  // This machine answers itself.
+  // The server runs on this machine: use no proxy.
   no_proxy: "127.0.0.1",
   NO_PROXY: "127.0.0.1",
 };
 
-/** What a program prints, run on a sample with another host. */
+/** Runs a program on a sample whose host is replaced by our server. Resolves to its stdout. */
 function outputOf(program, args, sample, more = {}) {
-  assert.equal(sample.split(HOST).length, 2, "the host is there once");
+  assert.equal(sample.split(HOST).length, 2, "the sample contains the host exactly once");
   return new Promise((resolve, reject) => {
     execFile(program, [...args, sample.replace(HOST, server.url)], { env: { ...env, ...more } }, (error, out, says) =>
       error ? reject(new Error(`${program}: ${error.message}\n${says}`)) : resolve(out),
@@ -153,7 +153,7 @@ function outputOf(program, args, sample, more = {}) {
 
 const works = (program, ...args) => spawnSync(program, args, { env }).status === 0;
 
-/** An answer of Cloudflare's API, with the default limit of the model. */
+/** Checks an answer of Cloudflare's API with the default `max_tokens`, 256. */
 function assertAnswer({ result, success, errors, messages, ...others }) {
   assert.deepEqual([success, errors, messages, others], [true, [], [], {}]);
   const { response, usage, finish_reason } = result;
@@ -166,7 +166,7 @@ function assertAnswer({ result, success, errors, messages, ...others }) {
 describe("curl", { skip: works("curl", "--version") ? false : "no curl on this machine" }, () => {
   const curl = (sample) => outputOf("sh", ["-c"], sample);
 
-  test("the old page's sample", async () => {
+  test("the sample of the former Text Generation page", async () => {
     assertAnswer(JSON.parse(await curl(LEGACY_CURL)));
   });
 
@@ -177,7 +177,7 @@ describe("curl", { skip: works("curl", "--version") ? false : "no curl on this m
   }
 });
 
-const requests = works("python3", "-c", "import requests") ? "" : " (urllib stands in for requests, which is not installed)";
+const requests = works("python3", "-c", "import requests") ? "" : " (with urllib in place of requests, which is not installed)";
 describe(`Python${requests}`, { skip: works("python3", "--version") ? false : "no python3 on this machine" }, () => {
   let folder;
   before(async () => {
@@ -194,7 +194,7 @@ describe(`Python${requests}`, { skip: works("python3", "--version") ? false : "n
     return JSON.parse(stdout);
   }
 
-  test("the old page's sample", async () => {
+  test("the sample of the former Text Generation page", async () => {
     assertAnswer(await python(LEGACY_PYTHON));
   });
 
@@ -206,21 +206,21 @@ describe(`Python${requests}`, { skip: works("python3", "--version") ? false : "n
 });
 
 describe("JavaScript", () => {
-  test("the old page's sample of the REST API", async () => {
+  test("the REST sample of the former Text Generation page", async () => {
     assertAnswer(JSON.parse(await outputOf(process.execPath, ["-e"], LEGACY_JAVASCRIPT)));
   });
 
-  // The old page's Workers use the package @cloudflare/ai, as one had to then.
+  // The Workers on that former page use the package @cloudflare/ai, which was required at that time.
   const ai = new Ai({ onWarning() {} });
   const request = new Request("http://localhost/");
 
-  test("the old page's Worker with one object", async () => {
+  test("the Worker of the former Text Generation page that returns one object", async () => {
     const response = await objectWorker.fetch(request, { AI: ai });
     assertAnswer({ result: await response.json(), success: true, errors: [], messages: [] });
     assert.ok(ai.lastRequestId);
   });
 
-  test("the old page's Worker that streams, read as its page does", async () => {
+  test("the Worker of the former Text Generation page that streams, read like the documentation's browser snippet", async () => {
     const response = await streamingWorker.fetch(request, { AI: ai });
     assert.equal(response.headers.get("content-type"), "text/event-stream");
     const chunks = [];
@@ -230,11 +230,11 @@ describe("JavaScript", () => {
       const events = eventsIn(...chunks);
       // `el.innerHTML += data.response`
       text = events.filter((data) => data !== "[DONE]").map((data) => JSON.parse(data).response).join("");
-      // Its limit is 1,800 tokens.
+      // The answer may have up to 1,800 tokens.
       if (events.length >= 20) break;
     }
     assert.ok(text.length > 0 && !text.includes("undefined") && !text.includes("null"), text);
     if (eventsIn(...chunks).at(-1) === "[DONE]") answerIn(...chunks);
-    await eventually("the reader's leaving ends the computation", async () => (await ai.stats()).models[0].active === 0);
+    await eventually("the computation ends when the reader stops", async () => (await ai.stats()).models[0].active === 0);
   });
 });

@@ -1,4 +1,4 @@
-// `workers-ai-local serve` as a process of its own, started as people start it.
+// Runs `workers-ai-local serve` in a separate process, as users start it.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -6,13 +6,15 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 const CLI = fileURLToPath(new URL("../../pkg/cli.js", import.meta.url));
-/** Far longer than a load or an answer takes: only a server that says nothing any more gets here. */
+/** Milliseconds to wait for a line of the log. Far longer than a load or an answer takes: only a server that hangs exceeds it. */
 const PATIENCE = 120_000;
 
 /**
- * @param {...string} args of `serve`, beside the port
- * @returns the server once its model is loaded: `logged(pattern, since)` resolves to the first line of its log that
- *   matches, `mark()` is a place in the log for `since`
+ * Starts the server and waits until it listens, with its model loaded.
+ *
+ * @param {...string} args further arguments of `serve`; the port is always any free one
+ * @returns the server: `logged(pattern, since)` resolves to the first line of its log that matches, from position `since` on; `mark()`
+ *   returns the current position in the log
  */
 export async function startServer(...args) {
   const child = spawn(process.execPath, [CLI, "serve", "--port", "0", ...args], { stdio: ["ignore", "inherit", "pipe"] });

@@ -1,5 +1,5 @@
-//! Shared by the integration tests: the real model, and small models that are made by code.
-#![allow(dead_code, reason = "each test binary uses a part")]
+//! Shared by the integration tests: the real model, small models made by code, and candle's stock model as reference.
+#![allow(dead_code, reason = "each test binary uses only a part")]
 
 use candle_core::quantized::gguf_file::{Content, Value, write};
 use candle_core::quantized::{GgmlDType, QTensor};
@@ -25,7 +25,7 @@ use workers_ai_local::tokenizer::Tokenizer;
 pub const LLAMA2: &str = "@cf/meta/llama-2-7b-chat-int8";
 pub const LLAMA31: &str = "@cf/meta/llama-3.1-8b-instruct";
 
-/// The bytes of the real model, SmolLM2-135M-Instruct Q4_1. `npm test` sets its path.
+/// The bytes of the real model, SmolLM2-135M-Instruct Q4_1. `npm test` sets its path in `WORKERS_AI_LOCAL_MODEL`.
 pub fn real_model() -> Vec<u8> {
     let file = "SmolLM2-135M-Instruct.Q4_1.gguf";
     let cache = || {
@@ -37,11 +37,12 @@ pub fn real_model() -> Vec<u8> {
         .unwrap_or_else(|error| panic!("the real model {} is needed ({error}): run `npm test`, which gets it", path.display()))
 }
 
-/// An `Ai` whose stand-in is the given file, and the warnings that it gives.
+/// An `Ai` with the given file as default model, and the list of its warnings so far.
 pub fn ai_with(bytes: Vec<u8>, limits: Limits) -> (Ai, Rc<RefCell<Vec<String>>>) {
     ai_from(Rc::new(BytesSource::new("test.gguf", bytes)), limits)
 }
 
+/// Like [`ai_with`], but reads the file from a source.
 pub fn ai_from(source: Rc<dyn Source>, limits: Limits) -> (Ai, Rc<RefCell<Vec<String>>>) {
     let warnings = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&warnings);
@@ -62,7 +63,7 @@ pub async fn start(ai: &Ai, model: &str, input: serde_json::Value) -> Result<Gen
     ai.generate(model, TextGenerationRequest::from_value(input)?).await
 }
 
-/// The whole text of an answer.
+/// The complete text of an answer. Panics at a call.
 pub async fn text_of(generation: &mut Generation) -> Result<String> {
     let mut text = String::new();
     while let Some(part) = generation.next_part().await? {
@@ -74,7 +75,7 @@ pub async fn text_of(generation: &mut Generation) -> Result<String> {
     Ok(text)
 }
 
-/// A model's backend and tokenizer, without what stands above them.
+/// A model's CPU backend and tokenizer, without the layers above them.
 pub fn load(bytes: Vec<u8>) -> (CpuBackend, Tokenizer) {
     pollster::block_on(async {
         let mut reader = Reader::new(Rc::new(BytesSource::new("test.gguf", bytes)), Box::new(|_| {}));
@@ -88,7 +89,7 @@ pub fn load(bytes: Vec<u8>) -> (CpuBackend, Tokenizer) {
     .expect("a model")
 }
 
-/// The logits of an answer.
+/// The logits of a backend's answer. Panics at candidates.
 pub fn logits_of(answer: Answer) -> Vec<f32> {
     match answer {
         Answer::Logits(logits) => logits,
@@ -96,7 +97,7 @@ pub fn logits_of(answer: Answer) -> Vec<f32> {
     }
 }
 
-/// The likeliest token.
+/// The token with the largest logit.
 pub fn best(logits: &[f32]) -> usize {
     (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).expect("logits")
 }
@@ -110,7 +111,9 @@ pub struct TinyModel {
     pub ffn_width: usize,
     pub layers: usize,
     pub dtype: GgmlDType,
+    /// Whether the embedding is also the output matrix.
     pub tied: bool,
+    /// Contents of `rope_freqs.weight`, if the file has it.
     pub rope_divisors: Option<Vec<f32>>,
     /// Replaces or adds metadata.
     pub metadata: Vec<(String, Value)>,
@@ -132,7 +135,7 @@ impl Default for TinyModel {
     }
 }
 
-/// Tokens of the tiny vocabulary: the 256 bytes, then `<s>`, `</s>` and two more.
+/// Number of tokens in the tiny vocabulary: the 256 bytes, then `<s>`, `</s>` and two more.
 pub const TINY_VOCABULARY: usize = 260;
 
 impl TinyModel {
@@ -140,7 +143,7 @@ impl TinyModel {
     pub fn gguf(&self) -> Vec<u8> {
         let mut rng = Pcg64Mcg::seed_from_u64(7);
         let mut random = |count: usize, scale: f32| -> Vec<f32> {
-            // Sums of uniform numbers: close enough to normal ones.
+            // A sum of uniform numbers is close enough to a normal distribution.
             let mut one = || (0..4).map(|_| (rng.next_u32() as f32 / u32::MAX as f32) - 0.5).sum::<f32>() * scale;
             (0..count).map(|_| one()).collect()
         };
@@ -217,7 +220,7 @@ fn tiny_metadata(model: &TinyModel) -> Vec<(String, Value)> {
     ]
 }
 
-/// GPT-2's character for a byte.
+/// The character that represents a byte in GPT-2's vocabulary.
 fn char_of_byte(byte: u8) -> char {
     let printable = |byte: u8| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     if printable(byte) {
@@ -234,24 +237,24 @@ pub fn stock_model(bytes: &[u8]) -> candle_transformers::models::quantized_llama
     candle_transformers::models::quantized_llama::ModelWeights::from_gguf(content, &mut file, &Device::Cpu).expect("a model")
 }
 
-/// The stock model's logits after the last of these tokens.
+/// The stock model's logits after the last of these tokens; the first has position `position`.
 pub fn stock_logits(model: &mut candle_transformers::models::quantized_llama::ModelWeights, tokens: &[u32], position: usize) -> Vec<f32> {
     let input = Tensor::new(tokens, &Device::Cpu).and_then(|tokens| tokens.unsqueeze(0)).expect("a tensor");
     model.forward(&input, position).and_then(|logits| logits.squeeze(0)).and_then(|logits| logits.to_vec1()).expect("logits")
 }
 
-/// The same model with every tensor dequantised to F32. Without 8-bit activations two implementations can be compared to
-/// the precision of the arithmetic.
+/// The model with every tensor dequantised to F32. Over F32 the stock model does not round activations to 8 bits, so two
+/// implementations can be compared to the precision of the arithmetic.
 pub fn dequantised(bytes: &[u8]) -> Vec<u8> {
     requantised(bytes, GgmlDType::F32)
 }
 
-/// The same model with every matrix quantised anew; those whose rows are no whole blocks of that type become Q8_0, as
-/// llama.cpp's own quantiser does it in spirit.
+/// The model with every matrix quantised again to `dtype`. Matrices whose rows do not consist of whole blocks of that type
+/// become Q8_0; llama.cpp's quantiser falls back in a similar way. Other tensors become F32.
 pub fn requantised(bytes: &[u8], dtype: GgmlDType) -> Vec<u8> {
     let mut file = Cursor::new(bytes);
     let content = Content::read(&mut file).expect("a header");
-    let plain = |info: &candle_core::quantized::gguf_file::TensorInfo, file: &mut Cursor<&[u8]>| {
+    let requantise = |info: &candle_core::quantized::gguf_file::TensorInfo, file: &mut Cursor<&[u8]>| {
         let tensor = info.read(file, content.tensor_data_offset, &Device::Cpu).expect("a tensor");
         let tensor = tensor.dequantize(&Device::Cpu).expect("numbers");
         let columns = *tensor.dims().last().expect("a shape");
@@ -262,7 +265,7 @@ pub fn requantised(bytes: &[u8], dtype: GgmlDType) -> Vec<u8> {
         };
         QTensor::quantize(&tensor, dtype).expect("quantised")
     };
-    let tensors: Vec<(&String, QTensor)> = content.tensor_infos.iter().map(|(name, info)| (name, plain(info, &mut file))).collect();
+    let tensors: Vec<(&String, QTensor)> = content.tensor_infos.iter().map(|(name, info)| (name, requantise(info, &mut file))).collect();
     let metadata: Vec<(&str, &Value)> = content.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
     let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let mut out = Cursor::new(Vec::new());

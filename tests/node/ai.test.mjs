@@ -1,4 +1,5 @@
-// The `Ai` class in Node: answers as objects, sampling, and the class's own manners.
+// The `Ai` class in Node: object answers, sampling, stop strings, the instance's properties, raw responses, model ids and features that
+// are not available locally.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -7,7 +8,7 @@ import { MODEL, PARIS, chatTurn } from "../real-model.mjs";
 import { readAnswer } from "../sse.mjs";
 
 const OWN_PROPERTIES = ["lastRequestId", "aiGatewayLogId", "lastRequestHttpStatusCode", "lastRequestInternalStatusCode"];
-/** In the catalogue, without weights of its own. */
+/** A model of the catalogue that has no local weights: the default model answers for it. */
 const STOOD_IN = "@cf/meta/llama-3.1-8b-instruct";
 
 const ai = new Ai({ onWarning() {} });
@@ -18,9 +19,9 @@ const ownProperties = (object) => OWN_PROPERTIES.map((name) => object[name]);
 before(() => ai.load());
 
 describe("an answer in one object", () => {
-  test("has the text, the exact usage and the reason why it ended", async () => {
+  test("has the text, the exact usage and the finish reason", async () => {
     const fresh = await run({ ...PARIS, max_tokens: 6 });
-    assert.match(fresh.response, /^ Paris/, "a real model answers");
+    assert.match(fresh.response, /^ Paris/, "the answer comes from a real model");
     assert.deepEqual(fresh, {
       response: fresh.response,
       usage: { prompt_tokens: 5, completion_tokens: 6, total_tokens: 11, prompt_tokens_details: { cached_tokens: 0 } },
@@ -28,28 +29,28 @@ describe("an answer in one object", () => {
     });
   });
 
-  test("says what of the prompt was computed before: all but the last token of the same prompt", async () => {
+  test("reports the cached prompt tokens: all but the last one when the prompt is the same", async () => {
     await run({ ...PARIS, max_tokens: 1 });
     const { usage } = await run({ ...PARIS, max_tokens: 2 });
     assert.deepEqual(usage, { prompt_tokens: 5, completion_tokens: 2, total_tokens: 7, prompt_tokens_details: { cached_tokens: 4 } });
   });
 
-  test("ends with `stop` when the model ends its turn", async () => {
+  test("has the finish reason `stop` when the model ends its turn", async () => {
     const { response, usage, finish_reason } = await run({ prompt: `${chatTurn("Say OK.")}OK`, raw: true, temperature: 0, max_tokens: 12 });
     assert.equal(finish_reason, "stop");
     assert.ok(usage.completion_tokens < 12);
-    assert.doesNotMatch(response, /<\|/, "the token that ends the turn is no text");
+    assert.doesNotMatch(response, /<\|/, "the end-of-turn token is not part of the text");
   });
 
   for (const max_tokens of [0, 1, 3]) {
-    test(`has at most max_tokens (${max_tokens})`, async () => {
+    test(`has at most max_tokens tokens (${max_tokens})`, async () => {
       const { response, usage, finish_reason } = await run({ ...PARIS, max_tokens });
       assert.deepEqual([usage.completion_tokens, finish_reason], [max_tokens, "length"]);
       assert.equal(response === "", max_tokens === 0);
     });
   }
 
-  test("takes OpenAI's name for the limit", async () => {
+  test("accepts max_completion_tokens, OpenAI's name for the limit", async () => {
     assert.equal((await run({ ...PARIS, max_completion_tokens: 2 })).usage.completion_tokens, 2);
   });
 });
@@ -58,25 +59,25 @@ describe("prompts", () => {
   const question = "Is water wet?";
   const short = { temperature: 0, max_tokens: 4 };
 
-  test("an unscoped prompt is a user's turn", async () => {
+  test("a prompt that is not raw becomes a user turn", async () => {
     const unscoped = await run({ prompt: question, ...short });
     const messages = await run({ messages: [{ role: "user", content: question }], ...short });
     assert.equal(unscoped.response, messages.response);
     assert.equal(unscoped.usage.prompt_tokens, messages.usage.prompt_tokens);
   });
 
-  test("a raw prompt stands as it is", async () => {
+  test("a raw prompt reaches the model unchanged", async () => {
     const raw = await run({ prompt: question, raw: true, ...short });
     const unscoped = await run({ prompt: question, ...short });
-    assert.ok(raw.usage.prompt_tokens < unscoped.usage.prompt_tokens, "no turn was put around it");
+    assert.ok(raw.usage.prompt_tokens < unscoped.usage.prompt_tokens, "the chat template was not applied");
     const inTurns = `<|im_start|>system\nBe brief.<|im_end|>\n${chatTurn(question)}`;
     const written = await run({ prompt: inTurns, raw: true, ...short });
     const messages = await run({ messages: [{ role: "system", content: "Be brief." }, { role: "user", content: question }], ...short });
-    assert.equal(written.response, messages.response, "whoever writes the template's text by hand gets the same");
+    assert.equal(written.response, messages.response, "a raw prompt with the template's text gets the same answer");
     assert.equal(written.usage.prompt_tokens, messages.usage.prompt_tokens);
   });
 
-  test("content may come in text parts", async () => {
+  test("content may be a list of text parts", async () => {
     const parts = [{ type: "text", text: "Is water" }, { type: "text", text: " wet?" }];
     const inParts = await run({ messages: [{ role: "user", content: parts }], ...short });
     const whole = await run({ messages: [{ role: "user", content: question }], ...short });
@@ -84,7 +85,7 @@ describe("prompts", () => {
     assert.equal(inParts.usage.prompt_tokens, whole.usage.prompt_tokens);
   });
 
-  test("what JSON drops is no input: undefined, null, functions", async () => {
+  test("input that JSON omits is ignored: undefined, null, functions", async () => {
     const dressed = { ...PARIS, max_tokens: 3, tools: undefined, seed: null, messages: undefined, onDone() {}, unknown_key: 1 };
     assert.equal(await textOf(dressed), await textOf({ ...PARIS, max_tokens: 3 }));
   });
@@ -95,24 +96,24 @@ describe("sampling", () => {
   const drawn = { ...start, temperature: 1 };
   const repetitive = { prompt: "one two one two one two one two", raw: true, temperature: 0, max_tokens: 8 };
 
-  test("temperature 0 is greedy: always the same, whatever the seed", async () => {
+  test("temperature 0 is greedy: the text is always the same, whatever the seed", async () => {
     const greedy = await textOf({ ...start, temperature: 0 });
     assert.equal(await textOf({ ...start, temperature: 0 }), greedy);
     assert.equal(await textOf({ ...start, temperature: 0, seed: 99 }), greedy);
   });
 
-  test("the same seed gives the same text, another seed another", async () => {
+  test("the same seed produces the same text, another seed a different one", async () => {
     const first = await textOf({ ...drawn, seed: 1 });
     assert.equal(await textOf({ ...drawn, seed: 1 }), first);
     assert.notEqual(await textOf({ ...drawn, seed: 2 }), first);
     assert.notEqual(await textOf({ ...drawn, seed: 9_999_999_999 }), first);
   });
 
-  test("without a seed every run draws anew", async () => {
+  test("without a seed, each run samples differently", async () => {
     assert.notEqual(await textOf({ ...start, temperature: 5 }), await textOf({ ...start, temperature: 5 }));
   });
 
-  test("the temperature changes what is drawn", async () => {
+  test("the temperature changes the sampled text", async () => {
     assert.notEqual(await textOf({ ...start, temperature: 4, seed: 1 }), await textOf({ ...start, temperature: 0.5, seed: 1 }));
   });
 
@@ -122,12 +123,12 @@ describe("sampling", () => {
     assert.equal(await textOf({ ...start, temperature: 2, seed: 1, top_p: 0.0001 }), greedy);
   });
 
-  test("top_k and top_p cut what is drawn", async () => {
+  test("top_k and top_p limit the candidates", async () => {
     const hot = { ...start, temperature: 5, seed: 3 };
     const uncut = await textOf(hot);
     assert.notEqual(await textOf({ ...hot, top_k: 2 }), uncut);
     assert.notEqual(await textOf({ ...hot, top_p: 0.05 }), uncut);
-    assert.equal(await textOf({ ...hot, top_p: 1.5 }), uncut, "above 1 is off");
+    assert.equal(await textOf({ ...hot, top_p: 1.5 }), uncut, "top_p above 1 has no effect");
   });
 
   test("each penalty changes a repetitive greedy text", async () => {
@@ -137,33 +138,33 @@ describe("sampling", () => {
     }
   });
 
-  test("penalties of 0 are off, and additive ones may be negative", async () => {
+  test("penalties of 0 have no effect, and additive ones may be negative", async () => {
     const greedy = await textOf(repetitive);
     assert.equal(await textOf({ ...repetitive, repetition_penalty: 0, frequency_penalty: 0, presence_penalty: 0 }), greedy);
     const words = (text) => new Set(text.trim().split(/[ -]/)).size;
-    assert.ok(words(await textOf({ ...repetitive, frequency_penalty: -2 })) <= words(greedy), "a reward for what was said before");
+    assert.ok(words(await textOf({ ...repetitive, frequency_penalty: -2 })) <= words(greedy), "a negative penalty rewards repetition");
   });
 });
 
 describe("stop strings", () => {
   const counting = { prompt: `${chatTurn("Count to ten.")}1, 2, 3, 4,`, raw: true, temperature: 0, max_tokens: 16 };
 
-  test("the answer ends before the first of them", async () => {
+  test("the answer ends before the first one that occurs", async () => {
     const whole = await textOf(counting);
-    assert.match(whole, / 7,/, "what the test needs: the model goes on counting");
+    assert.match(whole, / 7,/, "precondition: the model continues to count");
     const { response, finish_reason, usage } = await run({ ...counting, stop: "7" });
     assert.equal(response, whole.slice(0, whole.indexOf("7")));
     assert.equal(finish_reason, "stop");
-    assert.ok(usage.completion_tokens < 16, "nothing is computed behind it");
+    assert.ok(usage.completion_tokens < 16, "no tokens are computed after the stop string");
     assert.equal(await textOf({ ...counting, stop: ["never", "6", "7"] }), whole.slice(0, whole.indexOf("6")));
   });
 
-  test("one may be spread over several tokens", async () => {
+  test("a stop string may span several tokens", async () => {
     const whole = await textOf(counting);
     assert.equal(await textOf({ ...counting, stop: "6, 7" }), whole.slice(0, whole.indexOf("6, 7")));
   });
 
-  test("a stream shows nothing of them, and one that does not come changes nothing", async () => {
+  test("a stream contains no part of a stop string, and one that does not occur changes nothing", async () => {
     const whole = await textOf(counting);
     const stopped = await readAnswer(await run({ ...counting, stop: ["6, 7"], stream: true }));
     assert.equal(stopped.text, whole.slice(0, whole.indexOf("6, 7")));
@@ -174,18 +175,18 @@ describe("stop strings", () => {
   });
 });
 
-describe("own properties", () => {
+describe("properties of the instance", () => {
   const unused = () => new Ai();
 
-  test("are four, and null at first", () => {
+  test("there are four, initially null", () => {
     const fresh = unused();
     assert.deepEqual(Object.keys(fresh), OWN_PROPERTIES);
     assert.deepEqual(ownProperties(fresh), [null, null, null, null]);
   });
 
-  test("after success: an id of its own for each request, and 200", async () => {
+  test("after success: a unique request id, and status 200", async () => {
     const running = run({ ...PARIS, max_tokens: 1 });
-    assert.equal(ai.lastRequestId, "", "while it runs");
+    assert.equal(ai.lastRequestId, "", "empty while the request runs");
     await running;
     const first = ai.lastRequestId;
     assert.match(first, /^[\w-]{8,}$/);
@@ -195,14 +196,14 @@ describe("own properties", () => {
     assert.equal(ai.aiGatewayLogId, null);
   });
 
-  test("after a failure: its id and both codes", async () => {
+  test("after a failure: the request id and both codes", async () => {
     const fresh = unused();
     await assert.rejects(fresh.run("@cf/x/y", { prompt: "a" }));
     assert.match(fresh.lastRequestId, /^[\w-]{8,}$/);
     assert.deepEqual([fresh.lastRequestHttpStatusCode, fresh.lastRequestInternalStatusCode], [400, 5007]);
   });
 
-  test("are shared by nobody", async () => {
+  test("are not shared between instances", async () => {
     const other = unused();
     await run({ ...PARIS, max_tokens: 1 });
     assert.deepEqual(ownProperties(other), [null, null, null, null]);
@@ -210,7 +211,7 @@ describe("own properties", () => {
 });
 
 describe("returnRawResponse", () => {
-  test("of an object: JSON, whose content type has no charset", async () => {
+  test("of an object: JSON, with a content type without charset", async () => {
     const response = await run({ ...PARIS, max_tokens: 2 }, { returnRawResponse: true });
     assert.ok(response instanceof Response);
     assert.equal(response.status, 200);
@@ -220,7 +221,7 @@ describe("returnRawResponse", () => {
     assert.equal(text, await textOf({ ...PARIS, max_tokens: 2 }));
   });
 
-  test("of a stream: events", async () => {
+  test("of a stream: server-sent events", async () => {
     const response = await run({ ...PARIS, max_tokens: 2, stream: true }, { returnRawResponse: true });
     assert.equal(response.status, 200);
     assert.equal(response.headers.get("content-type"), "text/event-stream");
@@ -228,12 +229,12 @@ describe("returnRawResponse", () => {
     assert.equal((await readAnswer(response.body)).usage.completion_tokens, 2);
   });
 
-  test("names the file that answers", async () => {
+  test("names the model file that was used, in a header", async () => {
     const response = await ai.run(STOOD_IN, { ...PARIS, max_tokens: 1 }, { returnRawResponse: true });
     assert.match(decodeURI(response.headers.get("workers-ai-local-model")), new RegExp(`${DEFAULT_MODEL.file}$`));
   });
 
-  test("of an error: the wire's body, not an exception", async () => {
+  test("of an error: a response with the binding's error body, not an exception", async () => {
     const response = await ai.run("@cf/x/y", { prompt: "a" }, { returnRawResponse: true });
     assert.equal(response.status, 400);
     assert.equal(response.headers.get("content-type"), "application/json");
@@ -246,22 +247,22 @@ describe("returnRawResponse", () => {
 describe("model ids", () => {
   const codeOf = (promise) => promise.then(() => assert.fail("no error"), (error) => error.message);
 
-  test("an unknown one is 5007", async () => {
+  test("an unknown id is 5007", async () => {
     await assert.rejects(ai.run("@cf/x/y", { prompt: "a" }), (error) => {
       assert.ok(error instanceof InferenceUpstreamError && error instanceof Error);
       assert.equal(error.name, "AiError");
       assert.equal(error.message, "5007: No such model @cf/x/y or task");
       return true;
     });
-    assert.equal(await codeOf(ai.run("@cf/x/y", {})), "5007: No such model @cf/x/y or task", "told before what is wrong with the input");
+    assert.equal(await codeOf(ai.run("@cf/x/y", {})), "5007: No such model @cf/x/y or task", "5007 takes precedence over 5006");
   });
 
-  test("one without weights is served by the small model, with one warning per id", async () => {
+  test("an id without local weights is served by the default model, with one warning per id", async () => {
     const warnings = [];
     const warned = new Ai({ onWarning: (text) => warnings.push(text) });
     const input = { ...PARIS, max_tokens: 1 };
     await warned.run(MODEL, input);
-    assert.deepEqual(warnings, [], "the default model stands in for nobody");
+    assert.deepEqual(warnings, [], "the default model's own id causes no warning");
     const { response } = await warned.run(STOOD_IN, input);
     assert.equal(response, await textOf(input));
     await warned.run(STOOD_IN, input);
@@ -271,7 +272,7 @@ describe("model ids", () => {
     assert.ok(warnings[0].includes(STOOD_IN) && warnings[0].includes(DEFAULT_MODEL.file), warnings[0]);
   });
 
-  test("the warning goes to the console where nobody else takes it", async (t) => {
+  test("without onWarning, the warning goes to the console", async (t) => {
     const warn = t.mock.method(console, "warn", () => {});
     const plain = new Ai({ default: new Uint8Array() });
     for (let i = 0; i < 2; i += 1) await assert.rejects(plain.run(STOOD_IN, { prompt: "a" }));
@@ -279,10 +280,10 @@ describe("model ids", () => {
     assert.match(warn.mock.calls[0].arguments[0], /^workers-ai-local: @cf\/meta\/llama-3\.1-8b-instruct has no local weights/);
   });
 
-  test("strict refuses one without weights", async () => {
+  test("strict rejects an id without local weights", async () => {
     const strict = new Ai({ strict: true, models: { "@cf/own/empty": new Uint8Array() } });
     assert.equal(await codeOf(strict.run(STOOD_IN, { prompt: "a" })), `5007: No such model ${STOOD_IN} or task`);
-    assert.match(await codeOf(strict.run("@cf/own/empty", { prompt: "a" })), /^5004: /, "its own file is looked at");
+    assert.match(await codeOf(strict.run("@cf/own/empty", { prompt: "a" })), /^5004: /, "the configured file is read");
   });
 });
 
@@ -298,13 +299,13 @@ describe("models()", () => {
     "@cf/meta/llama-3.1-70b-instruct",
   ];
 
-  test("is an array of the documented models and ours", async () => {
+  test("returns an array of the documented models and the default model", async () => {
     assert.deepEqual((await names()).toSorted(), [...DOCUMENTED, MODEL].toSorted());
   });
 
   test("describes each as the models API does", async () => {
     const listings = await ai.models();
-    assert.equal(new Set(listings.map(({ id }) => id)).size, listings.length, "ids are distinct");
+    assert.equal(new Set(listings.map(({ id }) => id)).size, listings.length, "ids are unique");
     for (const { id, source, description, task, tags, properties } of listings) {
       assert.match(id, /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
       assert.ok([1, 2].includes(source) && typeof description === "string" && Array.isArray(tags) && Array.isArray(properties));
@@ -328,7 +329,7 @@ describe("models()", () => {
   });
 });
 
-describe("what is not local", () => {
+describe("features that are not available locally", () => {
   const internal = (word) => (error) => {
     assert.ok(error instanceof AiInternalError && error instanceof Error);
     assert.equal(error.name, "AiInternalError");
@@ -338,13 +339,13 @@ describe("what is not local", () => {
 
   const members = { gateway: /Gateway/, autorag: /AutoRAG/, aiSearch: /AI Search/, toMarkdown: /Markdown/, websearch: /Web search/ };
   for (const [member, word] of Object.entries(members)) {
-    test(`${member}() says so`, async () => {
+    test(`${member}() rejects with AiInternalError`, async () => {
       assert.equal(typeof ai[member], "function");
       await assert.rejects(async () => ai[member]("id"), internal(word));
     });
   }
 
-  test("options that ask for it say so, others are ignored", async () => {
+  test("options that need such a feature reject with AiInternalError, others are ignored", async () => {
     await assert.rejects(run(PARIS, { websocket: true }), internal(/websocket/i));
     await assert.rejects(run(PARIS, { queueRequest: true }), internal(/queueRequest/));
     const ignored = { gateway: { id: "x" }, tags: ["a"], prefix: "p", rejectIfBusy: true, sessionOptions: {}, "x-session-affinity": "s", extraHeaders: { a: "b" }, later: 1 };
@@ -352,5 +353,5 @@ describe("what is not local", () => {
     assert.equal((await run({ ...PARIS, max_tokens: 1 }, null)).usage.completion_tokens, 1);
   });
 
-  test("getLogs() is empty", () => assert.deepEqual(ai.getLogs(), []));
+  test("getLogs() returns an empty array", () => assert.deepEqual(ai.getLogs(), []));
 });

@@ -1,4 +1,4 @@
-// The command line, as a process of its own.
+// The command-line tool, each call in a separate process.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -12,7 +12,7 @@ const CLI = fileURLToPath(new URL("../../pkg/cli.js", import.meta.url));
 
 const start = (...args) => spawn(process.execPath, [CLI, ...args], { stdio: ["pipe", "pipe", "pipe"] });
 
-/** Runs the command to its end. */
+/** Runs the command until it exits. */
 async function cli(args, { input = "" } = {}) {
   const child = start(...args);
   child.stdin.on("error", () => {}).end(input);
@@ -22,16 +22,16 @@ async function cli(args, { input = "" } = {}) {
 
 const GREEDY = ["--temperature", "0", "--max-tokens", "6"];
 
-test("answers on stdout, and says how fast on stderr only when asked", async () => {
+test("writes the answer to stdout, and the speed to stderr only with --stats", async () => {
   const { out, code } = await cli(["run", ...GREEDY, "What is", "2+2?"]);
   assert.equal(code, 0);
   assert.match(out, /^\S.*\n$/s);
   const stats = await cli(["run", ...GREEDY, "--stats", "What is 2+2?"]);
-  assert.equal(stats.out, out, "arguments are joined; greedy answers are the same");
-  assert.match(stats.error, /\[6 tokens, [\d.]+ tokens\/s, first after [\d.]+ s, cut off: see --max-tokens\]\n$/);
+  assert.equal(stats.out, out, "arguments are joined into one prompt; greedy answers are deterministic");
+  assert.match(stats.error, /\[6 tokens, [\d.]+ tokens\/s, first token after [\d.]+ s, cut off: see --max-tokens\]\n$/);
 });
 
-test("takes the prompt from stdin, without the end of its last line", async () => {
+test("reads the prompt from stdin, without the final line ending", async () => {
   const { out } = await cli(["run", "--raw", ...GREEDY, "The capital of France is"]);
   assert.equal((await cli(["run", "--raw", ...GREEDY], { input: "The capital of France is\n" })).out, out);
   assert.equal((await cli(["run", "--raw", ...GREEDY, "The capital of", "-"], { input: "France is\r\n" })).out, out);
@@ -52,7 +52,7 @@ test("lists the catalogue", async () => {
   assert.ok(JSON.parse((await cli(["models", "--json"])).out).length > 6);
 });
 
-test("knows its version and explains itself", async () => {
+test("prints its version and its help", async () => {
   const { version } = JSON.parse(await readFile(new URL("../../package.json", import.meta.url), "utf8"));
   assert.equal((await cli(["--version"])).out, `${version}\n`);
   const { out } = await cli(["--help"]);
@@ -67,10 +67,10 @@ for (const [args, says] of [
   [["run", "--seed"], "--seed needs a value"],
   [["run", "--raw=yes", "Hi"], "--raw takes no value"],
   [["run", "--temperature", "hot", "Hi"], '--temperature takes a number, not "hot"'],
-  [["run", "--raw", "--system", "Be brief.", "Hi"], "--raw continues the prompt alone"],
+  [["run", "--raw", "--system", "Be brief.", "Hi"], "--raw cannot be combined with --system"],
   [["run", " "], "the prompt is empty"],
 ]) {
-  test(`a wrong call is one line and exit code 2: ${args.join(" ")}`, async () => {
+  test(`invalid arguments cause a one-line error and exit code 2: ${args.join(" ")}`, async () => {
     const { out, error, code } = await cli(args);
     assert.equal(code, 2);
     assert.equal(out, "");
@@ -78,7 +78,7 @@ for (const [args, says] of [
   });
 }
 
-test("an error of the request is one line and exit code 1", async () => {
+test("a failed request causes a one-line error and exit code 1", async () => {
   for (const [args, says] of [
     [["--temperature", "9"], "error: 5006: "],
     [["--model", "@cf/no/such"], "error: 5007: No such model @cf/no/such or task"],
@@ -90,7 +90,7 @@ test("an error of the request is one line and exit code 1", async () => {
   }
 });
 
-test("Ctrl+C ends the answer", { skip: process.platform === "win32" }, async () => {
+test("Ctrl+C ends the answer with exit code 130", { skip: process.platform === "win32" }, async () => {
   const child = start("run", "--max-tokens", "4000", "--raw", "1, 2, 3, 4,");
   await once(child.stdout, "data");
   child.kill("SIGINT");
@@ -98,7 +98,7 @@ test("Ctrl+C ends the answer", { skip: process.platform === "win32" }, async () 
   assert.equal(code, 130);
 });
 
-test("a reader that goes away is no error", async () => {
+test("a closed stdout is not an error", async () => {
   const child = start("run", "--max-tokens", "4000", "--raw", "1, 2, 3, 4,");
   const said = text(child.stderr);
   await once(child.stdout, "data");

@@ -1,4 +1,4 @@
-// The contract, row by row on each surface; docs/conformance.md says what came of it. `UPDATE=1` writes that page.
+// Tests the contract row by row on each surface, and checks that docs/conformance.md states the results. `UPDATE=1` writes that page.
 
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
@@ -15,7 +15,7 @@ const models = {
 };
 const ai = new Ai({ models, onWarning() {} });
 const surfaces = surfacesOf(ai);
-/** What each row came to on each surface: `marks.get(row)[surface]`. */
+/** The result of each row on each surface: `marks.get(row)[surface]`. */
 const marks = new Map();
 
 before(() => ai.load());
@@ -39,7 +39,7 @@ async function proof(row, surface) {
   return "✓";
 }
 
-/** The error that every input of a row gives; input that does not fit costs no token. */
+/** Checks that every input of a row causes the row's error, and that 5006 computes no tokens. Returns the code as a string. */
 async function refusal({ inputs, model, refused, says, busy }, surface) {
   const { ask, leave } = busy ? await busyAsk(surface) : surfaces[surface];
   const computed = async () => (await ai.stats()).models[0].tokens;
@@ -57,7 +57,7 @@ async function refusal({ inputs, model, refused, says, busy }, surface) {
   return String(refused);
 }
 
-/** An `Ai` whose queue is full: of one, which a stream takes that nobody reads. */
+/** An `Ai` with a full queue: its only place is taken by a stream that is not read. */
 async function busyAsk(surface) {
   const busy = new Ai({ queue: 1, onWarning() {} });
   const stream = await busy.run(MODEL, { prompt: "Wait", stream: true });
@@ -79,15 +79,15 @@ describe("Routes", () => {
 });
 
 describe("the page", () => {
-  test("docs/conformance.md says what these tests found", async () => {
+  test("docs/conformance.md states the results of these tests", async () => {
     for (const { rows } of SECTIONS) {
       for (const row of rows)
-        assert.deepEqual(Object.keys(marks.get(row)), row.on, `${row.field}: ${row.meaning} has not held on every surface`);
+        assert.deepEqual(Object.keys(marks.get(row)), row.on, `${row.field}: ${row.meaning} does not hold on every surface`);
     }
-    for (const row of ROUTES) assert.ok(marks.has(row), `${row.route} has not held`);
+    for (const row of ROUTES) assert.ok(marks.has(row), `${row.route} does not hold`);
     const page = pageOf(marks);
     if (process.env.UPDATE) await writeFile(PAGE, page);
     const written = await readFile(PAGE, "utf8").catch(() => "");
-    assert.equal(written, page, "the page is not up to date: `node scripts/conformance.mjs` writes it");
+    assert.equal(written, page, "the page is not up to date: run `node scripts/conformance.mjs` to write it");
   });
 });

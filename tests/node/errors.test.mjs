@@ -1,4 +1,4 @@
-// Bad input never kills the instance: each fault gives its documented error, and the next request works.
+// Invalid files and input never break the instance: each causes its documented error, and the next request works.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -11,7 +11,7 @@ import { CUT, startModelServer } from "../model-server.mjs";
 import { MODEL, MODEL_PATH, PARIS } from "../real-model.mjs";
 import { chunksOf, readAnswer } from "../sse.mjs";
 
-/** An error of the table, as the binding throws it. */
+/** Checks for an `AiError` as the binding throws it: a code of the error table and a text. */
 const aiError = (code, says) => (error) => {
   assert.ok(error instanceof InferenceUpstreamError && error instanceof Error, `not an AiError: ${error?.stack ?? error}`);
   assert.equal(error.name, "AiError");
@@ -24,7 +24,7 @@ const internalError = (error) => {
   return true;
 };
 
-/** The same `Ai` answers the next request. */
+/** Checks that the same `Ai` answers the next request. */
 async function works(ai) {
   assert.match((await ai.run(MODEL, { ...PARIS, max_tokens: 1 })).response, /^ Paris/);
 }
@@ -36,7 +36,7 @@ const changed = (key, value) => writeHeader(withEntry(header, key, value));
 const tensor = header.tensors[5];
 const firstDimension = tensor.typeAt - 8 * tensor.dims.length;
 
-/** A file of some bytes whose length nobody tells; `forever` goes on with zeros, under the claimed `size`. */
+/** A file that consists of `bytes`; it reports `size`, or no size. With `forever`, zeros without end follow the bytes. */
 function source(name, bytes, { size, forever = false } = {}) {
   const zeros = new Uint8Array(1 << 20);
   return {
@@ -51,41 +51,41 @@ function source(name, bytes, { size, forever = false } = {}) {
 describe("a model file that cannot be used", () => {
   const cutOff = /.* is cut off: /;
   const FILES = {
-    "nothing at all": [new Uint8Array(), 5004, cutOff],
-    "cut in the first bytes": [head.subarray(0, 20), 5004, /.* is cut off: it ends after 20 bytes/],
-    "cut in the vocabulary": [head.subarray(0, entry("tokenizer.ggml.tokens").at + 1000), 5004, cutOff],
-    "cut in the table of tensors": [head.subarray(0, header.tensors[100].typeAt), 5004, cutOff],
-    "cut in the tensor data": [head, 5004, new RegExp(`.* is cut off: it has ${head.length} bytes, its tensors need 98362432`)],
-    "cut in the tensor data, of unknown length": [source("short", head), 5004, new RegExp(`short is cut off: it ends after ${head.length} bytes`)],
+    "an empty file": [new Uint8Array(), 5004, cutOff],
+    "cut off in the first bytes": [head.subarray(0, 20), 5004, /.* is cut off: it ends after 20 bytes/],
+    "cut off in the vocabulary": [head.subarray(0, entry("tokenizer.ggml.tokens").at + 1000), 5004, cutOff],
+    "cut off in the tensor table": [head.subarray(0, header.tensors[100].typeAt), 5004, cutOff],
+    "cut off in the tensor data": [head, 5004, new RegExp(`.* is cut off: it has ${head.length} bytes, its tensors need 98362432`)],
+    "cut off in the tensor data, of unknown size": [source("short", head), 5004, new RegExp(`short is cut off: it ends after ${head.length} bytes`)],
     "another format": [new TextEncoder().encode("<!doctype html><title>Not found</title>"), 5004, /.*it is not a GGUF file/],
     "a wrong magic": [patched(head, 0, Buffer.from("GGML")), 5004, /.*it is not a GGUF file \(the magic number is wrong\)/],
     "an unknown version": [patched(head, 4, u32(99)), 5004, /.*GGUF version 99 is not known/],
     "an unknown architecture": [changed("general.architecture", "mamba"), 5004, /.*has the architecture 'mamba', which is not supported/],
     "a mixture of experts": [changed("llama.expert_count", 8), 5004, /.*mixture of experts/],
     "an unknown tensor type": [patched(head, tensor.typeAt, u32(99)), 5004, new RegExp(`.*tensor '${tensor.name}' has type 99, which is not supported`)],
-    "a tensor type that exists but is not supported": [patched(head, tensor.typeAt, u32(16)), 5004, /.*has type 16, which is not supported/],
-    "an unknown kind of tokenizer": [changed("tokenizer.ggml.model", "t5"), 5004, /.*tokenizer.*'t5' is not supported/],
-    "a chat template that is none": [changed("tokenizer.chat_template", "{% if %}"), 5004, /.*template/],
+    "a known but unsupported tensor type": [patched(head, tensor.typeAt, u32(16)), 5004, /.*has type 16, which is not supported/],
+    "an unsupported tokenizer": [changed("tokenizer.ggml.model", "t5"), 5004, /.*tokenizer.*'t5' is not supported/],
+    "an invalid chat template": [changed("tokenizer.chat_template", "{% if %}"), 5004, /.*template/],
     "no layers": [changed("llama.block_count", 0), 5004, /.*'llama\.block_count' is missing or out of range/],
-    "more layers than it has": [changed("llama.block_count", 31), 5004, /.*it has no tensor for/],
-    "numbers that contradict each other": [changed("llama.attention.head_count_kv", 4), 5004, /.*contradict each other/],
-    "another width than its tensors": [changed("llama.embedding_length", 640), 5004, /.*must be \[/],
+    "a layer count above the number of layers": [changed("llama.block_count", 31), 5004, /.*it has no tensor for/],
+    "contradictory head counts": [changed("llama.attention.head_count_kv", 4), 5004, /.*contradict each other/],
+    "an embedding length that differs from the tensors' width": [changed("llama.embedding_length", 640), 5004, /.*must be \[/],
     "an absurd number of tensors": [patched(head, 8, u64(1n << 60n)), 5004, /.*its header gives a length of 1152921504606846976/],
-    "more tensors than bytes": [patched(head, 8, u64(1 << 27)), 5004, /.*/],
-    "an absurd number of entries": [patched(head, 16, u64(1n << 60n)), 5004, /.*its header gives a length of/],
-    "an absurd length of a name": [patched(head, 24, u64(1n << 40n)), 5004, /.*its header gives a length of/],
+    "more tensors than the file has bytes": [patched(head, 8, u64(1 << 27)), 5004, /.*/],
+    "an absurd number of metadata entries": [patched(head, 16, u64(1n << 60n)), 5004, /.*its header gives a length of/],
+    "an absurd name length": [patched(head, 24, u64(1n << 40n)), 5004, /.*its header gives a length of/],
     "a name longer than the file": [patched(head, 24, u64(1 << 27)), 5004, /.*/],
-    "an absurd length of a list": [patched(head, entry("tokenizer.ggml.tokens").at + 4, u64(1n << 62n)), 5004, /.*its header gives a length of/],
+    "an absurd list length": [patched(head, entry("tokenizer.ggml.tokens").at + 4, u64(1n << 62n)), 5004, /.*its header gives a length of/],
     "an absurd dimension": [patched(head, firstDimension, u64(1n << 62n)), 5004, /.*/],
-    "tensors larger than memory": [source("giant", writeHeader(giantHeader(header)), { size: 1e12, forever: true }), 3040, /Out of memory: .* Use a smaller model/],
-    "a tensor larger than half the memory": [source("large", writeHeader(giantHeader(header, 1n << 20n)), { size: 1e12, forever: true }), 3040, /Out of memory/],
-    "tensors larger than memory, cut off": [writeHeader(giantHeader(header)), 5004, cutOff],
+    "tensors larger than the memory limit": [source("giant", writeHeader(giantHeader(header)), { size: 1e12, forever: true }), 3040, /Out of memory: .* Use a smaller model/],
+    "a tensor larger than half the memory limit": [source("large", writeHeader(giantHeader(header, 1n << 20n)), { size: 1e12, forever: true }), 3040, /Out of memory/],
+    "tensors larger than the memory limit, cut off": [writeHeader(giantHeader(header)), 5004, cutOff],
   };
   const names = Object.keys(FILES);
   const id = (name) => `@cf/unusable/${names.indexOf(name)}`;
   const ai = new Ai({ models: Object.fromEntries(names.map((name) => [id(name), FILES[name][0]])) });
 
-  test("what these tests rest on: a header written again is the same", () => {
+  test("precondition: a header that is parsed and written again is unchanged", () => {
     assert.equal(Buffer.compare(writeHeader(header), head.subarray(0, header.dataStart)), 0);
   });
 
@@ -97,28 +97,28 @@ describe("a model file that cannot be used", () => {
     });
   }
 
-  test("scales that are no numbers: 5004 when they are loaded", async () => {
+  test("scales that are NaN: 5004 when they are loaded", async () => {
     const file = new Uint8Array(await readFile(MODEL_PATH));
-    // The embedding: with these bytes every scale is NaN.
+    // The embedding: these bytes make every scale NaN.
     file.fill(0xff, header.dataStart, header.dataStart + Number(header.tensors[1].offset));
     const damaged = new Ai({ models: { "@cf/unusable/scales": file } });
     await assert.rejects(damaged.run("@cf/unusable/scales", PARIS), aiError(5004, /The model's weights are damaged: a scale is not a finite number/));
     await works(damaged);
   });
 
-  test("weights that are no numbers: 5004 when they are used", async () => {
+  test("weights that are NaN: 5004 when they are used", async () => {
     const file = new Uint8Array(await readFile(MODEL_PATH));
-    // The last norm, plain numbers in front of the output: with these bytes each is NaN.
+    // The final norm before the output matrix has F32 weights: these bytes make each of them NaN.
     const norm = header.tensors.find(({ name }) => name === "output_norm.weight");
     file.fill(0xff, header.dataStart + Number(norm.offset), header.dataStart + Number(norm.offset) + 576 * 4);
     const damaged = new Ai({ models: { "@cf/unusable/nan": file } });
     await assert.rejects(damaged.run("@cf/unusable/nan", { ...PARIS, max_tokens: 2 }), aiError(5004, /The model computed no usable logits/));
     const stream = await damaged.run("@cf/unusable/nan", { ...PARIS, max_tokens: 2, stream: true });
-    await assert.rejects(chunksOf(stream), aiError(5004, /The model computed no usable logits/), "a stream errors, it never just ends");
+    await assert.rejects(chunksOf(stream), aiError(5004, /The model computed no usable logits/), "the stream fails instead of ending normally");
     await works(damaged);
   });
 
-  test("a value that is no file at all is told when the Ai is made", () => {
+  test("the constructor of Ai rejects a value that is not a model source", () => {
     for (const value of [42, true, {}, { bucket: {} }]) {
       assert.throws(() => new Ai({ default: value }), internalError);
       assert.throws(() => new Ai({ models: { "@cf/own/model": value } }), internalError);
@@ -126,7 +126,7 @@ describe("a model file that cannot be used", () => {
   });
 });
 
-describe("a file that does not come", () => {
+describe("a file that cannot be read", () => {
   let server;
   let ai;
   const asked = (path) => server.requests.filter((request) => request.path === path).map(({ range }) => range);
@@ -160,31 +160,31 @@ describe("a file that does not come", () => {
     });
   }
 
-  test("a raw response has the same status", async () => {
+  test("a raw response has the HTTP status of the error", async () => {
     const response = await ai.run("@cf/http/missing", PARIS, { returnRawResponse: true });
     assert.equal(response.status, 404);
     assert.equal((await response.json()).internalCode, 3042);
   });
 
-  test("a connection that is cut is taken up where it broke", async () => {
+  test("a broken connection is resumed where it broke", async () => {
     assert.match((await ai.run("@cf/http/cut", { ...PARIS, max_tokens: 1 })).response, /^ Paris/);
     const [first, second, ...more] = asked("/cut.gguf");
     assert.equal(first, undefined);
     const [, offset] = /^bytes=(\d+)-$/.exec(second);
-    assert.ok(Number(offset) > 0 && Number(offset) <= CUT, `it was cut at ${CUT} and taken up at ${offset}`);
+    assert.ok(Number(offset) > 0 && Number(offset) <= CUT, `it was cut at ${CUT} and resumed at ${offset}`);
     assert.deepEqual(more, []);
   });
 
-  test("a server that ignores the range is read from the start again", async () => {
+  test("a file of a server that ignores the range is read from the start again", async () => {
     assert.match((await ai.run("@cf/http/cut-without-range", { ...PARIS, max_tokens: 1 })).response, /^ Paris/);
     assert.equal(asked("/cut-without-range.gguf").length, 2);
   });
 
-  test("an overloaded server is asked again", async () => {
+  test("a request to an overloaded server is retried", async () => {
     assert.match((await ai.run("@cf/http/busy-once", { ...PARIS, max_tokens: 1 })).response, /^ Paris/);
   });
 
-  test("a failed load is tried anew by the next request", async () => {
+  test("the next request retries a failed load", async () => {
     const bytes = new Uint8Array(await readFile(MODEL_PATH));
     const late = { ...source("late", bytes), there: false };
     const { open } = late;
@@ -199,7 +199,7 @@ describe("a file that does not come", () => {
     await works(ai);
   });
 
-  test("a source that throws what is no Error: 3008", async () => {
+  test("a source that rejects with a string, or throws synchronously: 3008", async () => {
     const odd = new Ai({ models: { "@cf/own/odd": { name: "odd", open: () => Promise.reject("just words") } } });
     await assert.rejects(odd.run("@cf/own/odd", PARIS), aiError(3008, /Reading odd broke off after 0 bytes: just words/));
     const sync = new Ai({ models: { "@cf/own/odd": { name: "odd", open: () => { throw new TypeError("at once"); } } } });
@@ -207,7 +207,7 @@ describe("a file that does not come", () => {
   });
 });
 
-describe("input that cannot be used", () => {
+describe("invalid input", () => {
   const ai = new Ai({ onWarning() {} });
   const cyclic = { prompt: "a" };
   cyclic.self = cyclic;
@@ -216,38 +216,38 @@ describe("input that cannot be used", () => {
 
   const INPUTS = {
     "an empty object": [{}, 5006, neither],
-    "nothing": [undefined, 5006, /Type mismatch of '\/'/],
+    "undefined": [undefined, 5006, /Type mismatch of '\/'/],
     "null": [null, 5006, /Type mismatch of '\/'/],
     "a string": ["Hello", 5006, /Type mismatch of '\/'/],
     "an array": [[{ prompt: "a" }], 5006, /Type mismatch of '\/'/],
     "both prompt and messages": [{ prompt: "a", messages: [] }, 5006, /oneOf at '\/' not met, 2 matches$/],
     "an empty prompt": [{ prompt: "" }, 5006, unmet("Length of '/prompt' must be >= 1")],
-    "a prompt that is no text": [{ prompt: 42 }, 5006, unmet("Type mismatch of '/prompt', 'string' not in 'integer'")],
+    "a prompt that is not a string": [{ prompt: 42 }, 5006, unmet("Type mismatch of '/prompt', 'string' not in 'integer'")],
     "a prompt of 131073 characters": [{ prompt: "x".repeat(131_073) }, 5006, unmet("Length of '/prompt' must be <= 131072")],
-    "messages that are none": [{ messages: "hi" }, 5006, unmet("Type mismatch of '/messages', 'array' not in 'string'")],
+    "messages that are not an array": [{ messages: "hi" }, 5006, unmet("Type mismatch of '/messages', 'array' not in 'string'")],
     "a message without a role": [{ messages: [{ content: "hi" }] }, 5006, unmet("required properties at '/messages/0' are 'role,content'")],
-    "content that is no text": [{ messages: [{ role: "user", content: 1 }] }, 5006, unmet("Type mismatch of '/messages/0/content', 'string' not in 'integer'")],
+    "content that is not a string": [{ messages: [{ role: "user", content: 1 }] }, 5006, unmet("Type mismatch of '/messages/0/content', 'string' not in 'integer'")],
     "a temperature above 5": [{ prompt: "a", temperature: 5.1 }, 5006, unmet("'/temperature' must be <= 5")],
     "a temperature below 0": [{ prompt: "a", temperature: -1 }, 5006, unmet("'/temperature' must be >= 0")],
-    "a temperature that is text": [{ prompt: "a", temperature: "hot" }, 5006, unmet("Type mismatch of '/temperature', 'number' not in 'string'")],
+    "a temperature that is a string": [{ prompt: "a", temperature: "hot" }, 5006, unmet("Type mismatch of '/temperature', 'number' not in 'string'")],
     "top_k 0": [{ prompt: "a", top_k: 0 }, 5006, unmet("'/top_k' must be >= 1")],
     "top_k 51": [{ prompt: "a", top_k: 51 }, 5006, unmet("'/top_k' must be <= 50")],
     "top_p above 2": [{ prompt: "a", top_p: 2.1 }, 5006, unmet("'/top_p' must be <= 2")],
     "seed 0": [{ prompt: "a", seed: 0 }, 5006, unmet("'/seed' must be >= 1")],
     "a seed that is too large": [{ prompt: "a", seed: 1e10 }, 5006, unmet("'/seed' must be <= 9999999999")],
-    "half a token": [{ prompt: "a", max_tokens: 1.5 }, 5006, unmet("Type mismatch of '/max_tokens', 'integer' not in 'number'")],
-    "a negative limit": [{ prompt: "a", max_tokens: -1 }, 5006, unmet("'/max_tokens' must be >= 0")],
+    "a fractional max_tokens": [{ prompt: "a", max_tokens: 1.5 }, 5006, unmet("Type mismatch of '/max_tokens', 'integer' not in 'number'")],
+    "a negative max_tokens": [{ prompt: "a", max_tokens: -1 }, 5006, unmet("'/max_tokens' must be >= 0")],
     "a penalty out of range": [{ prompt: "a", repetition_penalty: 2.1 }, 5006, unmet("'/repetition_penalty' must be <= 2")],
-    "stream that is no boolean": [{ prompt: "a", stream: "yes" }, 5006, unmet("Type mismatch of '/stream', 'boolean' not in 'string'")],
-    "a stop that is no text": [{ prompt: "a", stop: [1] }, 5006, unmet("Type mismatch of '/stop/0', 'string' not in 'integer'")],
+    "stream that is not a boolean": [{ prompt: "a", stream: "yes" }, 5006, unmet("Type mismatch of '/stream', 'boolean' not in 'string'")],
+    "a stop string that is not a string": [{ prompt: "a", stop: [1] }, 5006, unmet("Type mismatch of '/stop/0', 'string' not in 'integer'")],
     "an image": [{ prompt: "a", image: [1, 2, 3] }, 5006, /'image' needs a model that reads images/],
     "a batch": [{ prompt: "a", requests: [{ prompt: "b" }] }, 3003, /Batches/],
-    "a LoRA adapter that nobody knows": [{ prompt: "a", lora: "mine" }, 5005, /LoRA adapter 'mine' is not known/],
+    "an unknown LoRA adapter": [{ prompt: "a", lora: "mine" }, 5005, /LoRA adapter 'mine' is not known/],
     "a lone surrogate in the prompt": [{ prompt: "a\uD83D" }, 5004, /Invalid data: /],
     "a lone surrogate in a message": [{ messages: [{ role: "user", content: "\uDC00b" }] }, 5004, /Invalid data: /],
-    "a cycle": [cyclic, 5004, /Invalid data: the input cannot be written as JSON/],
+    "a cyclic object": [cyclic, 5004, /Invalid data: the input cannot be written as JSON/],
     "a BigInt": [{ prompt: "a", seed: 1n }, 5004, /Invalid data: the input cannot be written as JSON/],
-    "lists in lists without end": [{ prompt: "a", extra: JSON.parse("[".repeat(5000) + "]".repeat(5000)) }, 5004, /Invalid data: /],
+    "deeply nested arrays": [{ prompt: "a", extra: JSON.parse("[".repeat(5000) + "]".repeat(5000)) }, 5004, /Invalid data: /],
   };
   for (const [what, [input, code, says]] of Object.entries(INPUTS)) {
     test(`${what}: ${code}`, async () => {
@@ -259,8 +259,8 @@ describe("input that cannot be used", () => {
   const STREAMS = {
     "a stream": () => new ReadableStream(),
     "FormData": () => new FormData(),
-    "a stream inside": () => ({ audio: { body: new ReadableStream(), contentType: "audio/wav" } }),
-    "FormData inside": () => ({ multipart: { body: new FormData() } }),
+    "an object that contains a stream": () => ({ audio: { body: new ReadableStream(), contentType: "audio/wav" } }),
+    "an object that contains FormData": () => ({ multipart: { body: new FormData() } }),
   };
   for (const [what, make] of Object.entries(STREAMS)) {
     test(`${what} as input: AiInternalError`, async () => {
@@ -269,7 +269,7 @@ describe("input that cannot be used", () => {
     });
   }
 
-  test("an error has its codes, and an HTTP status that goes with them", async () => {
+  test("the Ai reports the internal code and the HTTP status of the last error", async () => {
     await assert.rejects(ai.run(MODEL, { prompt: "a", lora: "mine" }));
     assert.deepEqual([ai.lastRequestHttpStatusCode, ai.lastRequestInternalStatusCode], [405, 5005]);
     await assert.rejects(ai.run(MODEL, {}));
@@ -278,18 +278,18 @@ describe("input that cannot be used", () => {
 });
 
 describe("a prompt longer than the context", () => {
-  /** Its documented window is 2,048 tokens, the model's own 8,192. */
+  /** Its documented context window is 2048 tokens; the default model has 8192. */
   const WINDOWED = "@cf/meta/llama-2-7b-chat-int8";
   const ai = new Ai({ onWarning() {} });
   const words = (count) => ({ prompt: " a".repeat(count), raw: true });
   const exceeded = (needed, window) =>
     aiError(5021, new RegExp(`The estimated number of input and maximum output tokens \\(${needed}\\) exceeded this model context window limit \\(${window}\\)\\.$`));
 
-  test("what these tests rest on: a word is a token", async () => {
+  test("precondition: each word is one token", async () => {
     assert.equal((await ai.run(MODEL, { ...words(100), max_tokens: 0 })).usage.prompt_tokens, 100);
   });
 
-  test("5021 with the real numbers: prompt and default answer", async () => {
+  test("5021 with the actual token counts: the prompt and the default max_tokens", async () => {
     await assert.rejects(ai.run(WINDOWED, words(2048)), exceeded(2048 + 256, 2048));
     assert.equal(ai.lastRequestHttpStatusCode, 413);
     await assert.rejects(ai.run(WINDOWED, { ...words(3000), stream: true }), exceeded(3000 + 1800, 2048));
@@ -297,21 +297,21 @@ describe("a prompt longer than the context", () => {
     await works(ai);
   });
 
-  test("5021 where prompt and the caller's limit do not fit together", async () => {
+  test("5021 where the prompt and the caller's max_tokens exceed the window together", async () => {
     await assert.rejects(ai.run(WINDOWED, { ...words(1000), max_tokens: 1049 }), exceeded(2049, 2048));
     const fits = await ai.run(WINDOWED, { ...words(1000), max_tokens: 1048, stream: true });
     await fits.cancel();
     await works(ai);
   });
 
-  test("the longest prompt that the schema allows", async () => {
+  test("5021 for the longest prompt that the schema allows", async () => {
     await assert.rejects(ai.run(MODEL, { prompt: "ab ".repeat(43_690), raw: true }), aiError(5021, /The estimated number/));
     await works(ai);
   });
 });
 
 describe("a trap in the WebAssembly instance", () => {
-  /** The next `poll` of any request traps. */
+  /** Makes the next `poll` of any request trap. */
   function trapOnce(t, error = new WebAssembly.RuntimeError("unreachable")) {
     const poll = t.mock.method(glue().Task.prototype, "poll", function () {
       poll.mock.restore();
@@ -321,7 +321,7 @@ describe("a trap in the WebAssembly instance", () => {
   const restarted = aiError(3040, /The engine ran out of memory or failed \(.*\) and was restarted/);
   const STORY = { prompt: "Once upon a time", raw: true, temperature: 0, max_tokens: 6 };
 
-  test("is an AiError of the request that it hits; the next one works on a fresh instance", async (t) => {
+  test("is an AiError of the request that it interrupts; the next one works on a new instance", async (t) => {
     const ai = new Ai();
     const expected = await ai.run(MODEL, STORY);
     trapOnce(t);
@@ -329,18 +329,18 @@ describe("a trap in the WebAssembly instance", () => {
     assert.deepEqual([ai.lastRequestHttpStatusCode, ai.lastRequestInternalStatusCode], [429, 3040]);
     const again = await ai.run(MODEL, STORY);
     assert.equal(again.response, expected.response);
-    assert.equal(again.usage.prompt_tokens_details.cached_tokens, 0, "the instance is fresh");
+    assert.equal(again.usage.prompt_tokens_details.cached_tokens, 0, "the instance is new");
     assert.equal((await ai.stats()).models.length, 1);
   });
 
-  test("is an AiError when memory or the stack ends in the middle of wasm", async (t) => {
+  test("is an AiError when memory or the stack is exhausted inside wasm", async (t) => {
     const ai = new Ai();
     trapOnce(t, new RangeError("Maximum call stack size exceeded"));
     await assert.rejects(ai.run(MODEL, STORY), restarted);
     await works(ai);
   });
 
-  test("ends what else is in flight, or lets it go on; nothing hangs", async (t) => {
+  test("other requests in flight either fail or complete; none hangs", async (t) => {
     const ai = new Ai();
     const other = new Ai();
     await Promise.all([ai.load(), other.load()]);
@@ -357,7 +357,7 @@ describe("a trap in the WebAssembly instance", () => {
     await unread.cancel().catch(() => {});
     await begun.cancel().catch(() => {});
     assert.equal((await ai.run(MODEL, STORY)).response, expected);
-    assert.equal((await other.run(MODEL, STORY)).response, expected, "another Ai of the same process too");
+    assert.equal((await other.run(MODEL, STORY)).response, expected, "another Ai in the same process works too");
     assert.equal((await ai.stats()).models[0].active, 0);
   });
 });

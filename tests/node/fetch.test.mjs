@@ -1,4 +1,4 @@
-// `ai.fetch` in Node: what goes in as a request, what comes out as a response, and every way in which one is given up.
+// `ai.fetch` in Node: requests, responses, errors, limits on bodies, abort signals and cancelled streams.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -12,9 +12,9 @@ import { MODEL, PARIS } from "../real-model.mjs";
 import { readAnswer } from "../sse.mjs";
 
 const STORY = { prompt: "Once upon a time", raw: true, temperature: 1, seed: 5, max_tokens: 10 };
-/** More tokens than any test reads. */
+/** Has more tokens than any test reads. */
 const LONG = { ...STORY, max_tokens: 2000 };
-/** Long enough for a token, if one were being computed. */
+/** Milliseconds: longer than a token takes, so that an ongoing computation becomes visible. */
 const WHILE = 400;
 const RUN = `/client/v4/accounts/local/ai/run/${MODEL}`;
 const ORIGIN = "https://api.cloudflare.com";
@@ -25,13 +25,13 @@ before(() => ai.load());
 const post = (path, body, init) => ai.fetch(path, { method: "POST", body: JSON.stringify(body), ...init });
 const run = (input, init) => post(RUN, input, init);
 
-/** Requests in progress, and tokens computed so far. */
+/** The number of requests in progress and of tokens computed so far. */
 async function activity() {
   const { models } = await ai.stats();
   return { active: models[0].active, tokens: models[0].tokens };
 }
 
-/** Nothing is in progress, and nothing is computed any more. */
+/** Checks that no request is in progress and nothing is computed any more. */
 async function isOver() {
   const first = await activity();
   assert.equal(first.active, 0);
@@ -51,12 +51,12 @@ describe("a request", () => {
 
   for (const [what, asked] of Object.entries({
     "a path": () => ai.fetch(RUN, init()),
-    "an address": () => ai.fetch(`${ORIGIN}${RUN}`, init()),
-    "a URL": () => ai.fetch(new URL(RUN, ORIGIN), init()),
+    "a URL as a string": () => ai.fetch(`${ORIGIN}${RUN}`, init()),
+    "a URL object": () => ai.fetch(new URL(RUN, ORIGIN), init()),
     "a Request": () => ai.fetch(new Request(`${ORIGIN}${RUN}`, init())),
-    "a Request with something else in its place": () => ai.fetch(new Request(`${ORIGIN}${RUN}`, { method: "PUT", body: "no" }), init()),
-    "a body that is a stream": () => ai.fetch(RUN, { ...init(), body: new Blob([init().body]).stream(), duplex: "half" }),
-    "a body of bytes": () => ai.fetch(RUN, { ...init(), body: new TextEncoder().encode(init().body) }),
+    "a Request whose method and body init overrides": () => ai.fetch(new Request(`${ORIGIN}${RUN}`, { method: "PUT", body: "no" }), init()),
+    "a request whose body is a stream": () => ai.fetch(RUN, { ...init(), body: new Blob([init().body]).stream(), duplex: "half" }),
+    "a request whose body is bytes": () => ai.fetch(RUN, { ...init(), body: new TextEncoder().encode(init().body) }),
   })) {
     test(`may be ${what}`, async () => {
       const response = await asked();
@@ -67,7 +67,7 @@ describe("a request", () => {
     });
   }
 
-  test("without a body is one too", async () => {
+  test("may have no body", async () => {
     const ids = (await (await ai.fetch("/v1/models")).json()).data.map(({ id }) => id);
     const names = (await ai.models()).map(({ name }) => name);
     for (const name of names) assert.ok(ids.includes(name), name);
@@ -75,7 +75,7 @@ describe("a request", () => {
     assert.equal(head.status, 200);
   });
 
-  test("of the binding's own wire is answered without an envelope", async () => {
+  test("in the binding's protocol is answered without an envelope", async () => {
     const headers = { "content-type": "application/json", "cf-consn-sdk-version": "2.0.0", "cf-consn-model-id": MODEL };
     const wire = (inputs) => post("https://workers-binding.ai/run?version=3", { inputs, options: {} }, { headers });
     const object = await wire(STORY);
@@ -88,30 +88,30 @@ describe("a request", () => {
   });
 
   for (const [what, asked] of Object.entries({
-    "an address that is none": () => ai.fetch("http://"),
+    "an invalid URL": () => ai.fetch("http://"),
     "a GET with a body": () => ai.fetch("/v1/models", { body: "{}" }),
-    "a method that is none": () => ai.fetch("/v1/models", { method: "NO SUCH" }),
-    "a Request whose body was read": async () => {
+    "an invalid method": () => ai.fetch("/v1/models", { method: "NO SUCH" }),
+    "a Request whose body was already read": async () => {
       const request = new Request(`${ORIGIN}${RUN}`, init());
       await request.text();
       return ai.fetch(request);
     },
   })) {
-    test(`cannot be ${what}: a TypeError`, () => assert.rejects(asked(), TypeError));
+    test(`cannot be ${what}: TypeError`, () => assert.rejects(asked(), TypeError));
   }
 });
 
-describe("an error is a response", () => {
+describe("an error response", () => {
   const wrong = {
-    "no such model": [() => post("/client/v4/accounts/local/ai/run/@cf/no/such", STORY), 400, 5007],
-    "input out of range": [() => run({ ...STORY, temperature: 9 }), 400, 5006],
-    "a body that is no JSON": [() => ai.fetch(RUN, { method: "POST", body: "prompt=Hi" }), 400, 5004],
-    "a body that is missing": [() => ai.fetch(RUN, { method: "POST" }), 400, 5004],
-    "a body that is no UTF-8": [() => ai.fetch(RUN, { method: "POST", body: new Uint8Array([0x22, 0xff, 0x22]) }), 400, 5004],
-    "no such path": [() => ai.fetch("/nowhere"), 404, 3042],
+    "an unknown model": [() => post("/client/v4/accounts/local/ai/run/@cf/no/such", STORY), 400, 5007],
+    "a value out of range": [() => run({ ...STORY, temperature: 9 }), 400, 5006],
+    "a body that is not JSON": [() => ai.fetch(RUN, { method: "POST", body: "prompt=Hi" }), 400, 5004],
+    "a missing body": [() => ai.fetch(RUN, { method: "POST" }), 400, 5004],
+    "a body that is not UTF-8": [() => ai.fetch(RUN, { method: "POST", body: new Uint8Array([0x22, 0xff, 0x22]) }), 400, 5004],
+    "an unknown path": [() => ai.fetch("/nowhere"), 404, 3042],
   };
   for (const [what, [asked, status, code]] of Object.entries(wrong)) {
-    test(`of ${what}: ${code}`, async () => {
+    test(`for ${what}: ${code}`, async () => {
       const response = await asked();
       assert.equal(response.status, status);
       assert.equal(response.headers.get("content-type"), "application/json");
@@ -123,7 +123,7 @@ describe("an error is a response", () => {
     });
   }
 
-  test("of a full queue: 3040, until a request ends", async () => {
+  test("for a full queue: 3040, until a request ends", async () => {
     const small = new Ai({ queue: 1, onWarning() {} });
     const ask = (input) => small.fetch(RUN, { method: "POST", body: JSON.stringify(input) });
     const first = await ask({ ...LONG, stream: true });
@@ -135,8 +135,8 @@ describe("an error is a response", () => {
     assert.equal((await ask(STORY)).status, 200);
   });
 
-  // An engine that fails does so when memory runs out, which no test can bring about at a certain place.
-  test("of an engine that fails, in which every surface's clients find it", async () => {
+  // An engine fails when memory runs out, which a test cannot cause at a chosen place: a fake engine throws the error instead.
+  test("for a failed engine, in a body that contains the error in the form of every surface", async () => {
     const failing = new BaseAi({
       fetch: async () => {
         throw aiError(3040, 429, "out of memory");
@@ -152,7 +152,7 @@ describe("an error is a response", () => {
 });
 
 describe("a body that is too long", () => {
-  /** A body that never ends, and how much of it was read. */
+  /** An endless body, and a record of the bytes read from it and of its cancellation. */
   function endless() {
     const seen = { bytes: 0, cancelled: false };
     const body = new ReadableStream(
@@ -174,7 +174,7 @@ describe("a body that is too long", () => {
     assert.equal(errors[0].code, 3006);
   };
 
-  test("is 3006, and its rest is not read", async () => {
+  test("is 3006, and the rest is not read", async () => {
     const { body, seen } = endless();
     await isTooLarge(await ai.fetch(RUN, { method: "POST", body, duplex: "half" }));
     assert.ok(seen.cancelled);
@@ -183,14 +183,14 @@ describe("a body that is too long", () => {
     assert.equal(seen.bytes, bytes);
   });
 
-  test("is not read at all where it says its length", async () => {
+  test("is not read at all if content-length states its size", async () => {
     const { body, seen } = endless();
     await isTooLarge(await ai.fetch(RUN, { method: "POST", body, duplex: "half", headers: { "content-length": "1000000000" } }));
     assert.deepEqual(seen, { bytes: 0, cancelled: true });
   });
 
-  test("is none that the schema allows: the longest prompt goes through", async () => {
-    // Four bytes a character; more tokens than the model reads.
+  test("is longer than any valid input: the longest allowed prompt is within the limit", async () => {
+    // Four bytes per character; 5021 because these are more tokens than the context window holds.
     const response = await run({ prompt: "😀".repeat(131_072 / 2), raw: true });
     assert.equal((await response.json()).errors[0].code, 5021);
   });
@@ -200,32 +200,32 @@ describe("a signal", () => {
   const works = async () => assert.equal((await run({ ...PARIS, max_tokens: 1 })).status, 200);
 
   for (const stream of [false, true]) {
-    test(`that fired before the start is an AbortError (stream: ${stream})`, async () => {
+    test(`that is already aborted causes an AbortError (stream: ${stream})`, async () => {
       const before = await activity();
       await assert.rejects(run({ ...LONG, stream }, { signal: AbortSignal.abort() }), isAbort);
-      assert.deepEqual(await activity(), before, "nothing was begun");
+      assert.deepEqual(await activity(), before, "nothing was started");
       await works();
     });
   }
 
   for (const [what, ask] of Object.entries({
-    "beside the address": (init) => ai.fetch(RUN, init),
+    "in the init of a path": (init) => ai.fetch(RUN, init),
     "of a Request": (init) => ai.fetch(new Request(`${ORIGIN}${RUN}`, init)),
-    "in the place of a Request's own": (init) => ai.fetch(new Request(`${ORIGIN}${RUN}`, { ...init, signal: new AbortController().signal }), init),
+    "in the init that overrides the Request's own": (init) => ai.fetch(new Request(`${ORIGIN}${RUN}`, { ...init, signal: new AbortController().signal }), init),
   })) {
-    test(`${what} ends an answer in flight`, async () => {
+    test(`${what} aborts an answer in progress`, async () => {
       const abort = new AbortController();
       const before = await activity();
       const running = ask({ method: "POST", body: JSON.stringify(LONG), signal: abort.signal });
       setTimeout(() => abort.abort(), WHILE);
       await assert.rejects(running, isAbort);
-      assert.ok((await activity()).tokens > before.tokens, "it had begun");
+      assert.ok((await activity()).tokens > before.tokens, "the computation had started");
       await isOver();
       await works();
     });
   }
 
-  test("ends a stream midway: its reader gets the AbortError", async () => {
+  test("aborts a stream in progress: its reader receives the AbortError", async () => {
     const abort = new AbortController();
     const reader = (await run({ ...LONG, stream: true }, { signal: abort.signal })).body.getReader();
     await reader.read();
@@ -237,7 +237,7 @@ describe("a signal", () => {
     await works();
   });
 
-  test("ends a stream whose request is forgotten and collected", async () => {
+  test("aborts a stream whose Request was garbage-collected", async () => {
     setFlagsFromString("--expose-gc");
     const collect = runInNewContext("gc");
     const abort = new AbortController();
@@ -256,7 +256,7 @@ describe("a signal", () => {
     await isOver();
   });
 
-  test("ends the wait for a body that does not come", async () => {
+  test("aborts a request whose body never arrives", async () => {
     const abort = new AbortController();
     let cancelled = false;
     const body = new ReadableStream({ cancel: () => void (cancelled = true) });
@@ -267,7 +267,7 @@ describe("a signal", () => {
     await works();
   });
 
-  test("that fires after the end changes nothing", async () => {
+  test("that fires after the end has no effect", async () => {
     const abort = new AbortController();
     const response = await run({ ...PARIS, max_tokens: 1 }, { signal: abort.signal });
     abort.abort();
@@ -277,7 +277,7 @@ describe("a signal", () => {
 });
 
 describe("a stream", () => {
-  test("computes nothing while nobody reads it, and goes on when somebody does", async () => {
+  test("computes nothing while it is not read, and continues when it is", async () => {
     const { body } = await run({ ...LONG, stream: true });
     const { tokens } = await activity();
     await sleep(WHILE);
@@ -288,7 +288,7 @@ describe("a stream", () => {
     await reader.cancel();
   });
 
-  test("that is cancelled ends its computation", async () => {
+  test("stops its computation when it is cancelled", async () => {
     const reader = (await run({ ...LONG, stream: true })).body.getReader();
     await reader.read();
     assert.equal((await activity()).active, 1);
@@ -296,7 +296,7 @@ describe("a stream", () => {
     await isOver();
   });
 
-  test("gives the text of the object", async () => {
+  test("has the same text as the object answer", async () => {
     const answer = await readAnswer((await run({ ...STORY, stream: true })).body);
     assert.equal(answer.text, (await (await run(STORY)).json()).result.response);
   });

@@ -1,4 +1,4 @@
-// Fuzzing: whatever is sent to `fetch` or `run`, the answer is a documented one, and the instance lives.
+// Fuzzing: whatever input `fetch` or `run` receives, the answer is a documented one, and the instance keeps working.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -11,7 +11,7 @@ import { MODEL, PARIS } from "../real-model.mjs";
 const ORIGIN = "https://workers-binding.ai";
 const API = "https://api.cloudflare.com/client/v4/accounts/0123456789abcdef/ai";
 
-/** The documented codes that a request can bring upon itself, each with its status. */
+/** The documented error codes that a request can cause, and their HTTP status. */
 const STATUS = { 3003: 400, 3006: 413, 3042: 404, 5004: 400, 5005: 405, 5006: 400, 5007: 400, 5021: 413, 5024: 400 };
 
 const ai = new Ai({ onWarning() {} });
@@ -23,24 +23,24 @@ before(async () => {
   born = epoch();
 });
 
-/** The same instance is alive and well. */
+/** Checks that the same instance still answers, and that no request is left in progress. */
 async function works() {
   assert.match((await ai.run(MODEL, { ...PARIS, max_tokens: 1 })).response, /^ Paris/);
   assert.equal(epoch(), born, "the instance trapped and was replaced");
   const { models } = await ai.stats();
-  assert.ok(models[0].tokens >= computed, "the engine has begun anew");
+  assert.ok(models[0].tokens >= computed, "the engine was restarted");
   computed = models[0].tokens;
-  assert.equal(models[0].active, 0, "a request was left behind");
+  assert.equal(models[0].active, 0, "a request is still in progress");
 }
 
-// ── What is sent ─────────────────────────────────────────────────────────────────────────────────────────────
+// ── Requests ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A prompt of more tokens than any context: it is refused, whatever field it stands in for. */
+/** Has more tokens than any context window, so that it is rejected in every field. */
 const LONG = "ab ".repeat(43_691);
 const nested = (depth, open, close) => open.repeat(depth) + close.repeat(depth);
 const deep = (depth) => JSON.parse(nested(depth, "[", "]"));
 
-/** Values that mostly do not belong where they are put; all can be written as JSON. */
+/** Values that are invalid in most fields; all of them have a JSON form. */
 const JUNK = [
   null, true, false, 0, -0, 1, -1, 1.5, 2, 49, 51, 1e10, 2 ** 31, 2 ** 32, 2 ** 53, -(2 ** 63), 2 ** 64, 1e308, -1e308, 5e-324,
   "", " ", "x", "0", "true", "null", "auto", "required", "stop", "\0", "\uD800", "a\uDFFFb", "é", "👩‍👩‍👧", "<|im_end|>", "{{ x }}",
@@ -50,14 +50,14 @@ const JUNK = [
   { toString: 1, constructor: 2 }, JSON.parse('{"__proto__": {"polluted": true}}'), { role: "user", content: "a" }, [{ role: "user" }],
   deep(60), deep(126), deep(127), deep(128), deep(3000),
 ];
-/** The same for `run`, whose input need not be JSON. */
+/** Like `JUNK`, but for `run`, whose input need not be JSON. */
 const LIVE_JUNK = [
   ...JUNK, undefined, NaN, Infinity, -Infinity, 1n, Symbol("s"), () => "a", new Date(0), new Date(NaN), new Map([["a", 1]]),
   new Uint8Array([1, 2]), new ArrayBuffer(2), /x/,
   new Error("e"), Object(1n), Object("text"), [undefined, () => {}], { toJSON: () => "text" }, { toJSON: () => undefined },
   { toJSON() { throw new Error("no"); } }, Object.create(null), new Proxy([], {}),
 ];
-/** Limits that are refused, or that cost nothing: a longer answer is no finding, and without a limit it is long. */
+/** Whether a value of `max_tokens` is rejected or cheap. A longer answer finds nothing, and without a limit it would be long. */
 function isCheapLimit(value) {
   const text = shown(value) ?? "null";
   const limit = Number(text);
@@ -96,7 +96,7 @@ const FIELDS = [
   "logprobs", "top_logprobs", "stream_options", "user", "unknown",
 ];
 
-/** Puts junk somewhere into a copy of a JSON value; a limit stays cheap. */
+/** A copy of a JSON value with junk somewhere in it; `max_tokens` stays cheap. */
 function mutated(random, value, key, junk = JUNK) {
   const inside = typeof value === "object" && value !== null ? Object.keys(value) : [];
   if (inside.length === 0 || random.chance(0.25)) {
@@ -111,7 +111,7 @@ function mutated(random, value, key, junk = JUNK) {
   return copy;
 }
 
-/** Damages some bytes, but not those of the limit. */
+/** A copy of a request's bytes with up to three damaged places; `max_tokens` stays intact. */
 function damaged(random, bytes) {
   const text = Buffer.from(bytes).toString("latin1");
   const limit = text.indexOf('"max_tokens":1');
@@ -121,7 +121,7 @@ function damaged(random, bytes) {
     if (limit >= 0 && at >= limit - 1 && at <= limit + 15) continue;
     const byte = random.pick([0, 0x22, 0x5c, 0x7b, 0x5d, 0x2c, 0x3a, 0x80, 0xc0, 0xed, 0xff, random.int(0, 255)]);
     if (at < limit || limit < 0) damagedBytes[at] = byte;
-    // Behind the limit, lengths may change as well.
+    // After max_tokens, bytes may also be inserted or removed.
     else damagedBytes.splice(at, random.int(0, 2), ...(random.chance(0.5) ? [byte] : []));
   }
   return Uint8Array.from(damagedBytes);
@@ -175,9 +175,9 @@ const HEADERS = [
   ["x-long", "x".repeat(10_000)], ["accept", "text/event-stream"], ["expect", "100-continue"], ["x-session-affinity", "a"],
 ];
 
-// ── What comes back ──────────────────────────────────────────────────────────────────────────────────────────
+// ── Responses ────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The code of an error's body, which is in the form of one of the three surfaces. */
+/** The error code in the body of an error response, which has the form of one of the three surfaces. */
 function codeIn(body, surface) {
   const forms = {
     wire: () => {
@@ -199,11 +199,11 @@ function codeIn(body, surface) {
     },
   };
   const form = surface ?? ("internalCode" in body ? "wire" : "error" in body ? "openAi" : "errors" in body ? "rest" : undefined);
-  assert.ok(form, `an error in no known form: ${JSON.stringify(body)}`);
+  assert.ok(form, `an error in an unknown form: ${JSON.stringify(body)}`);
   return forms[form]();
 }
 
-/** A response is a documented one: what was asked for, or an error of the table in the form of its surface. */
+/** Checks that a response is a documented one: an answer, or an error of the table in the form of its surface. Returns its kind or code. */
 async function assertDocumented({ status, headers, text, method }, surface) {
   if (status === 200 || status === 204) {
     if (method === "HEAD" || status === 204) return "empty";
@@ -219,13 +219,13 @@ async function assertDocumented({ status, headers, text, method }, surface) {
   if (method === "HEAD") return "empty";
   assert.equal(headers.get("content-type"), "application/json");
   const code = codeIn(JSON.parse(text), surface);
-  // A method that a path does not have is told by its status, whatever the code.
+  // For a method that the path does not support, the status is 405 whatever the code.
   if (!headers.has("allow")) assert.equal(status, STATUS[code], `code ${code} with status ${status}`);
   assert.ok(code in STATUS, `code ${code}: ${text}`);
   return code;
 }
 
-/** Sends a request to `fetch`, and reads enough of what comes. */
+/** Sends a request to `fetch`, and checks the response; of a stream it reads only the first chunk. */
 async function send(url, init, surface) {
   const response = await ai.fetch(url, init);
   const { status, headers, body } = response;
@@ -233,7 +233,7 @@ async function send(url, init, surface) {
   let failure;
   if (headers.get("content-type") === "text/event-stream") {
     const reader = body.getReader();
-    // The answer may fail in its stream, too: JSON that one token cannot hold.
+    // The stream itself may fail too: JSON mode with max_tokens 1 cannot complete its JSON.
     text = await reader.read().then(({ value }) => new TextDecoder().decode(value), (error) => void (failure = error));
     await reader.cancel().catch(() => {});
     if (failure) return assertAiError(failure);
@@ -251,7 +251,7 @@ function assertAiError(error) {
   return Number(code);
 }
 
-/** How often each outcome came, for whoever wonders whether the fuzzing reaches anything. */
+/** Counts the outcomes, to show whether the fuzzing reaches the different kinds. */
 function tally() {
   const counts = {};
   return { add: (outcome) => void (counts[outcome] = (counts[outcome] ?? 0) + 1), text: () => JSON.stringify(counts), counts };
@@ -265,7 +265,7 @@ const shown = (value) => {
   }
 };
 
-/** What a failure should show of its request. */
+/** Runs `work`, and appends `what`, the request, to the message of an error. */
 async function telling(what, work) {
   try {
     return await work();
@@ -275,7 +275,7 @@ async function telling(what, work) {
   }
 }
 
-// ── The tests ────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Tests ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 describe(`fetch (SEED=${SEED})`, () => {
   const headersFor = (surface, random) => {
@@ -302,7 +302,7 @@ describe(`fetch (SEED=${SEED})`, () => {
     t.diagnostic(outcomes.text());
   });
 
-  test("damaged bytes, and bodies that are none", async (t) => {
+  test("damaged bytes, and invalid bodies", async (t) => {
     const outcomes = tally();
     await forEachCase(countOf(120), async (random) => {
       const surface = random.pick(Object.keys(SURFACES));
@@ -317,7 +317,7 @@ describe(`fetch (SEED=${SEED})`, () => {
     t.diagnostic(outcomes.text());
   });
 
-  test("every body that is none, on each surface", async () => {
+  test("every invalid body, on each surface", async () => {
     for (const [surface, { url }] of Object.entries(SURFACES)) {
       for (const body of BODIES) {
         await telling({ surface, body }, () => send(url, { method: "POST", headers: surface === "wire" ? WIRE_HEADERS : {}, body }, surface));
@@ -339,7 +339,7 @@ describe(`fetch (SEED=${SEED})`, () => {
       const hasBody = !/^(GET|HEAD)$/i.test(method) && random.chance(0.7);
       const body = hasBody ? JSON.stringify({ ...RAW, model: MODEL, inputs: RAW }) : undefined;
       const init = { method, headers: headersFor(random.pick(Object.keys(SURFACES)), random), body };
-      // Absolute, since a path may begin with two slashes.
+      // An absolute URL, because the path may begin with two slashes.
       outcomes.add(await telling({ path, ...init, headers: [...init.headers] }, () => send(new URL(`${ORIGIN}/.${path}`), init)));
     });
     await works();
@@ -347,9 +347,9 @@ describe(`fetch (SEED=${SEED})`, () => {
   });
 });
 
-describe(`the engine's own door (SEED=${SEED})`, () => {
-  test("URLs and headers that no Request lets through", async (t) => {
-    // Without a model: what is looked at here comes before it.
+describe(`LocalEngine.fetch (SEED=${SEED})`, () => {
+  test("URLs and headers that the Request constructor rejects", async (t) => {
+    // No model is needed: the code under test runs before a model is loaded.
     const engine = new LocalEngine(() => {}, { strict: true });
     const outcomes = tally();
     const URLS = [
@@ -377,7 +377,7 @@ describe(`the engine's own door (SEED=${SEED})`, () => {
 });
 
 describe(`run (SEED=${SEED})`, () => {
-  /** Runs it; gives the code of a documented error, or what kind of answer came. */
+  /** Runs a request, and returns the code of its documented error or the kind of its answer. */
   async function outcomeOf(model, inputs, options) {
     try {
       const answer = await ai.run(model, inputs, options);
@@ -398,7 +398,7 @@ describe(`run (SEED=${SEED})`, () => {
     }
   }
 
-  test("every field with values that do not belong there", async (t) => {
+  test("every field with invalid values", async (t) => {
     const outcomes = tally();
     const random = new Random(SEED);
     for (const field of FIELDS) {
@@ -424,10 +424,10 @@ describe(`run (SEED=${SEED})`, () => {
     t.diagnostic(outcomes.text());
   });
 
-  test("no input at all, any model id, and any options", async () => {
+  test("arbitrary inputs, model ids and options", async () => {
     for (const inputs of LIVE_JUNK) await telling({ inputs: shown(inputs) }, () => outcomeOf(MODEL, inputs));
     for (const model of LIVE_JUNK) {
-      // What has no text is no id.
+      // A value that cannot be converted to a string is not an id.
       if (model !== null && typeof model === "object" && typeof model.toString !== "function") continue;
       assert.equal(await telling({ model: shown(model) }, () => outcomeOf(model, { prompt: "Hi" })), 5007);
     }

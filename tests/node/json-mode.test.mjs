@@ -1,4 +1,4 @@
-// JSON mode: whatever the schema, the seed and the temperature, what comes parses and fits. Ajv is the judge.
+// JSON mode: whatever the schema, the seed and the temperature, the answer is JSON that satisfies the schema, as Ajv validates it.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -8,7 +8,7 @@ import { MODEL, chatTurn } from "../real-model.mjs";
 import { boundedSchema, openSchema, validatorOf, wildSchema } from "../schemas.mjs";
 import { readAnswer } from "../sse.mjs";
 
-/** A short prompt, so that the time goes into answers. */
+/** A short prompt, so that most of the time is spent on answers. */
 const JSON_PROMPT = { prompt: "JSON:\n", raw: true };
 const PERSON = {
   type: "object",
@@ -21,7 +21,7 @@ const ai = new Ai({ onWarning() {} });
 const run = (input, options) => ai.run(MODEL, input, options);
 const bare = (schema) => ({ response_format: { type: "json_schema", json_schema: schema } });
 const wrapped = (schema) => ({ response_format: { type: "json_schema", json_schema: { name: "answer", schema, strict: true } } });
-/** Tokens that the model has computed so far, of prompts and answers. */
+/** The number of tokens that the model has computed so far, of prompts and answers. */
 const computed = async () => (await ai.stats()).models[0].tokens;
 
 const isError =
@@ -38,8 +38,9 @@ function assertFits(schema, value, context) {
 }
 
 /**
- * Runs a request with a schema. Gives the value that came, after judging it; or, where it was told that there is none,
- * "refused" (5006, and then nothing was computed) or "unmet" (5024, and then the answer had all its tokens).
+ * Runs a request with a schema and checks the outcome. Returns one of
+ * `{ value }`, which satisfies the schema; `{ refused }`, the message of 5006, before which nothing was computed; and
+ * `{ unmet }`, the message of 5024, before which the answer used all of max_tokens.
  */
 async function judged(schema, input) {
   const request = { ...JSON_PROMPT, ...bare(schema), ...input };
@@ -48,7 +49,7 @@ async function judged(schema, input) {
     const answer = await run(request);
     const { text, ...last } = request.stream ? await readAnswer(answer) : answer;
     const value = request.stream ? JSON.parse(text) : answer.response;
-    assert.ok(validatorOf(schema), `there was an answer to what is no schema: ${JSON.stringify({ value, schema })}`);
+    assert.ok(validatorOf(schema), `an answer to an invalid schema: ${JSON.stringify({ value, schema })}`);
     assertFits(schema, value, input);
     assert.equal(last.finish_reason, "stop");
     assert.ok(last.usage.completion_tokens >= 1 && last.usage.completion_tokens <= request.max_tokens);
@@ -61,7 +62,7 @@ async function judged(schema, input) {
       return { refused: error.message };
     }
     isError(5024, "JSON Mode couldn't be met")(error);
-    // The prompt's last token always, and each token of the answer but the last.
+    // At least the prompt's last token is computed, and each token of the answer but the last.
     assert.ok(
       tokens >= request.max_tokens,
       `5024 after ${tokens} of ${request.max_tokens} tokens: ${JSON.stringify({ schema, ...input })}`,
@@ -70,7 +71,7 @@ async function judged(schema, input) {
   }
 }
 
-/** Sampling fields at random, hot ones among them. */
+/** Random sampling fields, some with a high temperature. */
 function sampling(random, temperatures) {
   return {
     seed: random.seed(),
@@ -85,7 +86,7 @@ function sampling(random, temperatures) {
 before(() => ai.load());
 
 describe(`random schemas (SEED=${SEED})`, () => {
-  test("what has an end: every answer fits, as object and as stream", async (t) => {
+  test("bounded schemas: every answer fits, as object and as stream", async (t) => {
     const count = countOf(16);
     let unmet = 0;
     await forEachCase(count, async (random, index) => {
@@ -96,10 +97,10 @@ describe(`random schemas (SEED=${SEED})`, () => {
       if (outcome.unmet) unmet += 1;
     });
     t.diagnostic(`${count} schemas, ${unmet} answers ran to max_tokens`);
-    assert.ok(unmet <= count / 10, `${unmet} of ${count} answers did not come about in 800 tokens`);
+    assert.ok(unmet <= count / 10, `${unmet} of ${count} answers did not end within 800 tokens`);
   });
 
-  test("what may go on for ever: an answer fits, or it had all its tokens", async (t) => {
+  test("unbounded schemas: an answer fits, or it uses all of max_tokens", async (t) => {
     const count = countOf(6);
     let unmet = 0;
     await forEachCase(count, async (random, index) => {
@@ -112,7 +113,7 @@ describe(`random schemas (SEED=${SEED})`, () => {
     t.diagnostic(`${count} schemas, ${unmet} answers ran to max_tokens`);
   });
 
-  test("any keyword at all: it is refused before any token, or the answer fits", async (t) => {
+  test("arbitrary keywords: the schema is rejected before any token, or the answer fits", async (t) => {
     const count = countOf(30);
     const seen = { value: 0, refused: 0, unmet: 0 };
     await forEachCase(count, async (random, index) => {
@@ -128,7 +129,7 @@ describe("json_object", () => {
   const anyObject = { ...JSON_PROMPT, response_format: { type: "json_object" } };
   const isObject = (value) => assert.ok(typeof value === "object" && value !== null && !Array.isArray(value), JSON.stringify(value));
 
-  /** Some object; or, where the model found no end, 5024. */
+  /** Returns some object, or the error 5024 where the model does not end the JSON within max_tokens. */
   async function objectOr5024(input) {
     const outcome = await run(input)
       .then(async (answer) => (input.stream ? JSON.parse((await readAnswer(answer)).text) : answer.response))
@@ -138,7 +139,7 @@ describe("json_object", () => {
     return outcome;
   }
 
-  test("gives some object, whatever the seed", async () => {
+  test("returns some object, whatever the seed", async () => {
     const outcomes = [];
     for (const seed of [1, 2, 3]) {
       const input = {
@@ -153,11 +154,11 @@ describe("json_object", () => {
     }
     assert.ok(
       outcomes.some((outcome) => !(outcome instanceof Error)),
-      "at least one of them came to an end",
+      "at least one answer is complete",
     );
   });
 
-  test("in a chat too", async () => {
+  test("works with messages too", async () => {
     const messages = [{ role: "user", content: "Give me a JSON object with one key." }];
     await objectOr5024({ messages, response_format: anyObject.response_format, temperature: 0, max_tokens: 100 });
   });
@@ -166,22 +167,22 @@ describe("json_object", () => {
 describe("json_schema", () => {
   const input = { ...JSON_PROMPT, temperature: 1, seed: 7, max_tokens: 100 };
 
-  test("bare or in OpenAI's wrapping, it is the same schema", async () => {
+  test("a bare schema and one in OpenAI's wrapper are equivalent", async () => {
     const { response } = await run({ ...input, ...bare(PERSON) });
     assertFits(PERSON, response);
     assert.equal(typeof response, "object", "an object, not its text");
     assert.deepEqual((await run({ ...input, ...wrapped(PERSON) })).response, response);
   });
 
-  test("a stream has the same text as the object, and every piece is a string", async () => {
+  test("a stream contains the JSON text of the object answer, in pieces", async () => {
     const { response, usage } = await run({ ...input, ...bare(PERSON) });
     const streamed = await readAnswer(await run({ ...input, ...bare(PERSON), stream: true }));
     assert.deepEqual(JSON.parse(streamed.text), response);
     assert.equal(streamed.usage.completion_tokens, usage.completion_tokens);
-    assert.ok(streamed.pieces.length > 1, "it comes as it is computed");
+    assert.ok(streamed.pieces.length > 1, "the text arrives in several pieces");
   });
 
-  test("of type text is no JSON mode", async () => {
+  test("response_format of type text does not enable JSON mode", async () => {
     const { response } = await run({ ...input, response_format: { type: "text" }, max_tokens: 4 });
     assert.equal(typeof response, "string");
   });
@@ -195,17 +196,17 @@ describe("json_schema", () => {
     enum: { enum: ["red", "green", 3] },
   };
   for (const [what, schema] of Object.entries(TOP_LEVEL)) {
-    test(`may be of another type at the top: ${what}`, async () => {
+    test(`the top-level type may be other than object: ${what}`, async () => {
       assertFits(schema, (await run({ ...input, ...bare(schema) })).response);
       assertFits(schema, JSON.parse((await readAnswer(await run({ ...input, ...bare(schema), stream: true }))).text));
     });
   }
 
-  test("holds at the highest temperature", async () => {
+  test("the answer fits at the highest temperature", async () => {
     for (const seed of [1, 2, 3, 4]) assertFits(PERSON, (await run({ ...input, ...bare(PERSON), temperature: 5, seed })).response);
   });
 
-  test("holds with every other sampling field", async () => {
+  test("the answer fits with every other sampling field", async () => {
     const fields = [
       { top_k: 1 },
       { top_p: 0.001 },
@@ -217,7 +218,7 @@ describe("json_schema", () => {
     for (const field of fields) assertFits(PERSON, (await run({ ...input, ...bare(PERSON), ...field })).response, field);
   });
 
-  test("a stop string that does not come changes nothing; one that cuts the text never gives half of it", async () => {
+  test("a stop string that does not occur changes nothing; one that does never causes partial JSON", async () => {
     const { response } = await run({ ...input, ...bare(PERSON) });
     assert.deepEqual((await run({ ...input, ...bare(PERSON), stop: ["never seen"] })).response, response);
     for (const stop of ['"age"', ":", "}"]) {
@@ -231,43 +232,43 @@ describe("json_schema", () => {
     }
   });
 
-  test("the same seed gives the same object", async () => {
+  test("the same seed produces the same object", async () => {
     const hot = { ...input, ...bare(PERSON), temperature: 1.5, seed: 11 };
     assert.deepEqual((await run(hot)).response, (await run(hot)).response);
   });
 
-  test("in a chat, with the schema's property order", async () => {
+  test("works with messages, and keeps the schema's property order", async () => {
     const messages = [{ role: "user", content: "Tell me about a person." }];
     const { response } = await run({ messages, ...bare(PERSON), temperature: 0, max_tokens: 100 });
     assertFits(PERSON, response);
     assert.deepEqual(Object.keys(response), ["name", "age"]);
   });
 
-  test("through returnRawResponse", async () => {
+  test("works with returnRawResponse", async () => {
     const raw = await run({ ...input, ...bare(PERSON) }, { returnRawResponse: true });
     assertFits(PERSON, (await raw.json()).response);
   });
 });
 
-describe("a schema that cannot be guaranteed", () => {
+describe("a schema that is invalid or cannot be enforced", () => {
   const person = (more) => ({ ...PERSON, properties: { ...PERSON.properties, ...more } });
   const FORMATS = {
     not: bare({ not: { type: "string" } }),
-    "not, inside": bare(person({ x: { type: "string", not: { const: "a" } } })),
-    "a reference to nothing": bare({ type: "object", properties: { a: { $ref: "#/$defs/nowhere" } }, required: ["a"] }),
-    "bounds that contradict each other": bare({ type: "integer", minimum: 5, maximum: 4 }),
-    "a required property that nothing fits": bare({ type: "object", properties: { a: false }, required: ["a"] }),
-    "lengths that contradict each other": bare({ type: "string", minLength: 5, maxLength: 4 }),
+    "not, nested": bare(person({ x: { type: "string", not: { const: "a" } } })),
+    "an unresolved reference": bare({ type: "object", properties: { a: { $ref: "#/$defs/nowhere" } }, required: ["a"] }),
+    "contradictory bounds": bare({ type: "integer", minimum: 5, maximum: 4 }),
+    "a required property whose schema is false": bare({ type: "object", properties: { a: false }, required: ["a"] }),
+    "contradictory lengths": bare({ type: "string", minLength: 5, maxLength: 4 }),
     "an unknown type": bare({ type: "strin" }),
     "a type that is a number": bare({ type: 7 }),
-    "a pattern that is none": bare({ type: "string", pattern: "(" }),
-    "properties in a list": bare({ type: "object", properties: [] }),
-    "a string": bare("object"),
-    "a number": bare(7),
-    "a list": bare([{ type: "object" }]),
-    "not, in OpenAI's wrapping": wrapped({ not: {} }),
-    "an unknown type of format": { response_format: { type: "yaml" } },
-    "a format that is no object": { response_format: "json" },
+    "an invalid pattern": bare({ type: "string", pattern: "(" }),
+    "properties that are an array": bare({ type: "object", properties: [] }),
+    "a string as schema": bare("object"),
+    "a number as schema": bare(7),
+    "an array as schema": bare([{ type: "object" }]),
+    "not, in OpenAI's wrapper": wrapped({ not: {} }),
+    "a response_format of unknown type": { response_format: { type: "yaml" } },
+    "a response_format that is not an object": { response_format: "json" },
   };
   for (const [what, format] of Object.entries(FORMATS)) {
     for (const stream of [false, true]) {
@@ -284,7 +285,7 @@ describe("a schema that cannot be guaranteed", () => {
   }
 });
 
-describe("max_tokens that end before the JSON does", () => {
+describe("max_tokens that do not suffice for the JSON", () => {
   const short = { ...JSON_PROMPT, ...bare(PERSON), max_tokens: 3 };
 
   test("5024 instead of an object", async () => {
@@ -295,7 +296,7 @@ describe("max_tokens that end before the JSON does", () => {
     assert.equal((await raw.json()).internalCode, 5024);
   });
 
-  test("5024 at the end of a stream, which never just ends", async () => {
+  test("5024 at the end of a stream, which fails instead of ending normally", async () => {
     const reader = (await run({ ...short, stream: true })).getReader();
     const read = async () => {
       while (!(await reader.read()).done);
@@ -304,49 +305,49 @@ describe("max_tokens that end before the JSON does", () => {
     assert.equal((await run({ ...JSON_PROMPT, max_tokens: 1 })).usage.completion_tokens, 1, "the next request works");
   });
 
-  test("max_tokens 0 too", async () => {
+  test("5024 for max_tokens 0 too", async () => {
     await assert.rejects(run({ ...short, max_tokens: 0 }), isError(5024));
   });
 });
 
-describe("a prompt that lures the model out of the schema", () => {
-  // Each prompt repeats what the schema forbids, and greedily the model repeats it, wherever the mask has a hole.
+describe("a prompt that tempts the model to violate the schema", () => {
+  // Each prompt repeats a text that the schema forbids. With greedy decoding the model would repeat it wherever the mask has a gap.
   const digit = { type: "integer", minimum: 0, maximum: 9 };
   const LURES = {
-    "another spelling of a key": [
+    "an escaped spelling of a key": [
       '{"a": 1, "\\u0061": "x"}',
       { type: "object", properties: { a: digit }, required: ["a"], additionalProperties: { type: "string", maxLength: 3 } },
     ],
-    "another spelling of a key, alone": [
+    "an escaped spelling of a key, alone": [
       '{"\\u0061": "x"}',
       { type: "object", properties: { a: digit }, additionalProperties: { type: "string", maxLength: 3 } },
     ],
     "a key twice": ['{"x": 1, "x": 1, "x": 1}', { type: "object", additionalProperties: digit, minProperties: 3, maxProperties: 3 }],
-    "a number that is infinite": ["1e999", { type: "number" }],
-    "an integer of many digits": ["9".repeat(40), { type: "integer" }],
-    "a multiple of many digits": ["1".repeat(40), { type: "integer", multipleOf: 7 }],
-    "an excluded bound": ["1", { type: "number", exclusiveMinimum: 1, maximum: 1.5 }],
-    "an excluded bound below": ["-1.0", { type: "number", minimum: -1.5, exclusiveMaximum: -1 }],
-    "an excluded zero": ["0.0", { type: "number", exclusiveMinimum: 0, maximum: 3 }],
+    "a number that overflows to infinity": ["1e999", { type: "number" }],
+    "an integer with many digits": ["9".repeat(40), { type: "integer" }],
+    "a multiple with many digits": ["1".repeat(40), { type: "integer", multipleOf: 7 }],
+    "an exclusive lower bound": ["1", { type: "number", exclusiveMinimum: 1, maximum: 1.5 }],
+    "an exclusive upper bound": ["-1.0", { type: "number", minimum: -1.5, exclusiveMaximum: -1 }],
+    "an exclusive bound of zero": ["0.0", { type: "number", exclusiveMinimum: 0, maximum: 3 }],
     "a negative zero": ["-0", { type: "integer", exclusiveMinimum: 0, maximum: 3 }],
     "a day that does not exist": ['"2024-02-31"', { type: "string", format: "date" }],
     "an hour that does not exist": ['"24:00:00Z"', { type: "string", format: "time" }],
-    "half a character": ['"\\ud83d\\ud83d"', { type: "string", maxLength: 4 }],
+    "lone surrogates": ['"\\ud83d\\ud83d"', { type: "string", maxLength: 4 }],
     "a special token": ['"<|im_end|>"', { type: "string", pattern: "^[<|>a-z_]{1,10}$" }],
-    "another case": ['"RED"', { enum: ["red", "blue"] }],
-    "a longer string": ['"abcdefghijkl"', { type: "string", maxLength: 4 }],
-    "a longer string of characters of several tokens": ['"👩‍👩‍👧‍👦👩‍👩‍👧‍👦"', { type: "string", minLength: 2, maxLength: 3 }],
+    "an enum value in upper case": ['"RED"', { enum: ["red", "blue"] }],
+    "a string that is too long": ['"abcdefghijkl"', { type: "string", maxLength: 4 }],
+    "a string that is too long, of characters that are several tokens": ['"👩‍👩‍👧‍👦👩‍👩‍👧‍👦"', { type: "string", minLength: 2, maxLength: 3 }],
     prose: [
       "Sure! Here is the JSON you asked for.",
       { type: "object", properties: { ok: { type: "boolean" } }, required: ["ok"], additionalProperties: false },
     ],
-    "a fence": ["```json", { type: "object", properties: { ok: { type: "boolean" } }, required: ["ok"], additionalProperties: false }],
-    "another property": [
+    "a code fence": ["```json", { type: "object", properties: { ok: { type: "boolean" } }, required: ["ok"], additionalProperties: false }],
+    "an additional property": [
       '{"ok": true, "more": 1}',
       { type: "object", properties: { ok: { type: "boolean" } }, additionalProperties: false },
     ],
     "a missing property": ["{}", { type: "object", properties: { ok: { type: "boolean" } }, required: ["ok"] }],
-    "an inherited property": [
+    "a property that JavaScript objects inherit": [
       '{"toString": 1}',
       { type: "object", properties: { toString: { type: "boolean" } }, required: ["toString"], additionalProperties: false },
     ],
@@ -354,19 +355,19 @@ describe("a prompt that lures the model out of the schema", () => {
   for (const [what, [text, schema]] of Object.entries(LURES)) {
     test(what, async () => {
       const outcome = await judged(schema, { prompt: `${text}\n`.repeat(4), temperature: 0, max_tokens: 60 });
-      // `JSON.stringify` escapes half characters, and nothing else so.
+      // `JSON.stringify` writes this kind of escape for lone surrogates only.
       if ("value" in outcome) assert.doesNotMatch(JSON.stringify(outcome.value), /\\ud[89a-f]/i);
     });
   }
 
-  test("a turn's end inside the answer", async () => {
+  test("an end-of-turn token inside the answer", async () => {
     const prompt = `${chatTurn("Who?")}{"name": "Al<|im_end|>`;
     assertFits(PERSON, (await run({ prompt, raw: true, ...bare(PERSON), temperature: 0, max_tokens: 100 })).response);
   });
 });
 
-describe("beside others", () => {
-  test("several schemas at once do not mix", async () => {
+describe("concurrent requests", () => {
+  test("several schemas at once do not interfere", async () => {
     const random = new Random(SEED);
     const schemas = [PERSON, boundedSchema(random), { type: "array", items: { type: "boolean" }, minItems: 2, maxItems: 3 }];
     const inputs = schemas.map((schema) => ({ ...JSON_PROMPT, ...bare(schema), temperature: 1, seed: random.seed(), max_tokens: 200 }));
@@ -375,6 +376,6 @@ describe("beside others", () => {
       if (reason) isError(5024)(reason);
       else assertFits(schemas[index], value.response, { SEED });
     }
-    assert.equal(typeof settled.at(-1).value.response, "string", "one without a schema is free");
+    assert.equal(typeof settled.at(-1).value.response, "string", "a request without a schema is not constrained");
   });
 });

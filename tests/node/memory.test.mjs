@@ -1,6 +1,6 @@
-// Memory that runs out is an error of the request that wanted it; what fits is served, and the next request works.
+// Running out of memory is an error of the request that needed the memory; requests that fit are served, and the next one works.
 //
-// V8 lets a process limit what a WebAssembly memory may grow to, so the end comes early and truly.
+// V8 has a flag that limits the size of a WebAssembly memory, so the tests reach a real limit early.
 
 import assert from "node:assert/strict";
 import { stat } from "node:fs/promises";
@@ -13,12 +13,12 @@ import { MODEL, MODEL_PATH, PARIS } from "../real-model.mjs";
 const PAGE = 1 << 16;
 const MOST = 1 << 16;
 const allowMore = (bytes) => ai.stats().then(({ memoryBytes }) => setFlagsFromString(`--wasm-max-mem-pages=${Math.ceil((memoryBytes + bytes) / PAGE)}`));
-/** More than the context of one short request, less than that of two. */
+/** Bytes: more than the KV cache of one short request needs, less than those of two. */
 const ONE_CONTEXT = 18e6;
 
 const header = parseHeader(await headOf(MODEL_PATH));
 const zeros = new Uint8Array(1 << 20);
-/** A model whose matrices have 300 MB each, and come as zeros. */
+/** A model whose matrices have 300 MB each; all of its data are zeros. */
 const large = {
   name: "large",
   async open(offset) {
@@ -33,18 +33,18 @@ const works = async (prompt = PARIS.prompt) => assert.equal((await ai.run(MODEL,
 before(() => ai.load());
 afterEach(() => setFlagsFromString(`--wasm-max-mem-pages=${MOST}`));
 
-test("loading takes at most 1.3 times the file", async () => {
+test("loading needs at most 1.3 times the size of the file", async () => {
   const { memoryBytes } = await ai.stats();
   const file = (await stat(MODEL_PATH)).size;
   assert.ok(memoryBytes > file && memoryBytes <= 1.3 * file, `${memoryBytes} bytes for a file of ${file}`);
 });
 
-test("with room for one context, requests one after the other are served: the same one again, and others", async () => {
+test("with memory for one context, sequential requests are served: the same prompt again, and others", async () => {
   await allowMore(ONE_CONTEXT);
   for (const prompt of [PARIS.prompt, PARIS.prompt, "Once upon a time", PARIS.prompt]) await works(prompt);
 });
 
-test("of requests at once, those that fit are served, and the others are 3040", async () => {
+test("of concurrent requests, those that fit are served, and the others are 3040", async () => {
   await allowMore(ONE_CONTEXT);
   const prompts = ["The sun is", "A moon is", "One sea is", "Some sky is"];
   const settled = await Promise.allSettled(prompts.map((prompt) => ai.run(MODEL, { ...PARIS, prompt, max_tokens: 2 })));
@@ -57,7 +57,7 @@ test("of requests at once, those that fit are served, and the others are 3040", 
   await works();
 });
 
-test("a model that does not fit is 3040, and the one that is loaded goes on", async () => {
+test("a model that does not fit is 3040, and the loaded model keeps working", async () => {
   await allowMore(200e6);
   await assert.rejects(ai.run("@cf/own/large", PARIS), { name: "AiError", message: /^3040: Out of memory: loading the model's weights needs 302\.0 MB more/ });
   await works();

@@ -1,23 +1,24 @@
-// `Ai`s in a process of their own: a thread has one engine, whose build the first `Ai` decides.
+// Runs tests of `Ai` in a separate process: a thread has only one engine, and the first `Ai` decides its build.
 
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
-/** A process that does not end by itself within this time has something that keeps it. */
+/** If a process does not exit within this time, something keeps its event loop alive. */
 const LIMIT_MS = 60_000;
 const PACKAGE = new URL("../../pkg/node.js", import.meta.url).href;
 
 /**
- * Runs `work(Ai, argument)` in a process of its own, to that process's end, and gives what it returns.
+ * Runs `work(Ai, argument)` in a new process, waits until that process exits, and returns the result (as JSON carries it).
  *
- * @param {(Ai: typeof import("../../pkg/index.d.ts").Ai, argument: any) => Promise<any>} work closes over nothing
+ * @param {(Ai: typeof import("../../pkg/index.d.ts").Ai, argument: any) => Promise<any>} work is passed as source text: no closure
  * @param {object} [options]
- * @param {any} [options.argument]
- * @param {() => void} [options.before] changes the engine before the package is loaded
- * @param {string} [options.address] of the package, where it is not this one
- * @param {Record<string, string>} [options.env] further environment variables
- * @param {number} [options.limit] milliseconds
+ * @param {any} [options.argument] must be serialisable as JSON
+ * @param {() => void} [options.before] changes the JavaScript environment before the package is imported; passed as source text too
+ * @param {string} [options.address] the URL of the package's entry, if not this repository's
+ * @param {Record<string, string>} [options.env] additional environment variables
+ * @param {number} [options.limit] timeout in milliseconds
+ * @throws if the process fails or does not exit within `limit`
  */
 export async function inOneProcess(work, { argument, before = () => {}, address = PACKAGE, env = {}, limit = LIMIT_MS } = {}) {
   const script = `

@@ -1,4 +1,4 @@
-// `workers-ai-local serve`: the HTTP server, as a process of its own and, where its engine is looked at, in this one.
+// `workers-ai-local serve`: the HTTP server, in a separate process or, where a test inspects the engine, in this process.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -19,14 +19,14 @@ import { chunksOf, eventsIn, readAnswer } from "../sse.mjs";
 
 const CLI = fileURLToPath(new URL("../../pkg/cli.js", import.meta.url));
 const STORY = { prompt: "Once upon a time", raw: true, temperature: 1, seed: 5, max_tokens: 10 };
-/** More tokens than any test reads. */
+/** Has more tokens than any test reads. */
 const LONG = { ...STORY, max_tokens: 2000 };
-/** Long enough for a token, if one were being computed. */
+/** Milliseconds: longer than a token takes, so that an ongoing computation becomes visible. */
 const WHILE = 400;
 const RUN = `/client/v4/accounts/local/ai/run/${MODEL}`;
 const CHAT = { model: MODEL, messages: [{ role: "user", content: "Name a colour." }], temperature: 0, max_tokens: 8 };
 
-/** Starts `serve`, and resolves once it says where it listens. */
+/** Starts `serve`, and resolves when it prints the address it listens on. */
 async function startServe(...args) {
   const child = spawn(process.execPath, [CLI, "serve", ...args], { stdio: ["ignore", "pipe", "pipe"] });
   const ended = once(child, "close").then(([code]) => code);
@@ -43,7 +43,7 @@ async function startServe(...args) {
   return server;
 }
 
-/** Runs the command to its end, which comes by itself. */
+/** Runs a command that fails, until it exits; returns its exit code and stderr. */
 async function failing(...args) {
   const child = spawn(process.execPath, [CLI, "serve", ...args], { stdio: ["ignore", "ignore", "pipe"] });
   let error = "";
@@ -54,7 +54,7 @@ async function failing(...args) {
 
 const isOneLine = (error, says) => assert.ok(error.startsWith(`error: ${says}`) && error.indexOf("\n") === error.length - 1, error);
 
-/** Waits until `check` gives something true. */
+/** Polls until `check` returns something truthy; fails after 5 s. */
 async function eventually(what, check) {
   for (const end = Date.now() + 5_000; Date.now() < end; await sleep(20)) {
     if (await check()) return;
@@ -68,12 +68,12 @@ describe("serve", () => {
   let post;
   before(async () => {
     server = await startServe("--port", "0");
-    // As the documented curl sends it: without a JSON content type.
+    // Like the documented curl command: without a JSON content type.
     post = (where, body, init) => fetch(`${server.url}${where}`, { method: "POST", body: JSON.stringify(body), ...init });
   });
   after(() => server?.stop());
 
-  test("says where it listens, what to try and where the playground is, on stderr", async () => {
+  test("prints its address, an example request and the playground's address to stderr", async () => {
     assert.match(server.url, /^http:\/\/127\.0\.0\.1:\d+$/);
     assert.ok(server.said.includes(path.basename(MODEL_PATH)));
     assert.match(server.said, new RegExp(`Playground +${server.url}/\n`));
@@ -85,7 +85,7 @@ describe("serve", () => {
   });
 
   for (const [what, where] of Object.entries({
-    "the model's id as it is": RUN,
+    "the model's id unencoded": RUN,
     "the model's id percent-encoded": `/client/v4/accounts/local/ai/run/${encodeURIComponent(MODEL)}?unknown=1`,
   })) {
     test(`REST, ${what}: an object in an envelope`, async () => {
@@ -101,7 +101,7 @@ describe("serve", () => {
     });
   }
 
-  test("REST: a stream without one", async () => {
+  test("REST: a stream without an envelope", async () => {
     const response = await post(RUN, { ...STORY, stream: true });
     assert.equal(response.headers.get("content-type"), "text/event-stream");
     const answer = await readAnswer(response.body);
@@ -138,7 +138,7 @@ describe("serve", () => {
     });
   }
 
-  test("OpenAI's list of models, and each of them", async () => {
+  test("OpenAI's list of models, and a single model", async () => {
     const { object, data } = await (await fetch(`${server.url}/v1/models`)).json();
     assert.equal(object, "list");
     const ids = data.map(({ id }) => id);
@@ -149,7 +149,7 @@ describe("serve", () => {
     }
   });
 
-  test("a body that is too long is 413 with code 3006, told before all of it was sent", async () => {
+  test("a body that is too long is answered with 413 and code 3006 before all of it is sent", async () => {
     for (const headers of [{ "content-length": 1e12 }, { "transfer-encoding": "chunked" }]) {
       const sent = httpRequest(`${server.url}${RUN}`, { method: "POST", headers });
       sent.on("error", () => {});
@@ -168,7 +168,7 @@ describe("serve", () => {
   });
 
   for (const kind of ["Content-Length: 67108864", "Transfer-Encoding: chunked"]) {
-    test(`a client that sends all of a body that is too long before it reads hears the answer too (${kind})`, async () => {
+    test(`a client that sends all of a body that is too long before it reads receives the answer too (${kind})`, async () => {
       const socket = connect(new URL(server.url).port, "127.0.0.1").setEncoding("utf8");
       const body = Buffer.alloc(1 << 26, " ");
       socket.write(`POST ${RUN} HTTP/1.1\r\nHost: localhost\r\n${kind}\r\n\r\n`);
@@ -186,7 +186,7 @@ describe("serve", () => {
     });
   }
 
-  test("wrong paths, models and input are errors of the surface", async () => {
+  test("unknown paths and models and invalid input are errors in the form of the surface", async () => {
     const nowhere = await fetch(`${server.url}/nowhere`);
     assert.equal(nowhere.status, 404);
     assert.equal((await nowhere.json()).success, false);
@@ -198,7 +198,7 @@ describe("serve", () => {
     assert.equal((await post("/client/v4/accounts/local/ai/run/@cf/no/such", STORY)).status, 400);
   });
 
-  test("requests that the web has no form for are refused, and the server goes on", async () => {
+  test("requests that a web Request cannot represent are rejected with 400, and the server keeps working", async () => {
     const { port } = new URL(server.url);
     for (const start of ["TRACE / HTTP/1.1", "GET // HTTP/1.1"]) {
       const socket = connect(port, "127.0.0.1");
@@ -208,14 +208,14 @@ describe("serve", () => {
     assert.equal((await fetch(`${server.url}/v1/models`)).status, 200);
   });
 
-  test("writes a line for each request: method, path, status and time", async () => {
+  test("logs a line for each request: method, path, status and time", async () => {
     await fetch(`${server.url}/nowhere/at/all?key=secret`);
     await eventually("the line is there", () => /^GET \/nowhere\/at\/all 404 \d+ ms$/m.test(server.said));
     assert.match(server.said, new RegExp(`^POST ${RUN} 200 \\d+ ms$`, "m"));
-    assert.doesNotMatch(server.said, /secret/, "a query may hold what is nobody's business");
+    assert.doesNotMatch(server.said, /secret/, "the log omits the query, which may contain secrets");
   });
 
-  test("is reached from this machine only", async () => {
+  test("accepts connections from this machine only", async () => {
     const { port } = new URL(server.url);
     const answers = (port, host) =>
       new Promise((resolve) => {
@@ -224,7 +224,7 @@ describe("serve", () => {
         socket.on("close", () => resolve(false)).setTimeout(2_000, () => socket.destroy());
         socket.on("connect", () => socket.destroy());
       });
-    // A server that listens everywhere shows which of this machine's other addresses can be reached at all.
+    // A server that listens on all interfaces shows which other addresses of this machine are reachable at all.
     const everywhere = createTcpServer().listen(0, "0.0.0.0");
     await once(everywhere, "listening");
     const addresses = Object.values(networkInterfaces()).flat().filter(({ family }) => family === "IPv4");
@@ -234,7 +234,7 @@ describe("serve", () => {
       if (await answers(everywhere.address().port, address)) reached.push(address);
     }
     everywhere.close();
-    assert.ok(reached.length > 0, "this machine has another address");
+    assert.ok(reached.length > 0, "this machine has another reachable address");
     for (const address of reached) assert.equal(await answers(port, address), false, address);
     assert.equal(await answers(port, "127.0.0.1"), true);
   });
@@ -259,7 +259,7 @@ describe("serve", () => {
     }
   });
 
-  test("lets no page of another origin read anything, unless asked to", async () => {
+  test("allows no other origin to read responses, unless --cors says so", async () => {
     const headers = { origin: "https://a.example" };
     const asked = { ...headers, "access-control-request-method": "POST", "access-control-request-headers": "content-type" };
     for (const [where, init] of [
@@ -275,7 +275,7 @@ describe("serve", () => {
   });
 
   for (const signal of ["SIGINT", "SIGTERM"]) {
-    test(`${signal} ends it in the middle of an answer, without a complaint`, { skip: process.platform === "win32" }, async () => {
+    test(`${signal} stops it in the middle of an answer, without an error message`, { skip: process.platform === "win32" }, async () => {
       const other = await startServe("--port", "0");
       const response = await fetch(`${other.url}${RUN}`, { method: "POST", body: JSON.stringify({ ...LONG, stream: true }) });
       const reader = response.body.getReader();
@@ -283,22 +283,22 @@ describe("serve", () => {
       other.child.kill(signal);
       await assert.rejects(async () => {
         while (!(await reader.read()).done);
-      }, "an answer that is cut off does not look complete");
+      }, "an answer that is cut off must not look complete");
       assert.equal(await other.ended, 0);
       assert.doesNotMatch(other.said, /error/i);
     });
   }
 
-  test("a port that is taken is one line and exit code 1", async () => {
+  test("a port in use causes a one-line error and exit code 1", async () => {
     const { port } = new URL(server.url);
     const { code, error } = await failing("--port", port);
     assert.equal(code, 1);
-    isOneLine(error, `port ${port} is taken: `);
+    isOneLine(error, `port ${port} is in use: `);
   });
 });
 
 describe("serve with options", () => {
-  test("takes the port, the file of an id, and the origins that it is given", async () => {
+  test("uses the given port, model file, model id and origins", async () => {
     const port = await freePort();
     const model = "@cf/own/model";
     const server = await startServe(
@@ -329,13 +329,13 @@ describe("serve with options", () => {
           assert.equal(response.headers.get("access-control-allow-origin"), null, origin);
         }
       }
-      assert.doesNotMatch(server.said, /^note:/m, "the id has a file of its own");
+      assert.doesNotMatch(server.said, /^note:/m, "no note: the id has a model file");
     } finally {
       await server.stop();
     }
   });
 
-  test("a file alone answers for every id, and * is every origin", async () => {
+  test("--gguf without --model answers for every id, and --cors * allows every origin", async () => {
     const server = await startServe("--port", "0", "--gguf", MODEL_PATH, "--cors", "*");
     try {
       const response = await fetch(`${server.url}/v1/models`, { headers: { origin: "https://a.example" } });
@@ -357,18 +357,18 @@ describe("serve with options", () => {
     [["--cors", "a.example"], '--cors takes an origin such as http://localhost:3000, or *, not "a.example"'],
     [["--cors", "https://a.example/page"], "--cors takes an origin"],
   ]) {
-    test(`a wrong call is one line and exit code 2: ${args.join(" ")}`, async () => {
+    test(`invalid arguments cause a one-line error and exit code 2: ${args.join(" ")}`, async () => {
       const { code, error } = await failing(...args);
       assert.equal(code, 2);
       isOneLine(error, says);
     });
   }
 
-  test("a file or an address that is not there is one line and exit code 1", async () => {
+  test("a missing file or an unavailable address causes a one-line error and exit code 1", async () => {
     const file = await failing("--port", "0", "--gguf", "/no/such.gguf");
     assert.equal(file.code, 1);
     isOneLine(file.error, "3042: ");
-    // An address that is set aside for documentation: no machine has it.
+    // An address reserved for documentation, which no machine has.
     const address = await failing("--port", "0", "--host", "192.0.2.1");
     assert.equal(address.code, 1);
     isOneLine(address.error, "cannot listen on port 0 of 192.0.2.1 (EADDRNOTAVAIL)");
@@ -397,10 +397,10 @@ describe("a client of the server", () => {
     await eventually("no request is in progress", async () => (await activity()).active === 0);
     const before = await activity();
     await sleep(WHILE);
-    assert.deepEqual(await activity(), before, "nothing is computed for nobody");
+    assert.deepEqual(await activity(), before, "nothing is computed without a reader");
   }
 
-  test("that leaves in the middle of a stream ends the computation", async () => {
+  test("that disconnects in the middle of a stream stops the computation", async () => {
     const leave = new AbortController();
     const reader = (await post({ ...LONG, stream: true }, { signal: leave.signal })).body.getReader();
     await reader.read();
@@ -410,18 +410,18 @@ describe("a client of the server", () => {
     await isOver();
   });
 
-  test("that leaves while it waits for an object ends the computation", async () => {
+  test("that disconnects while it waits for an object stops the computation", async () => {
     const { tokens } = await activity();
     const leave = new AbortController();
     const asked = post(LONG, { signal: leave.signal });
     asked.catch(() => {});
-    await eventually("it is being computed", async () => (await activity()).tokens > tokens);
+    await eventually("the answer is being computed", async () => (await activity()).tokens > tokens);
     leave.abort();
     await assert.rejects(asked, { name: "AbortError" });
     await isOver();
   });
 
-  test("that leaves while it sends its request is forgotten", async () => {
+  test("that disconnects while it sends its request leaves no request in progress", async () => {
     const sent = httpRequest(`${url}${RUN}`, { method: "POST", headers: { "content-length": 1000 } });
     const closed = new Promise((resolve) => sent.on("close", resolve));
     sent.on("error", () => {}).write('{"prompt":', () => sent.destroy());
@@ -430,7 +430,7 @@ describe("a client of the server", () => {
     assert.equal((await post({ ...STORY, max_tokens: 1 })).status, 200);
   });
 
-  test("gets a stream as it is computed", async () => {
+  test("receives a stream while it is being computed", async () => {
     const { body } = await post({ ...LONG, stream: true });
     const reader = body.getReader();
     const { value } = await reader.read();
@@ -440,13 +440,13 @@ describe("a client of the server", () => {
     await isOver();
   });
 
-  // The model's answers are shorter than what the operating system's sockets hold: streams of our own show the rest.
+  // The model's answers are shorter than the operating system's socket buffers, so the following tests use synthetic streams.
   const over = (source) => listen({ fetch: async () => new Response(new ReadableStream(source, { highWaterMark: 0 }), { headers: { "content-type": "text/event-stream" } }) });
 
-  test("hears of a stream at once, before it has any bytes", async () => {
+  test("receives the headers of a stream at once, before there are any bytes", async () => {
     const server = await over({});
     try {
-      // Without the headers this would wait for good.
+      // Without the headers this would wait until the timeout.
       const response = await fetch(server.url + RUN, { method: "POST", body: "{}", signal: AbortSignal.timeout(5_000) });
       assert.equal(response.headers.get("content-type"), "text/event-stream");
       await response.body.cancel();
@@ -455,13 +455,13 @@ describe("a client of the server", () => {
     }
   });
 
-  test("that does not read makes the stream wait, and ends it by leaving", async () => {
+  test("that does not read makes the stream wait, and cancels it by disconnecting", async () => {
     let pulled = 0;
     let cancelled;
     const isCancelled = new Promise((resolve) => (cancelled = resolve));
     const server = await over({
       async pull(controller) {
-        // Not so fast that a server which does not wait would fill the memory before it is found out.
+        // Slow enough that a server without backpressure fails the test before it fills the memory.
         await sleep(2);
         pulled += 1;
         controller.enqueue(new Uint8Array(1 << 16));
@@ -474,7 +474,7 @@ describe("a client of the server", () => {
       const [response] = await once(sent, "response");
       response.on("error", () => {}).pause();
       let before = -1;
-      await eventually("the stream stands still", async () => {
+      await eventually("the stream is paused", async () => {
         const same = pulled === before;
         before = pulled;
         await sleep(WHILE);
@@ -482,7 +482,7 @@ describe("a client of the server", () => {
       });
       assert.ok(pulled > 0);
       response.resume();
-      await eventually("it goes on once it is read", () => pulled > before);
+      await eventually("the stream continues when it is read", () => pulled > before);
       sent.destroy();
       await isCancelled;
     } finally {
@@ -490,7 +490,7 @@ describe("a client of the server", () => {
     }
   });
 
-  test("sees a stream that fails as one that is cut off, not as one that ended", async () => {
+  test("sees a failed stream as cut off, not as complete", async () => {
     let pulls = 0;
     const server = await over({
       pull(controller) {

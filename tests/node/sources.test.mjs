@@ -1,4 +1,4 @@
-// Where a model file may come from in Node: every kind gives the same text.
+// The kinds of model sources in Node: the model's answer is the same with each of them.
 
 import assert from "node:assert/strict";
 import { openAsBlob } from "node:fs";
@@ -13,7 +13,7 @@ import { MODEL, MODEL_PATH } from "../real-model.mjs";
 const INPUT = { prompt: "Once upon a time", raw: true, temperature: 1, seed: 11, max_tokens: 6 };
 const SIZE = 98_362_432;
 
-/** What a user would write to read a file in an own way: `open` gives a running read from an offset. */
+/** A custom source as a user would write it: `open` returns a read in progress, from an offset in bytes. */
 const own = {
   name: "my own reader",
   async open(offset) {
@@ -31,7 +31,7 @@ const own = {
   },
 };
 
-/** Kind → how it is written in a configuration, given the address of a server. */
+/** Kind → its value in a configuration, given the URL of the model server. */
 const KINDS = {
   "a path": () => MODEL_PATH,
   "a relative path": () => path.relative("", MODEL_PATH),
@@ -42,7 +42,7 @@ const KINDS = {
   "an http URL with headers": (url) => ({ url: `${url}/locked.gguf`, headers: { authorization: "Bearer key" } }),
   "a Blob": () => openAsBlob(MODEL_PATH),
   "bytes": async () => new Uint8Array(await readFile(MODEL_PATH)),
-  "a reader of one's own": () => own,
+  "a custom source": () => own,
 };
 
 let server;
@@ -62,14 +62,14 @@ describe("a model file may be", () => {
     test(kind, async () => assert.equal((await ai.run(kind, INPUT)).response, expected));
   }
 
-  test("the same one of several ids: it is loaded once", async () => {
-    // "an http URL" and "an http URL as text" name one file.
+  test("shared by several ids: it is loaded once", async () => {
+    // "an http URL" and "an http URL as text" refer to the same file.
     const names = (await ai.stats()).models.map(({ name }) => name);
     assert.equal(names.filter((name) => name === `${server.url}/model.gguf`).length, 1);
     assert.equal(server.requests.filter(({ path }) => path === "/model.gguf").length, 1);
   });
 
-  test("the default one, in place of the small model", async () => {
+  test("the default, instead of the built-in default model", async () => {
     const other = new Ai({ default: MODEL_PATH });
     assert.equal((await other.run(MODEL, INPUT)).response, expected);
     assert.deepEqual((await other.stats()).models.map(({ name }) => name), [MODEL_PATH]);
@@ -77,13 +77,13 @@ describe("a model file may be", () => {
 });
 
 describe("the same file", () => {
-  test("serves two Ai at once", async () => {
+  test("serves two Ai instances at once", async () => {
     const two = [new Ai({ default: MODEL_PATH }), new Ai({ default: MODEL_PATH })];
     const answers = await Promise.all(two.map((each) => each.run(MODEL, INPUT)));
     assert.deepEqual(answers.map(({ response }) => response), [expected, expected]);
   });
 
-  test("is loaded once for requests that come while it loads", async () => {
+  test("is loaded once for requests that arrive while it loads", async () => {
     const opened = [];
     const counted = { ...own, name: "counted", open: (offset) => (opened.push(offset), own.open(offset)) };
     const fresh = new Ai({ default: counted });
@@ -94,7 +94,7 @@ describe("the same file", () => {
 });
 
 describe("loading", () => {
-  test("tells how far it is, up to the whole file, and what computes", async () => {
+  test("reports progress up to the size of the file, and the backend", async () => {
     const told = [];
     const fresh = new Ai({ default: MODEL_PATH, onProgress: (progress) => told.push(progress) });
     const loaded = await fresh.load();
@@ -104,16 +104,16 @@ describe("loading", () => {
     assert.ok(told.length > 10);
     for (const { model, phase, total, kernels } of told) assert.deepEqual([model, phase, total, kernels], [MODEL, "weights", SIZE, undefined]);
     const amounts = told.map(({ loaded }) => loaded);
-    assert.deepEqual(amounts, amounts.toSorted((a, b) => a - b), "it only grows");
+    assert.deepEqual(amounts, amounts.toSorted((a, b) => a - b), "progress never decreases");
     assert.equal(amounts.at(-1), SIZE);
   });
 
-  test("goes on when the one who is told throws", async () => {
+  test("continues when onProgress throws", async () => {
     const fresh = new Ai({ onProgress: () => { throw new Error("not my day"); } });
     assert.equal((await fresh.run(MODEL, INPUT)).response, expected);
   });
 
-  test("of an id that is none is 5007", async () => {
+  test("an unknown id is 5007", async () => {
     await assert.rejects(ai.load("@cf/x/y"), { name: "AiError", message: "5007: No such model @cf/x/y or task" });
   });
 });

@@ -1,4 +1,4 @@
-// Streams in Node: server-sent events, drawn by their reader; cancelling, aborting, and many at once.
+// Streams in Node: server-sent events computed on demand, cancelling, aborting, concurrent requests and cached prefixes.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -8,16 +8,16 @@ import { MODEL, MODEL_PATH, PARIS } from "../real-model.mjs";
 import { answerIn, chunksOf, eventsIn, readAnswer } from "../sse.mjs";
 
 const STORY = { prompt: "Once upon a time", raw: true, temperature: 1, seed: 5, max_tokens: 10 };
-/** More tokens than any test reads. */
+/** Has more tokens than any test reads. */
 const LONG = { ...STORY, max_tokens: 2000, stream: true };
-/** Long enough for a token, if one were being computed. */
+/** Milliseconds: longer than a token takes, so that an ongoing computation becomes visible. */
 const WHILE = 400;
 
 const ai = new Ai({ onWarning() {} });
 const run = (input, options) => ai.run(MODEL, input, options);
 const stream = (input, options) => run({ ...input, stream: true }, options);
 
-/** Requests in progress, and tokens computed so far. */
+/** The number of requests in progress and of tokens computed so far. */
 async function activity(of = ai) {
   const { models } = await of.stats();
   return { active: models[0].active, tokens: models[0].tokens };
@@ -32,12 +32,12 @@ const isAbort = (error) => {
 before(() => ai.load());
 
 describe("the event stream", () => {
-  test("is pieces of text, then the usage, then [DONE]", async () => {
+  test("consists of pieces of text, then the usage, then [DONE]", async () => {
     const events = eventsIn(...(await chunksOf(await stream({ ...PARIS, max_tokens: 5 }))));
     assert.equal(events.at(-1), "[DONE]");
     const parsed = events.slice(0, -1).map((event) => JSON.parse(event));
     const usage = parsed.pop();
-    assert.ok(parsed.length > 1, "text comes in pieces");
+    assert.ok(parsed.length > 1, "the text arrives in several pieces");
     for (const event of parsed) assert.ok(typeof event.response === "string" && event.response !== "" && !event.usage);
     assert.deepEqual(usage, {
       response: "",
@@ -55,7 +55,7 @@ describe("the event stream", () => {
     }
   });
 
-  test("gives the text of the object answer", async () => {
+  test("has the same text as the object answer", async () => {
     const object = await run(STORY);
     const answer = await readAnswer(await stream(STORY));
     assert.equal(answer.text, object.response);
@@ -63,12 +63,12 @@ describe("the event stream", () => {
     assert.equal(answer.finish_reason, object.finish_reason);
   });
 
-  test("of an answer without tokens still ends as documented", async () => {
+  test("ends as documented even if the answer has no tokens", async () => {
     const answer = await readAnswer(await stream({ ...PARIS, max_tokens: 0 }));
     assert.deepEqual([answer.text, answer.usage.completion_tokens, answer.finish_reason], ["", 0, "length"]);
   });
 
-  test("is a byte stream: readers may bring their own buffer", async () => {
+  test("is a byte stream: readers may supply their own buffer", async () => {
     const reader = (await stream(STORY)).getReader({ mode: "byob" });
     const bytes = [];
     for (;;) {
@@ -80,13 +80,13 @@ describe("the event stream", () => {
     assert.equal(answerIn(Uint8Array.from(bytes)).text, (await run(STORY)).response);
   });
 
-  test("is a body like any other", async () => {
+  test("can be the body of a Response", async () => {
     const text = await new Response(await stream({ ...PARIS, max_tokens: 2 })).text();
     assert.equal(answerIn(new TextEncoder().encode(text)).usage.completion_tokens, 2);
   });
 });
 
-describe("a stream that nobody reads", () => {
+describe("a stream that is not read", () => {
   test("computes nothing, not even the prompt", async () => {
     const { tokens } = await activity();
     const unread = await stream({ ...LONG, prompt: "A prompt that no other test has" });
@@ -95,7 +95,7 @@ describe("a stream that nobody reads", () => {
     await unread.cancel();
   });
 
-  test("stands still when its reader stops, and goes on when it reads on", async () => {
+  test("pauses when its reader stops reading, and continues when it reads again", async () => {
     const reader = (await stream(LONG)).getReader();
     await reader.read();
     const { tokens } = await activity();
@@ -108,7 +108,7 @@ describe("a stream that nobody reads", () => {
 });
 
 describe("cancelling", () => {
-  test("ends the computation", async () => {
+  test("stops the computation", async () => {
     const reader = (await stream(LONG)).getReader();
     await reader.read();
     assert.equal((await activity()).active, 1);
@@ -119,7 +119,7 @@ describe("cancelling", () => {
     assert.deepEqual(await activity(), after);
   });
 
-  test("in the middle of a read ends it within one token", async () => {
+  test("during a read stops the computation within one token", async () => {
     const reader = (await stream(LONG)).getReader();
     await reader.read();
     const { tokens } = await activity();
@@ -129,10 +129,10 @@ describe("cancelling", () => {
     await sleep(WHILE);
     const after = await activity();
     assert.equal(after.active, 0);
-    assert.ok(after.tokens - tokens <= 1, `${after.tokens - tokens} tokens were computed for nobody`);
+    assert.ok(after.tokens - tokens <= 1, `${after.tokens - tokens} tokens were computed after the stream was cancelled`);
   });
 
-  test("keeps what was computed for the next request with this prompt", async () => {
+  test("keeps the computed prefix for the next request with this prompt", async () => {
     const prompt = "A story that is told once, and then cancelled:";
     const reader = (await stream({ ...LONG, prompt })).getReader();
     await reader.read();
@@ -146,15 +146,15 @@ describe("an AbortSignal", () => {
   const works = async () => assert.equal((await run({ ...PARIS, max_tokens: 1 })).usage.completion_tokens, 1);
 
   for (const streamed of [false, true]) {
-    test(`that fired before the start is an AbortError (stream: ${streamed})`, async () => {
+    test(`that is already aborted causes an AbortError (stream: ${streamed})`, async () => {
       const before = await activity();
       await assert.rejects(run({ ...LONG, stream: streamed }, { signal: AbortSignal.abort() }), isAbort);
-      assert.deepEqual(await activity(), before, "nothing was begun");
+      assert.deepEqual(await activity(), before, "nothing was started");
       await works();
     });
   }
 
-  test("ends an object answer in flight", async () => {
+  test("aborts an object answer in progress", async () => {
     const abort = new AbortController();
     const running = run({ ...LONG, stream: false }, { signal: abort.signal });
     setTimeout(() => abort.abort(), WHILE);
@@ -166,7 +166,7 @@ describe("an AbortSignal", () => {
     await works();
   });
 
-  test("ends a stream midway: its reader gets the AbortError", async () => {
+  test("aborts a stream in progress: its reader receives the AbortError", async () => {
     const abort = new AbortController();
     const reader = (await stream(LONG, { signal: abort.signal })).getReader();
     await reader.read();
@@ -179,7 +179,7 @@ describe("an AbortSignal", () => {
     await works();
   });
 
-  test("ends a stream that nobody reads at this moment", async () => {
+  test("aborts a stream that is not being read", async () => {
     const abort = new AbortController();
     const unread = await stream(LONG, { signal: abort.signal });
     abort.abort();
@@ -188,13 +188,13 @@ describe("an AbortSignal", () => {
     await works();
   });
 
-  test("aborts with a reason of the caller's own as AbortError too", async () => {
+  test("with a custom reason causes an AbortError too", async () => {
     const abort = new AbortController();
     abort.abort(new Error("no longer needed"));
     await assert.rejects(run(STORY, { signal: abort.signal }), isAbort);
   });
 
-  test("that fires after the end changes nothing", async () => {
+  test("that fires after the end has no effect", async () => {
     const abort = new AbortController();
     const { signal } = abort;
     assert.ok(await run({ ...PARIS, max_tokens: 1 }, { signal }));
@@ -205,7 +205,7 @@ describe("an AbortSignal", () => {
     await works();
   });
 
-  test("during the load of the model ends the request only", async () => {
+  test("while the model loads, aborts only its own request", async () => {
     const fresh = new Ai();
     const abort = new AbortController();
     const aborted = fresh.run(MODEL, PARIS, { signal: abort.signal });
@@ -216,11 +216,11 @@ describe("an AbortSignal", () => {
   });
 });
 
-describe("several requests at once", () => {
+describe("concurrent requests", () => {
   const prompts = ["The sun is", "The moon is", "The sea is", "The sky is", "The earth is", "The wind is"];
   const inputs = prompts.map((prompt, index) => ({ ...STORY, prompt, seed: index + 1, max_tokens: 8 }));
 
-  test("give the text that each gives alone", async () => {
+  test("have the same text as when run alone", async () => {
     const alone = [];
     for (const input of inputs) alone.push((await run(input)).response);
     const together = await Promise.all(inputs.map((input) => run(input)));
@@ -229,7 +229,7 @@ describe("several requests at once", () => {
     assert.deepEqual((await Promise.all(streams.map(readAnswer))).map(({ text }) => text), alone);
   });
 
-  test("advance evenly: none waits for another one's end", async () => {
+  test("advance evenly: none waits until another one ends", async () => {
     const few = inputs.slice(0, 3).map((input) => ({ ...input, max_tokens: 12 }));
     const order = [];
     const streams = await Promise.all(few.map((input) => stream(input)));
@@ -243,14 +243,14 @@ describe("several requests at once", () => {
     for (const index of order) {
       counts[index] += 1;
       apart = Math.max(apart, Math.max(...counts) - Math.min(...counts));
-      // From the first end on there is nothing to compare with.
+      // After the first stream has ended, there is nothing to compare.
       if (counts[index] === order.filter((other) => other === index).length) break;
     }
-    // A token may be held back until the next one shows that its character is complete, so a few apart is even.
+    // A token may be held back until the next one shows that its character is complete, so a few chunks apart counts as even.
     assert.ok(apart <= 3, `one is ${apart} chunks ahead of another: ${order.join("")}`);
   });
 
-  test("more of them than there are caches, all begun and left alone, hold nobody up and go on later", async () => {
+  test("more started and unread streams than there are KV caches do not block others, and continue later", async () => {
     const begun = (await Promise.all(inputs.map((input) => stream(input)))).map((each) => each.getReader());
     const firsts = await Promise.all(begun.map((reader) => reader.read()));
     assert.equal((await activity()).active, inputs.length);
@@ -264,7 +264,7 @@ describe("several requests at once", () => {
 });
 
 describe("a full queue", () => {
-  test("is 3040, and has room again when a request ends", async () => {
+  test("is 3040, and accepts requests again when one ends", async () => {
     const small = new Ai({ queue: 2 });
     const waiting = [await small.run(MODEL, LONG), await small.run(MODEL, LONG)];
     const refused = await small.run(MODEL, PARIS).catch((error) => error);
@@ -277,15 +277,15 @@ describe("a full queue", () => {
   });
 });
 
-describe("a conversation's second turn", () => {
-  test("goes on from the first one's prefix and gives the text of a cold engine", async () => {
+describe("the second turn of a conversation", () => {
+  test("reuses the first turn's cached prefix, and has the same text as without a cache", async () => {
     const first = [{ role: "system", content: "You tell stories." }, { role: "user", content: "Tell me about a cat." }];
     const greedy = { temperature: 0, max_tokens: 8 };
     const turn = await run({ messages: first, ...greedy });
     const second = [...first, { role: "assistant", content: turn.response }, { role: "user", content: "And a dog?" }];
     const warm = await run({ messages: second, ...greedy });
     const cached = warm.usage.prompt_tokens_details.cached_tokens;
-    assert.ok(cached >= turn.usage.prompt_tokens, `${cached} tokens were computed before, the first prompt alone has ${turn.usage.prompt_tokens}`);
+    assert.ok(cached >= turn.usage.prompt_tokens, `${cached} tokens were cached; the first prompt alone has ${turn.usage.prompt_tokens}`);
     const cold = await new Ai({ default: MODEL_PATH }).run(MODEL, { messages: second, ...greedy });
     assert.equal(cold.usage.prompt_tokens_details.cached_tokens, 0);
     assert.equal(warm.response, cold.response);

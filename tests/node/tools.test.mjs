@@ -1,4 +1,4 @@
-// Tools: what must be called is called, completely and with arguments that fit; what may be called fits too.
+// Tools: forced calls are complete and their arguments satisfy the schema; so do calls that the model chooses to make.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -52,7 +52,7 @@ const isError =
     return true;
   };
 
-/** A flat call of one of these tools, complete, its arguments as its schema wants them; what stands beside it agrees. */
+/** Checks a flat call: it names one of the tools, its arguments satisfy the schema, and its OpenAI fields agree with them. */
 function assertCall(call, tools = TOOLS) {
   const tool = tools.find(({ name }) => name === call.name);
   assert.ok(tool, `no tool has this name: ${JSON.stringify(call)}`);
@@ -68,14 +68,14 @@ function assertCall(call, tools = TOOLS) {
     );
 }
 
-/** An answer that is calls and nothing else. */
+/** Checks an answer that consists of calls and has no text. */
 function assertToolTurn({ response, tool_calls, usage, finish_reason }, tools = TOOLS, max_tokens = ASK.max_tokens) {
   assert.equal(response, null);
   assert.equal(finish_reason, "tool_calls");
   assert.ok(Array.isArray(tool_calls) && tool_calls.length >= 1);
   for (const call of tool_calls) assertCall(call, tools);
   const ids = tool_calls.map(({ id }) => id).filter((id) => id !== undefined);
-  assert.equal(new Set(ids).size, ids.length, "ids are distinct");
+  assert.equal(new Set(ids).size, ids.length, "ids are unique");
   assertUsage(usage, max_tokens);
 }
 
@@ -85,7 +85,7 @@ function assertUsage({ prompt_tokens, completion_tokens, total_tokens, prompt_to
   assert.ok(prompt_tokens_details.cached_tokens >= 0 && prompt_tokens_details.cached_tokens < prompt_tokens);
 }
 
-/** A stream with tools: its text, and its calls, made flat. */
+/** Reads and checks a stream with tools. Returns its text and its calls in the flat form. */
 async function readToolStream(stream) {
   const chunks = await chunksOf(stream);
   const answer = answerIn(...chunks);
@@ -106,7 +106,7 @@ async function readToolStream(stream) {
     assert.equal(typeof text, "string", "arguments are JSON text");
   }
   for (const field of ["index", "id"])
-    assert.equal(new Set(deltas.map((delta) => delta[field])).size, deltas.length, `each call has its own ${field}`);
+    assert.equal(new Set(deltas.map((delta) => delta[field])).size, deltas.length, `each call has a unique ${field}`);
   assert.ok(!answer.tool_calls?.length, "the calls come before the usage event");
   return {
     ...answer,
@@ -116,13 +116,13 @@ async function readToolStream(stream) {
 
 before(() => ai.load());
 
-describe("a call that must be", () => {
+describe("a forced call", () => {
   for (const [what, tool_choice] of Object.entries({
     required: "required",
     "one function": forced("getWeather"),
     "the other function": forced("add"),
   })) {
-    test(`${what}: complete, flat and fitting, whatever the seed and temperature`, async () => {
+    test(`${what}: complete, flat and valid, whatever the seed and temperature`, async () => {
       for (const [index, temperature] of [0, 1, 5].entries()) {
         const answer = await run({ ...ASK, tool_choice, temperature, seed: index + 1 });
         assertToolTurn(answer);
@@ -130,14 +130,14 @@ describe("a call that must be", () => {
           assert.deepEqual(
             answer.tool_calls.map(({ name }) => name),
             [tool_choice.function.name],
-            "one call, of this function",
+            "exactly one call, of this function",
           );
         }
       }
     });
   }
 
-  test("OpenAI's shape of tools is the same to the model", async () => {
+  test("tools in OpenAI's form reach the model as the same prompt", async () => {
     const input = { ...ASK, tool_choice: forced("getWeather"), temperature: 1, seed: 3 };
     const flat = await run(input);
     const nested = await run({ ...input, tools: TOOLS.map(openAi) });
@@ -151,7 +151,7 @@ describe("a call that must be", () => {
     assert.equal(mixed.usage.prompt_tokens, flat.usage.prompt_tokens);
   });
 
-  test("the tools reach the prompt: with them it is longer, and a longer description makes it longer still", async () => {
+  test("the tools are in the prompt: tools make it longer, and a longer description makes it longer still", async () => {
     const prompt = async (tools) =>
       (await run({ messages: ASK.messages, tools, tool_choice: "required", max_tokens: 120, temperature: 0 })).usage.prompt_tokens;
     const none = (await run({ messages: ASK.messages, max_tokens: 0 })).usage.prompt_tokens;
@@ -160,18 +160,18 @@ describe("a call that must be", () => {
     assert.ok(none < one && one < wordy, `${none}, ${one}, ${wordy} tokens`);
   });
 
-  test("a tool may do without a description", async () => {
+  test("a tool's description is optional", async () => {
     const { description: _, ...tool } = ADD;
     for (const tools of [[tool], [openAi(tool)]])
       assertToolTurn(await run({ ...ASK, tools, tool_choice: "required", temperature: 0 }), [ADD]);
   });
 
-  test("what JSON drops from tools is no part of them", async () => {
+  test("values in tools that JSON omits are ignored", async () => {
     const tools = [{ ...WEATHER, function: () => "sunny", strict: undefined }];
     assertToolTurn(await run({ ...ASK, tools, tool_choice: "required", temperature: 0 }));
   });
 
-  test("max_tokens that end inside a call never give half of it", async () => {
+  test("max_tokens that end inside a call never cause a partial call", async () => {
     for (const max_tokens of [1, 4, 8]) {
       for (const stream of [false, true]) {
         const input = { ...ASK, tool_choice: forced("getWeather"), temperature: 0, max_tokens, stream };
@@ -183,13 +183,13 @@ describe("a call that must be", () => {
     }
   });
 
-  test("the same seed gives the same call, under another id", async () => {
+  test("the same seed produces the same call, with another id", async () => {
     const input = { ...ASK, tool_choice: "required", temperature: 1, seed: 8 };
     const [first, second] = [await run(input), await run(input)];
     const bare = ({ tool_calls }) => tool_calls.map(({ name, arguments: values }) => ({ name, arguments: values }));
     assert.deepEqual(bare(first), bare(second));
     const ids = [...first.tool_calls, ...second.tool_calls].map(({ id }) => id).filter((id) => id !== undefined);
-    assert.equal(new Set(ids).size, ids.length, "no id comes twice in a conversation");
+    assert.equal(new Set(ids).size, ids.length, "ids are unique across answers");
   });
 });
 
@@ -214,16 +214,16 @@ describe(`random parameters (SEED=${SEED})`, () => {
       }
     });
     t.diagnostic(`${count} schemas, ${unmet} answers ran to max_tokens`);
-    assert.ok(unmet <= Math.ceil(count / 5), `${unmet} of ${2 * count} calls did not come about in 500 tokens`);
+    assert.ok(unmet <= Math.ceil(count / 5), `${unmet} of ${2 * count} calls did not end within 500 tokens`);
   });
 });
 
-describe("a call that may be", () => {
-  test("whatever comes is a text, or calls that fit", async (t) => {
+describe("an optional call", () => {
+  test("the answer is text, or calls that satisfy their schema", async (t) => {
     const outcomes = { text: 0, calls: 0 };
     for (const [index, choice] of ["auto", undefined, "auto", undefined].entries()) {
       const content = ["How is the weather in Paris?", "Add 2 and 3."][index % 2];
-      // Written like a call, so that the model is tempted.
+      // An assistant turn that looks like a call, to tempt the model to call.
       const more =
         index < 2
           ? []
@@ -254,7 +254,7 @@ describe("a call that may be", () => {
       assert.deepEqual(
         streamed.calls.map(({ name, arguments: values }) => ({ name, arguments: values })),
         answer.tool_calls.map(({ name, arguments: values }) => ({ name, arguments: values })),
-        "the stream has the object's calls",
+        "the stream has the same calls as the object answer",
       );
       if (answer.tool_calls.length === 0) assert.equal(streamed.text, answer.response);
       assert.equal(streamed.finish_reason, answer.finish_reason);
@@ -262,7 +262,7 @@ describe("a call that may be", () => {
     t.diagnostic(JSON.stringify(outcomes));
   });
 
-  test("none never calls", async () => {
+  test("with tool_choice none there are no calls", async () => {
     const input = { ...ASK, tool_choice: "none", temperature: 1, max_tokens: 20 };
     for (const seed of [1, 2, 3]) {
       const answer = await run({ ...input, seed });
@@ -273,7 +273,7 @@ describe("a call that may be", () => {
     assert.deepEqual((await readToolStream(await run({ ...input, seed: 1, stream: true }))).calls, []);
   });
 
-  test("an empty list offers nothing", async () => {
+  test("an empty list of tools is the same as no tools", async () => {
     const plain = { messages: ASK.messages, temperature: 0, max_tokens: 6 };
     const answer = await run({ ...plain, tools: [] });
     const without = await run(plain);
@@ -282,7 +282,7 @@ describe("a call that may be", () => {
     assert.ok(!answer.tool_calls?.length);
   });
 
-  test("beside a JSON schema: calls, or JSON that fits", async () => {
+  test("together with a JSON schema: calls, or JSON that satisfies it", async () => {
     const schema = { type: "object", properties: { ok: { type: "boolean" } }, required: ["ok"], additionalProperties: false };
     const response_format = { type: "json_schema", json_schema: schema };
     for (const seed of [1, 2]) {
@@ -294,18 +294,18 @@ describe("a call that may be", () => {
   });
 });
 
-describe("what cannot be called", () => {
+describe("invalid tools and choices", () => {
   const REFUSED = {
-    "a function that is not among the tools": { tool_choice: forced("nothing") },
-    "a choice that does not exist": { tool_choice: "perhaps" },
+    "a choice that is not among the tools": { tool_choice: forced("nothing") },
+    "an unknown choice": { tool_choice: "perhaps" },
     "a choice that is a number": { tool_choice: 7 },
     "a choice without a name": { tool_choice: { type: "function" } },
-    "tools that are no list": { tools: "getWeather" },
-    "a tool that is text": { tools: ["getWeather"] },
+    "tools that are not an array": { tools: "getWeather" },
+    "a tool that is a string": { tools: ["getWeather"] },
     "a tool without a name": { tools: [{ description: "x", parameters: { type: "object", properties: {} } }] },
     "a name that is a number": { tools: [{ ...WEATHER, name: 7 }] },
-    "parameters that are text": { tools: [{ ...WEATHER, parameters: "city" }] },
-    "parameters that cannot be guaranteed": {
+    "parameters that are a string": { tools: [{ ...WEATHER, parameters: "city" }] },
+    "parameters that cannot be enforced": {
       tools: [{ ...WEATHER, parameters: { type: "object", properties: { a: { not: {} } }, required: ["a"] } }],
       tool_choice: "required",
     },
@@ -320,14 +320,14 @@ describe("what cannot be called", () => {
 });
 
 describe("a tool call in a stream", () => {
-  test("comes as OpenAI's delta, with arguments as text; then the usage and [DONE]", async () => {
+  test("arrives as OpenAI's delta, with arguments as JSON text, followed by the usage and [DONE]", async () => {
     const input = { ...ASK, tool_choice: forced("getWeather"), temperature: 0 };
     const chunks = await chunksOf(await run({ ...input, stream: true }));
     const events = eventsIn(...chunks);
     assert.equal(events.at(-1), "[DONE]");
     const parsed = events.slice(0, -1).map((event) => JSON.parse(event));
-    for (const event of parsed) assert.equal(typeof event.response, "string", "pages append it blindly");
-    assert.equal(parsed.map(({ response }) => response).join(""), "", "a call is no text");
+    for (const event of parsed) assert.equal(typeof event.response, "string", "pages append it without a check");
+    assert.equal(parsed.map(({ response }) => response).join(""), "", "a call adds no text");
     const last = parsed.at(-1);
     assert.equal(last.finish_reason, "tool_calls");
     assertUsage(last.usage, ASK.max_tokens);
@@ -341,7 +341,7 @@ describe("a tool call in a stream", () => {
     assert.equal(streamed.usage.completion_tokens, object.usage.completion_tokens);
   });
 
-  test("several calls have an index each", async () => {
+  test("several calls have distinct indexes", async () => {
     const content = "How is the weather in Paris, in Rome and in Oslo? And what is 1 + 2, and 3 + 4?";
     for (const seed of [1, 2, 3]) {
       const input = {
@@ -359,7 +359,7 @@ describe("a tool call in a stream", () => {
   });
 });
 
-describe("the loop of two turns", () => {
+describe("a conversation of a call and its result", () => {
   const first = { ...ASK, tool_choice: forced("getWeather"), temperature: 0 };
   const second = (messages, fields) =>
     run({ ...ASK, tool_choice: "none", temperature: 0, max_tokens: 12, messages: [...ASK.messages, ...messages], ...fields });
@@ -382,7 +382,7 @@ describe("the loop of two turns", () => {
         { role: "tool", tool_call_id: tool_calls[0].id, content: result },
       ];
     },
-    "the older one": ({ name, arguments: values }, result) => [
+    "the older": ({ name, arguments: values }, result) => [
       { role: "assistant", content: JSON.stringify({ name, arguments: values }) },
       { role: "tool", name, content: result },
     ],
@@ -397,11 +397,11 @@ describe("the loop of two turns", () => {
       assert.ok(typeof answer.response === "string" && answer.response !== "");
       assertUsage(answer.usage, 12);
 
-      // Where it may call again, the first turn's prompt stands in front of what came since.
+      // If it may call again, the prompt begins with the first turn's prompt.
       const again = await second(form(call, "It is sunny."), { tool_choice: "auto", max_tokens: 1 });
       assert.ok(again.usage.prompt_tokens > usage.prompt_tokens, "the conversation has grown");
       const cached = again.usage.prompt_tokens_details.cached_tokens;
-      assert.ok(cached >= usage.prompt_tokens - 10, `${cached} tokens of ${usage.prompt_tokens} were not computed again`);
+      assert.ok(cached >= usage.prompt_tokens - 10, `only ${cached} of ${usage.prompt_tokens} tokens came from the cache`);
 
       const tokens = async (call, result) => (await second(form(call, result), { max_tokens: 0 })).usage.prompt_tokens;
       const short = answer.usage.prompt_tokens;
@@ -412,7 +412,7 @@ describe("the loop of two turns", () => {
     });
   }
 
-  test("both forms may stand in one conversation, and the model may be made to call again", async () => {
+  test("a conversation may mix the forms, and another call may be forced", async () => {
     const {
       tool_calls: [call],
     } = await run(first);
@@ -423,7 +423,7 @@ describe("the loop of two turns", () => {
     assertToolTurn(await second(messages, { tool_choice: forced("getWeather"), max_tokens: 120 }), TOOLS, 120);
   });
 
-  test("a result without a call before it, and results that are no text, are understood or refused", async () => {
+  test("results without a call, non-string results and malformed calls are either accepted or 5006", async () => {
     const odd = [
       [{ role: "tool", tool_call_id: "nothing", content: "sunny" }],
       [{ role: "tool", name: "getWeather", content: [{ type: "text", text: "sunny" }] }],

@@ -1,4 +1,4 @@
-// Text in every script: no chunk splits a character, even where the model spells it in several tokens.
+// Text in many scripts: no chunk splits a character, even if the character consists of several tokens.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -9,14 +9,14 @@ import { answerIn, chunksOf, eventsIn } from "../sse.mjs";
 const ai = new Ai();
 before(() => ai.load());
 
-/** Where a new user-perceived character begins: the engine's own segmentation is not asked. */
+/** Finds the boundaries of user-perceived characters (grapheme clusters) independently of the engine's own segmentation. */
 const segmenter = new Intl.Segmenter("en", { granularity: "grapheme" });
 const characters = (text) => [...segmenter.segment(text)];
 
-/** Reads a whole stream and checks what holds for every one. */
+/** Reads a whole stream, and checks the properties that every stream has. Returns the answer. */
 async function checked(input) {
   const chunks = await chunksOf(await ai.run(MODEL, { ...input, stream: true }));
-  // Each chunk by itself is valid UTF-8 and whole events of valid JSON.
+  // Each chunk alone is valid UTF-8, and consists of whole events of valid JSON.
   for (const chunk of chunks) for (const event of eventsIn(chunk)) if (event !== "[DONE]") JSON.parse(event);
   const answer = answerIn(...chunks);
   const boundaries = new Set([...characters(answer.text).map(({ index }) => index), answer.text.length]);
@@ -30,7 +30,7 @@ async function checked(input) {
 }
 
 describe("a model that copies its prompt", () => {
-  /** Repeated often enough for the real model to go on with something like it: `shows` says what must come. */
+  /** Prompts repeat `unit` so often that the real model continues with similar text, which must match `shows`. */
   const COPIED = [
     { what: "Chinese", unit: " 中文 字", shows: /\p{Script=Han}/u },
     { what: "combining marks", unit: " e\u0301 a\u0308", shows: /[a-z]\p{Mn}/u },
@@ -40,32 +40,32 @@ describe("a model that copies its prompt", () => {
   ];
 
   for (const { what, unit, shows } of COPIED) {
-    test(`writes ${what} whole`, async () => {
+    test(`never splits ${what}`, async () => {
       const { text, pieces, finish_reason } = await checked({ prompt: unit.repeat(4), raw: true, temperature: 0, max_tokens: 30 });
-      assert.match(text, shows, "what the test needs: the model copies");
-      assert.ok(pieces.length > 2, "in pieces");
-      // Only an answer that max_tokens cuts off may end inside a character.
+      assert.match(text, shows, "precondition: the model copies its prompt");
+      assert.ok(pieces.length > 2, "the text arrives in several pieces");
+      // Only an answer that max_tokens cuts off may end with an incomplete character.
       const whole = finish_reason === "length" ? text.replace(/\uFFFD$/, "") : text;
       assert.doesNotMatch(whole, /\uFFFD/);
     });
   }
 });
 
-describe("a model that writes anything at all", () => {
+describe("a model that writes arbitrary text", () => {
   const prompt = " 👩‍👩‍👧‍👦, 👍🏽, 中文, e\u0301, 🇩🇪,".repeat(2);
 
   for (const seed of [1, 2, 3, 4]) {
-    test(`draws near its prompt, seed ${seed}`, () => checked({ prompt, raw: true, temperature: 1.5, top_k: 20, seed, max_tokens: 30 }));
-    test(`draws from every token there is, seed ${seed}`, () => checked({ prompt, raw: true, temperature: 5, seed, max_tokens: 30 }));
+    test(`samples tokens like those of its prompt, seed ${seed}`, () => checked({ prompt, raw: true, temperature: 1.5, top_k: 20, seed, max_tokens: 30 }));
+    test(`samples from the whole vocabulary, seed ${seed}`, () => checked({ prompt, raw: true, temperature: 5, seed, max_tokens: 30 }));
   }
 });
 
 describe("stop strings", () => {
-  test("of several tokens and code points end the answer in front of them", async () => {
+  test("of several tokens and code points end the answer before them", async () => {
     const input = { prompt: "中文 👍🏽 字, ".repeat(4), raw: true, temperature: 0, max_tokens: 30 };
     const { text } = await checked(input);
     const stop = "👍🏽";
-    assert.ok(text.includes(stop), `what the test needs: ${JSON.stringify(text)}`);
+    assert.ok(text.includes(stop), `precondition: the answer contains the stop string: ${JSON.stringify(text)}`);
     const stopped = await checked({ ...input, stop });
     assert.equal(stopped.text, text.slice(0, text.indexOf(stop)));
     assert.equal(stopped.finish_reason, "stop");
@@ -73,7 +73,7 @@ describe("stop strings", () => {
 });
 
 describe("a prompt", () => {
-  test("counts the same however its characters are escaped", async () => {
+  test("has the same token count however its characters are escaped", async () => {
     const usageOf = async (prompt) => (await ai.run(MODEL, { prompt, raw: true, max_tokens: 0 })).usage.prompt_tokens;
     assert.equal(await usageOf("\u{1F469}\u200D\u{1F467}"), await usageOf("👩‍👧"));
     assert.ok((await usageOf("👩‍👧")) > (await usageOf("a")));

@@ -1,5 +1,5 @@
-// The GPU backend in Node, by the npm package `webgpu` (Dawn), in projects that have installed it. Where there is no GPU, one that the CPU
-// plays (SwiftShader) is asked for: slow, so answers are short.
+// The GPU backend in Node, in projects that have installed the npm package `webgpu` (Dawn). Where there is no GPU, the tests use a
+// software adapter (SwiftShader), which is slow, so answers are short.
 
 import assert from "node:assert/strict";
 import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
@@ -14,7 +14,7 @@ import { MODEL, MODEL_PATH } from "../real-model.mjs";
 import { inOneProcess } from "./one-process.mjs";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-/** The package `webgpu` under another name, so that nothing else in this project finds it. */
+/** The package `webgpu`, installed under another name so that nothing else in this project can import it. */
 const DAWN = path.join(ROOT, "node_modules", "dawn-node");
 const PROMPTS = ["1, 2, 3,", "The capital of France is"];
 const GREEDY = { raw: true, temperature: 0, max_tokens: 3 };
@@ -25,7 +25,7 @@ const onCpu = async (prompt) => (await cpu.run(MODEL, { ...GREEDY, prompt })).re
 const folders = [];
 after(() => Promise.all(folders.map((folder) => rm(folder, { recursive: true }))));
 
-/** A project that has installed this package, and what `addWebgpu` puts into its node_modules. Gives the address of the package. */
+/** Creates a project with this package and with the package `webgpu` as `addWebgpu` creates it. Returns the URL of this package's entry. */
 async function project(addWebgpu) {
   const folder = await mkdtemp(path.join(tmpdir(), "workers-ai-local-"));
   folders.push(folder);
@@ -41,7 +41,7 @@ const inProject = (address, work, argument) =>
   inOneProcess(work, { argument, address, env: { ...vulkanForDawn(), WORKERS_AI_LOCAL_MODEL: MODEL_PATH }, limit: 400_000 });
 
 describe("a package `webgpu` that cannot be loaded", () => {
-  test("is the reason for the CPU", async () => {
+  test("makes the CPU compute, and is the reported reason", async () => {
     const address = await project(async (folder) => {
       await mkdir(folder);
       await writeFile(path.join(folder, "package.json"), '{ "name": "webgpu", "type": "module", "exports": "./index.js" }');
@@ -55,17 +55,17 @@ describe("a package `webgpu` that cannot be loaded", () => {
 const installed = await project((folder) => symlink(DAWN, folder, "dir"));
 const inInstalled = (work, argument) => inProject(installed, work, argument);
 
-/** What Dawn finds here; told in a line where that is nothing. */
+/** The adapter that Dawn finds on this machine. If there is none, a line on the console says why. */
 const adapter = await inInstalled(async (_, dawn) => {
   const { create } = await import(dawn);
   const adapter = await create([]).requestAdapter({ powerPreference: "high-performance" });
   return adapter && { isSoftware: adapter.info.isFallbackAdapter };
 }, pathToFileURL(path.join(DAWN, "index.js")).href).catch((error) => ({ error: error.stderr?.trim().split("\n").at(-1) ?? error.message }));
-const why = adapter?.error ?? (adapter === null && "there is no Vulkan driver that Dawn takes (Debian: `apt-get install chromium` brings one)");
+const why = adapter?.error ?? (adapter === null && "there is no Vulkan driver that Dawn accepts (Debian: `apt-get install chromium` includes one)");
 if (why) console.log(`NOT TESTED: the GPU in Node, because ${why}`);
 
 describe("with the package `webgpu`", { skip: why || false }, () => {
-  test("the CPU computes, and says why, where the CPU would play the GPU", { skip: !adapter?.isSoftware && "there is a real GPU" }, async () => {
+  test("with only a software adapter, the CPU computes and the reason is reported", { skip: !adapter?.isSoftware && "there is a real GPU" }, async () => {
     const loaded = await inInstalled(async (Ai) => {
       const ai = new Ai({ build: "simd128", onWarning() {} });
       await ai.run("@cf/meta/llama-3.1-8b-instruct", { prompt: "a", max_tokens: 1 });
@@ -75,7 +75,7 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
     assert.match(loaded[1], /^The only WebGPU adapter, .*, computes on the CPU\.$/);
   });
 
-  test("the CPU is asked for nothing else", async () => {
+  test("backend: \"cpu\" computes on the CPU and reports no reason", async () => {
     const loaded = await inInstalled((Ai) => new Ai({ build: "simd128", backend: "cpu" }).load());
     assert.deepEqual([loaded.backend, loaded.reason], ["cpu", null]);
   });
@@ -102,7 +102,7 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
           for (const prompt of prompts) texts.push((await ai.run(model, { ...greedy, prompt })).response);
 
           const earlier = await counters();
-          // It goes on where the first answer ended, so the context is there already.
+          // The prompt is the first prompt and its answer, so the KV cache already has this prefix.
           const stream = await ai.run(model, { ...greedy, prompt: prompts[0] + texts[0], stream: true });
           const events = (await new Response(stream).text()).split("\n\n").filter((event) => event.startsWith("data: {"));
           const pieces = events.map((event) => JSON.parse(event.slice("data: ".length)));
@@ -130,16 +130,16 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
       );
     });
 
-    test("computes on the GPU, which keeps the weights", () => {
+    test("computes on the GPU, which holds the weights", () => {
       assert.deepEqual([outcome.loaded.backend, outcome.loaded.reason], ["webgpu", null]);
       const { models, memoryBytes } = outcome.stats;
       assert.ok(models[0].gpu.bytesAllocated > 95_000_000);
-      assert.ok(memoryBytes < 64 << 20, `${memoryBytes} bytes beside the weights`);
+      assert.ok(memoryBytes < 64 << 20, `${memoryBytes} bytes of WebAssembly memory besides the weights`);
     });
 
     test("writes and streams the CPU's greedy text", () => assert.deepEqual([...outcome.texts, outcome.streamed], expected));
 
-    test("needs one submission per token, and reads little back", () => {
+    test("needs one submission per token, and reads back little", () => {
       const { submissions, bytesReadBack, buffersCreated } = outcome.work;
       const tokens = outcome.usage.completion_tokens;
       assert.equal(tokens, GREEDY.max_tokens);
@@ -148,12 +148,12 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
       assert.equal(buffersCreated, 0);
     });
 
-    test("follows a seed, and an abort", () => {
+    test("honours a seed and an abort signal", () => {
       assert.equal(outcome.seeded[0], outcome.seeded[1]);
       assert.equal(outcome.aborted, "AbortError");
     });
 
-    test("tells how the load goes on: the file, then kernels that are compiled, then kernels that are checked", () => {
+    test("reports the progress of loading: the file, then compiled kernels, then checked kernels", () => {
       const { progress } = outcome;
       const phases = progress.map(({ phase }) => phase).filter((phase, index, all) => phase !== all[index - 1]);
       assert.deepEqual(phases, ["weights", "compile", "check"]);
@@ -167,15 +167,15 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
       }
     });
 
-    test("lets the event loop go on meanwhile", () => {
+    test("does not block the event loop while it loads", () => {
       const checking = outcome.progress.filter(({ phase }) => phase !== "weights");
       assert.ok(checking.at(-1).turns - checking[0].turns > 3, "timers fire while kernels are compiled and checked");
     });
 
-    test("leaves the globals as they were", () => assert.equal(outcome.globals, true));
+    test("leaves the globals unchanged", () => assert.equal(outcome.globals, true));
   });
 
-  test("a process ends by itself when it is told to in the middle of an answer", async () => {
+  test("process.exit ends the process in the middle of an answer", async () => {
     const outcome = await inInstalled(async (Ai, { model, prompt }) => {
       const { writeSync } = process.getBuiltinModule("node:fs");
       const ai = new Ai({ build: "simd128", backend: "webgpu", onWarning() {} });
@@ -187,7 +187,7 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
     assert.equal(outcome, "webgpu");
   });
 
-  test("a worker thread has a GPU of its own, and ends", async () => {
+  test("a worker thread uses its own GPU device, and exits", async () => {
     const outcome = await inInstalled(async (_, { address, model, prompt, greedy }) => {
       const { Worker } = process.getBuiltinModule("node:worker_threads");
       const script = `
@@ -204,8 +204,8 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
     assert.deepEqual(outcome, { response: await onCpu(PROMPTS[0]), backend: "webgpu", code: 0 });
   });
 
-  const noThreads = !builds.threads && 'the build "threads" is not there: `npm run build` says why';
-  test("memory that threads share is brought to the GPU too", { skip: noThreads }, async () => {
+  const noThreads = !builds.threads && 'the build "threads" is missing: `npm run build` says why';
+  test("the GPU backend works with a build whose memory is shared by threads", { skip: noThreads }, async () => {
     const outcome = await inInstalled(async (Ai, { model, prompt, greedy }) => {
       const ai = new Ai({ build: "threads", threads: 2, backend: "webgpu", onWarning() {} });
       const { response } = await ai.run(model, { ...greedy, prompt });

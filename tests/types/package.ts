@@ -1,4 +1,4 @@
-// The package's own types. Nothing here runs: `tsc -p tests/types` reads it.
+// Tests of the package's own types. Nothing here runs: `tsc -p tests/types` checks it.
 
 import {
   Ai,
@@ -16,7 +16,7 @@ import {
   type ToolChoice,
 } from "workers-ai-local";
 
-/** Fails to compile where the two types are not the same. */
+/** Fails to compile if the two types differ. */
 function same<Expected>() {
   return <Actual>(_value: Actual, ..._proof: [Expected] extends [Actual] ? ([Actual] extends [Expected] ? [] : [never]) : [never]) => {};
 }
@@ -24,7 +24,7 @@ function same<Expected>() {
 const MODEL = "@cf/meta/llama-3.1-8b-instruct";
 
 export async function answers(ai: Ai, decided: boolean): Promise<void> {
-  // The form follows the input and the options.
+  // The type of the result depends on the input and the options.
   same<TextGenerationOutput>()(await ai.run(MODEL, { prompt: "Hi" }));
   same<TextGenerationOutput>()(await ai.run(MODEL, { prompt: "Hi", stream: false }, {}));
   same<ReadableStream<Uint8Array>>()(await ai.run(MODEL, { prompt: "Hi", stream: true }));
@@ -76,21 +76,21 @@ export async function answers(ai: Ai, decided: boolean): Promise<void> {
 
   // @ts-expect-error temperature is a number
   await ai.run(MODEL, { prompt: "Hi", temperature: "0.5" });
-  // @ts-expect-error a prompt or messages
+  // @ts-expect-error a prompt or messages are required
   await ai.run(MODEL, { max_tokens: 10 });
-  // @ts-expect-error never both
+  // @ts-expect-error both at once are not allowed
   await ai.run(MODEL, { prompt: "Hi", messages });
   // @ts-expect-error a misspelt field
   await ai.run(MODEL, { prompt: "Hi", max_token: 10 });
-  // @ts-expect-error a message has a role
+  // @ts-expect-error a message needs a role
   await ai.run(MODEL, { messages: [{ content: "Hi" }] });
-  // @ts-expect-error a forced tool is named
+  // @ts-expect-error a forced tool needs a name
   await ai.run(MODEL, { prompt: "Hi", tools, tool_choice: { type: "function" } });
-  // @ts-expect-error a format is one of three
+  // @ts-expect-error there are only three formats
   await ai.run(MODEL, { prompt: "Hi", response_format: { type: "xml" } });
   // @ts-expect-error there is no batch queue here
   await ai.run(MODEL, { prompt: "Hi" }, { queueRequest: true });
-  // @ts-expect-error a stream is no object
+  // @ts-expect-error a stream has no field `response`
   (await ai.run(MODEL, { prompt: "Hi", stream: true })).response;
   // @ts-expect-error the model comes first
   await ai.run({ prompt: "Hi" });
@@ -120,15 +120,15 @@ export function configurations(bucket: R2Bucket, own: { name: string; open(offse
     onWarning: (text) => console.log(text.length),
   };
 
-  // @ts-expect-error a number is no file
+  // @ts-expect-error a number is not a model source
   new Ai({ default: 42 });
-  // @ts-expect-error an address is missing
+  // @ts-expect-error the URL is missing
   new Ai({ models: { [MODEL]: { headers: {} } } });
   // @ts-expect-error a bucket without a key
   new Ai({ models: { [MODEL]: { bucket } } });
   // @ts-expect-error a misspelt field
   new Ai({ model: {} });
-  // @ts-expect-error several origins are a list
+  // @ts-expect-error several origins must be a list
   new Ai({ cors: "http://a.example, http://b.example" });
 
   return [new Ai(), new Ai(config), ...sources.map((source) => new Ai({ default: source }))];
@@ -148,9 +148,9 @@ export async function members(ai: Ai): Promise<void> {
   same<Response>()(await ai.fetch("/v1/models"));
   same<Response>()(await ai.fetch(new Request("https://example.com/v1/models"), { signal: AbortSignal.timeout(1000) }));
   same<Response>()(await ai.fetch(new URL("https://example.com/v1/chat/completions"), { method: "POST", body: "{}" }));
-  // @ts-expect-error an address is missing
+  // @ts-expect-error the URL is missing
   await ai.fetch({ method: "POST" });
-  // @ts-expect-error what computes is not chosen so
+  // @ts-expect-error the backend is read-only
   ai.backend = "webgpu";
 
   try {

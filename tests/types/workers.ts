@@ -1,4 +1,4 @@
-// Our `Ai` where a Worker's code expects Cloudflare's. Nothing here runs: `tsc -p tests/types` reads it.
+// Checks that our `Ai` can be used where a Worker's code expects Cloudflare's type. Nothing here runs: `tsc -p tests/types` checks it.
 
 import { Ai as LocalAi } from "workers-ai-local";
 
@@ -9,7 +9,7 @@ interface Env {
 const env: Env = { AI: new LocalAi() };
 const local: { AI: Ai } = { AI: new LocalAi({ strict: true, models: { "@cf/meta/llama-3-8b-instruct": "llama.gguf" } }) };
 
-/** Code of Workers, with their types, over our class. */
+/** Code of a Worker, with Cloudflare's types, that uses our class. */
 export async function worker(): Promise<string> {
   const messages = [
     { role: "system", content: "You are a friendly assistant" },
@@ -27,13 +27,13 @@ export async function worker(): Promise<string> {
   const unknown: Record<string, unknown> = await local.AI.run("@cf/own/model", { prompt: "Hi" });
   const catalogue: string[] = (await env.AI.models({ author: "meta" })).map(({ name }) => name);
 
-  // @ts-expect-error Cloudflare's own types still hold
+  // @ts-expect-error Cloudflare's types still apply
   await env.AI.run("@cf/meta/llama-2-7b-chat-int8", { prompt: "Hi", temperature: "hot" });
 
   return [text, tokens, stream, raw, unknown, catalogue, env.AI.aiGatewayLogId].join();
 }
 
-/** A Worker that brings its own engine instead of a binding. */
+/** A Worker whose `env.AI` is our class instead of a binding. */
 export default {
   async fetch(_request, { AI }) {
     const stream = await AI.run("@cf/meta/llama-3-8b-instruct", { prompt: "Hi", stream: true });
@@ -41,7 +41,7 @@ export default {
   },
 } satisfies ExportedHandler<Env>;
 
-/** An R2 bucket as Workers know it holds models. */
+/** An R2 bucket, with Cloudflare's type, can hold models. */
 export const fromBucket = async (bucket: R2Bucket): Promise<LocalAi> => {
   const object = await bucket.get("stand-in.gguf");
   if (!object) throw new Error("no such object");

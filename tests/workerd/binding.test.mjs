@@ -1,4 +1,4 @@
-// `env.AI`, a service binding to the local AI Worker's entrypoint: what crosses, and what an own Worker sees of it.
+// `env.AI` as a service binding to the local AI Worker's entrypoint: the answers and errors that a calling Worker receives.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -8,7 +8,7 @@ import { answerIn, chunksOf, readAnswer } from "../sse.mjs";
 import { activity, eventually, startProbe } from "./worker.mjs";
 
 const STORY = { prompt: "Once upon a time", raw: true, temperature: 1, seed: 5, max_tokens: 8 };
-/** More tokens than any test reads. */
+/** A stream with more tokens than any test reads. */
 const LONG = { ...STORY, max_tokens: 4000, stream: true };
 
 let worker;
@@ -19,7 +19,7 @@ after(() => worker?.stop());
 
 const works = async () => assert.match((await worker.run(MODEL, { ...PARIS, max_tokens: 1 })).response, /^ Paris/);
 const isGone = () => eventually("no request is in progress", async () => (await activity(worker)).active === 0);
-/** Nothing is computed while nobody asks. */
+/** Checks that nothing is computed while no request waits for tokens. */
 async function standsStill() {
   const first = await activity(worker);
   await sleep(700);
@@ -27,7 +27,7 @@ async function standsStill() {
 }
 
 describe("an answer", () => {
-  test("crosses as an object", async () => {
+  test("is an object", async () => {
     assert.deepEqual(await worker.run(MODEL, { ...PARIS, max_tokens: 3 }), {
       response: " Paris.\n",
       usage: { prompt_tokens: 5, completion_tokens: 3, total_tokens: 8, prompt_tokens_details: { cached_tokens: 0 } },
@@ -35,16 +35,16 @@ describe("an answer", () => {
     });
   });
 
-  test("crosses as a stream, with the same text", async () => {
+  test("is a stream with the same text", async () => {
     const response = await worker.respond(MODEL, { ...STORY, stream: true });
     const chunks = await chunksOf(response.body);
-    assert.ok(chunks.length > 1, "it comes as it is computed");
+    assert.ok(chunks.length > 1, "the text arrives while it is computed");
     const answer = answerIn(...chunks);
     assert.equal(answer.text, (await worker.run(MODEL, STORY)).response);
     assert.deepEqual([answer.usage.completion_tokens, answer.finish_reason], [8, "length"]);
   });
 
-  test("crosses as a raw Response", async () => {
+  test("is a raw Response", async () => {
     const object = await worker.respond(MODEL, { ...PARIS, max_tokens: 1 }, { returnRawResponse: true });
     assert.equal(object.status, 200);
     assert.equal(object.headers.get("content-type"), "application/json");
@@ -68,7 +68,7 @@ describe("an error", () => {
   const thrown = (name, message) => (error) => {
     assert.equal(error.name, name);
     assert.match(error.message, message);
-    assert.ok(error.isError, "an Error in the Worker that called");
+    assert.ok(error.isError, "an instance of Error in the calling Worker");
     return true;
   };
   const ERRORS = {
@@ -79,7 +79,7 @@ describe("an error", () => {
     "a prompt that is too long": [MODEL, { prompt: " a".repeat(9000), raw: true }, /^5021: .* \(9256\) .* \(8192\)\.$/],
   };
   for (const [what, [model, input, message]] of Object.entries(ERRORS)) {
-    test(`of ${what} has its name and its message`, async () => {
+    test(`for ${what} has its name and message`, async () => {
       await assert.rejects(worker.run(model, input), thrown("AiError", message));
       await assert.rejects(worker.run(model, { ...input, stream: true }), thrown("AiError", message));
       await works();
@@ -87,14 +87,14 @@ describe("an error", () => {
   }
 
   for (const member of ["gateway", "autorag", "aiSearch", "toMarkdown", "websearch"]) {
-    test(`of ${member}() is an AiInternalError`, async () => {
+    test(`for ${member}() is an AiInternalError`, async () => {
       await assert.rejects(worker.call(member, "id"), thrown("AiInternalError", /is not available locally/));
     });
   }
 });
 
 describe("the other members", () => {
-  test("models() gives the catalogue", async () => {
+  test("models() returns the catalogue", async () => {
     const names = (listings) => listings.map(({ name }) => name);
     assert.ok(names(await worker.call("models")).includes("@cf/meta/llama-2-7b-chat-int8"));
     assert.deepEqual(names(await worker.call("models", { search: "codellama" })), ["@hf/codellama/codellama-7b-hf"]);
@@ -104,7 +104,7 @@ describe("the other members", () => {
 });
 
 describe("a model without weights", () => {
-  test("is stood in for, with one warning in the log", async () => {
+  test("is replaced by the default model, with one warning in the log", async () => {
     const id = "@cf/meta/llama-3-8b-instruct";
     for (let i = 0; i < 2; i += 1) assert.equal((await worker.run(id, { ...PARIS, max_tokens: 1 })).response, " Paris");
     const said = () => worker.logs.filter((line) => line.includes(`${id} has no local weights`)).length;
@@ -113,8 +113,8 @@ describe("a model without weights", () => {
   });
 });
 
-describe("a stream that is given up", () => {
-  test("by the Worker that reads it: the computation ends", async () => {
+describe("an abandoned stream", () => {
+  test("cancelled by the Worker that reads it: the computation ends", async () => {
     const [first, second] = await worker.cancelled(MODEL, LONG, 2);
     assert.ok(first.startsWith('data: {"response":"') && second.startsWith('data: {"response":"'));
     await isGone();
@@ -122,7 +122,7 @@ describe("a stream that is given up", () => {
     await works();
   });
 
-  test("by the client of that Worker: the computation ends", async () => {
+  test("aborted by the client of that Worker: the computation ends", async () => {
     const leave = new AbortController();
     const response = await worker.respond(MODEL, LONG, {}, { signal: leave.signal });
     const reader = response.body.getReader();
@@ -134,7 +134,7 @@ describe("a stream that is given up", () => {
     await works();
   });
 
-  test("as a raw Response too", async () => {
+  test("aborted by the client while it reads a raw Response: the computation ends", async () => {
     const leave = new AbortController();
     const response = await worker.respond(MODEL, LONG, { returnRawResponse: true }, { signal: leave.signal });
     await response.body.getReader().read();
@@ -143,7 +143,7 @@ describe("a stream that is given up", () => {
     await works();
   });
 
-  test("more often than there is room for requests: all places are free again", async () => {
+  test("cancelled more often than the queue has places: all places are free again", async () => {
     for (let i = 0; i < 70; i += 1) await worker.cancelled(MODEL, LONG, 1);
     await works();
     await isGone();
@@ -153,7 +153,7 @@ describe("a stream that is given up", () => {
 describe("several requests at once", () => {
   const inputs = ["The sun is", "The moon is", "The sea is", "The sky is", "The earth is", "The wind is"].map((prompt, index) => ({ ...STORY, prompt, seed: index + 1 }));
 
-  test("are all served, each as if it were alone", async () => {
+  test("all receive the same answers as one at a time", async () => {
     const alone = [];
     for (const input of inputs) alone.push((await worker.run(MODEL, input)).response);
     const objects = inputs.map((input) => worker.run(MODEL, input).then(({ response }) => response));
@@ -162,7 +162,7 @@ describe("several requests at once", () => {
     assert.deepEqual(await Promise.all(streams), alone);
   });
 
-  test("are served although one of them leaves", async () => {
+  test("are answered although one client disconnects", async () => {
     const alone = (await worker.run(MODEL, STORY)).response;
     const leave = new AbortController();
     const leaving = await worker.respond(MODEL, LONG, {}, { signal: leave.signal });

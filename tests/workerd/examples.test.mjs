@@ -1,4 +1,4 @@
-// The documentation's own samples, unmodified, in `wrangler dev` as `npm start` starts it.
+// The documentation's samples, unmodified, in `wrangler dev` as `npm start` starts it.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -14,7 +14,7 @@ before(async () => {
 after(() => worker?.stop());
 
 describe("the streaming sample", () => {
-  test("streams events, and leaving ends the computation", async () => {
+  test("streams events, and the computation ends when the client disconnects", async () => {
     const leave = new AbortController();
     const response = await fetch(`${worker.url}/`, { signal: leave.signal });
     assert.equal(response.status, 200);
@@ -23,21 +23,21 @@ describe("the streaming sample", () => {
     const chunks = [];
     for (let events = 0; events < 5; events = eventsIn(...chunks).length) chunks.push((await reader.read()).value);
     const pieces = eventsIn(...chunks).map((event) => JSON.parse(event));
-    assert.ok(pieces.every(({ response, usage }) => typeof response === "string" && response !== "" && !usage), "text comes piece by piece");
+    assert.ok(pieces.every(({ response, usage }) => typeof response === "string" && response !== "" && !usage), "the text arrives in several pieces");
     assert.equal((await activity(worker)).active, 1);
 
     leave.abort();
-    await eventually("the request is gone", async () => (await activity(worker)).active === 0);
+    await eventually("no request is in progress", async () => (await activity(worker)).active === 0);
     const { tokens } = await activity(worker);
     await sleep(1000);
-    assert.deepEqual(await activity(worker), { active: 0, tokens }, "nothing is computed for nobody");
+    assert.deepEqual(await activity(worker), { active: 0, tokens }, "nothing is computed without a client");
     // The sample's default limit is 1,800 tokens.
     assert.ok(tokens < 1000);
   });
 });
 
 describe("the sample with one object", () => {
-  test("gives the answer and its usage", async () => {
+  test("returns the answer and its usage", async () => {
     const response = await fetch(`${worker.url}/object`);
     assert.equal(response.status, 200);
     const answer = await response.json();
@@ -51,7 +51,7 @@ describe("the sample with one object", () => {
 });
 
 describe("the browser snippet", () => {
-  test("has its page", async () => {
+  test("is served in a page", async () => {
     const response = await fetch(`${worker.url}/snippet`);
     assert.equal(response.status, 200);
     assert.match(response.headers.get("content-type"), /^text\/html/);

@@ -1,5 +1,5 @@
-// The genuine binding, `cloudflare-internal:ai-api` of workerd itself, in front of the local Worker: the capnp configuration, and
-// what a test asks of it.
+// Starts workerd with the genuine binding (`cloudflare-internal:ai-api`, a part of workerd) connected to the local Worker: the capnp
+// configuration, and the functions that tests call.
 
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
@@ -10,16 +10,17 @@ import { startWorkerd } from "./workerd.mjs";
 
 const FIXTURES = inProject("tests", "workerd", "fixtures");
 const PACKAGE = inProject("pkg");
-/** No answer of a test takes so long: a failure, not a hang. */
+/** Time limit for a request. No test needs this long; it turns a hang into a failure. */
 const PATIENCE_MS = 30_000;
 
-/** What workerd makes of a file in the package; others are none of its modules. */
+/** File extension → kind of workerd module. Other files of the package are not modules. */
 const MODULE_KINDS = { ".js": "esModule", ".wasm": "wasm" };
 
 /**
  * Starts the user's Worker of `fixtures/genuine/` and the local Worker, whose variables are `vars`.
- * `how` of a method: `own` asks the `Ai` that the user's Worker made, instead of its binding; `upload` sends a stream along; the
- * rest is for the request that the test itself makes.
+ *
+ * The parameter `how` of a method: `own` uses the `Ai` that the user's Worker created instead of its binding; `upload` adds a stream to
+ * the input; all other fields are options of the `fetch` from the test to the user's Worker.
  */
 export async function startGenuine(vars) {
   const worker = await startWorkerd((embed) => configuration(embed, vars));
@@ -34,23 +35,23 @@ export async function startGenuine(vars) {
   const json = async (...request) => (await post(...request)).json();
   return {
     ...worker,
-    /** The Response to `run`, with the fields of the `Ai` afterwards in `fields`. */
+    /** The Response to `run`; its `fields` contains the fields of the `Ai` after the call. */
     respond: (model, input, options, how) => post("/run", { model, input, options }, how),
-    /** The object answer of `run`. */
+    /** The answer of `run` as an object. */
     async run(model, input, options, how) {
       const response = await post("/run", { model, input, options }, how);
       assert.equal(response.headers.get("content-type"), "application/json", "an object, not a stream");
       return response.json();
     },
-    /** The first chunks of a stream, which the Worker then cancels. */
+    /** The first chunks of a stream; the Worker then cancels it. */
     cancelled: (model, input, chunks, how) => json("/cancel", { model, input, chunks }, how),
-    /** What came of a run that was aborted "before", "in flight", "mid-stream" or "never". */
+    /** The outcome of a run that is aborted "before", "in flight", "mid-stream" or "never". */
     aborted: (model, input, when, how) => json("/abort", { model, input, when }, how),
-    /** What another member gives. */
+    /** The result of another member. */
     call: (member, ...args) => json("/call", { member, args }),
-    /** The Response that `fetch` gives. */
+    /** The Response of the binding's `fetch`. */
     fetch: (url, init) => post("/call", { member: "fetch", args: [url, init] }),
-    /** Requests in progress, and tokens computed so far. */
+    /** The numbers of requests in progress and of tokens computed so far. */
     async activity() {
       const { models } = await json("/local", { member: "stats" });
       return { active: models[0]?.active ?? 0, tokens: models[0]?.tokens ?? 0 };
@@ -58,7 +59,7 @@ export async function startGenuine(vars) {
   };
 }
 
-/** The local Worker runs as its wrangler.toml says. */
+/** The workerd configuration. The compatibility date and flags are those of the local Worker's wrangler.toml. */
 function configuration(embed, vars) {
   const setting = (name) => new RegExp(`^${name} = (.+)$`, "m").exec(readFileSync(inProject("wrangler.toml"), "utf8"))?.[1];
   const compatibility = `
@@ -98,7 +99,7 @@ const localAi :Workerd.Worker = (
 `;
 }
 
-/** Every module of the package but the builds for several threads; the first one is the Worker itself. */
+/** All modules of the package except the builds with threads. The first one is the Worker's entry, as workerd requires. */
 function packageModules() {
   const files = readdirSync(PACKAGE, { recursive: true }).filter((name) => path.extname(name) in MODULE_KINDS);
   const own = files.map((name) => name.split(path.sep).join("/")).filter((name) => !/^wasm\/(.*threads\/|builds\.js)/.test(name));

@@ -1,4 +1,5 @@
-// The genuine binding in front of the local Worker: what a program sees that was written for Workers AI, of the class it was written for.
+// The genuine binding, connected to the local Worker: the results that a program written for Workers AI sees through the class it was
+// written for.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -14,9 +15,9 @@ import { startGenuine } from "./genuine.mjs";
 import { eventually } from "./worker.mjs";
 
 const STORY = { prompt: "Once upon a time", raw: true, temperature: 1, seed: 5, max_tokens: 8 };
-/** More tokens than any test waits for: greedy, this model goes round in circles and never ends. */
+/** An answer with more tokens than any test reads: with greedy sampling this model repeats itself and never ends. */
 const LONG = { ...STORY, temperature: 0, max_tokens: 4000 };
-/** Where the genuine binding sends its requests. */
+/** The origin to which the genuine binding sends its requests. */
 const HOME = "https://workers-binding.ai";
 const ID = /^[\w-]{8,}$/;
 
@@ -33,7 +34,7 @@ after(async () => {
 
 const startLocal = (vars) => startGenuine({ DEFAULT_MODEL: `${models.url}/model.gguf`, ...vars });
 
-/** The fields after an answer of this status. `code` is of the last error that was thrown. */
+/** Checks the fields of the `Ai` after an answer with this status. `code`: the code of the last thrown error. */
 function assertFields({ lastRequestId, ...others }, status, code) {
   assert.match(lastRequestId, ID);
   assert.equal(others.lastRequestHttpStatusCode, status);
@@ -42,14 +43,14 @@ function assertFields({ lastRequestId, ...others }, status, code) {
 }
 
 const isGone = (of = worker) => eventually("no request is in progress", async () => (await of.activity()).active === 0);
-/** Nothing is computed while nobody asks. */
+/** Checks that nothing is computed while no request waits for tokens. */
 async function standsStill(of = worker) {
   const first = await of.activity();
   await sleep(700);
   assert.deepEqual(await of.activity(), first);
 }
 
-// The first test: nothing has run before.
+// This must be the first test, so that nothing has run before it.
 test("the fields are null before the first run", async () => {
   const { fields } = await worker.fetch(`${HOME}/v1/models`);
   assert.deepEqual(fields, { lastRequestId: null, aiGatewayLogId: null, lastRequestHttpStatusCode: null, lastRequestInternalStatusCode: null });
@@ -57,7 +58,7 @@ test("the fields are null before the first run", async () => {
 
 for (const [whose, how] of [
   ["the binding", {}],
-  ["new Ai(a service)", { own: true }],
+  ["new Ai(service)", { own: true }],
 ]) {
   describe(`an answer through ${whose}`, () => {
     test("is an object", async () => {
@@ -71,7 +72,7 @@ for (const [whose, how] of [
       assert.ok(Number.isInteger(cached.cached_tokens));
     });
 
-    test("is a stream of events with the same text, as it is computed", async () => {
+    test("is a stream of events with the same text, sent while it is computed", async () => {
       const response = await worker.respond(MODEL, { ...STORY, stream: true }, {}, how);
       assertFields(response.fields, 200);
       const chunks = await chunksOf(response.body);
@@ -101,11 +102,11 @@ for (const [whose, how] of [
 
 describe("an option", () => {
   const OPTIONS = {
-    "gateway, which sends the request to another path": { gateway: { id: "mine", skipCache: true, metadata: { team: 1 } } },
-    "prefix, which stands before the model's id": { prefix: "anything" },
+    "gateway, which changes the path of the request": { gateway: { id: "mine", skipCache: true, metadata: { team: 1 } } },
+    "prefix, which precedes the model id": { prefix: "anything" },
     "extraHeaders": { extraHeaders: { "x-session-affinity": "ses-1" } },
     "sessionOptions": { sessionOptions: { extraHeaders: { "x-own": "1" } } },
-    "tags and one that nobody knows": { tags: ["a"], rejectIfBusy: true, later: { than: "this" } },
+    "tags, and an unknown option": { tags: ["a"], rejectIfBusy: true, later: { than: "this" } },
   };
   for (const [what, options] of Object.entries(OPTIONS)) {
     test(`${what}: the same answer`, async () => {
@@ -115,7 +116,7 @@ describe("an option", () => {
     });
   }
 
-  test("prefix is no part of the id in an error", async () => {
+  test("prefix is not part of the model id in an error", async () => {
     await assert.rejects(worker.run("@cf/x/y", PARIS, { prefix: "anything" }), { name: "AiError", message: "5007: No such model @cf/x/y or task" });
   });
 });
@@ -125,30 +126,30 @@ const tokens = (count) => ({ prompt: " a".repeat(count), raw: true });
 const tooLong = (needed, window) =>
   `The estimated number of input and maximum output tokens (${needed}) exceeded this model context window limit (${window}).`;
 
-/** What → `[input, code, HTTP status, text]`, and the model where it matters. */
+/** Name → `[input, code, HTTP status, text, model]`; the model is optional. */
 const ERRORS = {
   "an unknown model": [PARIS, 5007, 400, "No such model @cf/x/y or task", "@cf/x/y"],
-  "an unknown model with an input that is wrong too": [{}, 5007, 400, "No such model @cf/x/y or task", "@cf/x/y"],
+  "an unknown model with an input that is also invalid": [{}, 5007, 400, "No such model @cf/x/y or task", "@cf/x/y"],
   "neither prompt nor messages": [{}, 5006, 400, `${AT_ROOT}required properties at '/' are 'prompt', required properties at '/' are 'messages'`],
   "both prompt and messages": [{ prompt: "a", messages: [] }, 5006, 400, "oneOf at '/' not met, 2 matches"],
   "a temperature out of range": [{ ...PARIS, temperature: 6 }, 5006, 400, `${AT_ROOT}'/temperature' must be <= 5`],
   "a top_k out of range": [{ ...PARIS, top_k: 0 }, 5006, 400, `${AT_ROOT}'/top_k' must be >= 1`],
-  "a max_tokens that is no integer": [{ ...PARIS, max_tokens: 1.5 }, 5006, 400, `${AT_ROOT}Type mismatch of '/max_tokens', 'integer' not in 'number'`],
+  "a max_tokens that is not an integer": [{ ...PARIS, max_tokens: 1.5 }, 5006, 400, `${AT_ROOT}Type mismatch of '/max_tokens', 'integer' not in 'number'`],
   "a prompt of too many characters": [{ prompt: "x".repeat(131_073) }, 5006, 400, `${AT_ROOT}Length of '/prompt' must be <= 131072`],
-  "an image for a model that reads text": [{ ...PARIS, image: [1, 2] }, 5006, 400, /image/],
+  "an image for a model that accepts only text": [{ ...PARIS, image: [1, 2] }, 5006, 400, /image/],
   "a schema that cannot be used": [
     { ...PARIS, response_format: { type: "json_schema", json_schema: { $ref: "https://example.com/other.json" } } }, 5006, 400, /./,
   ],
   "a lone surrogate": [{ prompt: "\uD83D" }, 5004, 400, /^Invalid data/],
-  "an adapter that is not there": [{ ...PARIS, lora: "mine" }, 5005, 405, /mine/],
+  "an adapter that does not exist": [{ ...PARIS, lora: "mine" }, 5005, 405, /mine/],
   "a prompt of too many tokens": [{ ...tokens(9000), max_tokens: 100 }, 5021, 413, tooLong(9100, 8192)],
-  "too many tokens of prompt and answer": [{ ...PARIS, max_tokens: 8190 }, 5021, 413, tooLong(8195, 8192)],
-  "more tokens than the catalogue's window": [{ ...PARIS, max_tokens: 2047 }, 5021, 413, tooLong(2052, 2048), "@cf/meta/llama-2-7b-chat-int8"],
+  "too many tokens in prompt and answer together": [{ ...PARIS, max_tokens: 8190 }, 5021, 413, tooLong(8195, 8192)],
+  "more tokens than the context window in the catalogue": [{ ...PARIS, max_tokens: 2047 }, 5021, 413, tooLong(2052, 2048), "@cf/meta/llama-2-7b-chat-int8"],
   "a batch": [{ requests: [PARIS] }, 3003, 400, /requests/],
 };
 
 describe("an error", () => {
-  /** What the binding throws, and its fields then. */
+  /** A check of an error that the binding throws, and of the fields of the `Ai` afterwards. */
   const thrown = (code, status, text) => (error) => {
     assert.equal(error.name, "AiError");
     assert.ok(error.isError);
@@ -161,7 +162,7 @@ describe("an error", () => {
   };
 
   for (const [what, [input, code, status, text, model = MODEL]] of Object.entries(ERRORS)) {
-    test(`of ${what} is ${code}, before anything is computed`, async () => {
+    test(`for ${what} is ${code}, before anything is computed`, async () => {
       const { tokens } = await worker.activity();
       for (const how of [{}, { own: true }]) await assert.rejects(worker.run(model, input, {}, how), thrown(code, status, text));
       await assert.rejects(worker.respond(model, { ...input, stream: true }), thrown(code, status, text));
@@ -180,14 +181,14 @@ describe("an error", () => {
     });
   }
 
-  test("of JSON that max_tokens leaves unfinished is 5024, and a stream of it fails", async () => {
+  test("for JSON that is incomplete after max_tokens is 5024, and a stream of it fails", async () => {
     const input = { ...PARIS, max_tokens: 2, response_format: { type: "json_schema", json_schema: SCHEMA } };
     await assert.rejects(worker.run(MODEL, input), thrown(5024, 400, /^JSON Mode couldn't be met/));
     assert.equal((await worker.aborted(MODEL, { ...input, stream: true }, "never")).isError, true);
     await isGone();
   });
 
-  test("of a body that is too large is 3006; one that just fits is served", async () => {
+  test("for a body that is too large is 3006; a body of the maximum size is accepted", async () => {
     initSync({ module: readFileSync(inProject("pkg", "wasm", "simd128", "workers_ai_local_bg.wasm")) });
     const padded = (bytes) => {
       const input = { ...PARIS, max_tokens: 1, padding: "" };
@@ -199,7 +200,7 @@ describe("an error", () => {
     assert.equal((await worker.run(MODEL, { ...PARIS, max_tokens: 1 })).response, " Paris");
   });
 
-  test("of a stream as input is clear", async () => {
+  test("for a stream as input has a clear message", async () => {
     await assert.rejects(worker.run(MODEL, PARIS, {}, { upload: true }), (error) => {
       assert.equal(error.name, "AiError");
       assert.match(error.message, /^(3003|5004|5006): ./);
@@ -208,11 +209,11 @@ describe("an error", () => {
     });
   });
 
-  test("of the batch queue is clear", async () => {
+  test("for the batch queue names the option", async () => {
     await assert.rejects(worker.run(MODEL, PARIS, { queueRequest: true }), thrown(3003, 400, /queueRequest/));
   });
 
-  test("of a WebSocket is clear", async () => {
+  test("for a WebSocket names the option", async () => {
     const response = await worker.respond(MODEL, PARIS, { websocket: true });
     assert.equal(response.status, 400);
     const { name, internalCode, description } = await response.json();
@@ -228,7 +229,7 @@ describe("a full queue", () => {
   });
   after(() => small?.stop());
 
-  test("is 3040, until there is room again", async () => {
+  test("is 3040 until a place is free again", async () => {
     const leave = new AbortController();
     const first = await small.respond(MODEL, { ...LONG, stream: true }, {}, { signal: leave.signal });
     const reader = first.body.getReader();
@@ -249,7 +250,7 @@ describe("a full queue", () => {
     assert.equal((await small.run(MODEL, { ...PARIS, max_tokens: 1 })).response, " Paris");
   });
 
-  test("has its place back after each way to leave", async () => {
+  test("has a free place again after each kind of abort", async () => {
     for (const when of ["before", "in flight", "mid-stream"]) {
       await small.aborted(MODEL, { ...LONG, stream: when === "mid-stream" }, when);
       await isGone(small);
@@ -260,7 +261,7 @@ describe("a full queue", () => {
 
 describe("models()", () => {
   const names = (listings) => listings.map(({ name }) => name);
-  /** Section 6 of the contract: id → context window. */
+  /** Section 6 of the contract: model id → context window in tokens. */
   const DOCUMENTED = {
     "@cf/meta/llama-2-7b-chat-fp16": "3072",
     "@cf/meta/llama-2-7b-chat-int8": "2048",
@@ -271,7 +272,7 @@ describe("models()", () => {
     "@cf/meta/llama-3.1-70b-instruct": undefined,
   };
 
-  test("without parameters gives every documented model", async () => {
+  test("without parameters returns every documented model", async () => {
     const listings = await worker.call("models");
     for (const [name, window] of Object.entries(DOCUMENTED)) {
       const listing = listings.find((listing) => listing.name === name);
@@ -287,7 +288,7 @@ describe("models()", () => {
     assert.equal(new Set(listings.map(({ id }) => id)).size, listings.length);
   });
 
-  test("searches and filters", async () => {
+  test("filters by search text and by fields", async () => {
     assert.deepEqual(names(await worker.call("models", { search: "codellama" })), ["@hf/codellama/codellama-7b-hf"]);
     assert.deepEqual(names(await worker.call("models", { author: "mistral" })), ["@cf/mistral/mistral-7b-instruct-v0.1"]);
     assert.deepEqual(await worker.call("models", { search: "no such thing" }), []);
@@ -297,7 +298,7 @@ describe("models()", () => {
     assert.deepEqual(names(await worker.call("models", { source: 2 })), all.filter((name) => name.startsWith("@hf/")));
   });
 
-  test("comes in pages, which end", async () => {
+  test("returns pages; those past the end are empty", async () => {
     const all = names(await worker.call("models"));
     const paged = [];
     for (let page = 1; ; page += 1) {
@@ -326,17 +327,17 @@ describe("an abort", () => {
   }
 
   for (const how of [{}, { own: true }]) {
-    test(`in flight ends the computation${how.own ? ", with an own Ai too" : ""}`, async () => {
+    test(`during the computation ends it${how.own ? ", also with new Ai(service)" : ""}`, async () => {
       const { tokens } = await worker.activity();
       isAbort(await worker.aborted(MODEL, LONG, "in flight", how));
       await isGone();
       await standsStill();
-      assert.ok((await worker.activity()).tokens - tokens < LONG.max_tokens, "it did not go on to its end");
+      assert.ok((await worker.activity()).tokens - tokens < LONG.max_tokens, "the computation did not run to its end");
       await runs();
     });
   }
 
-  test("mid-stream makes the stream fail, and ends the computation", async () => {
+  test("in the middle of a stream makes the stream fail and ends the computation", async () => {
     const outcome = await worker.aborted(MODEL, { ...LONG, stream: true }, "mid-stream");
     isAbort(outcome);
     assert.ok(outcome.chunks >= 2);
@@ -345,7 +346,7 @@ describe("an abort", () => {
     await runs();
   });
 
-  test("of a stream by its reader, which cancels it, ends the computation", async () => {
+  test("by the reader of a stream, which cancels it, ends the computation", async () => {
     const [first, second] = await worker.cancelled(MODEL, { ...LONG, stream: true }, 2);
     assert.ok(first.startsWith('data: {"response":"') && second.startsWith('data: {"response":"'));
     await isGone();
@@ -354,7 +355,7 @@ describe("an abort", () => {
   });
 
   for (const options of [{}, { returnRawResponse: true }]) {
-    test(`by the client of the Worker, who leaves ${options.returnRawResponse ? "a raw stream" : "a stream"}, ends the computation`, async () => {
+    test(`by the client of the Worker, which disconnects from ${options.returnRawResponse ? "a raw stream" : "a stream"}, ends the computation`, async () => {
       const leave = new AbortController();
       const response = await worker.respond(MODEL, { ...LONG, stream: true }, options, { signal: leave.signal });
       await response.body.getReader().read();
@@ -367,7 +368,7 @@ describe("an abort", () => {
   }
 });
 
-/** Short to write and easy to check. */
+/** A schema with short values that are easy to check. */
 const SCHEMA = {
   type: "object",
   properties: {
@@ -385,9 +386,9 @@ const assertFits = (value) => assert.ok(validate(value), JSON.stringify([value, 
 const asking = (text) => ({ messages: [{ role: "user", content: text }], temperature: 1, max_tokens: 200 });
 
 describe("JSON mode", () => {
-  const FORMATS = { "a bare schema": SCHEMA, "OpenAI's form of it": { name: "place", schema: SCHEMA, strict: true } };
+  const FORMATS = { "a bare schema": SCHEMA, "the schema in OpenAI's form": { name: "place", schema: SCHEMA, strict: true } };
   for (const [what, json_schema] of Object.entries(FORMATS)) {
-    test(`with ${what}: the answer is an object that fits, streamed too`, async () => {
+    test(`with ${what}: the answer is an object that matches the schema; also streamed`, async () => {
       for (const seed of [1, 2, 3]) {
         const input = { ...asking("Name a city."), seed, response_format: { type: "json_schema", json_schema } };
         const { response, finish_reason } = await worker.run(MODEL, input);
@@ -407,7 +408,7 @@ describe("a tool", () => {
   const SHAPES = { flat: [PLACE, OTHER], "OpenAI's": [PLACE, OTHER].map((tool) => ({ type: "function", function: tool })) };
 
   for (const [shape, tools] of Object.entries(SHAPES)) {
-    test(`in the ${shape} shape, forced, is called flat and complete`, async () => {
+    test(`in the ${shape} shape, when forced, is called; the call is flat and complete`, async () => {
       const answer = await worker.run(MODEL, { ...asking("Where is Rome?"), seed: 1, tools, tool_choice: named("place") });
       assert.equal(answer.response, null);
       assert.equal(answer.finish_reason, "tool_calls");
@@ -419,7 +420,7 @@ describe("a tool", () => {
     });
   }
 
-  test("is called where one is required", async () => {
+  test("is called when a call is required", async () => {
     for (const seed of [1, 2, 3]) {
       const answer = await worker.run(MODEL, { ...asking("Hello"), seed, tools: SHAPES.flat, tool_choice: "required" });
       assert.equal(answer.response, null);
@@ -457,7 +458,7 @@ describe("a tool", () => {
     assert.equal(finish_reason, "tool_calls");
   });
 
-  test("is answered in the next turn, in both forms", async () => {
+  test("has its result accepted in the next turn, in both forms", async () => {
     const question = asking("Where is Rome?").messages[0];
     const args = { city: "Rome", rank: 1, capital: true };
     const call = { id: "call_1", type: "function", function: { name: "place", arguments: JSON.stringify(args) } };
@@ -504,13 +505,13 @@ describe("fetch()", () => {
     assert.deepEqual([result.response, success, errors, messages], [" Paris", true, [], []]);
   });
 
-  test("of a path that is not there is 404 and 3042", async () => {
+  test("answers an unknown path with 404 and 3042", async () => {
     const answer = await worker.fetch(`${HOME}/nowhere`);
     assert.equal(answer.status, 404);
     assert.match(await answer.text(), /3042/);
   });
 
-  test("of a body that is no JSON is a documented error", async () => {
+  test("answers a body that is not JSON with a documented error", async () => {
     const answer = await worker.fetch(`${HOME}/run?version=3`, { ...post(MODEL, {}), body: "{" });
     assert.equal(answer.status, 400);
     assert.ok([3003, 5004, 5006].includes((await answer.json()).internalCode));

@@ -1,4 +1,4 @@
-// `import { Ai } from "workers-ai-local"` in a Worker of one's own, with a model in R2.
+// A user's Worker that does `import { Ai } from "workers-ai-local"`, with a model in R2.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -13,18 +13,18 @@ before(async () => {
 });
 after(() => worker?.stop());
 
-test("the model in the bucket answers", async () => {
+test("the model in the bucket computes the answer", async () => {
   assert.equal((await worker.run(MODEL, { ...PARIS, max_tokens: 1 })).response, " Paris");
   const { models } = await worker.call("stats");
   assert.match(models[0].name, /^R2 object .*\.gguf$/);
 });
 
-test("it streams", async () => {
+test("answers can be streamed", async () => {
   const answer = await readAnswer((await worker.respond(MODEL, { ...PARIS, max_tokens: 3, stream: true })).body);
   assert.equal(answer.text, " Paris.\n");
 });
 
-test("clients that leave, more of them than its queue has places, end their computations", async () => {
+test("the computations of disconnected clients end, also of more clients than the queue has places", async () => {
   for (let client = 0; client < 10; client += 1) {
     const leave = new AbortController();
     const response = await worker.respond(MODEL, { ...PARIS, max_tokens: 4000, stream: true }, {}, { signal: leave.signal });
@@ -35,7 +35,7 @@ test("clients that leave, more of them than its queue has places, end their comp
   await eventually("no request is in progress", async () => (await activity(worker)).active === 0);
 });
 
-test("an object that is not in the bucket is 3042, and the next request works", async () => {
+test("a missing object in the bucket is error 3042, and the next request works", async () => {
   await assert.rejects(worker.run("@cf/own/missing", PARIS), (error) => {
     assert.equal(error.name, "AiError");
     assert.match(error.message, /^3042: The model file R2 object no-such-object was not found/);

@@ -1,5 +1,5 @@
-// The model's load in workerd, where a request's connections and timers end with the request: whoever leaves while it
-// loads holds nobody up.
+// Loading the model in workerd, where a request's connections and timers end with the request: a client that disconnects during the load
+// must not delay other requests.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
@@ -15,7 +15,7 @@ let worker;
 before(async () => {
   server = await startModelServer({ slowness: 4_000 });
 });
-// A fresh one each time: its model is not loaded.
+// Each test starts a new Worker, whose model is not loaded yet.
 beforeEach(async () => {
   server.requests.length = 0;
   worker = await startProbe({ fixture: "slow", vars: { DEFAULT_MODEL: `${server.url}/slow.gguf` } });
@@ -23,13 +23,13 @@ beforeEach(async () => {
 afterEach(() => worker?.stop());
 after(() => server.close());
 
-/** Asks, and leaves after a while, in the middle of the load. */
+/** Sends a request and disconnects after `after` milliseconds, during the load. */
 async function askAndLeave(after = 1_000) {
   const asked = worker.respond(MODEL, INPUT, {}, { signal: AbortSignal.timeout(after) });
   await assert.rejects(asked, { name: "TimeoutError" });
 }
 
-test("a client that leaves during the load does not hold up the one that came second", async () => {
+test("a client that disconnects during the load does not delay a request that is already waiting", async () => {
   const leaving = askAndLeave();
   await sleep(500);
   const second = worker.run(MODEL, INPUT);
@@ -37,13 +37,13 @@ test("a client that leaves during the load does not hold up the one that came se
   assert.equal((await second).response, " Paris");
 });
 
-test("nor the one that comes after it left", async () => {
+test("a client that disconnects during the load does not delay a later request", async () => {
   await askAndLeave();
   assert.equal((await worker.run(MODEL, INPUT)).response, " Paris");
-  assert.equal(server.requests.length, 1, "the load went on meanwhile, it was not begun again");
+  assert.equal(server.requests.length, 1, "the load was continued, not restarted");
 });
 
-test("many that come at once wait for one load", async () => {
+test("simultaneous requests wait for one load", async () => {
   const answers = await Promise.all([1, 2, 3, 4].map(() => worker.run(MODEL, INPUT)));
   for (const { response } of answers) assert.equal(response, " Paris");
   assert.equal(server.requests.length, 1);

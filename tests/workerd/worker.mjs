@@ -1,9 +1,9 @@
-// A running `wrangler dev` with a probe in it, for the tests in workerd.
+// Starts `wrangler dev` with a Worker that tests can call through the paths of probe.js.
 
 import assert from "node:assert/strict";
 import { startDevWorker } from "../../scripts/dev-worker.mjs";
 
-/** An error that the Worker caught, as it saw it. */
+/** An error that the Worker caught, with the fields that it saw. */
 export class Thrown extends Error {
   constructor({ name, message, isError }) {
     super(message);
@@ -12,7 +12,7 @@ export class Thrown extends Error {
   }
 }
 
-/** Starts a fixture of `fixtures/`, and the Workers that `configs` names. */
+/** Starts a Worker of `fixtures/`, and those of the wrangler.toml files in `configs`. */
 export async function startProbe({ fixture, configs = [], ...options }) {
   const own = `tests/workerd/fixtures/${fixture}/wrangler.toml`;
   const worker = await startDevWorker({ quiet: true, ...options, configs: [own, ...configs] });
@@ -23,34 +23,44 @@ export async function startProbe({ fixture, configs = [], ...options }) {
   };
   return {
     ...worker,
-    /** The Response to `run`. `init`: for the request that the test itself makes. */
+    /** The Response to `run`. `init`: options of the `fetch` from the test to the Worker. */
     respond: (model, input, options, init) => post("/run", { model, input, options }, init),
-    /** The object answer of `run`. */
+    /** The answer of `run` as an object. */
     async run(model, input, options) {
       const response = await post("/run", { model, input, options });
       assert.equal(response.status, 200, await response.clone().text());
       return response.json();
     },
-    /** The first chunks of a stream, which the Worker then cancels. */
+    /** The first chunks of a stream; the Worker then cancels it. */
     cancelled: async (model, input, chunks) => (await post("/cancel", { model, input, chunks })).json(),
-    /** What another member gives. */
+    /** The result of another member. */
     async call(member, ...args) {
       return (await post("/call", { member, args })).json();
     },
   };
 }
 
-/** Requests in progress, and tokens computed so far. */
+/** The numbers of requests in progress and of tokens computed so far. */
 export async function activity(worker) {
   const { models } = await worker.call("stats");
   return { active: models[0].active, tokens: models[0].tokens };
 }
 
-/** Waits until `check` resolves to something true; not so long that collected garbage would do. */
+/**
+ * Waits until `check` resolves to a truthy value; fails after `patience` milliseconds. The default is short enough that garbage
+ * collection cannot be the cause of a success.
+ */
 export async function eventually(what, check, patience = 3_000) {
   for (const end = Date.now() + patience; Date.now() < end; ) {
     if (await check()) return;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   assert.fail(`not within ${patience / 1000} s: ${what}`);
+}
+
+/** The local AI Worker with its variable BUILD; `ask` sends a request to its REST surface. */
+export async function startWithBuild(build) {
+  const worker = await startDevWorker({ configs: ["wrangler.toml"], vars: { BUILD: build }, quiet: true });
+  const ask = (model, input) => fetch(`${worker.url}/client/v4/accounts/local/ai/run/${model}`, { method: "POST", body: JSON.stringify(input) });
+  return { ...worker, ask };
 }

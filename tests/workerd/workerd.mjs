@@ -1,4 +1,4 @@
-// `workerd serve` without wrangler: for what wrangler cannot configure.
+// Runs `workerd serve` without wrangler, for configurations that wrangler does not support.
 
 import { spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -11,14 +11,14 @@ import { UserError } from "../../scripts/lib/report.mjs";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"];
 const START_LIMIT_MS = 30_000;
-/** The file descriptor on which workerd says what it does. */
+/** The file descriptor to which workerd writes its control messages. */
 const CONTROL = 3;
 
 /**
  * Starts workerd and resolves once its socket `http` is open. `url` has no final slash.
  *
- * @param {(embed: (file: string) => string) => string} configuration gives the text of a Cap'n Proto file whose constant is
- *   `config`; `embed` writes a file's name as it must stand there
+ * @param {(embed: (file: string) => string) => string} configuration returns the text of a Cap'n Proto file that defines the constant
+ *   `config`; `embed` returns the Cap'n Proto expression that embeds a file
  * @returns {Promise<{url: string, logs: string[], stop(): Promise<void>}>}
  */
 export async function startWorkerd(configuration) {
@@ -27,11 +27,11 @@ export async function startWorkerd(configuration) {
   const embed = (name) => `embed ${JSON.stringify(path.relative(folder, name))}`;
   await writeFile(file, configuration(embed));
 
-  // Port 0: workerd takes a free one and tells which, so no other process can take it in between.
+  // Port 0: workerd chooses a free port and reports it, so no other process can take it in between.
   const args = ["serve", file, `--socket-addr=http=${HOST}:0`, `--control-fd=${CONTROL}`];
   const child = spawn(workerd.default, args, { stdio: ["ignore", "pipe", "pipe", "pipe"] });
   const kill = () => void child.kill("SIGKILL");
-  // It does not hear of this process's end by itself.
+  // workerd does not notice when this process ends, so end it explicitly.
   const atSignal = (signal) => {
     kill();
     if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
@@ -67,7 +67,7 @@ export async function startWorkerd(configuration) {
     throw error;
   } finally {
     clearTimeout(timer);
-    // It has read everything by now.
+    // workerd has read all files by now.
     await rm(folder, { recursive: true, force: true });
   }
 }

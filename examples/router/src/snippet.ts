@@ -1,4 +1,4 @@
-/** The documentation's browser snippet, verbatim, in a page that has the `el` it writes to. */
+/** A page with the documentation's browser snippet, unmodified, and the element `el` to which the snippet writes. */
 export const snippetPage = `<!doctype html>
 <html lang="en">
   <head>

@@ -1,10 +1,10 @@
-//! Vectors of 128 bits: WebAssembly SIMD, or the same operations on arrays where it is missing.
+//! 128-bit vectors: WebAssembly SIMD, or the same operations on arrays in builds without it.
 //!
-//! All do the same floating-point operations in the same order and the integer sums are exact, so a result has the same
-//! bits whatever computed it. None of it uses fused multiply-add, whose rounding depends on the processor.
+//! All implementations do the same floating-point operations in the same order, and integer sums are exact, so every build computes the
+//! same bits. None uses fused multiply-add, whose rounding depends on the processor.
 //!
-//! A *word* is four columns of four rows: lane `r` of the vector holds four bytes of row `r`. A block of 32 columns is eight
-//! words.
+//! A *word* is a vector with four columns of four rows: lane `r` holds four bytes of row `r`. A block of 32 columns is eight words.
+//! The dot products of codes and activations are in `wide.rs` (16-bit operands) or `relaxed.rs` (bytes), and in `portable.rs`.
 
 #[cfg(not(target_feature = "simd128"))]
 mod portable;
@@ -28,14 +28,14 @@ pub use wasm::*;
 #[cfg(all(target_feature = "simd128", not(feature = "relaxed-simd")))]
 pub use wide::*;
 
-/// `e^x` (within 2 units in the last place; 0 below −87, at most e^88). Cephes' scheme: x = n·ln 2 + r, then a polynomial.
+/// `e^x`, within 2 units in the last place; x is clamped to −87.3..88. The method of Cephes: x = n·ln 2 + r, then a polynomial in r.
 #[inline(always)]
 pub fn exp(x: F32x4) -> F32x4 {
     let x = min(splat(88.0), max(splat(-87.3), x));
-    // Adding 1.5·2²³ rounds to an integer, which then stands in the low bits.
+    // Adding 1.5·2²³ rounds to an integer, which is then in the low bits.
     let shifted = add(mul(x, splat(std::f32::consts::LOG2_E)), splat(ROUND));
     let n = sub(shifted, splat(ROUND));
-    // ln 2 in two parts, the first with few enough bits that n times it is exact.
+    // ln 2 as a sum of two parts. The first has so few bits that its product with n is exact.
     let r = sub(sub(x, mul(n, splat(0.693_359_4))), mul(n, splat(-2.121_944_4e-4)));
     let mut polynomial = splat(1.987_569_1e-4);
     for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 0.5] {
@@ -45,8 +45,8 @@ pub fn exp(x: F32x4) -> F32x4 {
     scale_by_power(fraction, shifted)
 }
 
-/// Computes 2^x, within 3·10⁻⁶ of it, for x up to 0; what lies below −126 counts as −126. x is split into an integer and a rest, whose
-/// power is a polynomial of the smallest relative error (Remez).
+/// Computes 2^x for x ≤ 0, with a relative error below 3·10⁻⁶. x below −126 is treated as −126. x is split into an integer and a remainder,
+/// whose power is a polynomial of minimal relative error (Remez).
 #[derive(Clone, Copy)]
 pub struct Exp2 {
     least: F32x4,
@@ -55,13 +55,14 @@ pub struct Exp2 {
 }
 
 impl Exp2 {
-    /// To be called in front of a loop: its constants are kept from the compiler as those of [`Constants`] are.
+    /// Create it before a loop. Its constants are behind `black_box`, like those of [`Constants`].
     #[inline(always)]
     pub fn new() -> Self {
         let coefficients = [9.570_102e-3, 5.591_786e-2, 0.240_247_44, 0.693_121_8, 0.999_999_3].map(splat);
         std::hint::black_box(Self { least: splat(-126.0), round: splat(ROUND), coefficients })
     }
 
+    /// `2^x` per lane. NaN stays NaN.
     #[inline(always)]
     pub fn of(&self, x: F32x4) -> F32x4 {
         let x = max(self.least, x);
@@ -73,23 +74,24 @@ impl Exp2 {
     }
 }
 
-/// 1.5·2²³: added to a number below 2²² it leaves the nearest integer (ties to even) in the low bits.
+/// 1.5·2²³. Adding it to a number of magnitude below 2²² leaves the nearest integer (ties to even) in the low bits.
 pub const ROUND: f32 = 12_582_912.0;
 
-/// The sum of four lanes, always in this order.
+/// The sum of the four lanes, in a fixed order.
 #[inline(always)]
 pub fn horizontal_sum(vector: F32x4) -> f32 {
     let [a, b, c, d] = to_array(vector);
     (a + c) + (b + d)
 }
 
-/// Writes numbers, eight at a time, as integers up to `±largest` to `out`, and gives their scale. NaN makes the scale NaN.
+/// Quantises numbers to integers of magnitude up to `largest`, writes them to `out`, eight per entry, and returns their scale. NaN makes
+/// the scale NaN.
 #[inline(always)]
 pub fn to_fixed_point(numbers: &[[F32x4; 2]], largest: i16, out: &mut [[i16; 8]]) -> f32 {
-    // Magnitudes are ordered as their bits are; unlike `max` of numbers this keeps NaN, which must reach the logits.
+    // Magnitudes have the same order as their bits. Unlike a `max` of floats, this preserves NaN, which must reach the logits.
     let magnitude = numbers.iter().flatten().fold(splat_int(0), |magnitude, four| max_int(magnitude, magnitude_bits(*four)));
     let magnitude = f32::from_bits(horizontal_max_int(magnitude) as u32);
-    // A magnitude so small that its inverse is infinite counts as nothing.
+    // A magnitude so small that its inverse is infinite is treated as zero.
     let inverse = f32::from(largest) / magnitude;
     let inverse = splat(if inverse.is_finite() { inverse } else { 0.0 });
     for ([low, high], out) in numbers.iter().zip(out) {
@@ -124,7 +126,7 @@ mod tests {
             assert!((f64::from(ours) - exact).abs() <= 3e-6 * exact, "2^{x} = {ours}, not {exact}");
         }
         assert_eq!(to_array(exp2.of(splat(f32::NEG_INFINITY))), to_array(exp2.of(splat(-126.0))));
-        // Whatever else stands in a NaN.
+        // For any sign and payload of the NaN.
         for bits in [f32::NAN.to_bits(), 0x7fc0_0001, 0xffc1_2345] {
             assert!(to_array(exp2.of(splat(f32::from_bits(bits))))[0].is_nan(), "{bits:x}");
         }

@@ -1,4 +1,4 @@
-//! The same operations on arrays, for processors that this project has no SIMD code for: native tests.
+//! The operations of `wasm.rs` on arrays, for targets without SIMD code in this project: native tests.
 
 use super::Values;
 
@@ -8,6 +8,7 @@ pub type I32x4 = [i32; 4];
 pub type Bytes = [u32; 4];
 /// Eight 16-bit numbers.
 pub type I16x8 = [i16; 8];
+
 #[inline(always)]
 fn zip<A: Copy, B: Copy, R>(a: [A; 4], b: [B; 4], f: impl Fn(A, B) -> R) -> [R; 4] {
     [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
@@ -38,13 +39,13 @@ pub fn div(a: F32x4, b: F32x4) -> F32x4 {
     zip(a, b, |a, b| a / b)
 }
 
-/// The larger one; where one is NaN, either (compilers use relaxed instructions for it).
+/// The larger number per lane. If one is NaN, either may be returned (compilers use relaxed instructions for this).
 #[inline(always)]
 pub fn max(a: F32x4, b: F32x4) -> F32x4 {
     zip(a, b, |a, b| if b < a { a } else { b })
 }
 
-/// The smaller one; where one is NaN, either.
+/// The smaller number per lane. If one is NaN, either may be returned.
 #[inline(always)]
 pub fn min(a: F32x4, b: F32x4) -> F32x4 {
     zip(a, b, |a, b| if a < b { a } else { b })
@@ -80,7 +81,7 @@ pub fn sub_int(a: I32x4, b: I32x4) -> I32x4 {
     zip(a, b, i32::wrapping_sub)
 }
 
-/// The magnitudes' bits, which are ordered as the magnitudes are; NaN is above all.
+/// The bits of the magnitudes, which have the same order as the magnitudes. NaN is the largest.
 #[inline(always)]
 pub fn magnitude_bits(vector: F32x4) -> I32x4 {
     vector.map(|value| (value.to_bits() & 0x7fff_ffff) as i32)
@@ -96,7 +97,7 @@ pub fn horizontal_max_int(vector: I32x4) -> i32 {
     vector[0].max(vector[1]).max(vector[2].max(vector[3]))
 }
 
-/// The largest lane in all lanes; NaN is left out, unless all are.
+/// The largest lane, in all lanes. Ignores NaN unless all lanes are NaN.
 #[inline(always)]
 pub fn splat_of_largest(vector: F32x4) -> F32x4 {
     let [a, b, c, d] = vector;
@@ -104,19 +105,19 @@ pub fn splat_of_largest(vector: F32x4) -> F32x4 {
     max(pairs, [pairs[1], pairs[0], pairs[3], pairs[2]])
 }
 
-/// Integers that are ordered as the numbers are; NaN lies beyond the infinities.
+/// An integer per lane, in the same order as the numbers. NaN lies beyond the infinities.
 #[inline(always)]
 pub fn ordered_bits(vector: F32x4) -> I32x4 {
     vector.map(|value| value.to_bits() as i32).map(|bits| bits ^ (bits >> 31 & 0x7fff_ffff))
 }
 
-/// `a` where `x` is above `limit`, otherwise 0; NaN is not above.
+/// `a` in lanes where `x > limit`, otherwise 0 (also where `x` is NaN).
 #[inline(always)]
 pub fn where_above(x: F32x4, limit: F32x4, a: F32x4) -> F32x4 {
     std::array::from_fn(|lane| if x[lane] > limit[lane] { a[lane] } else { 0.0 })
 }
 
-/// Eight numbers that are integers + [`super::ROUND`] as 16 bits.
+/// Converts eight numbers of the form integer + [`super::ROUND`] to 16-bit integers, saturating.
 #[inline(always)]
 pub fn rounded_to_i16(low: F32x4, high: F32x4) -> [i16; 8] {
     let bias = super::ROUND.to_bits() as i32;
@@ -132,74 +133,76 @@ pub fn scale_by_power(value: F32x4, shifted: F32x4) -> F32x4 {
     zip(value, shifted, |value, shifted| value * power(shifted))
 }
 
+/// Sixteen bytes, unaligned.
+///
 /// # Safety
 /// Sixteen bytes can be read at `at`.
 #[inline(always)]
 pub unsafe fn load(at: *const u8) -> Bytes {
-    // SAFETY: the caller's promise; unaligned.
+    // SAFETY: the caller's promise; the read is unaligned.
     unsafe { at.cast::<Bytes>().read_unaligned() }.map(u32::from_le)
 }
 
-/// Four numbers.
+/// Four f32, unaligned.
 ///
 /// # Safety
 /// Sixteen bytes can be read at `at`.
 #[inline(always)]
 pub unsafe fn load_floats(at: *const f32) -> F32x4 {
-    // SAFETY: the caller's promise; unaligned.
+    // SAFETY: the caller's promise; the read is unaligned.
     unsafe { at.cast::<F32x4>().read_unaligned() }
 }
 
-/// One number in all lanes.
+/// One f32 in all lanes, unaligned.
 ///
 /// # Safety
-/// `at` can be read.
+/// Four bytes can be read at `at`.
 #[inline(always)]
 pub unsafe fn load_splat(at: *const f32) -> F32x4 {
     // SAFETY: the caller's promise.
     [unsafe { at.read_unaligned() }; 4]
 }
 
-/// Constants of inner loops, of which none are needed here.
+/// Constants of inner loops. This implementation needs none.
 #[derive(Clone, Copy)]
 pub struct Constants;
 
 impl Constants {
-    /// To be called in front of a loop.
+    /// Create them before a loop.
     #[inline(always)]
     pub fn new() -> Self {
         Self
     }
 
-    /// Eight f16 → the first four and the last four as f32.
+    /// Eight f16, widened to f32: the first four, then the last four.
     ///
     /// # Safety
     /// Sixteen bytes can be read at `at`.
     #[inline(always)]
-    pub unsafe fn load_halves(&self, at: *const u8) -> (F32x4, F32x4) {
+    pub unsafe fn load_eight_f16(&self, at: *const u8) -> (F32x4, F32x4) {
         // SAFETY: the caller's promise.
-        unsafe { (self.load_four_halves(at), self.load_four_halves(at.add(8))) }
+        unsafe { (self.load_four_f16(at), self.load_four_f16(at.add(8))) }
     }
 
-    /// Four f16 as f32.
+    /// Four f16, widened to f32.
     ///
     /// # Safety
     /// Eight bytes can be read at `at`.
     #[inline(always)]
-    pub unsafe fn load_four_halves(&self, at: *const u8) -> F32x4 {
-        // SAFETY: the caller's promise; unaligned.
+    pub unsafe fn load_four_f16(&self, at: *const u8) -> F32x4 {
+        // SAFETY: the caller's promise; the read is unaligned.
         let halves = unsafe { at.cast::<[u16; 4]>().read_unaligned() };
         halves.map(|half| half::f16::from_bits(u16::from_le(half)).to_f32())
     }
 }
 
-/// Four bf16 as f32.
+/// Four bf16, widened to f32.
 ///
 /// # Safety
 /// Eight bytes can be read at `at`.
 #[inline(always)]
-pub unsafe fn load_four_brain_halves(at: *const u8) -> F32x4 {
-    // SAFETY: the caller's promise; unaligned.
+pub unsafe fn load_four_bf16(at: *const u8) -> F32x4 {
+    // SAFETY: the caller's promise; the read is unaligned.
     let halves = unsafe { at.cast::<[u16; 4]>().read_unaligned() };
     halves.map(|half| half::bf16::from_bits(u16::from_le(half)).to_f32())
 }
@@ -214,13 +217,13 @@ pub fn or(a: Bytes, b: Bytes) -> Bytes {
     zip(a, b, |a, b| a | b)
 }
 
-/// Shifts each 32-bit lane.
+/// Shifts each 32-bit lane right.
 #[inline(always)]
 pub fn shr(a: Bytes, bits: u32) -> Bytes {
     a.map(|lane| lane >> bits)
 }
 
-/// Shifts each 32-bit lane.
+/// Shifts each 32-bit lane left.
 #[inline(always)]
 pub fn shl(a: Bytes, bits: u32) -> Bytes {
     a.map(|lane| lane << bits)
@@ -238,46 +241,46 @@ pub fn signed_byte(a: Bytes, index: u32) -> I32x4 {
     a.map(|lane| i32::from((lane >> (8 * index)) as u8 as i8))
 }
 
-/// A block's codes of 4 bits, as quarters of 16-bit numbers ([`crate::planes::Low::Quarters`]).
+/// A block's 4-bit codes, packed as [`crate::planes::Low::Nibbles16`].
 #[derive(Clone, Copy)]
-pub struct Fours([Bytes; 4]);
+pub struct Codes4([Bytes; 4]);
 
-impl Fours {
+impl Codes4 {
     #[inline(always)]
     pub fn new(words: [Bytes; 4], _: &Constants) -> Self {
         Self(words)
     }
 
-    /// Each code by itself.
+    /// Unpacks the codes.
     #[inline(always)]
-    pub fn words(&self) -> Words {
+    pub fn unpack(&self) -> UnpackedCodes {
         let code = |word: usize, row: usize, column: usize| {
-            // Two numbers of 16 bits per lane.
+            // A 32-bit lane holds two 16-bit numbers.
             let lane = self.0[word / 4 * 2 + row / 2][row % 2 * 2 + column / 2];
             (lane >> (column % 2 * 16 + word % 4 * 4) & 15) as i16
         };
-        Words(std::array::from_fn(|word| std::array::from_fn(|row| std::array::from_fn(|column| code(word, row, column)))))
+        UnpackedCodes(std::array::from_fn(|word| std::array::from_fn(|row| std::array::from_fn(|column| code(word, row, column)))))
     }
 
-    /// `Σ q · x` per row.
+    /// `Σ code · x` over all 32 columns, per row.
     #[inline(always)]
     pub fn dot(&self, x: &Values) -> I32x4 {
-        self.words().dot::<0, 8>(x)
+        self.unpack().dot::<0, 8>(x)
     }
 }
 
-/// A block's codes in 16 bits: per word and row, four columns.
+/// A block's codes, unpacked to 16 bits: `[word, row, column]`.
 #[derive(Clone, Copy)]
-pub struct Words([[[i16; 4]; 4]; 8]);
+pub struct UnpackedCodes([[[i16; 4]; 4]; 8]);
 
-impl Words {
-    /// Of unsigned bytes.
+impl UnpackedCodes {
+    /// From unsigned bytes.
     #[inline(always)]
     pub fn new(words: [Bytes; 8]) -> Self {
         Self(words.map(|word| word.map(|lane| lane.to_le_bytes().map(i16::from))))
     }
 
-    /// `Σ q · x` of words `FROM..TO`, per row.
+    /// `Σ code · x` over words `FROM..TO`, per row.
     #[inline(always)]
     pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
         let mut sums = [0; 4];
@@ -290,28 +293,30 @@ impl Words {
     }
 }
 
-/// A block's codes of 8 bits with a sign.
+/// A block's signed 8-bit codes.
 #[derive(Clone, Copy)]
-pub struct Eights(Words);
+pub struct Codes8(UnpackedCodes);
 
-impl Eights {
+impl Codes8 {
+    /// Loads eight words.
+    ///
     /// # Safety
-    /// 128 bytes can be read at `at`: eight words.
+    /// 128 bytes can be read at `at`.
     #[inline(always)]
     pub unsafe fn load(at: *const u8, _: &Constants) -> Self {
         // SAFETY: the caller's promise; bytes need no alignment.
         let words = unsafe { *at.cast::<[[[i8; 4]; 4]; 8]>() };
-        Self(Words(words.map(|word| word.map(|lane| lane.map(i16::from)))))
+        Self(UnpackedCodes(words.map(|word| word.map(|lane| lane.map(i16::from)))))
     }
 
-    /// `Σ q · x` of words `FROM..TO`, per row.
+    /// `Σ code · x` over words `FROM..TO`, per row.
     #[inline(always)]
     pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
         self.0.dot::<FROM, TO>(x)
     }
 }
 
-/// `acc[j] += a[2j] · b[2j] + a[2j + 1] · b[2j + 1]` over 16-bit numbers.
+/// `acc[j] + a[2j] · b[2j] + a[2j + 1] · b[2j + 1]` in each 32-bit lane `j`; `a` and `b` hold 16-bit numbers.
 #[inline(always)]
 pub fn dot_pairs(acc: I32x4, a: I16x8, b: I16x8) -> I32x4 {
     let product = |index: usize| i32::from(a[index]) * i32::from(b[index]);
@@ -325,7 +330,7 @@ pub fn from_i16(values: &[i16; 8]) -> I16x8 {
     *values
 }
 
-/// Each of four pairs of numbers, four times.
+/// Splits `pairs` into its four pairs of numbers and repeats each pair four times.
 #[inline(always)]
 pub fn splat_pairs(pairs: I16x8) -> [I16x8; 4] {
     std::array::from_fn(|pair| std::array::from_fn(|lane| pairs[2 * pair + lane % 2]))
@@ -336,7 +341,7 @@ pub fn shl_i16(a: I16x8, bits: u32) -> I16x8 {
     a.map(|lane| lane << bits)
 }
 
-/// Keeps the sign.
+/// An arithmetic shift: it preserves the sign.
 #[inline(always)]
 pub fn shr_i16(a: I16x8, bits: u32) -> I16x8 {
     a.map(|lane| lane >> bits)
@@ -347,7 +352,7 @@ pub fn xor_i16(a: I16x8, b: I16x8) -> I16x8 {
     std::array::from_fn(|lane| a[lane] ^ b[lane])
 }
 
-/// The first `count` lanes of `a`, the others of `b`.
+/// The first `count` lanes from `a`, the others from `b`.
 #[inline(always)]
 pub fn first_lanes(count: usize, a: F32x4, b: F32x4) -> F32x4 {
     std::array::from_fn(|lane| if lane < count { a[lane] } else { b[lane] })

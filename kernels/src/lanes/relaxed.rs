@@ -1,23 +1,23 @@
-//! Codes and activations in bytes, multiplied by `i32x4.relaxed_dot_i8x16_i7x16_add_s`: of its second operand only the lower seven
-//! bits are the same everywhere, so nothing else is put there, and sums are exact.
+//! Dot products of byte codes and activations with `i32x4.relaxed_dot_i8x16_i7x16_add_s`. All engines agree on its result only if the
+//! second operand's bytes have seven bits, so larger ones are never passed, and sums are exact.
 //!
-//! Activations have 14 bits, in two parts of seven: `128 · high + low`.
+//! Activations have 14 bits, split into two parts of seven: `128 · high + low`.
 
 use super::{Bytes, Constants, I32x4, load};
 use crate::planes::BLOCK;
 use core::arch::wasm32::*;
 
-/// Of bytes.
+/// Vectors of sixteen equal bytes.
 #[derive(Clone, Copy)]
 pub struct CodeConstants {
-    /// The lower half of each.
+    /// Mask of the low nibble of each byte.
     nibble: v128,
     ones: v128,
     /// [`BIAS`].
     bias: v128,
 }
 
-/// What the upper part of an activation, −64 to 63, lacks to be unsigned.
+/// Added to the high part of an activation, −64 to 63, to make it non-negative.
 const BIAS: u8 = 64;
 
 impl CodeConstants {
@@ -26,17 +26,17 @@ impl CodeConstants {
     }
 }
 
-/// The activations of a block.
+/// The 32 quantised activations of a block.
 #[derive(Clone, Copy, Default)]
 pub struct Values {
-    /// −64 to 63.
+    /// The high parts, −64 to 63.
     high: [i8; BLOCK],
-    /// 0 to 127.
+    /// The low parts, 0 to 127.
     low: [i8; BLOCK],
 }
 
 impl Values {
-    /// `numbers` have 14 bits.
+    /// From numbers of 14 bits, with their sign.
     pub fn new(numbers: &[i16; BLOCK]) -> Self {
         Self { high: numbers.map(|number| (number >> 7) as i8), low: numbers.map(|number| (number & 127) as i8) }
     }
@@ -45,64 +45,66 @@ impl Values {
         std::array::from_fn(|index| i16::from(self.high[index]) * 128 + i16::from(self.low[index]))
     }
 
-    /// The upper parts of one of eight words, four times.
+    /// The high parts of the four activations of word `word` (0 to 7), four times.
     #[inline(always)]
     fn high(&self, word: usize) -> v128 {
-        four_times(&self.high, word)
+        splat_word(&self.high, word)
     }
 
-    /// The same of the lower parts.
+    /// Like [`Values::high`], but the low parts.
     #[inline(always)]
     fn low(&self, word: usize) -> v128 {
-        four_times(&self.low, word)
+        splat_word(&self.low, word)
     }
 }
 
+/// The four bytes of word `word`, four times.
 #[inline(always)]
-fn four_times(parts: &[i8; BLOCK], word: usize) -> v128 {
-    // SAFETY: four bytes can be read there.
+fn splat_word(parts: &[i8; BLOCK], word: usize) -> v128 {
+    // SAFETY: four i8 are four bytes, and the indexing is checked.
     unsafe { v128_load32_splat(parts.as_chunks::<4>().0[word].as_ptr().cast()) }
 }
 
-/// A block's codes of 4 bits, two to a byte ([`crate::planes::Low::Nibbles`]).
+/// A block's 4-bit codes, packed as [`crate::planes::Low::Nibbles8`].
 #[derive(Clone, Copy)]
-pub struct Fours {
+pub struct Codes4 {
     words: [Bytes; 4],
     nibble: v128,
 }
 
-impl Fours {
+impl Codes4 {
     #[inline(always)]
     pub fn new(words: [Bytes; 4], constants: &Constants) -> Self {
         Self { words, nibble: constants.codes.nibble }
     }
 
-    /// Each code by itself.
+    /// Unpacks the codes.
     #[inline(always)]
-    pub fn words(&self) -> Words {
+    pub fn unpack(&self) -> UnpackedCodes {
         let low = self.words.map(|word| v128_and(word, self.nibble));
         let high = self.words.map(|word| v128_and(u32x4_shr(word, 4), self.nibble));
-        Words([low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]])
+        UnpackedCodes([low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]])
     }
 
-    /// `Σ q · x` per row.
+    /// `Σ code · x` over all 32 columns, per row.
     #[inline(always)]
     pub fn dot(&self, x: &Values) -> I32x4 {
-        self.words().dot::<0, 8>(x)
+        self.unpack().dot::<0, 8>(x)
     }
 }
 
-/// A block's codes, of seven bits at most.
+/// A block's codes, unpacked to bytes. They have at most seven bits.
 #[derive(Clone, Copy)]
-pub struct Words([Bytes; 8]);
+pub struct UnpackedCodes([Bytes; 8]);
 
-impl Words {
+impl UnpackedCodes {
+    /// From unsigned bytes.
     #[inline(always)]
     pub fn new(words: [Bytes; 8]) -> Self {
         Self(words)
     }
 
-    /// `Σ q · x` of words `FROM..TO`, per row.
+    /// `Σ code · x` over words `FROM..TO`, per row.
     #[inline(always)]
     pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
         const { assert!(TO <= 8) };
@@ -117,19 +119,21 @@ impl Words {
     }
 }
 
-/// A block's codes of 8 bits with a sign. Here the activations are the operand of seven bits: their upper parts with
-/// [`BIAS`], which the sums of the codes take off again.
+/// A block's signed 8-bit codes. Here the activations are the seven-bit operand: [`BIAS`] is added to their high parts, and its
+/// contribution, a multiple of the sum of the codes, is subtracted at the end.
 #[derive(Clone, Copy)]
-pub struct Eights {
+pub struct Codes8 {
     words: [Bytes; 8],
-    /// Per row, what [`BIAS`] makes of the first four words and of the others.
+    /// Per row, the contribution of [`BIAS`] to the sum over the first four words and to that over the last four.
     excess: [I32x4; 2],
     bias: v128,
 }
 
-impl Eights {
+impl Codes8 {
+    /// Loads eight words.
+    ///
     /// # Safety
-    /// 128 bytes can be read at `at`: eight words.
+    /// 128 bytes can be read at `at`.
     #[inline(always)]
     pub unsafe fn load(at: *const u8, constants: &Constants) -> Self {
         let CodeConstants { ones, bias, .. } = constants.codes;
@@ -143,7 +147,7 @@ impl Eights {
         Self { words, excess: [excess([a, b, c, d]), excess([e, f, g, h])], bias }
     }
 
-    /// `Σ q · x` of words `FROM..TO`, per row: of the first four, the others, or all.
+    /// `Σ code · x` over words `FROM..TO`, per row. The range must be the first four words, the last four or all.
     #[inline(always)]
     pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
         const { assert!(TO <= 8 && FROM % 4 == 0 && TO % 4 == 0) };

@@ -1,8 +1,8 @@
-//! Activations in 16 bits.
+//! Activations as 16-bit integers.
 
 use crate::planes::BLOCK;
 
-/// The activations of a block.
+/// The 32 quantised activations of a block.
 #[derive(Clone, Copy, Default)]
 pub struct Values(pub(super) [i16; BLOCK]);
 

@@ -1,4 +1,4 @@
-//! WebAssembly SIMD.
+//! 128-bit vectors as WebAssembly SIMD.
 
 use super::CodeConstants;
 use core::arch::wasm32::*;
@@ -33,13 +33,13 @@ pub fn div(a: F32x4, b: F32x4) -> F32x4 {
     f32x4_div(a, b)
 }
 
-/// The larger one; where one is NaN, either (compilers use relaxed instructions for it).
+/// The larger number per lane. If one is NaN, either may be returned (compilers use relaxed instructions for this).
 #[inline(always)]
 pub fn max(a: F32x4, b: F32x4) -> F32x4 {
     f32x4_pmax(b, a)
 }
 
-/// The smaller one; where one is NaN, either.
+/// The smaller number per lane. If one is NaN, either may be returned.
 #[inline(always)]
 pub fn min(a: F32x4, b: F32x4) -> F32x4 {
     f32x4_pmin(b, a)
@@ -52,13 +52,13 @@ pub fn to_array(vector: F32x4) -> [f32; 4] {
 
 #[inline(always)]
 pub fn from_slice(values: &[f32; 4]) -> F32x4 {
-    // SAFETY: four numbers are sixteen bytes; wasm loads need no alignment.
+    // SAFETY: four f32 are sixteen bytes; wasm loads need no alignment.
     unsafe { v128_load(values.as_ptr().cast()) }
 }
 
 #[inline(always)]
 pub fn to_slice(vector: F32x4, out: &mut [f32; 4]) {
-    // SAFETY: as in `from_slice`.
+    // SAFETY: four f32 are sixteen bytes; wasm stores need no alignment.
     unsafe { v128_store(out.as_mut_ptr().cast(), vector) }
 }
 
@@ -77,7 +77,7 @@ pub fn sub_int(a: I32x4, b: I32x4) -> I32x4 {
     i32x4_sub(a, b)
 }
 
-/// The magnitudes' bits, which are ordered as the magnitudes are; NaN is above all.
+/// The bits of the magnitudes, which have the same order as the magnitudes. NaN is the largest.
 #[inline(always)]
 pub fn magnitude_bits(vector: F32x4) -> I32x4 {
     v128_and(vector, i32x4_splat(0x7fff_ffff))
@@ -94,32 +94,32 @@ pub fn horizontal_max_int(vector: I32x4) -> i32 {
     i32x4_extract_lane::<0>(pairs).max(i32x4_extract_lane::<1>(pairs))
 }
 
-/// The largest lane in all lanes; NaN is left out, unless all are.
+/// The largest lane, in all lanes. Ignores NaN unless all lanes are NaN.
 #[inline(always)]
 pub fn splat_of_largest(vector: F32x4) -> F32x4 {
     let pairs = max(vector, i32x4_shuffle::<2, 3, 0, 1>(vector, vector));
     max(pairs, i32x4_shuffle::<1, 0, 3, 2>(pairs, pairs))
 }
 
-/// Integers that are ordered as the numbers are; NaN lies beyond the infinities.
+/// An integer per lane, in the same order as the numbers. NaN lies beyond the infinities.
 #[inline(always)]
 pub fn ordered_bits(vector: F32x4) -> I32x4 {
     v128_xor(vector, v128_and(i32x4_shr(vector, 31), i32x4_splat(0x7fff_ffff)))
 }
 
-/// `a` where `x` is above `limit`, otherwise 0; NaN is not above.
+/// `a` in lanes where `x > limit`, otherwise 0 (also where `x` is NaN).
 #[inline(always)]
 pub fn where_above(x: F32x4, limit: F32x4, a: F32x4) -> F32x4 {
     v128_and(a, f32x4_gt(x, limit))
 }
 
-/// Eight numbers that are integers + [`super::ROUND`] as 16 bits.
+/// Converts eight numbers of the form integer + [`super::ROUND`] to 16-bit integers, saturating.
 #[inline(always)]
 pub fn rounded_to_i16(low: F32x4, high: F32x4) -> [i16; 8] {
     let bias = i32x4_splat(super::ROUND.to_bits() as i32);
     let narrow = i16x8_narrow_i32x4(i32x4_sub(low, bias), i32x4_sub(high, bias));
     let mut out = [0i16; 8];
-    // SAFETY: eight times 16 bits are sixteen bytes.
+    // SAFETY: eight i16 are sixteen bytes; wasm stores need no alignment.
     unsafe { v128_store(out.as_mut_ptr().cast(), narrow) };
     out
 }
@@ -131,6 +131,8 @@ pub fn scale_by_power(value: F32x4, shifted: F32x4) -> F32x4 {
     f32x4_mul(value, i32x4_shl(exponent, 23))
 }
 
+/// Sixteen bytes, unaligned.
+///
 /// # Safety
 /// Sixteen bytes can be read at `at`.
 #[inline(always)]
@@ -139,7 +141,7 @@ pub unsafe fn load(at: *const u8) -> Bytes {
     unsafe { v128_load(at.cast()) }
 }
 
-/// Four numbers.
+/// Four f32, unaligned.
 ///
 /// # Safety
 /// Sixteen bytes can be read at `at`.
@@ -149,78 +151,78 @@ pub unsafe fn load_floats(at: *const f32) -> F32x4 {
     unsafe { v128_load(at.cast()) }
 }
 
-/// One number in all lanes.
+/// One f32 in all lanes, unaligned.
 ///
 /// # Safety
-/// `at` can be read.
+/// Four bytes can be read at `at`.
 #[inline(always)]
 pub unsafe fn load_splat(at: *const f32) -> F32x4 {
     // SAFETY: the caller's promise.
     unsafe { v128_load32_splat(at.cast()) }
 }
 
-/// Constants of inner loops. The compiler is kept from knowing them: engines make those that it knows anew in each turn, by three
+/// Loop constants behind `black_box`: if LLVM knows them it emits `v128.const`, which engines rematerialise on every iteration, with three
 /// instructions each.
 #[derive(Clone, Copy)]
 pub struct Constants {
-    /// What is left of an f16 that was moved to the place of an f32.
-    half: v128,
-    /// 2^112: the difference of the two exponents' biases.
-    half_factor: F32x4,
+    /// Mask of an f16's bits after they are shifted to an f32's position.
+    f16_mask: v128,
+    /// 2^112: corrects the exponent for the difference of the two biases, 127 − 15.
+    f16_factor: F32x4,
     pub(super) codes: CodeConstants,
 }
 
 impl Constants {
-    /// To be called in front of a loop.
+    /// Create them before a loop.
     #[inline(always)]
     pub fn new() -> Self {
         core::hint::black_box(Self {
-            half: u32x4_splat(0x8fff_e000),
-            half_factor: f32x4_splat(f32::from_bits(0x7780_0000)),
+            f16_mask: u32x4_splat(0x8fff_e000),
+            f16_factor: f32x4_splat(f32::from_bits(0x7780_0000)),
             codes: CodeConstants::new(),
         })
     }
 
-    /// Eight f16 → the first four and the last four as f32. Exact for every finite number: the exponent is moved by a
-    /// multiplication, which also makes subnormal numbers right.
+    /// Eight f16, widened to f32: the first four, then the last four. Exact for every finite number: a multiplication corrects the
+    /// exponent, which also handles subnormal numbers.
     ///
     /// # Safety
     /// Sixteen bytes can be read at `at`.
     #[inline(always)]
-    pub unsafe fn load_halves(&self, at: *const u8) -> (F32x4, F32x4) {
+    pub unsafe fn load_eight_f16(&self, at: *const u8) -> (F32x4, F32x4) {
         let zero = i32x4_splat(0);
         // SAFETY: the caller's promise.
         let halves = unsafe { v128_load(at.cast()) };
         let low = i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(zero, halves);
         let high = i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(zero, halves);
-        (self.widen_half(low), self.widen_half(high))
+        (self.widen_f16(low), self.widen_f16(high))
     }
 
-    /// Four f16 as f32.
+    /// Four f16, widened to f32.
     ///
     /// # Safety
     /// Eight bytes can be read at `at`.
     #[inline(always)]
-    pub unsafe fn load_four_halves(&self, at: *const u8) -> F32x4 {
+    pub unsafe fn load_four_f16(&self, at: *const u8) -> F32x4 {
         // SAFETY: the caller's promise.
         let halves = unsafe { v128_load64_zero(at.cast()) };
-        self.widen_half(i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(i32x4_splat(0), halves))
+        self.widen_f16(i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(i32x4_splat(0), halves))
     }
 
-    /// f16 in the upper half of each lane.
+    /// Widens the f16 in the upper half of each lane.
     #[inline(always)]
-    fn widen_half(&self, upper: v128) -> F32x4 {
-        // The sign is spread over the three bits that an f32's exponent has more; the mask leaves one of it.
-        f32x4_mul(v128_and(i32x4_shr(upper, 3), self.half), self.half_factor)
+    fn widen_f16(&self, upper: v128) -> F32x4 {
+        // The arithmetic shift repeats the sign in the three extra exponent bits of an f32; the mask keeps one copy.
+        f32x4_mul(v128_and(i32x4_shr(upper, 3), self.f16_mask), self.f16_factor)
     }
 }
 
-/// Four bf16 as f32.
+/// Four bf16, widened to f32.
 ///
 /// # Safety
 /// Eight bytes can be read at `at`.
 #[inline(always)]
-pub unsafe fn load_four_brain_halves(at: *const u8) -> F32x4 {
+pub unsafe fn load_four_bf16(at: *const u8) -> F32x4 {
     // SAFETY: the caller's promise.
     let halves = unsafe { v128_load64_zero(at.cast()) };
     i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(i32x4_splat(0), halves)
@@ -236,13 +238,13 @@ pub fn or(a: Bytes, b: Bytes) -> Bytes {
     v128_or(a, b)
 }
 
-/// Shifts each 32-bit lane.
+/// Shifts each 32-bit lane right.
 #[inline(always)]
 pub fn shr(a: Bytes, bits: u32) -> Bytes {
     u32x4_shr(a, bits)
 }
 
-/// Shifts each 32-bit lane.
+/// Shifts each 32-bit lane left.
 #[inline(always)]
 pub fn shl(a: Bytes, bits: u32) -> Bytes {
     u32x4_shl(a, bits)
@@ -260,7 +262,7 @@ pub fn signed_byte(a: Bytes, index: u32) -> I32x4 {
     i32x4_shr(i32x4_shl(a, 24 - 8 * index), 24)
 }
 
-/// `acc[j] += a[2j] · b[2j] + a[2j + 1] · b[2j + 1]` over 16-bit numbers.
+/// `acc[j] + a[2j] · b[2j] + a[2j + 1] · b[2j + 1]` in each 32-bit lane `j`; `a` and `b` hold 16-bit numbers.
 #[inline(always)]
 pub fn dot_pairs(acc: I32x4, a: I16x8, b: I16x8) -> I32x4 {
     i32x4_add(acc, i32x4_dot_i16x8(a, b))
@@ -273,11 +275,11 @@ pub const ZERO_I16: I16x8 = i16x8(0, 0, 0, 0, 0, 0, 0, 0);
 
 #[inline(always)]
 pub fn from_i16(values: &[i16; 8]) -> I16x8 {
-    // SAFETY: eight times 16 bits are sixteen bytes; wasm loads need no alignment.
+    // SAFETY: eight i16 are sixteen bytes; wasm loads need no alignment.
     unsafe { v128_load(values.as_ptr().cast()) }
 }
 
-/// Each of four pairs of numbers, four times.
+/// Splits `pairs` into its four pairs of numbers and repeats each pair four times.
 #[inline(always)]
 pub fn splat_pairs(pairs: I16x8) -> [I16x8; 4] {
     [
@@ -293,7 +295,7 @@ pub fn shl_i16(a: I16x8, bits: u32) -> I16x8 {
     i16x8_shl(a, bits)
 }
 
-/// Keeps the sign.
+/// An arithmetic shift: it preserves the sign.
 #[inline(always)]
 pub fn shr_i16(a: I16x8, bits: u32) -> I16x8 {
     i16x8_shr(a, bits)
@@ -304,7 +306,7 @@ pub fn xor_i16(a: I16x8, b: I16x8) -> I16x8 {
     v128_xor(a, b)
 }
 
-/// The first `count` lanes of `a`, the others of `b`.
+/// The first `count` lanes from `a`, the others from `b`.
 #[inline(always)]
 pub fn first_lanes(count: usize, a: F32x4, b: F32x4) -> F32x4 {
     v128_bitselect(a, b, i32x4_lt(i32x4(0, 1, 2, 3), i32x4_splat(count.min(4) as i32)))

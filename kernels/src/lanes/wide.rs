@@ -1,10 +1,10 @@
-//! Codes and activations in 16 bits, multiplied by `i32x4.dot_i16x8_s`: what every engine with SIMD has.
+//! Dot products of 16-bit codes and activations with `i32x4.dot_i16x8_s`, which every engine with SIMD supports.
 
 use super::{Bytes, Constants, I32x4, Values};
 use crate::planes::BLOCK;
 use core::arch::wasm32::*;
 
-/// The first three quarters of 16-bit numbers.
+/// Masks of the first three nibbles of 16-bit numbers.
 #[derive(Clone, Copy)]
 pub struct CodeConstants([v128; 3]);
 
@@ -15,31 +15,31 @@ impl CodeConstants {
 }
 
 impl Values {
-    /// The four of one of eight words, twice.
+    /// The four activations of word `word` (0 to 7), twice.
     #[inline(always)]
     fn word(&self, word: usize) -> v128 {
         const { assert!(BLOCK == 32) };
-        // SAFETY: four numbers of 16 bits are eight bytes, and a block has eight times four.
+        // SAFETY: four i16 are eight bytes, and the indexing is checked.
         unsafe { v128_load64_splat(self.0.as_chunks::<4>().0[word].as_ptr().cast()) }
     }
 }
 
-/// A block's codes of 4 bits, as quarters of 16-bit numbers ([`crate::planes::Low::Quarters`]).
+/// A block's 4-bit codes, packed as [`crate::planes::Low::Nibbles16`].
 #[derive(Clone, Copy)]
-pub struct Fours {
+pub struct Codes4 {
     words: [Bytes; 4],
     masks: [v128; 3],
 }
 
-impl Fours {
+impl Codes4 {
     #[inline(always)]
     pub fn new(words: [Bytes; 4], constants: &Constants) -> Self {
         Self { words, masks: constants.codes.0 }
     }
 
-    /// Each code by itself.
+    /// Unpacks the codes.
     #[inline(always)]
-    pub fn words(&self) -> Words {
+    pub fn unpack(&self) -> UnpackedCodes {
         let mut all = [self.words[0]; 16];
         let mut index = 0;
         while index < 4 {
@@ -51,10 +51,11 @@ impl Fours {
             all[at + 6] = u16x8_shr(wide, 12);
             index += 1;
         }
-        Words(all)
+        UnpackedCodes(all)
     }
 
-    /// `Σ q · x` per row. Quarters are multiplied where they stand, as 16 or 256 times their code, and their sums shifted.
+    /// `Σ code · x` over all 32 columns, per row. The second and third nibble of each number are multiplied in place, as 16 or 256 times
+    /// their code, and the sums are shifted right.
     #[inline(always)]
     pub fn dot(&self, x: &Values) -> I32x4 {
         let [first, second, third] = self.masks;
@@ -70,18 +71,18 @@ impl Fours {
     }
 }
 
-/// Half sums of rows 0 and 1, and of rows 2 and 3 → the sums of the four rows.
+/// Adds pairs of partial sums: `low` holds two per row for rows 0 and 1, `high` for rows 2 and 3. Returns one sum per row.
 #[inline(always)]
 fn rows_of_pairs(low: I32x4, high: I32x4) -> I32x4 {
     i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(low, high), i32x4_shuffle::<1, 3, 5, 7>(low, high))
 }
 
-/// A block's codes in 16 bits each.
+/// A block's codes, unpacked to 16 bits.
 #[derive(Clone, Copy)]
-pub struct Words([v128; 16]);
+pub struct UnpackedCodes([v128; 16]);
 
-impl Words {
-    /// Of unsigned bytes.
+impl UnpackedCodes {
+    /// From unsigned bytes.
     #[inline(always)]
     pub fn new(words: [Bytes; 8]) -> Self {
         let mut wide = [words[0]; 16];
@@ -94,7 +95,7 @@ impl Words {
         Self(wide)
     }
 
-    /// `Σ q · x` of words `FROM..TO`, per row.
+    /// `Σ code · x` over words `FROM..TO`, per row.
     #[inline(always)]
     pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
         const { assert!(TO <= 8) };
@@ -109,13 +110,15 @@ impl Words {
     }
 }
 
-/// A block's codes of 8 bits with a sign.
+/// A block's signed 8-bit codes.
 #[derive(Clone, Copy)]
-pub struct Eights(Words);
+pub struct Codes8(UnpackedCodes);
 
-impl Eights {
+impl Codes8 {
+    /// Loads eight words.
+    ///
     /// # Safety
-    /// 128 bytes can be read at `at`: eight words.
+    /// 128 bytes can be read at `at`.
     #[inline(always)]
     pub unsafe fn load(at: *const u8, _: &Constants) -> Self {
         let mut wide = [i16x8_splat(0); 16];
@@ -125,10 +128,10 @@ impl Eights {
             wide[half] = unsafe { i16x8_load_extend_i8x8(at.add(half * 8).cast()) };
             half += 1;
         }
-        Self(Words(wide))
+        Self(UnpackedCodes(wide))
     }
 
-    /// `Σ q · x` of words `FROM..TO`, per row.
+    /// `Σ code · x` over words `FROM..TO`, per row.
     #[inline(always)]
     pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
         self.0.dot::<FROM, TO>(x)

@@ -1,22 +1,23 @@
-//! The softmax over a whole vocabulary, and a draw from it.
+//! The softmax over a whole vocabulary, and sampling from it.
 
 use crate::lanes;
 
-/// What weighs less than e^−80 of the best one weighs nothing, so that tokens a mask forbids cannot come.
-const NOTHING: f32 = -80.0;
+/// Weights below e^−80 of the best token's become 0, so that a token whose logit is −∞ (a mask forbids it) cannot be drawn.
+const MIN_EXPONENT: f32 = -80.0;
 
-/// Tokens whose weights are summed before they are added to the total.
+/// Tokens per block. Each block is summed in f32, the block sums in f64.
 const BLOCK: usize = 256;
 
-/// The weight of every token: its probability times a common factor, such that the best one weighs 1. Made once and used for every
-/// step, so that nothing is allocated per token.
+/// The weight of every token: its probability times a common factor, chosen so that the best token's weight is 1. Reused for every
+/// step, so that a token allocates nothing.
 #[derive(Default)]
 pub struct Distribution {
     weights: Vec<f32>,
 }
 
 impl Distribution {
-    /// Weighs every token by `e^((logit − best) · scale)`. Gives the sum.
+    /// Sets every token's weight to `e^((logit − best) · scale)` and returns the sum of all. `best` is the largest logit, `scale` the
+    /// inverse of the temperature.
     pub fn weigh(&mut self, logits: &[f32], best: f32, scale: f32) -> f64 {
         self.weights.clear();
         self.weights.resize(logits.len(), 0.0);
@@ -35,12 +36,13 @@ impl Distribution {
         total
     }
 
-    /// A token's weight.
+    /// The weight of a token, 0 to 1; 0 for tokens outside the vocabulary.
     pub fn weight_of(&self, token: u32) -> f32 {
         self.weights.get(token as usize).copied().unwrap_or(0.0)
     }
 
-    /// The token at which the running sum of weights passes `remaining`.
+    /// The token at which the running sum of the weights, in token order, exceeds `remaining`. With `remaining` uniform in 0 to the
+    /// total, this draws from the distribution.
     pub fn at(&self, mut remaining: f64) -> u32 {
         let mut last = 0;
         for (index, block) in self.weights.chunks(BLOCK).enumerate() {
@@ -60,12 +62,12 @@ impl Distribution {
             }
             remaining -= sum;
         }
-        // Rounding can leave a last crumb; the last token that has weight takes it.
+        // Rounding can leave a remainder after the last token; return the last token with a non-zero weight.
         last as u32
     }
 }
 
-/// The weight of one token, as [`Distribution::weigh`] computes it.
+/// The weight of one token with this logit, as [`Distribution::weigh`] computes it.
 pub fn weight(logit: f32, best: f32, scale: f32) -> f32 {
     lanes::to_array(weights_of(lanes::splat(logit), best, scale))[0]
 }
@@ -73,10 +75,10 @@ pub fn weight(logit: f32, best: f32, scale: f32) -> f32 {
 #[inline(always)]
 fn weights_of(logits: lanes::F32x4, best: f32, scale: f32) -> lanes::F32x4 {
     let exponent = lanes::mul(lanes::sub(logits, lanes::splat(best)), lanes::splat(scale));
-    lanes::where_above(exponent, lanes::splat(NOTHING), lanes::exp(exponent))
+    lanes::where_above(exponent, lanes::splat(MIN_EXPONENT), lanes::exp(exponent))
 }
 
-/// The sum of a block's weights.
+/// The sum of one block's weights.
 fn sum_of(weights: &[f32]) -> f64 {
     let (fours, rest) = weights.as_chunks::<4>();
     let sum = fours.iter().fold(lanes::splat(0.0), |sum, four| lanes::add(sum, lanes::from_slice(four)));
@@ -87,7 +89,7 @@ fn sum_of(weights: &[f32]) -> f64 {
 mod tests {
     use super::*;
 
-    /// Against a softmax in 64 bits.
+    /// Compared with a softmax in f64.
     #[test]
     fn weights_and_draws_follow_the_softmax() {
         let logits: Vec<f32> =
@@ -100,7 +102,7 @@ mod tests {
         let mut passed = 0.0;
         for (token, exact) in exact.iter().enumerate() {
             assert!((f64::from(distribution.weight_of(token as u32)) - exact).abs() < 1e-5);
-            // A draw in the middle of a token's share.
+            // Draw in the middle of the token's share.
             if *exact > 1e-3 {
                 assert_eq!(distribution.at(passed + exact / 2.0), token as u32);
             } else if token % 50 == 7 {

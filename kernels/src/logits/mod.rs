@@ -1,4 +1,4 @@
-//! What is done over the logits of a whole vocabulary, once per token.
+//! Operations over the logits of a whole vocabulary, once per token: mask, top-k and softmax.
 
 mod distribution;
 mod ranking;
@@ -6,8 +6,8 @@ mod ranking;
 pub use distribution::{Distribution, weight};
 pub use ranking::Ranking;
 
-/// Forbids every token whose bit in `allowed` is not set, and all from `tokens` on (a model may compute logits for more entries than its
-/// vocabulary lists): their logits become −∞. Bit `i` of word `j` is token `32 j + i`'s.
+/// Sets the logits of forbidden tokens to −∞: those whose bit in `allowed` is not set, and all from `tokens` on (a model may compute
+/// logits for more entries than its vocabulary lists). Bit `i` of word `j` belongs to token `32 j + i`.
 pub fn mask(logits: &mut [f32], allowed: &[u32], tokens: usize) {
     for (word, logits) in allowed.iter().zip(logits.chunks_mut(32)) {
         match *word {
@@ -30,7 +30,7 @@ pub fn mask(logits: &mut [f32], allowed: &[u32], tokens: usize) {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn what_has_no_bit_is_forbidden() {
+    fn tokens_without_a_set_bit_are_forbidden() {
         for count in [1, 31, 32, 33, 95, 200] {
             let allowed = [0b1011u32, u32::MAX, 0, 1 << 31 | 1];
             let mut logits: Vec<f32> = (0..count).map(|token| token as f32).collect();

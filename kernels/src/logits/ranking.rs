@@ -1,34 +1,34 @@
-//! The largest of many logits, found without sorting the vocabulary.
+//! Arg max and top-k of the logits, without sorting the vocabulary.
 //!
-//! One pass keeps the largest of every block. The k-th largest of these is a bound that at least k logits reach, so only
-//! blocks that reach it are looked at again.
+//! One pass stores the maximum of every block. At least k logits reach the k-th largest of these maxima, so a second pass looks only
+//! at blocks whose maximum reaches it.
 
 use crate::lanes;
 
-/// Logits per block: a few vectors, and few blocks.
+/// Logits per block: few vectors per block, and few blocks.
 const BLOCK: usize = 64;
 
-/// What is known of the logits of one step. Made once and used for every step, so that nothing is allocated per token.
+/// Block maxima of the logits of one step. Reused for every step, so that a token allocates nothing.
 #[derive(Default)]
 pub struct Ranking {
-    /// The largest of every block, as bits that are ordered as numbers.
+    /// The maximum of every block, as [`ordered`] bits.
     largest: Vec<i32>,
     scratch: Vec<i32>,
 }
 
-/// A number's bits, ordered as numbers are.
+/// An integer per number, in the same order as the numbers. NaN lies beyond the infinities.
 fn ordered(number: f32) -> i32 {
     let bits = number.to_bits() as i32;
     bits ^ (bits >> 31 & 0x7fff_ffff)
 }
 
 impl Ranking {
-    /// Looks at all logits. Gives the first of the largest and its value; `None` where no logit is finite. Logits that are
-    /// NaN or positively infinite become −∞.
+    /// Reads all logits. Returns the largest one's token (the first of equal ones) and value, or `None` if no logit is finite. Sets logits
+    /// that are NaN or +∞ to −∞.
     pub fn read(&mut self, logits: &mut [f32]) -> Option<(u32, f32)> {
         let mut best = self.largest_of_blocks(logits);
         if best > ordered(f32::MAX) {
-            // A damaged model; rare enough for a second look.
+            // A damaged model. This is rare, so a second pass is acceptable.
             logits.iter_mut().filter(|logit| logit.is_nan() || **logit == f32::INFINITY).for_each(|logit| *logit = f32::NEG_INFINITY);
             best = self.largest_of_blocks(logits);
         }
@@ -50,8 +50,8 @@ impl Ranking {
         self.largest.iter().copied().max().unwrap_or(i32::MIN)
     }
 
-    /// Gathers the `count` largest of the logits that [`Ranking::read`] has seen, largest first, equals by token id; those of
-    /// −∞ are left out.
+    /// Writes the `count` largest logits to `out` as `(token, logit)`, largest first, equal ones by token id. Omits logits of −∞.
+    /// `logits` must be those that [`Ranking::read`] last read.
     pub fn largest(&mut self, logits: &[f32], count: usize, out: &mut Vec<(u32, f32)>) {
         out.clear();
         let bound = if count < self.largest.len() {
@@ -80,9 +80,9 @@ mod tests {
     use rand_core::{RngCore, SeedableRng};
     use rand_pcg::Pcg64Mcg;
 
-    /// Random logits with many equals, against a full sort.
+    /// Random logits with many equal ones, compared with a full sort.
     #[test]
-    fn the_largest_are_those_of_a_full_sort() {
+    fn the_largest_logits_equal_those_of_a_full_sort() {
         let mut rng = Pcg64Mcg::seed_from_u64(3);
         let (mut ranking, mut found) = (Ranking::default(), Vec::new());
         for _ in 0..200 {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_left_out() {
+    fn nan_and_infinite_logits_are_left_out() {
         let mut ranking = Ranking::default();
         let mut logits = [f32::NAN, 1.0, f32::INFINITY, -f32::NAN, 2.0];
         assert_eq!(ranking.read(&mut logits), Some((4, 2.0)));

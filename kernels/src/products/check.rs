@@ -1,6 +1,6 @@
-//! Holds the kernels in use to their plain twin, and measures them, on the machine that runs them.
+//! Compares the kernels of this build with the reference implementation, and times them, on the machine that runs them.
 
-use super::{Product, multiply, plain};
+use super::{Product, multiply, reference};
 use crate::activations::Activations;
 use crate::format::Format;
 use crate::packed::Packed;
@@ -8,9 +8,9 @@ use crate::planes::BLOCK;
 use rand_core::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-/// Multiplies random matrices of random shapes by both, `rounds` of each format. Gives how many of the results differ
-/// in any bit, and how many there were.
-pub fn compare_with_twin(seed: u64, rounds: usize) -> (usize, usize) {
+/// Multiplies random matrices of random shapes, `rounds` per format, with the kernels and with the reference. Returns the number of results
+/// that differ in any bit, and the number of results.
+pub fn compare_with_reference(seed: u64, rounds: usize) -> (usize, usize) {
     let mut rng = Pcg64Mcg::seed_from_u64(seed);
     let (mut different, mut compared) = (0, 0);
     for format in Format::ALL {
@@ -25,11 +25,11 @@ pub fn compare_with_twin(seed: u64, rounds: usize) -> (usize, usize) {
             if format.is_quantised() {
                 input.quantise(&values, columns);
             }
-            let (mut ours, mut twin) = (vec![0f32; batch * rows], vec![0f32; batch * rows]);
+            let (mut ours, mut expected) = (vec![0f32; batch * rows], vec![0f32; batch * rows]);
             multiply(&mut [Product::new(&weights, &mut ours)], &values, &input);
-            plain::multiply(&weights, &values, &input, &mut twin);
+            reference::multiply(&weights, &values, &input, &mut expected);
             compared += ours.len();
-            different += ours.iter().zip(&twin).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+            different += ours.iter().zip(&expected).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
         }
     }
     (different, compared)
@@ -39,8 +39,8 @@ fn random_numbers(rng: &mut Pcg64Mcg, count: usize) -> Vec<f32> {
     (0..count).map(|_| (rng.next_u32() as f32 / u32::MAX as f32 - 0.5) * 8.0).collect()
 }
 
-/// Any bytes, but f16 numbers that are finite, as in every model; `subnormal` ones among them, which models hardly have and
-/// which processors multiply slowly, only on demand.
+/// A matrix of random bytes, except that f16 numbers are finite, as in every model. Subnormal f16 numbers, which models hardly have and
+/// which processors multiply slowly, occur only if `subnormal` is set.
 fn random_matrix(rng: &mut Pcg64Mcg, format: Format, rows: usize, columns: usize, subnormal: bool) -> Packed {
     if !format.is_quantised() {
         let bytes = random_numbers(rng, rows.div_ceil(4) * 4 * columns)
@@ -56,26 +56,26 @@ fn random_matrix(rng: &mut Pcg64Mcg, format: Format, rows: usize, columns: usize
     let mut bytes = vec![0u8; format.matrix_bytes(rows, columns) as usize];
     rng.fill_bytes(&mut bytes);
     for block in bytes.chunks_exact_mut(format.packed_bytes()) {
-        for half in block[..format.halves() * 8].chunks_exact_mut(2) {
+        for half in block[..format.f16_count() * 8].chunks_exact_mut(2) {
             half[1] = half[1] & 0xbb | if subnormal { 0 } else { 0x20 };
         }
     }
     Packed { format, rows, columns, bytes }
 }
 
-/// One measured product.
+/// The timing of one kind of product.
 #[cfg(target_arch = "wasm32")]
 pub struct Measured {
     pub format: &'static str,
-    /// Rows of the input: 1 as in decoding, more as in prefill.
+    /// Rows of the input: 1 as in decode, more as in prefill.
     pub rows: usize,
-    /// Bytes of weights that were read.
+    /// Bytes of weights read.
     pub bytes: f64,
     pub multiply_adds: f64,
     pub seconds: f64,
 }
 
-/// Times the kernels of every format over more weights than a processor's cache holds, for `milliseconds` each.
+/// Times the kernels of every format, for `milliseconds` each, with 1 and with 32 rows of input. The weights exceed the processor's cache.
 #[cfg(target_arch = "wasm32")]
 pub fn measure(milliseconds: f64) -> Vec<Measured> {
     let now = crate::clock::now_ms;
@@ -94,7 +94,7 @@ pub fn measure(milliseconds: f64) -> Vec<Measured> {
                     multiply(&mut [Product::new(weights, &mut out)], &values, &input);
                 }
             };
-            // Until the engine has compiled it well.
+            // Warm up until the engine has optimised the code.
             let begun = now();
             while now() - begun < milliseconds {
                 pass(2);

@@ -1,23 +1,23 @@
-//! Matrix products over codes: unsigned bytes (of Q8_0, signed ones) times activations as integers.
+//! Matrix products with quantised weights: codes (unsigned, except those of Q8_0) times quantised activations, as integers.
 
 use super::output::Output;
 use crate::activations::Activations;
 use crate::format::Format;
-use crate::lanes::{self, Bytes, Constants, Eights, F32x4, Fours, I32x4, Values, Words};
+use crate::lanes::{self, Bytes, Codes4, Codes8, Constants, F32x4, I32x4, UnpackedCodes, Values};
 use crate::packed::{Packed, ROWS};
 use crate::planes::BLOCK;
 use std::ops::Range;
 
-/// Rows of activations that are computed in one pass through a group: their sums stay on the stack, and each unpacked block
-/// serves all of them.
+/// Rows of activations per pass over a group of weights. Their sums stay on the stack, and each block is unpacked once for all of
+/// them.
 const TILE: usize = 32;
 
-/// Groups `groups` of the weights against every row of the input.
-// With what it calls through pointers the only function that is compiled for relaxed SIMD, where that is asked for.
+/// Multiplies groups `groups` of the weights by every row of the input. Does nothing for unquantised weights.
+// With the feature `relaxed-simd`, only this function and those that it calls through pointers are compiled for relaxed SIMD.
 #[cfg_attr(all(feature = "relaxed-simd", target_feature = "simd128"), target_feature(enable = "relaxed-simd"))]
 pub fn multiply(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
     assert!(input.columns == weights.columns && groups.end <= weights.groups(), "shapes of input and weights");
-    // Called through pointers, so that no compiler merges the kernels: engines compile small functions sooner and better.
+    // Called through pointers, so that the compiler keeps the kernels separate: engines compile small functions sooner and better.
     let (one, many): (Run, Run) = match weights.format {
         Format::Q4_0 => (one_row::<Q4_0>, many_rows::<Q4_0>),
         Format::Q4_1 => (one_row::<Q4_1>, many_rows::<Q4_1>),
@@ -35,22 +35,23 @@ pub fn multiply(weights: &Packed, input: &Activations, groups: Range<usize>, out
     run(weights, input, groups, out);
 }
 
+/// The kernel of one format: `(weights, input, groups, out)`.
 type Run = fn(&Packed, &Activations, Range<usize>, &Output<'_>);
 
 #[cfg_attr(all(feature = "relaxed-simd", target_feature = "simd128"), target_feature(enable = "relaxed-simd"))]
-fn one_row<K: Kernel>(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
+fn one_row<F: BlockFormat>(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
     let bytes = weights.group_bytes();
     let constants = Constants::new();
     for group in groups {
         let mut total = [lanes::splat(0.0)];
         let packed = &weights.bytes[group * bytes..(group + 1) * bytes];
-        add_group::<K, _>(packed, weights.columns, input, 0, &mut total, &constants, |codes| codes);
+        add_group::<F, _>(packed, weights.columns, input, 0, &mut total, &constants, |codes| codes);
         out.write(0, group, total[0]);
     }
 }
 
 #[cfg_attr(all(feature = "relaxed-simd", target_feature = "simd128"), target_feature(enable = "relaxed-simd"))]
-fn many_rows<K: Kernel>(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
+fn many_rows<F: BlockFormat>(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
     let (rows, bytes) = (input.rows(), weights.group_bytes());
     let constants = Constants::new();
     for group in groups {
@@ -58,7 +59,7 @@ fn many_rows<K: Kernel>(weights: &Packed, input: &Activations, groups: Range<usi
         for first in (0..rows).step_by(TILE) {
             let count = TILE.min(rows - first);
             let mut totals = [lanes::splat(0.0); TILE];
-            add_group::<K, _>(packed, weights.columns, input, first, &mut totals[..count], &constants, K::Codes::for_rows);
+            add_group::<F, _>(packed, weights.columns, input, first, &mut totals[..count], &constants, F::Codes::for_rows);
             for (row, total) in totals[..count].iter().enumerate() {
                 out.write(first + row, group, *total);
             }
@@ -66,170 +67,157 @@ fn many_rows<K: Kernel>(weights: &Packed, input: &Activations, groups: Range<usi
     }
 }
 
-/// Adds the products of a group with the rows from `first` on, one per total. Codes are multiplied in the form that `formed` gives
-/// them.
+/// Adds the products of one packed group with the rows of the input from `first` on to `totals`, one row per total. `convert` is applied
+/// to the codes of a block once, before they are multiplied.
 #[inline(always)]
-fn add_group<K: Kernel, C: Codes>(
+fn add_group<F: BlockFormat, C: Codes>(
     packed: &[u8],
     columns: usize,
     input: &Activations,
     first: usize,
     totals: &mut [F32x4],
     constants: &Constants,
-    formed: impl Fn(K::Codes) -> C,
+    convert: impl Fn(F::Codes) -> C,
 ) {
     let blocks = columns / BLOCK;
     assert!(input.has_blocks((first + totals.len()) * blocks), "rows of the input");
-    let format = K::FORMAT;
+    let format = F::FORMAT;
     let parts = format.columns() / BLOCK;
     for (index, bytes) in packed.chunks_exact(format.packed_bytes()).enumerate() {
-        // SAFETY: `bytes` is a whole packed block of the kernel's format.
-        let head = unsafe { K::head(bytes.as_ptr(), constants) };
+        // SAFETY: `bytes` is a whole packed block of format `F`.
+        let head = unsafe { F::head(bytes.as_ptr(), constants) };
         for part in 0..parts {
-            // SAFETY: as above; each part has its planes behind the head.
-            let codes = unsafe { K::codes(bytes.as_ptr().add(format.head_bytes() + part * format.plane_bytes()), constants) };
-            let codes = formed(codes);
-            let scales = K::scales(&head, part);
+            // SAFETY: as above; the planes of all parts follow the head.
+            let codes = unsafe { F::codes(bytes.as_ptr().add(format.head_bytes() + part * format.plane_bytes()), constants) };
+            let codes = convert(codes);
+            let scales = F::scales(&head, part);
             let mut at = first * blocks + index * parts + part;
             for total in totals.iter_mut() {
-                // SAFETY: one of the input's blocks (asserted above).
-                *total = unsafe { add_block::<K, C>(*total, &codes, &scales, input, at) };
+                // SAFETY: `at` is a block of the input (asserted above).
+                *total = unsafe { add_block::<F, C>(*total, &codes, &scales, input, at) };
                 at += blocks;
             }
         }
     }
 }
 
-/// The total with the products of 32 columns: the twin's floating-point operations, in its order.
+/// Returns `total` plus the products of 32 columns, with the floating-point operations of the reference implementation, in its order.
 ///
 /// # Safety
 /// The input has a block `at`.
 #[inline(always)]
-unsafe fn add_block<K: Kernel, C: Codes>(total: F32x4, codes: &C, scales: &Scales, input: &Activations, at: usize) -> F32x4 {
+unsafe fn add_block<F: BlockFormat, C: Codes>(total: F32x4, codes: &C, scales: &Scales, input: &Activations, at: usize) -> F32x4 {
     // SAFETY: the caller's promise.
     let values = unsafe { input.values.get_unchecked(at) };
-    // SAFETY: the caller's promise; four numbers belong to the block.
+    // SAFETY: the caller's promise; each block has four numbers.
     let sum = |index: usize| unsafe { lanes::load_splat(input.scales.as_ptr().add(at).cast::<f32>().add(index)) };
     let scale = sum(0);
     let product = |product: I32x4, weight: F32x4| lanes::mul(lanes::to_float(product), lanes::mul(weight, scale));
-    if K::FORMAT.has_halves() {
-        let [first, second] = codes.dot_halves(values);
+    if F::FORMAT.has_scale_per_16() {
+        let (first, second) = (codes.dot::<0, 4>(values), codes.dot::<4, 8>(values));
         let total = lanes::add(total, product(first, scales.scale[0]));
         let total = lanes::add(total, lanes::mul(scales.offset[0], sum(2)));
         let total = lanes::add(total, product(second, scales.scale[1]));
         lanes::add(total, lanes::mul(scales.offset[1], sum(3)))
     } else {
-        let total = lanes::add(total, product(codes.dot(values), scales.scale[0]));
-        if !K::FORMAT.has_offset() {
+        let total = lanes::add(total, product(codes.dot::<0, 8>(values), scales.scale[0]));
+        if !F::FORMAT.has_offset() {
             return total;
         }
         lanes::add(total, lanes::mul(scales.offset[0], sum(1)))
     }
 }
 
-/// Scales and offsets of four rows: for 32 columns the first ones, for two times 16 both.
+/// Scales and offsets of four rows for 32 columns. Formats with one scale per 16 columns use both entries, the others the first.
 #[derive(Clone, Copy)]
 struct Scales {
     scale: [F32x4; 2],
     offset: [F32x4; 2],
 }
 
-/// Codes of 32 columns of four rows.
+/// The codes of 32 columns of four rows, packed or unpacked.
 trait Codes {
-    /// `Σ code · value` per row.
-    fn dot(&self, values: &Values) -> I32x4;
-
-    /// The same over the first 16 columns, and over the others.
-    fn dot_halves(&self, values: &Values) -> [I32x4; 2];
-
-    /// The form for more than one row of values.
+    /// The form that is fastest to multiply by more than one row of activations.
     type ForRows: Codes;
 
+    /// Converts the codes to that form.
     fn for_rows(self) -> Self::ForRows;
+
+    /// `Σ code · value` over words `FROM..TO` (all eight, the first four or the last four), per row.
+    fn dot<const FROM: usize, const TO: usize>(&self, values: &Values) -> I32x4;
 }
 
-impl Codes for Words {
+impl Codes for UnpackedCodes {
     type ForRows = Self;
-
-    #[inline(always)]
-    fn dot(&self, values: &Values) -> I32x4 {
-        Words::dot::<0, 8>(self, values)
-    }
-
-    #[inline(always)]
-    fn dot_halves(&self, values: &Values) -> [I32x4; 2] {
-        [Words::dot::<0, 4>(self, values), Words::dot::<4, 8>(self, values)]
-    }
 
     #[inline(always)]
     fn for_rows(self) -> Self {
         self
     }
-}
-
-impl Codes for Fours {
-    type ForRows = Words;
 
     #[inline(always)]
-    fn dot(&self, values: &Values) -> I32x4 {
-        Fours::dot(self, values)
-    }
-
-    #[inline(always)]
-    fn dot_halves(&self, values: &Values) -> [I32x4; 2] {
-        self.words().dot_halves(values)
-    }
-
-    #[inline(always)]
-    fn for_rows(self) -> Words {
-        self.words()
+    fn dot<const FROM: usize, const TO: usize>(&self, values: &Values) -> I32x4 {
+        UnpackedCodes::dot::<FROM, TO>(self, values)
     }
 }
 
-impl Codes for Eights {
+impl Codes for Codes4 {
+    type ForRows = UnpackedCodes;
+
+    #[inline(always)]
+    fn for_rows(self) -> UnpackedCodes {
+        self.unpack()
+    }
+
+    #[inline(always)]
+    fn dot<const FROM: usize, const TO: usize>(&self, values: &Values) -> I32x4 {
+        if TO - FROM == 8 { Codes4::dot(self, values) } else { self.unpack().dot::<FROM, TO>(values) }
+    }
+}
+
+impl Codes for Codes8 {
     type ForRows = Self;
-
-    #[inline(always)]
-    fn dot(&self, values: &Values) -> I32x4 {
-        Eights::dot::<0, 8>(self, values)
-    }
-
-    #[inline(always)]
-    fn dot_halves(&self, values: &Values) -> [I32x4; 2] {
-        [Eights::dot::<0, 4>(self, values), Eights::dot::<4, 8>(self, values)]
-    }
 
     #[inline(always)]
     fn for_rows(self) -> Self {
         self
     }
+
+    #[inline(always)]
+    fn dot<const FROM: usize, const TO: usize>(&self, values: &Values) -> I32x4 {
+        Codes8::dot::<FROM, TO>(self, values)
+    }
 }
 
-/// What differs from format to format.
-trait Kernel {
+/// A block format: how to read its head (f16 numbers and scales) and its codes.
+trait BlockFormat {
     const FORMAT: Format;
-    /// What is read once per packed block.
+    /// The values that are read once per packed block.
     type Head;
     type Codes: Codes;
 
-    /// # Safety
-    /// A whole packed block of the format stands at `at`.
-    unsafe fn head(at: *const u8, constants: &Constants) -> Self::Head;
-
-    fn scales(head: &Self::Head, part: usize) -> Scales;
-
-    /// The codes of 32 columns.
+    /// Reads the head of a packed block.
     ///
     /// # Safety
-    /// Their planes stand at `at`.
+    /// A whole packed block of the format is at `at`.
+    unsafe fn head(at: *const u8, constants: &Constants) -> Self::Head;
+
+    /// The scales of the 32 columns `part` of the block.
+    fn scales(head: &Self::Head, part: usize) -> Scales;
+
+    /// Reads the codes of 32 columns.
+    ///
+    /// # Safety
+    /// Their planes are at `at`.
     unsafe fn codes(at: *const u8, constants: &Constants) -> Self::Codes;
 }
 
-/// A kernel: how its codes and its head are read, and how scales come out of the head.
-macro_rules! kernel {
+/// Defines the [`BlockFormat`] of a [`Format`] from three functions: `codes` reads codes, `head` reads the head, `scales` computes scales
+/// from the head.
+macro_rules! block_format {
     ($name:ident, codes: $codes_type:ty = $codes:expr, head: $head_type:ty = $head:expr, scales: $scales:expr) => {
         struct $name;
-        impl Kernel for $name {
+        impl BlockFormat for $name {
             const FORMAT: Format = Format::$name;
             type Head = $head_type;
             type Codes = $codes_type;
@@ -254,52 +242,61 @@ macro_rules! kernel {
     };
 }
 
-kernel!(Q4_0, codes: Fours = fours, head: Scales = scale_and_bias::<8>, scales: of_block);
-kernel!(Q4_1, codes: Fours = fours, head: Scales = scale_and_offset, scales: of_block);
-kernel!(Q5_0, codes: Words = fives, head: Scales = scale_and_bias::<16>, scales: of_block);
-kernel!(Q5_1, codes: Words = fives, head: Scales = scale_and_offset, scales: of_block);
-kernel!(Q8_0, codes: Eights = eights, head: Scales = scale_and_bias::<0>, scales: of_block);
-kernel!(Q2K, codes: Words = twos, head: Head2 = head_2, scales: scales_2);
-kernel!(Q3K, codes: Words = threes, head: Head36 = head_3, scales: scales_3);
-kernel!(Q4K, codes: Fours = fours, head: Head45 = head_45, scales: scales_45);
-kernel!(Q5K, codes: Words = fives, head: Head45 = head_45, scales: scales_45);
-kernel!(Q6K, codes: Words = sixes, head: Head36 = head_6, scales: scales_6);
+block_format!(Q4_0, codes: Codes4 = load_codes_4, head: Scales = scale_and_bias::<8>, scales: block_scales);
+block_format!(Q4_1, codes: Codes4 = load_codes_4, head: Scales = scale_and_offset, scales: block_scales);
+block_format!(Q5_0, codes: UnpackedCodes = load_codes_5, head: Scales = scale_and_bias::<16>, scales: block_scales);
+block_format!(Q5_1, codes: UnpackedCodes = load_codes_5, head: Scales = scale_and_offset, scales: block_scales);
+block_format!(Q8_0, codes: Codes8 = load_codes_8, head: Scales = scale_and_bias::<0>, scales: block_scales);
+block_format!(Q2K, codes: UnpackedCodes = load_codes_2, head: Head2 = head_2, scales: scales_2);
+block_format!(Q3K, codes: UnpackedCodes = load_codes_3, head: Head36 = head_3, scales: scales_3);
+block_format!(Q4K, codes: Codes4 = load_codes_4, head: Head45 = head_45, scales: scales_45);
+block_format!(Q5K, codes: UnpackedCodes = load_codes_5, head: Head45 = head_45, scales: scales_45);
+block_format!(Q6K, codes: UnpackedCodes = load_codes_6, head: Head36 = head_6, scales: scales_6);
 
-// How codes are read from their planes.
+// Reading codes from their planes.
 
-/// `COUNT` words one behind the other.
+/// `COUNT` consecutive words.
 ///
 /// # Safety
-/// They stand at `at`.
+/// They are at `at`.
 #[inline(always)]
 unsafe fn load_words<const COUNT: usize>(at: *const u8) -> [Bytes; COUNT] {
     // SAFETY: the caller's promise.
     std::array::from_fn(|index| unsafe { lanes::load(at.add(16 * index)) })
 }
 
-/// The lower four bits of codes that have more.
+/// The low four bits of codes with more than four, from a plane of [`Nibbles8`](crate::planes::Low::Nibbles8).
+///
+/// # Safety
+/// Four words are at `at`.
 #[inline(always)]
-unsafe fn nibbles(at: *const u8) -> [Bytes; 8] {
-    // SAFETY: the caller's promise: four words stand at `at`.
+unsafe fn load_low_4_bits(at: *const u8) -> [Bytes; 8] {
+    // SAFETY: the caller's promise.
     let words = unsafe { load_words::<4>(at) };
     let low = words.map(|word| lanes::and(word, 0x0f0f_0f0f));
     let high = words.map(|word| lanes::and(lanes::shr(word, 4), 0x0f0f_0f0f));
     [low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]]
 }
 
-/// The lower two bits of codes, or all.
+/// The low two bits of codes with two bits or more, from a plane of [`TwoBits`](crate::planes::Low::TwoBits).
+///
+/// # Safety
+/// Two words are at `at`.
 #[inline(always)]
-unsafe fn pairs(at: *const u8) -> [Bytes; 8] {
-    // SAFETY: the caller's promise: two words stand at `at`.
+unsafe fn load_low_2_bits(at: *const u8) -> [Bytes; 8] {
+    // SAFETY: the caller's promise.
     let [a, b] = unsafe { load_words(at) };
     let of = |word: Bytes, index: u32| lanes::and(lanes::shr(word, 2 * index), 0x0303_0303);
     [of(a, 0), of(a, 1), of(a, 2), of(a, 3), of(b, 0), of(b, 1), of(b, 2), of(b, 3)]
 }
 
-/// Adds a plane of one bit per code, which is worth `2^PLACE`.
+/// Adds a plane with one bit per code as bit `PLACE` of the codes.
+///
+/// # Safety
+/// One word is at `at`.
 #[inline(always)]
-unsafe fn with_bit<const PLACE: u32>(mut words: [Bytes; 8], at: *const u8) -> [Bytes; 8] {
-    // SAFETY: the caller's promise: one word stands at `at`.
+unsafe fn with_high_bit<const PLACE: u32>(mut words: [Bytes; 8], at: *const u8) -> [Bytes; 8] {
+    // SAFETY: the caller's promise.
     let plane = unsafe { lanes::load(at) };
     let mut index = 0;
     while index < 8 {
@@ -310,10 +307,13 @@ unsafe fn with_bit<const PLACE: u32>(mut words: [Bytes; 8], at: *const u8) -> [B
     words
 }
 
-/// Adds a plane of two bits per code, which are worth 16.
+/// Adds a plane with two bits per code as bits 4 and 5 of the codes.
+///
+/// # Safety
+/// Two words are at `at`.
 #[inline(always)]
-unsafe fn with_pairs(mut words: [Bytes; 8], at: *const u8) -> [Bytes; 8] {
-    // SAFETY: the caller's promise: two words stand at `at`.
+unsafe fn with_high_two_bits(mut words: [Bytes; 8], at: *const u8) -> [Bytes; 8] {
+    // SAFETY: the caller's promise.
     let planes = unsafe { load_words::<2>(at) };
     let mut index = 0;
     while index < 8 {
@@ -326,82 +326,109 @@ unsafe fn with_pairs(mut words: [Bytes; 8], at: *const u8) -> [Bytes; 8] {
 }
 
 /// 2-bit codes.
+///
+/// # Safety
+/// Two words are at `at`.
 #[inline(always)]
-unsafe fn twos(at: *const u8, _: &Constants) -> Words {
-    // SAFETY: the caller's promise: two words stand at `at`.
-    Words::new(unsafe { pairs(at) })
+unsafe fn load_codes_2(at: *const u8, _: &Constants) -> UnpackedCodes {
+    // SAFETY: the caller's promise.
+    UnpackedCodes::new(unsafe { load_low_2_bits(at) })
 }
 
 /// 3-bit codes.
+///
+/// # Safety
+/// Two words of 2-bit numbers and one of single bits are at `at`.
 #[inline(always)]
-unsafe fn threes(at: *const u8, _: &Constants) -> Words {
-    // SAFETY: the caller's promise: two words of pairs and one of bits stand at `at`.
-    Words::new(unsafe { with_bit::<2>(pairs(at), at.add(32)) })
+unsafe fn load_codes_3(at: *const u8, _: &Constants) -> UnpackedCodes {
+    // SAFETY: the caller's promise.
+    UnpackedCodes::new(unsafe { with_high_bit::<2>(load_low_2_bits(at), at.add(32)) })
 }
 
 /// 4-bit codes.
+///
+/// # Safety
+/// Four words are at `at`.
 #[inline(always)]
-unsafe fn fours(at: *const u8, constants: &Constants) -> Fours {
-    // SAFETY: the caller's promise: four words stand at `at`.
-    Fours::new(unsafe { load_words(at) }, constants)
+unsafe fn load_codes_4(at: *const u8, constants: &Constants) -> Codes4 {
+    // SAFETY: the caller's promise.
+    Codes4::new(unsafe { load_words(at) }, constants)
 }
 
 /// 5-bit codes.
+///
+/// # Safety
+/// Four words of nibbles and one of single bits are at `at`.
 #[inline(always)]
-unsafe fn fives(at: *const u8, _: &Constants) -> Words {
-    // SAFETY: the caller's promise: four words of nibbles and one of bits stand at `at`.
-    Words::new(unsafe { with_bit::<4>(nibbles(at), at.add(64)) })
+unsafe fn load_codes_5(at: *const u8, _: &Constants) -> UnpackedCodes {
+    // SAFETY: the caller's promise.
+    UnpackedCodes::new(unsafe { with_high_bit::<4>(load_low_4_bits(at), at.add(64)) })
 }
 
 /// 6-bit codes.
+///
+/// # Safety
+/// Four words of nibbles and two of 2-bit numbers are at `at`.
 #[inline(always)]
-unsafe fn sixes(at: *const u8, _: &Constants) -> Words {
-    // SAFETY: the caller's promise: four words of nibbles and two of pairs stand at `at`.
-    Words::new(unsafe { with_pairs(nibbles(at), at.add(64)) })
+unsafe fn load_codes_6(at: *const u8, _: &Constants) -> UnpackedCodes {
+    // SAFETY: the caller's promise.
+    UnpackedCodes::new(unsafe { with_high_two_bits(load_low_4_bits(at), at.add(64)) })
 }
 
-/// 8-bit codes, with a sign.
+/// Signed 8-bit codes.
+///
+/// # Safety
+/// Eight words are at `at`.
 #[inline(always)]
-unsafe fn eights(at: *const u8, constants: &Constants) -> Eights {
-    // SAFETY: the caller's promise: eight words stand at `at`.
-    unsafe { Eights::load(at, constants) }
+unsafe fn load_codes_8(at: *const u8, constants: &Constants) -> Codes8 {
+    // SAFETY: the caller's promise.
+    unsafe { Codes8::load(at, constants) }
 }
 
-// Heads, and the scales that come out of them.
+// Reading heads, and computing scales from them.
 
-/// One f16 of four rows: the scale, and codes begin at `-BIAS`.
+/// One f16 per row, the scale. The weight is `scale · (code - BIAS)`.
+///
+/// # Safety
+/// Eight bytes are at `at`.
 #[inline(always)]
 unsafe fn scale_and_bias<const BIAS: u8>(at: *const u8, constants: &Constants) -> Scales {
     // SAFETY: the caller's promise.
-    let scale = unsafe { constants.load_four_halves(at) };
+    let scale = unsafe { constants.load_four_f16(at) };
     Scales { scale: [scale; 2], offset: [lanes::mul(scale, lanes::splat(-f32::from(BIAS))); 2] }
 }
 
-/// Two f16 of four rows.
+/// Two f16 per row: scale and offset.
+///
+/// # Safety
+/// Sixteen bytes are at `at`.
 #[inline(always)]
 unsafe fn scale_and_offset(at: *const u8, constants: &Constants) -> Scales {
     // SAFETY: the caller's promise.
-    let (scale, offset) = unsafe { constants.load_halves(at) };
+    let (scale, offset) = unsafe { constants.load_eight_f16(at) };
     Scales { scale: [scale; 2], offset: [offset; 2] }
 }
 
+/// Scales that apply to the whole block.
 #[inline(always)]
-fn of_block(head: &Scales, _: usize) -> Scales {
+fn block_scales(head: &Scales, _: usize) -> Scales {
     *head
 }
 
-/// Q2_K: a byte per 16 columns, scale and offset in its halves.
+/// Q2_K: one byte per 16 columns, with a 4-bit scale in the low and a 4-bit offset in the high nibble.
 struct Head2 {
     scale: F32x4,
-    /// The negated factor of the offsets.
+    /// The factor of the offsets, negated.
     minus: F32x4,
     bytes: [Bytes; 4],
 }
 
+/// # Safety
+/// Two f16 of four rows and then four words are at `at`.
 #[inline(always)]
 unsafe fn head_2(at: *const u8, constants: &Constants) -> Head2 {
-    // SAFETY: the caller's promise: two f16 of four rows, then four words.
-    let ((scale, factor), bytes) = unsafe { (constants.load_halves(at), load_words(at.add(16))) };
+    // SAFETY: the caller's promise.
+    let ((scale, factor), bytes) = unsafe { (constants.load_eight_f16(at), load_words(at.add(16))) };
     Head2 { scale, minus: lanes::mul(factor, lanes::splat(-1.0)), bytes }
 }
 
@@ -416,16 +443,18 @@ fn scales_2(head: &Head2, part: usize) -> Scales {
     }
 }
 
-/// Q3_K and Q6_K: a scale per 16 columns, of which offsets are a multiple.
+/// Q3_K and Q6_K: one scale per 16 columns. The offset is a constant multiple of the scale.
 struct Head36 {
     scale: F32x4,
     bytes: [Bytes; 4],
 }
 
+/// # Safety
+/// One f16 of four rows and then three words are at `at`.
 #[inline(always)]
 unsafe fn head_3(at: *const u8, constants: &Constants) -> Head36 {
-    // SAFETY: the caller's promise: one f16 of four rows, then three words.
-    let (scale, [a, b, c]) = unsafe { (constants.load_four_halves(at), load_words(at.add(8))) };
+    // SAFETY: the caller's promise.
+    let (scale, [a, b, c]) = unsafe { (constants.load_four_f16(at), load_words(at.add(8))) };
     let low = |word, shift| lanes::and(lanes::shr(word, shift), 0x0f0f_0f0f);
     let high = |shift| lanes::shl(lanes::and(lanes::shr(c, shift), 0x0303_0303), 4);
     let bytes =
@@ -433,43 +462,48 @@ unsafe fn head_3(at: *const u8, constants: &Constants) -> Head36 {
     Head36 { scale, bytes }
 }
 
+/// # Safety
+/// One f16 of four rows and then four words are at `at`.
 #[inline(always)]
 unsafe fn head_6(at: *const u8, constants: &Constants) -> Head36 {
-    // SAFETY: the caller's promise: one f16 of four rows, then four words.
-    let (scale, bytes) = unsafe { (constants.load_four_halves(at), load_words(at.add(8))) };
+    // SAFETY: the caller's promise.
+    let (scale, bytes) = unsafe { (constants.load_four_f16(at), load_words(at.add(8))) };
     Head36 { scale, bytes }
 }
 
 #[inline(always)]
 fn scales_3(head: &Head36, part: usize) -> Scales {
     let of = |place| lanes::sub_int(lanes::byte(head.bytes[part / 2], place), lanes::splat_int(32));
-    by_sixteen(head, part, of, -4.0)
+    scales_per_16(head, part, of, -4.0)
 }
 
 #[inline(always)]
 fn scales_6(head: &Head36, part: usize) -> Scales {
-    by_sixteen(head, part, |place| lanes::signed_byte(head.bytes[part / 2], place), -32.0)
+    scales_per_16(head, part, |place| lanes::signed_byte(head.bytes[part / 2], place), -32.0)
 }
 
+/// The scales of two times 16 columns, which `of` reads by index, and offsets of `bias` times the scale.
 #[inline(always)]
-fn by_sixteen(head: &Head36, part: usize, of: impl Fn(u32) -> I32x4, bias: f32) -> Scales {
+fn scales_per_16(head: &Head36, part: usize, of: impl Fn(u32) -> I32x4, bias: f32) -> Scales {
     let scale = [0, 1].map(|side| lanes::mul(head.scale, lanes::to_float(of((2 * (part % 2) + side) as u32))));
     Scales { scale, offset: scale.map(|scale| lanes::mul(scale, lanes::splat(bias))) }
 }
 
-/// Q4_K and Q5_K: six-bit scales and offsets per 32 columns.
+/// Q4_K and Q5_K: a six-bit scale and a six-bit offset per 32 columns.
 struct Head45 {
     scale: F32x4,
-    /// The negated factor of the offsets.
+    /// The factor of the offsets, negated.
     minus: F32x4,
     scales: [Bytes; 2],
     offsets: [Bytes; 2],
 }
 
+/// # Safety
+/// Two f16 of four rows and then three words are at `at`.
 #[inline(always)]
 unsafe fn head_45(at: *const u8, constants: &Constants) -> Head45 {
-    // SAFETY: the caller's promise: two f16 of four rows, then three words.
-    let ((scale, factor), [a, b, c]) = unsafe { (constants.load_halves(at), load_words(at.add(16))) };
+    // SAFETY: the caller's promise.
+    let ((scale, factor), [a, b, c]) = unsafe { (constants.load_eight_f16(at), load_words(at.add(16))) };
     let upper = |word| lanes::and(lanes::shr(word, 2), 0x3030_3030);
     let scales = [lanes::and(a, 0x3f3f_3f3f), lanes::or(lanes::and(c, 0x0f0f_0f0f), upper(a))];
     let offsets = [lanes::and(b, 0x3f3f_3f3f), lanes::or(lanes::and(lanes::shr(c, 4), 0x0f0f_0f0f), upper(b))];

@@ -1,4 +1,4 @@
-//! Matrix products over weights that are floats.
+//! Matrix products with unquantised weights: F32, F16 and BF16.
 
 use super::output::Output;
 use crate::format::Format;
@@ -6,28 +6,28 @@ use crate::lanes::{self, Constants, F32x4};
 use crate::packed::Packed;
 use std::ops::Range;
 
-/// Groups `groups` of the weights against every row of the input (`[rows, columns]`).
+/// Multiplies groups `groups` of the weights by every row of `input`, `[rows, columns]`. Does nothing for quantised weights.
 pub fn multiply(weights: &Packed, input: &[f32], groups: Range<usize>, out: &Output<'_>) {
     assert!(groups.end <= weights.groups() && weights.columns > 0, "shapes of the weights");
     let constants = Constants::new();
     match weights.format {
         Format::F32 => by_groups::<16>(weights, input, groups, out, |at| {
-            // SAFETY: `at` is a column of four rows, 16 bytes.
+            // SAFETY: `at` is one column of four rows: 16 bytes.
             unsafe { lanes::load_floats(at.as_ptr().cast()) }
         }),
         Format::F16 => by_groups::<8>(weights, input, groups, out, |at| {
-            // SAFETY: `at` is a column of four rows, 8 bytes.
-            unsafe { constants.load_four_halves(at.as_ptr()) }
+            // SAFETY: `at` is one column of four rows: 8 bytes.
+            unsafe { constants.load_four_f16(at.as_ptr()) }
         }),
         Format::Bf16 => by_groups::<8>(weights, input, groups, out, |at| {
-            // SAFETY: `at` is a column of four rows, 8 bytes.
-            unsafe { lanes::load_four_brain_halves(at.as_ptr()) }
+            // SAFETY: `at` is one column of four rows: 8 bytes.
+            unsafe { lanes::load_four_bf16(at.as_ptr()) }
         }),
         _ => {}
     }
 }
 
-/// Weights whose columns of four rows are `STEP` bytes long.
+/// Multiplies weights of which one column of four rows has `STEP` bytes; `load` widens such a column to f32.
 #[inline(always)]
 fn by_groups<const STEP: usize>(
     weights: &Packed,
@@ -39,7 +39,7 @@ fn by_groups<const STEP: usize>(
     let bytes = weights.group_bytes();
     for group in groups {
         let (columns, _) = weights.bytes[group * bytes..(group + 1) * bytes].as_chunks::<STEP>();
-        // Two rows share what is loaded.
+        // Two rows of the input share each load of weights.
         for (pair, rows) in input.chunks(2 * weights.columns).enumerate() {
             match rows.split_at_checked(weights.columns) {
                 Some((first, second)) if second.len() == weights.columns => {
@@ -56,7 +56,7 @@ fn by_groups<const STEP: usize>(
     }
 }
 
-/// Rows of the input against one group. A row has one sum for every fourth column, as the twin has it.
+/// The products of `N` rows of the input with one group. Each row has four partial sums, one per `column % 4`, like the reference.
 #[inline(always)]
 fn products<const STEP: usize, const N: usize>(
     columns: &[[u8; STEP]],

@@ -1,10 +1,10 @@
-//! Where a matrix product goes: several threads write different groups of it at once.
+//! The output of a matrix product. Several threads write different groups of it at the same time.
 
 use crate::lanes::{self, F32x4};
 use crate::packed::ROWS;
 use std::marker::PhantomData;
 
-/// `[rows, outputs]`, to be written by groups of four outputs.
+/// An output `[rows, outputs]`, written in groups of four outputs, as weights are packed in groups of four rows.
 pub struct Output<'a> {
     start: *mut f32,
     length: usize,
@@ -12,22 +12,23 @@ pub struct Output<'a> {
     _borrowed: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: `write` is the only access, and whoever shares an `Output` gives each group to one thread (see `products`).
+// SAFETY: `write` is the only access, and `products::multiply`, which shares an `Output`, assigns each group to one thread.
 unsafe impl Sync for Output<'_> {}
 
 impl<'a> Output<'a> {
+    /// `out` is `[rows, outputs]`.
     pub fn new(out: &'a mut [f32], outputs: usize) -> Self {
         Self { start: out.as_mut_ptr(), length: out.len(), outputs, _borrowed: PhantomData }
     }
 
-    /// Writes the outputs of one group for one row; those behind the last one are left out.
+    /// Writes the four outputs of group `group` in row `row`. Drops those beyond the last output. Panics if the row is out of range.
     #[inline(always)]
     pub fn write(&self, row: usize, group: usize, values: F32x4) {
         let first = group * ROWS;
         let at = row * self.outputs + first;
         let count = self.outputs.saturating_sub(first).min(ROWS);
-        assert!(at + count <= self.length, "a row beyond the output");
-        // SAFETY: `at..at + count` is inside the borrowed slice (asserted), and no other thread has this group.
+        assert!(at + count <= self.length, "row out of range");
+        // SAFETY: `at..at + count` is inside the borrowed slice (asserted), and no other thread writes this group.
         unsafe {
             if count == ROWS {
                 lanes::to_slice(values, &mut *self.start.add(at).cast());

@@ -1,5 +1,5 @@
-// The package in headless Chromium, as a page gets it: the engine in a Web Worker, the model over HTTP from this
-// machine. Each repetition is a browser of its own, with nothing in its caches.
+// Measures the package in headless Chromium, as a page uses it: the engine in a Web Worker, the model over HTTP from this machine. Each
+// repetition starts a new browser with empty caches.
 
 import { DEFAULT_MODEL } from "../../../pkg/default-model.js";
 import { inProject } from "../../lib/project.mjs";
@@ -9,9 +9,9 @@ export const id = "chromium";
 export const name = "workers-ai-local, Chromium";
 export const needs = ["browser"];
 
-/** @param {{modelPath: string}} setting what bench.mjs has prepared */
+/** @param {{modelPath: string}} setting prepared by bench.mjs */
 export async function open({ modelPath }) {
-  // Not before the npm packages are installed.
+  // Imported here, because it requires the npm packages, which bench.mjs installs first.
   const { launch, openPage } = await import("../../../tests/browser/chromium.mjs");
   const server = await startPlayground({ modelPath, wwwFolder: inProject("scripts", "bench", "page") });
   let version;
@@ -36,7 +36,7 @@ export async function open({ modelPath }) {
   };
 }
 
-/** Runs in the page. */
+/** Runs in the page, so it can use only its argument. */
 async function measureInPage({ repetition, model }) {
   const { measure } = await import("/measure.js");
   const start = async () => {

@@ -1,4 +1,4 @@
-// One cold run in this process: prints its figures as a line of JSON. Started by node.mjs.
+// Does one cold run in this process and prints its figures as a line of JSON. Started by node.mjs.
 
 import { measure } from "../page/measure.js";
 

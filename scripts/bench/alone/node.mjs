@@ -1,4 +1,4 @@
-// The package in Node 22. Each repetition is a process of its own.
+// Measures the package in Node 22. Each repetition starts a new process.
 
 import { inProject, npmBin } from "../../lib/project.mjs";
 import { run } from "../../lib/process.mjs";
@@ -6,7 +6,7 @@ import { run } from "../../lib/process.mjs";
 export const id = "node";
 export const name = "workers-ai-local, Node";
 
-/** @param {{modelPath: string}} setting what bench.mjs has prepared */
+/** @param {{modelPath: string}} setting prepared by bench.mjs */
 export async function open({ modelPath }) {
   let version;
   return {

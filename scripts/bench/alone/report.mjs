@@ -1,38 +1,41 @@
-// Figures of several runs of the package → medians, as a table for people or as JSON for programs.
+// Summarises several runs of the package as medians: as objects for the JSON output, and as a table.
 
 import { aligned, range, setting, spread } from "../figures.mjs";
 
 /**
- * One run. Seconds, tokens per second, bytes.
+ * The figures of one run.
  *
  * @typedef {object} Measured
- * @property {string} backend what computed
+ * @property {string} backend the backend that computed: `cpu` or `webgpu`
  * @property {number} loadSeconds
  * @property {number} firstTokenSeconds
  * @property {number} prefillTokensPerSecond
  * @property {number} decodeTokensPerSecond
  * @property {number} [loadMemoryBytes]
  * @property {number} [peakMemoryBytes]
- * @property {number} prefillTokens tokens of the measured prompt
- * @property {number} decodeTokens tokens of the measured answer
+ * @property {number} prefillTokens number of tokens of the measured prompt
+ * @property {number} decodeTokens number of tokens of the measured answer
  */
 
-/** The columns: where a figure comes from, its unit in the table, and what it means. */
+/**
+ * The columns: the property of `Measured`, the unit in the table, and the explanation below it. `perFile`: shown as a multiple of the
+ * file size.
+ */
 const COLUMNS = [
-  { key: "loadSeconds", title: "load", unit: "s", digits: 2, meaning: "from importing the package to the loaded model, in a fresh process or browser; the file is in the system's cache" },
-  { key: "firstTokenSeconds", title: "first token", unit: "s", digits: 2, meaning: "from the first request after the load, a short chat prompt, to the first piece of its answer" },
-  { key: "prefillTokensPerSecond", title: "prefill", unit: "tok/s", digits: 1, meaning: "tokens of a long prompt computed per second, none of them cached, after a warm-up" },
-  { key: "decodeTokensPerSecond", title: "decode", unit: "tok/s", digits: 1, meaning: "tokens of an answer computed per second, one request at a time, as a reader of the stream sees them, after a warm-up" },
-  { key: "loadMemoryBytes", title: "mem. load", unit: "× file", digits: 2, perFile: true, meaning: "WebAssembly memory after the load, in lengths of the model file; it never shrinks, so the load needed no more" },
-  { key: "peakMemoryBytes", title: "mem. peak", unit: "× file", digits: 2, perFile: true, meaning: "the same at the end of the run" },
+  { key: "loadSeconds", title: "load", unit: "s", digits: 2, meaning: "from the import of the package until the model is loaded, in a new process or browser; the file is in the system's cache" },
+  { key: "firstTokenSeconds", title: "first token", unit: "s", digits: 2, meaning: "from the first request after the load (a short chat prompt) until the first piece of its answer" },
+  { key: "prefillTokensPerSecond", title: "prefill", unit: "tok/s", digits: 1, meaning: "tokens of a long prompt per second, none of them cached, after a warm-up" },
+  { key: "decodeTokensPerSecond", title: "decode", unit: "tok/s", digits: 1, meaning: "tokens of an answer per second, one request at a time, measured by the reader of the stream, after a warm-up" },
+  { key: "loadMemoryBytes", title: "mem. load", unit: "× file", digits: 2, perFile: true, meaning: "WebAssembly memory after the load, relative to the size of the model file; it never shrinks, so the load needed no more" },
+  { key: "peakMemoryBytes", title: "mem. peak", unit: "× file", digits: 2, perFile: true, meaning: "WebAssembly memory at the end of the run, relative to the size of the model file" },
 ];
 
 /**
- * The medians of one runtime's runs, with every single figure.
+ * The medians of one runtime's runs, with the figures of every run.
  *
  * @param {{id: string, name: string, version: string}} runtime
  * @param {Measured[]} runs
- * @param {number} fileBytes length of the model file
+ * @param {number} fileBytes size of the model file in bytes
  */
 export function summary({ id, name, version }, runs, fileBytes) {
   const figures = {};
@@ -47,7 +50,7 @@ export function summary({ id, name, version }, runs, fileBytes) {
 }
 
 /**
- * The table, with what its columns mean.
+ * The table, followed by an explanation of its columns.
  *
  * @param {{model: {file: string, bytes: number}, machine: {processor: string, cores: number, loadAverage: number}, repetitions: number, runtimes: object[]}} results
  */

@@ -1,14 +1,16 @@
-// One Chromium for the whole comparison, and a fresh page in it for each run.
+// One Chromium for the whole comparison, with a new page for each run.
 
 import { MODEL_PATHNAME } from "../../../pkg/cli/static-files.js";
 import { startServer } from "./server.mjs";
 
 /**
+ * Starts the browser and the server of its pages.
+ *
  * @param {{modelPath: string}} setting
- * @param {Record<string, string>} folders of the peers, by the path they are served under
+ * @param {Record<string, string>} folders the folders of the other packages, by the URL path under which they are served
  */
 export async function startChromium({ modelPath }, folders) {
-  // Not before the npm packages are installed.
+  // Imported here, because it requires the npm packages, which bench.mjs installs first.
   const { launch, openPage } = await import("../../../tests/browser/chromium.mjs");
   const server = await startServer(modelPath, folders);
   let browser = await launch().catch(async (error) => {
@@ -18,9 +20,9 @@ export async function startChromium({ modelPath }, folders) {
   return {
     version: browser.version(),
     async measure({ page: { module, options } }, { deep }) {
-      // Each page has a profile of its own: nothing is in its caches, and no compiled code.
+      // Each page has a separate profile, without cached files or compiled code.
       const { page, problems } = await openPage(browser).catch(async () => {
-        // The one before may have taken the browser down with it.
+        // The previous page may have crashed the browser.
         browser = await launch();
         return openPage(browser);
       });
@@ -40,7 +42,7 @@ export async function startChromium({ modelPath }, folders) {
   };
 }
 
-/** Runs in the page. */
+/** Runs in the page, so it can use only its argument. */
 async function measureInPage({ module, options, deep }) {
   const { measureContender } = await import("/compare.js");
   return measureContender(async () => (await import(`/contenders/${module}`)).open(options), { deep });

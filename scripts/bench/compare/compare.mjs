@@ -1,5 +1,5 @@
-// The package beside its peers: all in one Chromium and in turns, so that what else the machine does hits all alike.
-// What is native runs in the same turns, in processes of its own.
+// Compares the package with similar ones, all in the same Chromium. Their runs alternate, so that other load on the machine affects all
+// alike. Contenders outside the browser run in the same rounds, each run in a new process.
 
 import { inProject, npmBin } from "../../lib/project.mjs";
 import { run } from "../../lib/process.mjs";
@@ -7,17 +7,20 @@ import { say, withProgress } from "../../lib/report.mjs";
 import { startChromium } from "./chromium.mjs";
 
 /**
- * @typedef {object} Definition a contender
+ * @typedef {object} Definition a contender; it has either `page` or `process`
  * @property {string} id
  * @property {string} name
- * @property {() => Promise<void>} [prepare] makes what is not there
- * @property {{module: string, options: object, folders?: Record<string, string>}} [page] in page/contenders/
- * @property {{module: string, options: object}} [process] as seen from this folder
+ * @property {() => Promise<void>} [prepare] builds or installs missing files
+ * @property {{module: string, options: object, folders?: Record<string, string>}} [page] `module` is in page/contenders/
+ * @property {{module: string, options: object}} [process] `module` is relative to this folder
  */
 
 /**
+ * Measures all contenders.
+ *
  * @param {Definition[]} contenders
- * @param {{modelPath: string, repetitions: number, deep: boolean}} setting
+ * @param {{modelPath: string, repetitions: number, deep: boolean}} setting `deep`: also measure with a context of 2,000 tokens
+ * @returns the version of Chromium, if it was used, and one entry per contender; `failed` is the message of its last error
  */
 export async function compare(contenders, setting) {
   const entries = contenders.map((definition) => ({ definition, runs: [] }));
@@ -47,7 +50,7 @@ function measureOnce(entry, chromium, setting, round) {
   });
 }
 
-/** A contender that fails does not end the comparison. */
+/** Runs `work` for a contender. An error is recorded in its entry and does not end the comparison. */
 async function attempt(entry, work) {
   try {
     await work();
@@ -61,7 +64,7 @@ async function measureInProcess({ process: { module, options } }, { modelPath, d
   const job = { module, options: { ...options, model: modelPath }, deep };
   let last = "";
   await run(npmBin("node"), [inProject("scripts", "bench", "compare", "contender-process.mjs"), JSON.stringify(job)], {
-    // A contender may have something to say on its way.
+    // A contender may print other lines too.
     onLine: (line) => (last = line.startsWith('{"') ? line : last),
   });
   return JSON.parse(last);

@@ -1,4 +1,4 @@
-// node-llama-cpp, through its API for completions. Runs in a process of its own.
+// The contender node-llama-cpp, with its completion API. Runs in a separate process.
 
 import { pathToFileURL } from "node:url";
 
@@ -14,7 +14,7 @@ export async function open({ entry, model: modelPath, threads }) {
   return {
     prefixCache: true,
     ran: `llama.cpp ${llama.llamaCppRelease.release}, ${context.currentThreads || context.idealThreads} thread${threads > 1 ? "s" : ""}`,
-    // It is no WebAssembly.
+    // It is not WebAssembly.
     memoryBytes: () => undefined,
     async generate({ prompt, maxTokens }) {
       const begun = performance.now();

@@ -1,5 +1,5 @@
-// llama.cpp as native code, in Node, where node-llama-cpp is installed: in the project or in a folder that a flag names.
-// It is no dependency, because it is large and only this comparison has a use for it.
+// llama.cpp as native code in Node, if node-llama-cpp is installed in the project or in the folder of --llama-cpp. It is not a
+// dependency, because it is large and only this comparison uses it.
 
 import { stat } from "node:fs/promises";
 import path from "node:path";
@@ -8,7 +8,12 @@ import { UserError } from "../../lib/report.mjs";
 
 const ENTRY = ["node_modules", "node-llama-cpp", "dist", "index.js"];
 
-/** @param {string} [folder] given by the user: a folder with node_modules/node-llama-cpp */
+/**
+ * The contenders; none if node-llama-cpp is not installed.
+ *
+ * @param {string} [folder] the user's folder with node_modules/node-llama-cpp
+ * @throws {UserError} if a given folder does not contain it
+ */
 export async function contenders(folder) {
   const entry = path.resolve(folder ?? root, ...ENTRY);
   if (!(await stat(entry).catch(() => null))) {

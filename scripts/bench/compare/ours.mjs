@@ -1,9 +1,9 @@
-// The package in Chromium and in Node, each of its builds, and in workerd, which has no threads.
+// The package as a contender: every build in Chromium and in Node, and the builds without threads in workerd, which has none.
 
 import { ensureLocalBucket } from "../../setup/local-bucket.mjs";
 import { ensureModel } from "../../setup/model.mjs";
 
-/** With two threads: as many as the peers get, and as small machines have. */
+/** Builds and their numbers of threads. The builds with threads use two, like the other packages, and as small machines have. */
 const BUILDS = [
   ["simd128", 1],
   ["relaxed", 1],

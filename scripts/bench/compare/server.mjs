@@ -1,4 +1,4 @@
-// The files of the comparison's pages, on this machine only: the pages, the package, the model and the peers.
+// The server of the comparison's pages, on this machine only: it serves the pages, the package, the model and the other packages.
 
 import { createServer } from "node:http";
 import { refuse, staticFiles } from "../../../pkg/cli/static-files.js";
@@ -6,8 +6,10 @@ import { listening } from "../../lib/ports.mjs";
 import { inProject } from "../../lib/project.mjs";
 
 /**
+ * Starts the server.
+ *
  * @param {string} modelPath
- * @param {Record<string, string>} folders of the peers, by the path they are served under
+ * @param {Record<string, string>} folders the folders of the other packages, by the URL path under which they are served
  */
 export async function startServer(modelPath, folders) {
   const page = staticFiles({ modelPath, wwwFolder: inProject("scripts", "bench", "page") });
@@ -18,7 +20,7 @@ export async function startServer(modelPath, folders) {
       request.url = `/${request.url.slice(prefix.length)}`;
       if (!(await answer(request, response))) refuse(request, response, 404, `no ${request.url}`);
     } catch {
-      // A page that was closed in the middle of a file is no fault.
+      // A page that is closed in the middle of a file is not an error.
       response.destroy();
     }
   });

@@ -1,5 +1,5 @@
-// The peer that our arithmetic comes from: candle's stock quantised Llama, compiled as the package is, with plain SIMD.
-// Built here, because nobody publishes it.
+// The contender from which our arithmetic is derived: candle's stock quantised Llama, compiled like the package with `simd128`. It is
+// built here, because no published build exists.
 
 import { stat } from "node:fs/promises";
 import path from "node:path";
@@ -13,7 +13,7 @@ import { ensureWasmBindgen } from "../../setup/wasm-bindgen.mjs";
 
 const CRATE = "scripts/bench/stock-candle";
 const TARGET_FOLDER = inProject("target", "bench-stock");
-/** What the page loads. */
+/** The folder that is served to the page. */
 const OUTPUT = path.join(TARGET_FOLDER, "web");
 const WASM = path.join(OUTPUT, "stock_candle_bg.wasm");
 const STAMP = inProject(".cache", "bench-stock.stamp");
@@ -33,9 +33,9 @@ async function prepare() {
   const toolchain = await ensureToolchain();
   const wasmBindgen = await ensureWasmBindgen({ nativeCargo: which("cargo") ?? toolchain.cargo });
   await unstamp(STAMP);
-  await withProgress("Compiling the stock candle for the comparison (some minutes, once)", async (note) => {
+  await withProgress("Compiling stock candle for the comparison (some minutes, once)", async (note) => {
     await compile(toolchain, note);
-    await bind(wasmBindgen, path.join(TARGET_FOLDER, WASM_TARGET, "release", "stock_candle.wasm"), OUTPUT, ["--no-typescript"]);
+    await bind(wasmBindgen, path.join(TARGET_FOLDER, WASM_TARGET, "release", "stock_candle.wasm"), OUTPUT, "stock_candle", ["--no-typescript"]);
     note("wasm-opt");
     await optimise(WASM, ["-O3"], FEATURES);
   });

@@ -1,4 +1,4 @@
-// The peer in browsers: llama.cpp in WebAssembly.
+// The contender wllama: llama.cpp in WebAssembly, for browsers.
 
 import { readFileSync } from "node:fs";
 import { inProject } from "../../lib/project.mjs";

@@ -1,4 +1,5 @@
-// The package in workerd: the local Worker, asked by REST. Workers' clocks stand still while they compute, so the time is the client's.
+// The package in workerd as a contender: the local Worker, called over REST. The client measures the time, because clocks in Workers do
+// not advance during computation.
 
 import { startDevWorker } from "../../dev-worker.mjs";
 import { streamed } from "../page/ours.js";
@@ -16,7 +17,7 @@ export async function open({ build }) {
     prefixCache: true,
     ran: `${build}, 1 thread, over HTTP`,
     generate: ({ prompt, maxTokens }) => streamed(ai, { prompt, raw: true, max_tokens: maxTokens }),
-    // REST does not tell.
+    // Not available over REST.
     memoryBytes: () => undefined,
   };
 }

@@ -1,10 +1,10 @@
-// Runs the micro-benchmark that a build carries in it: prints its JSON as a line. Started by kernels.mjs.
+// Runs the micro-benchmark that is compiled into a build, and prints its result as a line of JSON. Started by kernels.mjs.
 
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 
-/** For each type and operation: long enough for V8 to have compiled it well for most of the time. */
+/** Duration per type and operation: long enough that V8's optimised code runs most of the time. */
 const MILLISECONDS = 500;
 
 const folder = process.argv[2];

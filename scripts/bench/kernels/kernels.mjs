@@ -1,4 +1,4 @@
-// The kernels by themselves, in Node: what each build makes of each type of weights. One thread.
+// Measures only the kernels, in Node with one thread: each build with each type of weights.
 
 import { stat } from "node:fs/promises";
 import { inProject, npmBin } from "../../lib/project.mjs";
@@ -8,13 +8,19 @@ import { aligned, onMachine } from "../figures.mjs";
 
 const BUILDS = ["simd128", "relaxed", "threads", "relaxed-threads"];
 
-/** @returns {Promise<{build: string, kernels: {type: string, op: string, bytes: number, multiplyAdds: number, seconds: number}[]}[]>} */
+/**
+ * Measures every build that exists.
+ *
+ * @returns {Promise<{build: string, kernels: {type: string, op: string, bytes: number, multiplyAdds: number, seconds: number}[]}[]>}
+ *   `bytes` of weights read and `multiplyAdds` done in `seconds`
+ * @throws {UserError} if no build could be measured
+ */
 export async function measureKernels() {
   const results = [];
   for (const build of BUILDS) {
     const folder = inProject("pkg", "wasm", build);
     if (!(await stat(folder).catch(() => null))) {
-      say(`  ${build} is left out: pkg/wasm/${build} is not built`);
+      say(`  ${build} is skipped: pkg/wasm/${build} is not built`);
       continue;
     }
     let last = "";
@@ -25,14 +31,18 @@ export async function measureKernels() {
       results.push({ build, kernels: JSON.parse(last) });
     } catch (error) {
       if (!(error instanceof CommandFailed)) throw error;
-      say(`  ${build} is left out: ${error.message}`);
+      say(`  ${build} is skipped: ${error.message}`);
     }
   }
-  if (results.length === 0) throw new UserError("no build could run its kernels");
+  if (results.length === 0) throw new UserError("no build could be measured");
   return results;
 }
 
-/** @param {{machine: object, builds: Awaited<ReturnType<typeof measureKernels>>}} results */
+/**
+ * The table of all kernels.
+ *
+ * @param {{machine: object, builds: Awaited<ReturnType<typeof measureKernels>>}} results
+ */
 export function kernelTable({ machine, builds }) {
   const keys = [...new Set(builds.flatMap(({ kernels }) => kernels.map(({ type, op }) => `${type} ${op}`)))];
   const rows = [
@@ -48,7 +58,7 @@ export function kernelTable({ machine, builds }) {
   ];
   return [
     `Kernels in Node 22, one thread, ${onMachine(machine)}`,
-    "GB/s: bytes of weights read per second. 10⁹ madd/s: multiplications with an addition, in thousand millions per second.",
+    "GB/s: bytes of weights read per second. 10⁹ madd/s: billions of multiply-adds per second.",
     "",
     ...aligned(rows),
   ].join("\n");

@@ -1,4 +1,4 @@
-// One run of one contender of the comparison, in a fresh page or a fresh process.
+// Does one run of one contender of the comparison, in a new page or process.
 
 import { COMPARE, CONTEXT } from "./workload.js";
 
@@ -6,24 +6,27 @@ import { COMPARE, CONTEXT } from "./workload.js";
  * A contender that has loaded its model.
  *
  * @typedef {object} Contender
- * @property {boolean} prefixCache whether it finds a prompt's beginning again without being asked to
- * @property {string} [ran] what computed, in its own words
- * @property {(request: {prompt: string, tokens: number, maxTokens: number}) => Promise<Answer>} generate greedy
- * @property {() => Promise<number | undefined> | number | undefined} memoryBytes of its WebAssembly memory
+ * @property {boolean} prefixCache whether it reuses a cached prefix of a prompt by default
+ * @property {string} [ran] its version or build and its number of threads, as it reports them
+ * @property {(request: {prompt: string, tokens: number, maxTokens: number}) => Promise<Answer>} generate answers with greedy sampling
+ * @property {() => Promise<number | undefined> | number | undefined} memoryBytes size of its WebAssembly memory in bytes
  *
  * @typedef {object} Answer
- * @property {number[]} times seconds from the call to each token that came
- * @property {number} tokens of the answer
- * @property {number} promptTokens
- * @property {number} cachedTokens of the prompt, which were not computed
+ * @property {number[]} times seconds from the call to the arrival of each token
+ * @property {number} tokens number of tokens of the answer
+ * @property {number} promptTokens number of tokens of the prompt
+ * @property {number} cachedTokens number of tokens of the prompt that were cached and not computed
  */
 
-/** Of a prompt, as many tokens may be found in a cache although its text is new: a mark of the beginning, not more. */
+/** Number of tokens of a new prompt that may be cached all the same, namely begin-of-text tokens. */
 const SAME_BEGINNING = 2;
 
 /**
- * @param {() => Promise<Contender>} open imports and loads; nothing of it is there yet
- * @param {{deep: boolean}} options without `deep` nothing is computed at 2,000 tokens
+ * Measures one contender.
+ *
+ * @param {() => Promise<Contender>} open imports the contender's code, which is not loaded yet, and loads the model
+ * @param {{deep: boolean}} options `deep`: also measure with a context of 2,000 tokens
+ * @throws if an answer is too short to measure, or a prompt was cached that must not be
  */
 export async function measureContender(open, { deep }) {
   const begun = performance.now();
@@ -32,11 +35,11 @@ export async function measureContender(open, { deep }) {
   const first = await contender.generate(COMPARE.first);
   const figures = { readySeconds: loaded + first.times[0] };
 
-  // A JavaScript engine compiles wasm well only once it has seen what is used often (in Chromium for some 30 tokens): a
-  // prompt and an answer unmeasured, and what follows is the speed that lasts.
+  // A JavaScript engine optimises WebAssembly code only after it has run for a while (in Chromium for about 30 tokens). So compute a
+  // prompt and an answer without measuring them; the speed is stable afterwards.
   let far;
   if (deep) {
-    // Before all else, so that the memory is that of one context. It ends at `CONTEXT` tokens.
+    // First of all, so that memory contains only this one context, which ends at `CONTEXT` tokens.
     far = await fresh(contender, { ...COMPARE.deep, maxTokens: CONTEXT - COMPARE.deep.tokens });
     figures.memoryBytes = await contender.memoryBytes();
   } else {
@@ -50,8 +53,8 @@ export async function measureContender(open, { deep }) {
 
   if (deep) {
     figures.shallowTokensPerSecond = rate(await contender.generate(COMPARE.shallow), COMPARE.shallow.maxTokens);
-    // Where nothing is kept, the prompt would be computed again, which takes minutes: the end of the first answer has
-    // the same length, and its beginning was the warm-up.
+    // Without a prefix cache the prompt would be computed again, which takes minutes. Use the end of the first answer instead: its
+    // context has the same length, and its beginning was the warm-up.
     const again = contender.prefixCache ? await contender.generate(COMPARE.deep) : far;
     figures.deepTokensPerSecond = rate(again, COMPARE.deep.maxTokens);
     figures.deepShare = figures.deepTokensPerSecond / figures.shallowTokensPerSecond;
@@ -67,20 +70,20 @@ export async function measureContender(open, { deep }) {
   return { ran: contender.ran, figures };
 }
 
-/** Generates from a prompt that no cache may know. */
+/** Generates from a prompt that must not be cached. */
 async function fresh(contender, request) {
   const answer = await contender.generate(request);
-  if (answer.cachedTokens > SAME_BEGINNING) throw new Error(`${answer.cachedTokens} tokens of the prompt were in a cache: its time says nothing`);
+  if (answer.cachedTokens > SAME_BEGINNING) throw new Error(`${answer.cachedTokens} tokens of the prompt were cached, so its time is meaningless`);
   return answer;
 }
 
 /**
- * Tokens per second over the last `wanted` of an answer. Some hold text back by one token, and give the last two at
- * once; so the last time does not count.
+ * Tokens per second over the last `wanted` tokens of an answer. The time of the last token is ignored, because some contenders hold text
+ * back by one token and return the last two together.
  */
 function rate({ times, tokens }, wanted) {
-  if (tokens < 0.75 * wanted) throw new Error(`the answer ended after ${tokens} tokens: too few to time`);
-  if (times.length < tokens - 2) throw new Error(`${tokens} tokens came in ${times.length} pieces: their times are not known`);
+  if (tokens < 0.75 * wanted) throw new Error(`the answer ended after ${tokens} tokens, which are too few to measure`);
+  if (times.length < tokens - 2) throw new Error(`${tokens} tokens arrived in ${times.length} pieces, so their times are unknown`);
   const [from, to] = [Math.max(0, times.length - wanted), times.length - 2];
   return (to - from) / (times[to] - times[from]);
 }

@@ -1,12 +1,15 @@
-// One cold run of the package: load, first token, prefill, decode, memory. The same code in Node and in a page.
+// Does one cold run of the package: load, first token, prefill, decode, memory. The same code runs in Node and in a page.
 
 import { MODEL, seconds, streamed } from "./ours.js";
 import { DECODE_PROMPT, DECODE_TOKENS, FEWEST_TOKENS, FIRST_MESSAGES, longPrompt } from "./workload.js";
 
 /**
- * @param {() => Promise<import("../../../pkg/index.d.ts").Ai>} start imports the package and makes an `Ai`; nothing of it is there yet
- * @param {number} repetition counts from 0
+ * Measures one run.
+ *
+ * @param {() => Promise<import("../../../pkg/index.d.ts").Ai>} start imports the package, which is not loaded yet, and creates an `Ai`
+ * @param {number} repetition from 0; selects prompts that are not cached
  * @returns {Promise<import("../alone/report.mjs").Measured>}
+ * @throws if the answer is too short to measure, or a prompt was cached
  */
 export async function measure(start, repetition) {
   const begun = performance.now();
@@ -18,20 +21,20 @@ export async function measure(start, repetition) {
   const first = await streamed(ai, { messages: FIRST_MESSAGES, max_tokens: 16 });
 
   const decode = () => streamed(ai, { prompt: DECODE_PROMPT, raw: true, max_tokens: DECODE_TOKENS });
-  // A JavaScript engine compiles wasm well only once it has seen what is used often (in Chromium for some 30 tokens):
-  // everything once unmeasured, and what follows is the speed that lasts.
+  // A JavaScript engine optimises WebAssembly code only after it has run for a while (in Chromium for about 30 tokens). So compute
+  // everything once without measuring it; the speed is stable afterwards.
   await prefill(ai, longPrompt(2 * repetition));
   await decode();
   const prompt = await prefill(ai, longPrompt(2 * repetition + 1));
   const answer = await decode();
-  if (answer.tokens < FEWEST_TOKENS) throw new Error(`the answer ended after ${answer.tokens} tokens: too few to time`);
+  if (answer.tokens < FEWEST_TOKENS) throw new Error(`the answer ended after ${answer.tokens} tokens, which are too few to measure`);
 
   return {
     backend,
     loadSeconds,
     firstTokenSeconds: first.times[0],
     prefillTokensPerSecond: prompt.tokens / prompt.seconds,
-    // The first token comes out of the prompt's computation: it counts neither in the time nor in the tokens.
+    // The first token is a result of the prefill, so neither its time nor the token itself counts.
     decodeTokensPerSecond: (answer.tokens - 1) / (answer.times.at(-1) - answer.times[0]),
     loadMemoryBytes,
     peakMemoryBytes: (await ai.stats()).memoryBytes,
@@ -40,11 +43,11 @@ export async function measure(start, repetition) {
   };
 }
 
-/** Computes a prompt, and one token of an answer, which comes with it. */
+/** Measures the prefill of a prompt, with one token of an answer, which is a result of the prefill. */
 async function prefill(ai, prompt) {
   const begun = performance.now();
   const { usage } = await ai.run(MODEL, { prompt, raw: true, max_tokens: 1, temperature: 0 });
   const took = seconds(begun, performance.now());
-  if (usage.prompt_tokens_details.cached_tokens > 0) throw new Error("the prompt was in a cache: its time says nothing");
+  if (usage.prompt_tokens_details.cached_tokens > 0) throw new Error("the prompt was cached, so its time is meaningless");
   return { tokens: usage.prompt_tokens, seconds: took };
 }

@@ -1,11 +1,13 @@
-// The package's public API, as both benchmarks use it: a stream's tokens with their times.
+// Measures a stream through the package's public API, for both benchmarks.
 
 export const MODEL = "@cf/huggingface/smollm2-135m-instruct";
 
+/** Converts a difference of two times in milliseconds to seconds. */
 export const seconds = (from, to) => (to - from) / 1000;
 
 /**
- * Reads a greedy stream. `times`: seconds from the call to each piece of text.
+ * Streams a greedy answer and reads it to its end. Returns `times`, the seconds from the call to the arrival of each piece of text, and
+ * the numbers of tokens of the answer, of the prompt, and of the prompt's cached prefix.
  *
  * @param {import("../../../pkg/index.d.ts").Ai} ai
  * @param {object} input
@@ -21,7 +23,8 @@ export async function streamed(ai, input) {
   for (let read; !(read = await reader.read()).done; ) {
     const now = seconds(begun, performance.now());
     text += decoder.decode(read.value, { stream: true });
-    // Over a connection events come together or in parts. Each is a piece of text, or at the end the counts.
+    // Over a connection, a chunk may contain several events or a part of one. Each event is a piece of text, or at the end the usage or
+    // [DONE].
     for (let next; (next = text.indexOf("\n\n", end)) >= 0; end = next + 2) {
       const event = text.slice(end, next);
       if (!event.includes('"usage"') && !event.includes("[DONE]")) times.push(now);

@@ -14,7 +14,7 @@ use kernels::products::Product;
 use std::collections::HashMap;
 use std::future::ready;
 
-/// A model in memory with its KV caches.
+/// A model in memory, with its KV caches and scratch buffers.
 pub struct CpuBackend {
     parameters: Hyperparameters,
     weights: Weights,
@@ -24,27 +24,32 @@ pub struct CpuBackend {
     scratch: Scratch,
 }
 
-/// Activations of a batch, `[rows, width of the thing]` each.
+/// The activations of a batch, `[rows, width]` each, with the width of the respective operation.
 #[derive(Default)]
 struct Scratch {
+    /// The residual stream.
     stream: Vec<f32>,
-    /// The normed stream.
+    /// The residual stream after RMS norm.
     normed: Operand,
     query: Vec<f32>,
     key: Vec<f32>,
     value: Vec<f32>,
+    /// The output of attention, before its output projection.
     attended: Operand,
-    /// The gate of the feed-forward network, and its inner activations afterwards.
+    /// The gate of the feed-forward network, which SwiGLU then replaces by the inner activations.
     gate: Operand,
     up: Vec<f32>,
-    /// What a layer's half adds to the stream.
+    /// The output of attention or of the feed-forward network, which is added to the residual stream.
     delta: Vec<f32>,
-    /// `cos, sin` of every pair, per row.
+    /// RoPE: `cos, sin` of every pair, per row.
     angles: Vec<f32>,
 }
 
 impl Scratch {
-    /// Room for `rows` rows. Fails with 3040 instead of trapping.
+    /// Resizes the buffers to `rows` rows.
+    ///
+    /// # Errors
+    /// 3040 (out of memory) if they cannot be allocated.
     fn resize(&mut self, rows: usize, p: &Hyperparameters) -> Result<()> {
         let sizes = [
             (&mut self.stream, p.width),
@@ -69,6 +74,8 @@ impl Scratch {
 }
 
 impl CpuBackend {
+    /// # Errors
+    /// 5004 if a weight is missing or the attention heads are wider than [`MAX_HEAD_WIDTH`].
     pub fn new(parameters: Hyperparameters, weights: CpuWeights) -> Result<Self> {
         if parameters.head_width > MAX_HEAD_WIDTH {
             return Err(AiError::invalid_data(format!(
@@ -81,13 +88,14 @@ impl CpuBackend {
         Ok(Self { parameters, weights, rope, caches: HashMap::new(), next_cache: 0, scratch: Scratch::default() })
     }
 
+    /// Computes a batch; see [`Backend::forward`].
     fn run(&mut self, batch: &[Work<'_>]) -> Result<Vec<Answer>> {
         let Self { parameters: p, weights, rope, caches, scratch, .. } = self;
         let rows = batch.iter().map(|work| work.tokens.len()).sum();
         for (index, work) in batch.iter().enumerate() {
             let twice = batch[..index].iter().any(|earlier| earlier.cache == work.cache);
             let Some(cache) = caches.get_mut(&work.cache).filter(|_| !twice) else {
-                return Err(AiError::new(ErrorCode::OutOfCapacity, "A KV cache is gone or stands in a batch twice."));
+                return Err(AiError::new(ErrorCode::OutOfCapacity, "A KV cache does not exist or occurs twice in a batch."));
             };
             cache.reserve(work.tokens.len())?;
         }
@@ -108,7 +116,7 @@ impl CpuBackend {
         }
         for (index, layer) in weights.layers.iter().enumerate() {
             ops::rms_norm(&scratch.stream, &layer.attention_norm, p.rms_epsilon, &mut scratch.normed.values);
-            scratch.normed.changed(p.width);
+            scratch.normed.quantise(p.width);
             scratch.normed.multiply(&mut [
                 Product::new(&layer.query, &mut scratch.query),
                 Product::new(&layer.key, &mut scratch.key),
@@ -133,15 +141,15 @@ impl CpuBackend {
                 attend(cache, index, p.heads, start, &scratch.query[rows.clone()], &mut scratch.attended.values[rows]);
                 first += count;
             }
-            scratch.attended.changed(p.query_width());
+            scratch.attended.quantise(p.query_width());
             scratch.attended.multiply(&mut [Product::new(&layer.attention_output, &mut scratch.delta)]);
             ops::add(&mut scratch.stream, &scratch.delta);
 
             ops::rms_norm(&scratch.stream, &layer.ffn_norm, p.rms_epsilon, &mut scratch.normed.values);
-            scratch.normed.changed(p.width);
+            scratch.normed.quantise(p.width);
             scratch.normed.multiply(&mut [Product::new(&layer.gate, &mut scratch.gate.values), Product::new(&layer.up, &mut scratch.up)]);
             ops::swiglu(&mut scratch.gate.values, &scratch.up, p.ffn_width);
-            scratch.gate.changed(p.ffn_width);
+            scratch.gate.quantise(p.ffn_width);
             scratch.gate.multiply(&mut [Product::new(&layer.down, &mut scratch.delta)]);
             ops::add(&mut scratch.stream, &scratch.delta);
         }
@@ -156,7 +164,7 @@ impl CpuBackend {
             let last = &scratch.stream[(end - 1) * p.width..end * p.width];
             scratch.normed.values.resize(p.width, 0.0);
             ops::rms_norm(last, &weights.output_norm, p.rms_epsilon, &mut scratch.normed.values);
-            scratch.normed.changed(p.width);
+            scratch.normed.quantise(p.width);
             let mut row = Vec::new();
             if !try_grow(&mut row, p.vocabulary) {
                 return Err(AiError::out_of_memory("computing logits", p.vocabulary as u64 * 4));
@@ -203,7 +211,7 @@ impl Backend for CpuBackend {
     }
 
     fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>> {
-        // Taken out, so that two caches of the map can be borrowed at once.
+        // Removed from the map, so that both caches can be borrowed at once.
         let Some(mut target) = self.caches.remove(&to) else { return Box::pin(ready(Ok(()))) };
         let copied = self.caches.get(&from).map_or(Ok(()), |source| target.copy_prefix(source, length));
         self.caches.insert(to, target);
@@ -217,7 +225,7 @@ impl Backend for CpuBackend {
     fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {
         let outcome = self.run(batch);
         if outcome.is_err() {
-            // Positions that a failed batch appended are taken back.
+            // Remove the positions that a failed batch appended.
             for work in batch {
                 if let Some(cache) = self.caches.get_mut(&work.cache) {
                     cache.truncate(cache.length());

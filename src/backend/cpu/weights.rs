@@ -1,19 +1,20 @@
-//! The weights of a llama model in the CPU's memory, and the sink that collects them.
+//! The packed weights of a llama model, and the sink that collects them while a model loads.
 
 use crate::error::{AiError, Result};
-use crate::model::{Collected, Role, Tensor, WeightSink};
+use crate::model::{Role, Tensor, WeightCollector, WeightSink};
 use kernels::packed::{Packed, Packing};
 
-/// Every weight of a model.
+/// All weights of a model: matrices are packed, vectors are f32.
 pub type Weights = crate::model::Weights<Packed, Vec<f32>>;
 
-/// Collects weights as they arrive.
+/// Packs and collects weights as their bytes arrive.
 #[derive(Default)]
 pub struct CpuWeights {
-    collected: Collected<Packed>,
+    collected: WeightCollector<Packed>,
     filling: Option<Filling>,
 }
 
+/// The tensor whose bytes are arriving.
 struct Filling {
     role: Role,
     is_matrix: bool,
@@ -30,7 +31,7 @@ impl WeightSink for CpuWeights {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.filling {
             Some(filling) => Ok(filling.packing.write(bytes)?),
-            None => Err(AiError::invalid_data("Bytes came for no tensor.")),
+            None => Err(AiError::invalid_data("Bytes arrived before a tensor was begun.")),
         }
     }
 
@@ -48,6 +49,9 @@ impl WeightSink for CpuWeights {
 
 impl CpuWeights {
     /// The complete weights of a model of `layers` layers.
+    ///
+    /// # Errors
+    /// 5004 if a tensor is missing.
     pub fn build(self, layers: usize) -> Result<Weights> {
         self.collected.into_weights(layers, Ok)
     }

@@ -1,47 +1,55 @@
-//! Holds the kernels to their plain twins, on the adapter that is there: in tests over many shapes, and before a model is used.
+//! Compares the shaders with their reference implementations on the adapter in use: in tests over many shapes, and before a model is used.
 
 use super::context::Context;
 use super::forward::{Job, MAX_SPLITS, SEGMENT, TILE, logit_of};
 use super::layout::planes;
-use super::plain;
-use super::shaders::{Ending, JOB_BYTES, Kernel, Pipelines, Round, Sizes};
+use super::reference;
+use super::shaders::{Epilogue, JOB_BYTES, Pipelines, ReductionPass, Shader, Sizes};
 use super::weights::{Filling, Matrix};
 use crate::error::Result;
 use kernels::Format;
 use rand_core::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-/// What one kernel gave on random numbers.
+/// The result of comparing one shader with its reference on random inputs.
 #[derive(Debug, Clone)]
 pub struct Comparison {
-    pub kernel: String,
-    /// The largest difference from the twin, as a part of the largest number.
+    pub shader: String,
+    /// The largest difference from the reference, relative to the largest number.
     pub difference: f32,
+    /// The largest accepted difference.
     pub allowed: f32,
 }
 
 impl Comparison {
+    /// Whether the difference is accepted.
     pub fn agrees(&self) -> bool {
-        // NaN agrees with nothing.
+        // False if the difference is NaN.
         self.difference <= self.allowed
     }
 }
 
-/// Runs every kernel once on small random inputs. `progress` is told how many were run, and of how many.
-pub async fn check_kernels(
+/// Runs every shader of `shaders` once on small random inputs and returns one comparison for each, in the same order. `progress` receives
+/// the number of shaders that were run and their total number.
+///
+/// # Errors
+///
+/// If the device fails, a buffer cannot be created, or a pipeline is missing in `pipelines`. A wrong result is not an error: see
+/// [`Comparison::agrees`].
+pub async fn check_shaders(
     context: &Context,
     pipelines: &Pipelines,
     sizes: &Sizes,
-    kernels: &[Kernel],
+    shaders: &[Shader],
     seed: u64,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Vec<Comparison>> {
     let mut check = Check { context, pipelines, sizes, rng: Pcg64Mcg::seed_from_u64(seed) };
     let mut comparisons = Vec::new();
-    for kernel in kernels {
-        let (difference, allowed) = check.run(*kernel).await?;
-        comparisons.push(Comparison { kernel: format!("{kernel:?}"), difference, allowed });
-        progress(comparisons.len(), kernels.len());
+    for shader in shaders {
+        let (difference, allowed) = check.run(*shader).await?;
+        comparisons.push(Comparison { shader: format!("{shader:?}"), difference, allowed });
+        progress(comparisons.len(), shaders.len());
     }
     Ok(comparisons)
 }
@@ -54,23 +62,23 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// The difference from the twin, and what is allowed.
-    async fn run(&mut self, kernel: Kernel) -> Result<(f32, f32)> {
-        Ok(match kernel {
-            Kernel::Embed(format) => (self.embed(kernel, format).await?, 1e-6),
+    /// Returns the difference from the reference and the largest accepted difference.
+    async fn run(&mut self, shader: Shader) -> Result<(f32, f32)> {
+        Ok(match shader {
+            Shader::Embed(format) => (self.embed(shader, format).await?, 1e-6),
             // Activations are rounded to 15 bits.
-            Kernel::Product { format, ending, .. } if kernel.is_packed() => (self.product(kernel, format, ending).await?, 1e-4),
-            Kernel::Product { format, ending, .. } => (self.product(kernel, format, ending).await?, 2e-5),
-            Kernel::Norm => (self.norm().await?, 1e-5),
+            Shader::Product { format, epilogue, .. } if shader.is_packed() => (self.product(shader, format, epilogue).await?, 1e-4),
+            Shader::Product { format, epilogue, .. } => (self.product(shader, format, epilogue).await?, 2e-5),
+            Shader::Norm => (self.norm().await?, 1e-5),
             // Rounding to f16 may go either way.
-            Kernel::Rope => (self.rope().await?, 1e-3),
-            Kernel::Attention { rows, .. } => (self.attention(kernel, rows).await?, 1e-5),
-            // Checked with attention.
-            Kernel::Combine => (0.0, 0.0),
-            Kernel::ArgMax(round) => (self.candidates(kernel, round, 1).await?, 0.0),
-            Kernel::TopK(round) => {
+            Shader::Rope => (self.rope().await?, 1e-3),
+            Shader::Attention { rows, .. } => (self.attention(shader, rows).await?, 1e-5),
+            // Checked together with attention.
+            Shader::Combine => (0.0, 0.0),
+            Shader::ArgMax(pass) => (self.candidates(shader, pass, 1).await?, 0.0),
+            Shader::TopK(pass) => {
                 let wanted = 2 + self.below(255);
-                (self.candidates(kernel, round, wanted).await?, 0.0)
+                (self.candidates(shader, pass, wanted).await?, 0.0)
             }
         })
     }
@@ -83,8 +91,8 @@ impl Check<'_> {
         (0..count).map(|_| (self.rng.next_u32() as f32 / u32::MAX as f32 - 0.5) * 4.0).collect()
     }
 
-    /// The bytes that a file would have: any codes, and scales that are finite; sometimes all of them so small that their f16 is subnormal, as
-    /// K-quants have them.
+    /// `count` random blocks in the file's layout: arbitrary codes and finite scales. In one matrix of four all scales are so small that
+    /// they are subnormal in f16, as K-quants have them.
     fn blocks(&mut self, format: Format, count: usize) -> Vec<u8> {
         if !format.is_quantised() {
             let numbers = self.numbers(count);
@@ -105,14 +113,14 @@ impl Check<'_> {
             _ => 0,
         };
         for block in bytes.chunks_exact_mut(format.file_bytes()) {
-            for half in block[first..first + 2 * format.halves()].as_chunks_mut::<2>().0 {
+            for half in block[first..first + 2 * format.f16_count()].as_chunks_mut::<2>().0 {
                 half[1] &= kept;
             }
         }
         bytes
     }
 
-    /// A random matrix on the GPU, and its numbers. Its bytes come in pieces, as from a file.
+    /// A random matrix on the GPU, and its dequantised numbers `[rows, columns]`. Its bytes are written in pieces, as when a file is read.
     fn matrix(&mut self, format: Format) -> Result<(Matrix, Vec<f32>)> {
         let unit = format.columns().max(32);
         let (rows, columns) = (1 + self.below(150), unit * (1 + self.below(if unit > 32 { 3 } else { 20 })));
@@ -124,7 +132,7 @@ impl Check<'_> {
             filling.write(self.context, piece)?;
             rest = after;
         }
-        Ok((filling.finish()?, plain::dequantise(format, rows, columns, &bytes)?))
+        Ok((filling.finish()?, reference::dequantise(format, rows, columns, &bytes)?))
     }
 
     fn buffer(&self, bytes: &[u8]) -> Result<wgpu::Buffer> {
@@ -138,11 +146,11 @@ impl Check<'_> {
         self.buffer(&numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>())
     }
 
-    /// Runs kernels with one job, one after the other, and gives the first `bytes` of a buffer afterwards.
+    /// Runs shaders one after the other with the same job, then returns the first `bytes` bytes of the buffer `result`.
     async fn dispatch(
         &self,
         job: &Job,
-        runs: &[(Kernel, &[&wgpu::Buffer], [usize; 3])],
+        runs: &[(Shader, &[&wgpu::Buffer], [usize; 3])],
         result: &wgpu::Buffer,
         bytes: usize,
     ) -> Result<Vec<u8>> {
@@ -153,10 +161,10 @@ impl Check<'_> {
         let readback = context.create_buffer("a check", bytes as u64, readback)?;
         let job_group = pipelines.bind_jobs(context, &uniform);
         let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        for (kernel, buffers, workgroups) in runs {
-            let group = pipelines.bind(context, kernel.bindings(), buffers)?;
+        for (shader, buffers, workgroups) in runs {
+            let group = pipelines.bind(context, shader.bindings(), buffers)?;
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            pass.set_pipeline(pipelines.get(*kernel)?);
+            pass.set_pipeline(pipelines.get(*shader)?);
             pass.set_bind_group(0, &job_group, &[0]);
             pass.set_bind_group(1, &group, &[]);
             let [x, y, z] = workgroups.map(|count| count as u32);
@@ -167,8 +175,8 @@ impl Check<'_> {
         context.read(&readback, bytes as u64).await
     }
 
-    async fn product(&mut self, kernel: Kernel, format: Format, ending: Ending) -> Result<f32> {
-        let Kernel::Product { way, .. } = kernel else { return Ok(f32::NAN) };
+    async fn product(&mut self, shader: Shader, format: Format, epilogue: Epilogue) -> Result<f32> {
+        let Shader::Product { strategy, .. } = shader else { return Ok(f32::NAN) };
         let (matrix, numbers) = self.matrix(format)?;
         let rows = 1 + self.below(70);
         let input = self.numbers(rows * matrix.columns);
@@ -177,22 +185,22 @@ impl Check<'_> {
         let job = Job { rows, ..Job::default() };
         let buffers: Vec<_> = matrix.parts.iter().map(|part| [&part.buffer, &part.buffer, &from, &to, &part.shape]).collect();
         let runs: Vec<_> =
-            matrix.parts.iter().zip(&buffers).map(|(part, buffers)| (kernel, &buffers[..], way.workgroups(part.rows, rows))).collect();
+            matrix.parts.iter().zip(&buffers).map(|(part, buffers)| (shader, &buffers[..], strategy.workgroups(part.rows, rows))).collect();
         let result = self.dispatch(&job, &runs, &to, 4 * expected.len()).await?;
-        plain::product(&numbers, matrix.columns, &input, ending, &mut expected);
-        // As a part of what was added up: sums of either sign may be small.
+        reference::product(&numbers, matrix.columns, &input, epilogue, &mut expected);
+        // Relative to the size of the summands, because a sum of positive and negative ones may itself be small.
         let scale = numbers.iter().map(|number| number.abs()).fold(0.0, f32::max) * (matrix.columns as f32).sqrt() * 4.0;
         Ok(difference(&floats_of(&result), &expected).min(absolute(&floats_of(&result), &expected) / scale))
     }
 
-    async fn embed(&mut self, kernel: Kernel, format: Format) -> Result<f32> {
+    async fn embed(&mut self, shader: Shader, format: Format) -> Result<f32> {
         let (matrix, numbers) = self.matrix(format)?;
         let tokens: Vec<u32> = (0..1 + self.below(9)).map(|_| self.below(matrix.rows) as u32).collect();
         let from = self.buffer(&tokens.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>())?;
         let to = self.floats(&vec![0.0; tokens.len() * matrix.columns])?;
         let buffers: Vec<_> = matrix.parts.iter().map(|part| [&part.buffer, &part.buffer, &from, &to, &part.shape]).collect();
         let workgroups = [matrix.columns.div_ceil(32 * 64), tokens.len(), 1];
-        let runs: Vec<_> = buffers.iter().map(|buffers| (kernel, &buffers[..], workgroups)).collect();
+        let runs: Vec<_> = buffers.iter().map(|buffers| (shader, &buffers[..], workgroups)).collect();
         let result = self.dispatch(&Job::default(), &runs, &to, 4 * tokens.len() * matrix.columns).await?;
         let rows = tokens.iter().map(|token| &numbers[*token as usize * matrix.columns..][..matrix.columns]);
         Ok(difference(&floats_of(&result), &rows.flatten().copied().collect::<Vec<f32>>()))
@@ -205,10 +213,10 @@ impl Check<'_> {
         let (input, scales) = (self.numbers((rows + 2) * width), self.numbers(width));
         let expected: Vec<f32> = input[job.input_row * width..][..rows * width]
             .chunks_exact(width)
-            .flat_map(|row| plain::norm(row, &scales, self.sizes.epsilon))
+            .flat_map(|row| reference::norm(row, &scales, self.sizes.epsilon))
             .collect();
         let (from, norm, to) = (self.floats(&input)?, self.floats(&scales)?, self.floats(&vec![0.0; (rows + 2) * width])?);
-        let runs = [(Kernel::Norm, &[&from, &norm, &to][..], [rows, 1, 1])];
+        let runs = [(Shader::Norm, &[&from, &norm, &to][..], [rows, 1, 1])];
         let result = floats_of(&self.dispatch(&job, &runs, &to, 4 * (rows + 2) * width).await?);
         Ok(difference(&result[job.output_row * width..][..rows * width], &expected))
     }
@@ -224,26 +232,26 @@ impl Check<'_> {
         let buffers = [self.floats(&query)?, self.floats(&key)?, self.floats(&value)?, self.floats(&angles)?];
         let cache = self.buffer(&vec![0; 2 * 8 * kv_width * 2])?;
         let [q, k, v, a] = &buffers;
-        let run = (Kernel::Rope, &[q, k, v, a, &cache][..], [(query_width + 2 * kv_width).div_ceil(128), job.rows, 1]);
+        let run = (Shader::Rope, &[q, k, v, a, &cache][..], [(query_width + 2 * kv_width).div_ceil(128), job.rows, 1]);
         let in_cache = self.dispatch(&job, &[run], &cache, 2 * 8 * kv_width * 2).await?;
         let mut cached = vec![0.0; 2 * 8 * kv_width];
         for row in job.first_row..all {
             let angles = &angles[row * sizes.rope_width..(row + 1) * sizes.rope_width];
-            plain::rope(&mut query[row * query_width..(row + 1) * query_width], &sizes, angles);
+            reference::rope(&mut query[row * query_width..(row + 1) * query_width], &sizes, angles);
             let columns = row * kv_width..(row + 1) * kv_width;
-            plain::rope(&mut key[columns.clone()], &sizes, angles);
+            reference::rope(&mut key[columns.clone()], &sizes, angles);
             let at = (job.start + row - job.first_row) * kv_width;
             cached[at..at + kv_width].copy_from_slice(&key[columns.clone()]);
             cached[8 * kv_width + at..][..kv_width].copy_from_slice(&value[columns]);
         }
         let halves: Vec<f32> = in_cache.as_chunks::<2>().0.iter().map(|bytes| half::f16::from_le_bytes(*bytes).to_f32()).collect();
-        // The first run turned the queries; a run over nothing reads them.
+        // The run above rotated the queries in place; dispatching nothing reads them back.
         let turned = floats_of(&self.dispatch(&job, &[], q, 4 * query.len()).await?);
         Ok(difference(&halves, &cached).max(difference(&turned, &query)))
     }
 
-    async fn attention(&mut self, kernel: Kernel, rows_at_once: usize) -> Result<f32> {
-        let Kernel::Attention { shared, .. } = kernel else { return Ok(f32::NAN) };
+    async fn attention(&mut self, shader: Shader, rows_at_once: usize) -> Result<f32> {
+        let Shader::Attention { shared, .. } = shader else { return Ok(f32::NAN) };
         let sizes = self.sizes.clone();
         let (query_width, kv_width) = (sizes.heads * sizes.head_width, sizes.kv_heads * sizes.head_width);
         let (rows, start) = (1 + self.below(if rows_at_once > 1 { 20 } else { 3 }), self.below(200));
@@ -261,37 +269,38 @@ impl Check<'_> {
         let (from, to) = (self.floats(&query)?, self.floats(&vec![0.0; query.len()])?);
         let portions = (sizes.heads / sizes.kv_heads).div_ceil(shared);
         let (buffers, pair) = ([&from, &cache, &to, &partials], [&partials, &to]);
-        let mut runs = vec![(kernel, &buffers[..], [splits, sizes.kv_heads * portions, rows.div_ceil(rows_at_once)])];
+        let mut runs = vec![(shader, &buffers[..], [splits, sizes.kv_heads * portions, rows.div_ceil(rows_at_once)])];
         if splits > 1 {
-            runs.push((Kernel::Combine, &pair[..], [sizes.heads, rows, 1]));
+            runs.push((Shader::Combine, &pair[..], [sizes.heads, rows, 1]));
         }
         let result = floats_of(&self.dispatch(&job, &runs, &to, 4 * query.len()).await?);
-        let (keys, values) = (plain::through_f16(&keys), plain::through_f16(&values));
+        let (keys, values) = (reference::through_f16(&keys), reference::through_f16(&values));
         let expected: Vec<f32> = (0..rows)
             .flat_map(|row| {
                 let seen = (start + row + 1) * kv_width;
-                plain::attention(&query[(row + 1) * query_width..][..query_width], &keys[..seen], &values[..seen], &sizes)
+                reference::attention(&query[(row + 1) * query_width..][..query_width], &keys[..seen], &values[..seen], &sizes)
             })
             .collect();
         Ok(difference(&result[query_width..], &expected))
     }
 
-    /// All rounds from logits on for the first kind; for further rounds the last of them.
-    async fn candidates(&mut self, kernel: Kernel, round: Round, wanted: usize) -> Result<f32> {
+    /// Runs all passes from the logits on, until one segment is left. Logits for `ReductionPass::First` fit into one segment, so that
+    /// there is one pass; for `Further` there may be more.
+    async fn candidates(&mut self, shader: Shader, pass: ReductionPass, wanted: usize) -> Result<f32> {
         let rows = 1 + self.below(3);
-        let count = match round {
-            Round::First => 1 + self.below(SEGMENT),
-            Round::Further => 1 + self.below(9 * SEGMENT),
+        let count = match pass {
+            ReductionPass::First => 1 + self.below(SEGMENT),
+            ReductionPass::Further => 1 + self.below(9 * SEGMENT),
         };
         let mut logits = self.numbers(rows * count);
         for _ in 0..count / 20 {
-            // Some that are equal, or no numbers.
+            // Some equal logits and some that are not finite.
             let (a, b) = (self.below(logits.len()), self.below(logits.len()));
             logits[a] = [logits[b], f32::NAN, f32::INFINITY, f32::NEG_INFINITY][self.below(4)];
         }
-        let (first, further) = match kernel {
-            Kernel::ArgMax(_) => (Kernel::ArgMax(Round::First), Kernel::ArgMax(Round::Further)),
-            _ => (Kernel::TopK(Round::First), Kernel::TopK(Round::Further)),
+        let (first, further) = match shader {
+            Shader::ArgMax(_) => (Shader::ArgMax(ReductionPass::First), Shader::ArgMax(ReductionPass::Further)),
+            _ => (Shader::TopK(ReductionPass::First), Shader::TopK(ReductionPass::Further)),
         };
         let mut input = self.floats(&logits)?;
         let (mut left, mut kind) = (count, first);
@@ -309,7 +318,7 @@ impl Check<'_> {
         let same = logits.chunks_exact(count).zip(keys.chunks_exact(8 * wanted)).all(|(logits, keys)| {
             let words: Vec<u32> = keys.as_chunks::<4>().0.iter().copied().map(u32::from_le_bytes).collect();
             let found = words.as_chunks::<2>().0.iter().filter_map(|[key, id]| Some((*id, logit_of(*key)?)));
-            found.collect::<Vec<_>>() == plain::candidates(logits, wanted)
+            found.collect::<Vec<_>>() == reference::candidates(logits, wanted)
         });
         Ok(if same { 0.0 } else { f32::INFINITY })
     }
@@ -319,25 +328,25 @@ fn floats_of(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().copied().map(f32::from_le_bytes).collect()
 }
 
-/// The largest difference; NaN where one of them is NaN.
-fn absolute(ours: &[f32], twins: &[f32]) -> f32 {
-    ours.iter().zip(twins).map(|(a, b)| (a - b).abs()).fold(0.0, |largest, one| if one <= largest { largest } else { one })
+/// The largest absolute difference; NaN if there is a NaN.
+fn absolute(ours: &[f32], expected: &[f32]) -> f32 {
+    ours.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, |largest, one| if one <= largest { largest } else { one })
 }
 
-/// The same as a part of the twin's largest number.
-fn difference(ours: &[f32], twins: &[f32]) -> f32 {
-    let largest = twins.iter().map(|number| number.abs()).fold(f32::MIN_POSITIVE, f32::max);
-    absolute(ours, twins) / largest
+/// Like `absolute`, but relative to the largest expected number.
+fn difference(ours: &[f32], expected: &[f32]) -> f32 {
+    let largest = expected.iter().map(|number| number.abs()).fold(f32::MIN_POSITIVE, f32::max);
+    absolute(ours, expected) / largest
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::context::{Choice, Variant};
     use super::super::layout;
-    use super::super::shaders::{Compiling, Way};
+    use super::super::shaders::{Compilation, ProductStrategy};
     use super::*;
 
-    /// An adapter of this machine, or what to install.
+    /// A context on an adapter of this machine. Panics with what to install if there is none.
     fn context(choice: Choice) -> Context {
         let choice = Choice { software: true, named: std::env::var("WORKERS_AI_LOCAL_ADAPTER").ok(), ..choice };
         pollster::block_on(Context::request(&choice)).unwrap_or_else(|error| {
@@ -352,27 +361,29 @@ mod tests {
         Sizes { width: 576, heads, kv_heads, head_width, rope_width: head_width, epsilon: 1e-5 }
     }
 
-    async fn compile(context: &Context, sizes: &Sizes, kernels: &[Kernel]) -> Pipelines {
-        Compiling::begin(context, sizes, kernels).await.finish(context, &|_, _| ()).await.expect("pipelines")
+    async fn compile(context: &Context, sizes: &Sizes, shaders: &[Shader]) -> Pipelines {
+        Compilation::start(context, sizes, shaders).await.finish(context, &|_, _| ()).await.expect("pipelines")
     }
 
-    fn compare(context: &Context, sizes: &Sizes, kernels: &[Kernel], rounds: u64) {
+    /// Checks all shaders with `rounds` different seeds.
+    fn compare(context: &Context, sizes: &Sizes, shaders: &[Shader], rounds: u64) {
         pollster::block_on(async {
-            let pipelines = compile(context, sizes, kernels).await;
+            let pipelines = compile(context, sizes, shaders).await;
             let mut worst: std::collections::BTreeMap<String, f32> = Default::default();
             for seed in 0..rounds {
-                for comparison in check_kernels(context, &pipelines, sizes, kernels, seed, &|_, _| ()).await.expect("results") {
+                for comparison in check_shaders(context, &pipelines, sizes, shaders, seed, &|_, _| ()).await.expect("results") {
                     assert!(comparison.agrees(), "seed {seed}: {comparison:?} on {}", context.name);
-                    let worst = worst.entry(comparison.kernel).or_default();
+                    let worst = worst.entry(comparison.shader).or_default();
                     *worst = worst.max(comparison.difference);
                 }
             }
-            let (kernel, worst) = worst.iter().max_by(|a, b| a.1.total_cmp(b.1)).expect("a kernel");
+            let (shader, worst) = worst.iter().max_by(|a, b| a.1.total_cmp(b.1)).expect("a shader");
             let Context { name, f16, subgroups, .. } = context;
-            println!("{name}, f16 {f16}, subgroups {subgroups}: {} kernels, {worst:e} at most ({kernel})", kernels.len());
+            println!("{name}, f16 {f16}, subgroups {subgroups}: {} shaders, {worst:e} at most ({shader})", shaders.len());
         });
     }
 
+    /// Runs `test` without f16 and subgroups, without each of these that the adapter has, and with every fast path of the adapter.
     fn every_variant(choice: &Choice, test: impl Fn(&Context)) {
         let full = context(choice.clone());
         test(&context(Choice { without: vec![Variant::F16, Variant::Subgroups], ..choice.clone() }));
@@ -385,58 +396,62 @@ mod tests {
         test(&full);
     }
 
-    fn products(format: Format) -> impl Iterator<Item = Kernel> {
+    fn products(format: Format) -> impl Iterator<Item = Shader> {
         let packed = format.is_quantised();
-        let ways = [
-            Way::Vector { threads: 1, packed: false },
-            Way::Vector { threads: 32, packed: false },
-            Way::Vector { threads: 64, packed: false },
-            Way::Vector { threads: 32, packed },
-            Way::Tiles { tokens: 1 },
-            Way::Tiles { tokens: 4 },
+        let strategies = [
+            ProductStrategy::Vector { threads: 1, packed: false },
+            ProductStrategy::Vector { threads: 32, packed: false },
+            ProductStrategy::Vector { threads: 64, packed: false },
+            ProductStrategy::Vector { threads: 32, packed },
+            ProductStrategy::Tiles { tokens: 1 },
+            ProductStrategy::Tiles { tokens: 4 },
         ];
-        let endings = [Ending::Store, Ending::Add, Ending::Gate];
-        ways.into_iter().zip(endings.into_iter().cycle()).map(move |(way, ending)| Kernel::Product { format, way, ending })
+        let epilogues = [Epilogue::Store, Epilogue::Add, Epilogue::Gate];
+        strategies.into_iter().zip(epilogues.into_iter().cycle()).map(move |(strategy, epilogue)| Shader::Product {
+            format,
+            strategy,
+            epilogue,
+        })
     }
 
     #[test]
-    fn products_of_every_format_agree_with_their_twin() {
+    fn products_of_every_format_agree_with_the_reference() {
         every_variant(&Choice::default(), |context| {
             for format in layout::formats() {
-                let kernels: Vec<Kernel> = products(format).chain([Kernel::Embed(format)]).collect();
-                compare(context, &sizes(9, 3, 64), &kernels, 6);
+                let shaders: Vec<Shader> = products(format).chain([Shader::Embed(format)]).collect();
+                compare(context, &sizes(9, 3, 64), &shaders, 6);
             }
         });
     }
 
     #[test]
-    fn matrices_of_several_buffers_agree_with_their_twin() {
-        // The least that a context takes would hold every random matrix, so the limit is set behind its back.
+    fn matrices_of_several_buffers_agree_with_the_reference() {
+        // The smallest limit that `Context::request` accepts would hold every random matrix in one buffer, so the limit is set afterwards.
         let mut context = context(Choice::default());
         context.max_binding = 40_000;
-        let kernels: Vec<Kernel> = [Format::Q4_0, Format::Q6K, Format::F16]
+        let shaders: Vec<Shader> = [Format::Q4_0, Format::Q6K, Format::F16]
             .into_iter()
-            .flat_map(|format| products(format).chain([Kernel::Embed(format)]))
+            .flat_map(|format| products(format).chain([Shader::Embed(format)]))
             .collect();
-        compare_small(&context, &kernels);
+        compare_small(&context, &shaders);
     }
 
-    /// Only what is not larger than the limit itself.
-    fn compare_small(context: &Context, kernels: &[Kernel]) {
+    /// Like `compare`, but skips rounds whose buffers of activations exceed the limit.
+    fn compare_small(context: &Context, shaders: &[Shader]) {
         let sizes = sizes(9, 3, 64);
         pollster::block_on(async {
-            let pipelines = compile(context, &sizes, kernels).await;
+            let pipelines = compile(context, &sizes, shaders).await;
             let mut several = 0;
             for seed in 0..12 {
                 let mut check = Check { context, pipelines: &pipelines, sizes: &sizes, rng: Pcg64Mcg::seed_from_u64(seed) };
-                for kernel in kernels {
-                    let (Kernel::Embed(format) | Kernel::Product { format, .. }) = *kernel else { continue };
+                for shader in shaders {
+                    let (Shader::Embed(format) | Shader::Product { format, .. }) = *shader else { continue };
                     let before = check.rng.clone();
                     several += usize::from(check.matrix(format).expect("a matrix").0.parts.len() > 1);
                     check.rng = before;
-                    // Activations of many rows may be larger than the limit: such a round is left out.
-                    if let Ok((difference, allowed)) = check.run(*kernel).await {
-                        assert!(difference <= allowed, "seed {seed}: {kernel:?} differs by {difference}");
+                    // Activations of many rows may exceed the limit; such a round fails and is skipped.
+                    if let Ok((difference, allowed)) = check.run(*shader).await {
+                        assert!(difference <= allowed, "seed {seed}: {shader:?} differs by {difference}");
                     }
                 }
             }
@@ -445,26 +460,30 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_between_the_products_agrees_with_its_twin() {
+    fn norm_rope_and_attention_agree_with_the_reference() {
         every_variant(&Choice::default(), |context| {
             for (heads, kv_heads, head_width) in [(9, 3, 64), (8, 1, 128), (4, 4, 32), (2, 1, 256), (7, 1, 80), (24, 2, 96)] {
                 let sizes = sizes(heads, kv_heads, head_width);
                 let attention = [1, 4].map(|rows| super::super::forward::attention(&sizes, rows));
-                let kernels = [&[Kernel::Norm, Kernel::Rope, Kernel::Combine][..], &attention[..]].concat();
-                compare(context, &sizes, &kernels, 12);
+                let shaders = [&[Shader::Norm, Shader::Rope, Shader::Combine][..], &attention[..]].concat();
+                compare(context, &sizes, &shaders, 12);
             }
         });
     }
 
     #[test]
-    fn the_largest_logits_are_those_of_the_twin() {
-        let kernels =
-            [Kernel::ArgMax(Round::First), Kernel::ArgMax(Round::Further), Kernel::TopK(Round::First), Kernel::TopK(Round::Further)];
-        compare(&context(Choice::default()), &sizes(9, 3, 64), &kernels, 20);
+    fn the_largest_logits_agree_with_the_reference() {
+        let shaders = [
+            Shader::ArgMax(ReductionPass::First),
+            Shader::ArgMax(ReductionPass::Further),
+            Shader::TopK(ReductionPass::First),
+            Shader::TopK(ReductionPass::Further),
+        ];
+        compare(&context(Choice::default()), &sizes(9, 3, 64), &shaders, 20);
     }
 
     #[test]
-    fn an_adapter_that_is_not_there_or_computes_on_the_cpu_is_said() {
+    fn a_missing_or_insufficient_adapter_is_an_error_that_says_why() {
         let request = |choice| pollster::block_on(Context::request(&choice)).err().map(|error| error.text);
         let missing = request(Choice { named: Some("no such adapter".into()), ..Choice::default() }).expect("an error");
         assert!(missing.contains("no adapter named 'no such adapter'") || missing.contains("no WebGPU adapter named"), "{missing}");

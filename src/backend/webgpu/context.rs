@@ -1,4 +1,4 @@
-//! The adapter and its device: what they have, what happened to them, and reading back.
+//! The adapter and its device: capabilities, errors and loss, buffers, uploads, submission and readback.
 
 use crate::backend::Counters;
 use crate::error::{AiError, ErrorCode, Result};
@@ -8,55 +8,55 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Which adapter is asked for, and how much of it may be used.
+/// Which adapter to request, and which of its features may be used.
 #[derive(Debug, Clone, Default)]
 pub struct Choice {
-    /// Whether an adapter that computes on the CPU (SwiftShader, llvmpipe) will do.
+    /// Whether a software adapter (SwiftShader, llvmpipe) is acceptable.
     pub software: bool,
-    /// Natively: the adapter whose name or driver contains this.
+    /// Native only: the adapter whose name, driver or driver information contains this text, ignoring case.
     pub named: Option<String>,
-    /// Leaves fast paths out that the adapter would have.
+    /// Fast paths not to use, even if the adapter has them.
     pub without: Vec<Variant>,
-    /// The kernels of hardware also on a software adapter.
+    /// Use the shaders meant for hardware on a software adapter too.
     pub as_hardware: bool,
-    /// At most so many bytes in one binding, where the adapter would allow more.
+    /// Upper limit for the bytes of one binding, below the adapter's own limit.
     pub max_binding: Option<u64>,
 }
 
-/// A fast path that not every adapter has.
+/// An optional fast path: not every adapter supports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
     /// `shader-f16`
     F16,
-    /// Sums over subgroups.
+    /// Sums by subgroup operations.
     Subgroups,
-    /// Products of four bytes at once.
+    /// Packed dot products: four products of bytes per instruction (`dot4I8Packed`).
     PackedDot,
 }
 
-/// A device with its queue. Clones are the same device, whose memory is given back with the last of them.
+/// A device with its queue. Clones share the device, which is destroyed when the last clone is dropped.
 #[derive(Clone)]
 pub struct Context {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
-    /// "NVIDIA H100 (Vulkan)"
+    /// Adapter and backend, for instance "NVIDIA H100 (Vulkan)".
     pub name: String,
     pub is_software: bool,
     pub f16: bool,
     pub subgroups: bool,
     pub packed_dot: bool,
-    /// Whether threads should compute by themselves, because waiting for one another is dear.
+    /// Whether to use product shaders whose threads do not wait for one another, because barriers are expensive (on software adapters).
     pub serial: bool,
-    /// Bytes that one binding may have.
+    /// Largest size of one binding, in bytes.
     pub max_binding: u64,
-    /// Distance between uniforms that are chosen by a dynamic offset.
+    /// Distance in bytes between uniforms that are selected by a dynamic offset.
     pub uniform_alignment: u64,
     counters: Rc<Cell<Counters>>,
     condition: Arc<Mutex<Condition>>,
     _owner: Rc<Owner>,
 }
 
-/// Ends a device at once: in a browser its memory would otherwise wait for JavaScript's garbage to be collected.
+/// Destroys the device when dropped. In a browser its memory would otherwise be freed only when JavaScript collects garbage.
 struct Owner(wgpu::Device);
 
 impl Drop for Owner {
@@ -65,23 +65,30 @@ impl Drop for Owner {
     }
 }
 
-/// What went wrong with the device and was not told yet.
+/// Failures of the device: its loss, and an error that no caller has received yet.
 #[derive(Default)]
 struct Condition {
-    /// The device is gone for good.
+    /// Why the device is lost. This is permanent.
     lost: Option<String>,
+    /// The first error since the last `check`.
     error: Option<AiError>,
 }
 
-/// Bytes of workgroup memory and threads of a workgroup that the kernels take: what every WebGPU adapter has.
+/// The workgroup memory in bytes and the threads per workgroup that the shaders need: WebGPU's default limits, which every adapter has.
 const WORKGROUP_BYTES: u32 = 16384;
 const WORKGROUP_THREADS: u32 = 256;
 
-/// Matrices are split by rows for smaller bindings than this, and below it some other buffer may not fit.
+/// Smallest accepted limit for the bytes of a binding. Matrices are split by rows to fit into bindings, but with a smaller limit some other
+/// buffer may not fit.
 const LEAST_BINDING: u64 = 1 << 20;
 
 impl Context {
-    /// Asks for an adapter and a device.
+    /// Requests an adapter and a device.
+    ///
+    /// # Errors
+    ///
+    /// 3040 if there is no WebGPU, no adapter or no device, if the only adapter is a software adapter and `choice` excludes it, or if the
+    /// adapter's limits are too small. The text names the adapter and the reason.
     pub async fn request(choice: &Choice) -> Result<Self> {
         let (instance, has_packed_dot) = instance().await?;
         let adapter = find_adapter(&instance, choice).await?;
@@ -113,7 +120,7 @@ impl Context {
         let wanted = wgpu::DeviceDescriptor {
             label: Some("workers-ai-local"),
             required_features: features,
-            // All that there is of what grows with the model, and no more than everyone has of the rest.
+            // The adapter's maximum for limits that depend on the model's size; the WebGPU defaults for the rest.
             required_limits: wgpu::Limits {
                 max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
                 max_buffer_size: limits.max_buffer_size,
@@ -128,7 +135,7 @@ impl Context {
         let (device, queue) = adapter
             .request_device(&wanted)
             .await
-            .map_err(|error| unavailable(format!("The WebGPU adapter {name} gives no device: {}.", reason(&error))))?;
+            .map_err(|error| unavailable(format!("The WebGPU adapter {name} provides no device: {}.", reason(&error))))?;
         let condition = Arc::new(Mutex::new(Condition::default()));
         let seen = Arc::clone(&condition);
         device.set_device_lost_callback(move |_, reason| lock(&seen).lost = Some(reason));
@@ -137,7 +144,7 @@ impl Context {
             lock(&seen).error.get_or_insert_with(|| of_wgpu(error));
         }));
         let serial = is_software && !choice.as_hardware;
-        // Adapters that compute on the CPU gain nothing by it.
+        // Software adapters gain nothing from packed dot products.
         let packed_dot = has_packed_dot && !serial && !choice.without.contains(&Variant::PackedDot);
         let uniform_alignment = u64::from(limits.min_uniform_buffer_offset_alignment).max(64);
         Ok(Self {
@@ -157,18 +164,22 @@ impl Context {
         })
     }
 
-    /// Whether the device is gone; nothing can be computed on it any more.
+    /// Whether the device is lost. It then cannot compute any more.
     pub fn is_lost(&self) -> bool {
         lock(&self.condition).lost.is_some()
     }
 
-    /// Takes the device for lost: what was submitted does not come back. (A browser tells of the loss only afterwards.)
+    /// Marks the device as lost because a readback failed, and returns the error. (A browser reports the loss itself only later.)
     fn lose(&self, reason: &str) -> AiError {
         lock(&self.condition).lost.get_or_insert_with(|| reason.to_owned());
         lost(reason)
     }
 
-    /// The first error since the last check, or that the device is lost.
+    /// Reports uncaptured errors of the device, which have no caller that could receive them.
+    ///
+    /// # Errors
+    ///
+    /// 3040 if the device is lost; otherwise the first error since the last call. Further ones are discarded.
     pub fn check(&self) -> Result<()> {
         let mut condition = lock(&self.condition);
         if let Some(reason) = &condition.lost {
@@ -177,13 +188,14 @@ impl Context {
         condition.error.take().map_or(Ok(()), Err)
     }
 
-    /// Does `work` at once; in a browser its errors come only later, so what went wrong in it has to be waited for.
+    /// Runs `work` at once inside error scopes. The future resolves to its result, or to its error. In a browser errors arrive only later,
+    /// which is why this is asynchronous. `what` names the work in an out-of-memory error.
     pub fn checked<T: 'static>(&self, what: &str, work: impl FnOnce() -> T) -> LocalFuture<'static, Result<T>> {
         let (result, errors) = self.watched(what, work);
         Box::pin(async move { errors.await.map(|()| result) })
     }
 
-    /// The same, for who wants to go on before it is known what went wrong.
+    /// Like [`Context::checked`], but returns the result at once; await the future to learn whether the work failed.
     pub(super) fn watched<T>(&self, what: &str, work: impl FnOnce() -> T) -> (T, LocalFuture<'static, Result<()>>) {
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
@@ -191,13 +203,13 @@ impl Context {
         let before = self.counters().bytes_allocated;
         let result = work();
         let wanted = self.counters().bytes_allocated.saturating_sub(before);
-        // Popped in the order in which they stand, then waited for.
+        // All three scopes are popped, innermost first, before any of them is awaited.
         let (validation, internal, memory) = (validation.pop(), internal.pop(), memory.pop());
         let (context, what) = (self.clone(), what.to_owned());
         let errors = async move {
             let (validation, internal, memory) = (validation.await, internal.await, memory.await);
             if memory.is_some() {
-                // Whatever else went wrong did so with buffers that are not there.
+                // Any other error is a consequence: it concerns buffers that could not be allocated.
                 return Err(context.out_of_memory(&what, wanted));
             }
             context.check()?;
@@ -216,9 +228,14 @@ impl Context {
         self.counters.set(counters);
     }
 
-    /// A buffer that no limit forbids. Whether there was memory for it is known at once natively, in a browser by those who watch.
+    /// Creates a buffer of `bytes` bytes, rounded up to a multiple of 16 and to at least 16. `what` names its purpose in errors.
+    ///
+    /// # Errors
+    ///
+    /// 3040 if the size exceeds `max_binding`, and natively if GPU memory runs out. In a browser the latter is reported only by
+    /// [`Context::checked`] or [`Context::watched`] around the call.
     pub(super) fn create_buffer(&self, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
-        // Empty buffers cannot be bound; copies want whole words.
+        // Empty buffers cannot be bound, and copies need whole words.
         let size = bytes.max(16).next_multiple_of(16);
         if size > self.max_binding {
             return Err(AiError::new(
@@ -247,7 +264,7 @@ impl Context {
         Ok(buffer)
     }
 
-    /// A buffer that gives its memory back by itself.
+    /// Like [`Context::create_buffer`], but the buffer's memory is freed when it is dropped.
     pub(super) fn create_owned_buffer(&self, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<OwnedBuffer> {
         Ok(OwnedBuffer { buffer: self.create_buffer(what, bytes, usage)?, context: self.clone() })
     }
@@ -265,7 +282,7 @@ impl Context {
         )
     }
 
-    /// Writes into a buffer before whatever is submitted next.
+    /// Writes `bytes` into a buffer at `offset` (in bytes), before the next submission executes.
     pub(super) fn upload(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
         self.write(buffer, offset, bytes);
         self.count(|counters| counters.bytes_uploaded += bytes.len() as u64);
@@ -276,7 +293,7 @@ impl Context {
         self.queue.write_buffer(buffer, offset, bytes);
     }
 
-    /// As wgpu does it, but the host may copy the bytes first, and what it refuses is an error and no panic.
+    /// Like wgpu's `write_buffer`, except that the host may copy the bytes first, and that a refusal becomes an error instead of a panic.
     #[cfg(target_arch = "wasm32")]
     fn write(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
         let (Some(queue), Some(target)) = (self.queue.as_webgpu(), buffer.as_webgpu()) else { return };
@@ -285,8 +302,8 @@ impl Context {
         }
     }
 
-    /// Natively what was uploaded waits in staging memory for a submission: this makes one, and waits until it is through.
-    /// In a browser that memory is the browser's, and nothing may wait.
+    /// Empties wgpu's staging memory. Natively, uploads stay there until the next submission: this makes an empty one and blocks until
+    /// it completes. In a browser the staging memory belongs to the browser, and blocking is not allowed.
     pub(super) fn drain_uploads(&self) {
         self.queue.submit([]);
         #[cfg(not(target_arch = "wasm32"))]
@@ -298,17 +315,21 @@ impl Context {
         self.count(|counters| counters.submissions += 1);
     }
 
-    /// Waits until the first `bytes` of a mappable buffer can be read, and reads them.
+    /// Waits for the submitted work, then returns the first `bytes` bytes of a mappable buffer.
+    ///
+    /// # Errors
+    ///
+    /// 3040 if the device is lost or the buffer cannot be mapped, which counts as a lost device; otherwise an earlier uncaptured error.
     pub(super) async fn read(&self, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>> {
         self.check()?;
         let outcome = Arc::new(Mutex::new(None));
-        let told = Arc::clone(&outcome);
+        let written = Arc::clone(&outcome);
         let (call, called) = signal();
         buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
-            *lock(&told) = Some(result);
+            *lock(&written) = Some(result);
             call();
         });
-        // The one place where native code waits: nobody else would drive the device. A browser does so by itself.
+        // Native code blocks here, because nothing else polls the device. A browser polls it itself.
         #[cfg(not(target_arch = "wasm32"))]
         if let Err(error) = self.device.poll(wgpu::PollType::wait_indefinitely()) {
             self.check()?;
@@ -319,7 +340,7 @@ impl Context {
         match lock(&outcome).take() {
             Some(Ok(())) => {}
             Some(Err(error)) => return Err(self.lose(&error.to_string())),
-            None => return Err(self.lose("it gave no answer")),
+            None => return Err(self.lose("it did not answer")),
         }
         let view = buffer.get_mapped_range(0..bytes).map_err(|error| self.lose(&error.to_string()))?;
         let result = view.to_vec();
@@ -335,7 +356,7 @@ fn create_instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor { flags: wgpu::InstanceFlags::empty(), ..descriptor })
 }
 
-/// WebGPU, and whether its WGSL has products of packed bytes.
+/// WebGPU, and whether its WGSL has packed dot products.
 #[cfg(target_arch = "wasm32")]
 async fn instance() -> Result<(wgpu::Instance, bool)> {
     let gpu = crate::host::gpu::find().await.map_err(unavailable)?;
@@ -350,8 +371,7 @@ async fn instance() -> Result<(wgpu::Instance, bool)> {
     Ok((instance, has_packed_dot))
 }
 
-/// A buffer whose memory is given back when it is dropped, not when JavaScript's garbage is collected. What was submitted before still
-/// finds it.
+/// A buffer that is destroyed when it is dropped, not when JavaScript collects garbage. Work submitted before that can still use it.
 pub struct OwnedBuffer {
     buffer: wgpu::Buffer,
     context: Context,
@@ -392,18 +412,18 @@ async fn find_adapter(instance: &wgpu::Instance, choice: &Choice) -> Result<wgpu
 
 async fn preferred_adapter(instance: &wgpu::Instance) -> Result<wgpu::Adapter> {
     let options = wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
-    // What the error says of backends that are not compiled in helps nobody.
+    // wgpu's own error lists backends that are not compiled in, which helps nobody.
     instance.request_adapter(&options).await.map_err(|_| unavailable("There is no WebGPU adapter here.".to_owned()))
 }
 
-/// What an error says. (Those of JavaScript are printed with the value around them and the stack behind.)
+/// The message of an error, without the `JsValue(…)` around it and the stack after it that JavaScript errors are printed with.
 fn reason(error: &wgpu::RequestDeviceError) -> String {
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default();
     first.strip_prefix("JsValue(").unwrap_or(first).trim_end_matches(['.', ')']).to_owned()
 }
 
-/// A lock that no panic elsewhere can take away.
+/// Locks a mutex, even if another thread panicked while it held the lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

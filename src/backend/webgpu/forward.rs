@@ -1,45 +1,47 @@
-//! Recording a forward pass: which kernels run over which buffers, for a chunk of rows.
+//! Records a forward pass: which shaders run over which buffers, for a chunk of rows.
 
 use super::context::Context;
 use super::kv_cache::KvCache;
 use super::layout::UNIT;
-use super::shaders::{Bindings, Ending, Kernel, Pipelines, Round, Sizes, Way};
+use super::shaders::{Bindings, Epilogue, Pipelines, ProductStrategy, ReductionPass, Shader, Sizes};
 use super::weights::{Matrix, MatrixKind, Weights};
 use crate::backend::{Answer, MAX_CANDIDATES, Wanted};
 use crate::error::{AiError, Result};
 use crate::model::{Hyperparameters, Role};
 use kernels::Format;
 
-/// Sequences of a chunk whose logits are wanted.
+/// The most sequences of a chunk that can have an answer (logits or candidates).
 pub const MAX_OUTPUTS: usize = 8;
 
-/// Sequences of a chunk.
+/// The most sequences of a chunk.
 pub const MAX_SEGMENTS: usize = 64;
 
-/// Rows of a sequence from which on they are computed in tiles.
+/// From this number of rows on, products and attention compute several rows per workgroup.
 const LEAST_TILED_ROWS: usize = 4;
 
-/// Parts that the positions of one sequence are split into, and positions of a part at least.
+/// The most parts that the positions of one sequence are split into for attention.
 pub const MAX_SPLITS: usize = 32;
+/// The positions of such a part are a multiple of this number, except in the last part (`TILE` of `attention.wgsl`).
 pub const TILE: usize = 64;
 
-/// Logits that one workgroup looks at (`ordered.wgsl`).
+/// Logits or candidates that one workgroup selects from (`ordered.wgsl`).
 pub const SEGMENT: usize = 1024;
 
-/// Rows of one sequence in a chunk.
+/// The rows of one sequence in a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
-    /// Which work of the batch.
+    /// Index of its work in the batch.
     pub work: usize,
+    /// Index of its first row in the chunk.
     pub first_row: usize,
     pub rows: usize,
-    /// Position of the first row.
+    /// Position of its first row in the sequence.
     pub start: usize,
-    /// What is wanted after the last row, if that ends the work.
+    /// The answer for the last row; `Nothing` if that is not the last row of the work.
     pub wanted: Wanted,
 }
 
-/// `Job` of `job.wgsl`.
+/// The parameters of a dispatch: `Job` of `job.wgsl`, which describes the fields.
 #[derive(Default)]
 pub struct Job {
     pub rows: usize,
@@ -55,7 +57,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// As the uniform has it: `JOB_BYTES` bytes.
+    /// The uniform's content: `JOB_BYTES` bytes.
     pub fn bytes(&self) -> Vec<u8> {
         let Self { rows, first_row, start, values, splits, split_length, input_row, output_row, count, wanted } = *self;
         let numbers = [rows, first_row, start, values, splits, split_length, input_row, output_row, count, wanted, 0, 0];
@@ -63,8 +65,10 @@ impl Job {
     }
 }
 
-/// Activations of a chunk, `[rows, width of the thing]` each, and what is read and written at its ends. Made once.
+/// Buffers for the activations of a chunk, `[rows, width of the activation]` each, for its input (tokens, angles, jobs) and for its output
+/// (logits, candidates, readback). Created once per model.
 pub struct Scratch {
+    /// The most rows of a chunk.
     pub rows: usize,
     tokens: wgpu::Buffer,
     pub angles: wgpu::Buffer,
@@ -83,11 +87,16 @@ pub struct Scratch {
     candidates: [wgpu::Buffer; 2],
     pub readback: wgpu::Buffer,
     combine: wgpu::BindGroup,
-    /// Logits to the first candidates, and from each buffer of them to the other.
+    /// Bind groups for selection: from the logits to the first buffer of candidates, then from each of the two buffers to the other.
     choose: [wgpu::BindGroup; 3],
 }
 
 impl Scratch {
+    /// Buffers for chunks of up to `rows` rows.
+    ///
+    /// # Errors
+    ///
+    /// If a buffer is larger than the adapter allows, or memory runs out.
     pub fn new(context: &Context, pipelines: &Pipelines, p: &Hyperparameters, rows: usize) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
         let usage = Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
@@ -128,12 +137,12 @@ impl Scratch {
     }
 }
 
-/// A matrix product with its bind groups.
+/// A matrix product and its bind groups.
 struct Product {
     format: Format,
     columns: usize,
-    ending: Ending,
-    /// Per part: rows, and its bind group.
+    epilogue: Epilogue,
+    /// Rows and bind group of each part of the matrix.
     parts: Vec<(usize, wgpu::BindGroup)>,
 }
 
@@ -142,7 +151,7 @@ impl Product {
         context: &Context,
         pipelines: &Pipelines,
         matrix: &Matrix,
-        ending: Ending,
+        epilogue: Epilogue,
         input: &wgpu::Buffer,
         output: &wgpu::Buffer,
     ) -> Result<Self> {
@@ -154,38 +163,39 @@ impl Product {
                 Ok((part.rows, pipelines.bind(context, Bindings::Matrix, &buffers)?))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { format: matrix.format, columns: matrix.columns, ending, parts })
+        Ok(Self { format: matrix.format, columns: matrix.columns, epilogue, parts })
     }
 
-    /// Every kernel that this may be computed by.
-    fn kernels(context: &Context, matrix: &MatrixKind, ending: Ending) -> impl Iterator<Item = Kernel> {
+    /// Every shader that may compute a product with this matrix.
+    fn shaders(context: &Context, matrix: &MatrixKind, epilogue: Epilogue) -> impl Iterator<Item = Shader> {
         let MatrixKind { format, columns, .. } = *matrix;
-        let ways = [(1, false), (1, true), (LEAST_TILED_ROWS, false), (usize::MAX, false)];
-        let ways = ways.into_iter().filter(move |(_, packed)| !packed || has_packed(context, format));
-        ways.map(move |(rows, packed)| Kernel::Product { format, way: way(context, rows, columns, packed), ending })
+        let cases = [(1, false), (1, true), (LEAST_TILED_ROWS, false), (usize::MAX, false)];
+        let cases = cases.into_iter().filter(move |(_, packed)| !packed || has_packed(context, format));
+        cases.map(move |(rows, packed)| Shader::Product { format, strategy: strategy(context, rows, columns, packed), epilogue })
     }
 }
 
-/// Whether weights of a format can be multiplied as bytes.
+/// Whether weights of a format can be computed with packed dot products.
 fn has_packed(context: &Context, format: Format) -> bool {
     context.packed_dot && format.is_quantised()
 }
 
-/// How a product with so many rows of activations is computed.
-fn way(context: &Context, rows: usize, columns: usize, packed: bool) -> Way {
+/// How to compute a product of a matrix of `columns` columns and `rows` rows of activations.
+fn strategy(context: &Context, rows: usize, columns: usize, packed: bool) -> ProductStrategy {
     match rows {
-        _ if context.serial => Way::Vector { threads: 1, packed },
-        0..LEAST_TILED_ROWS => Way::Vector { threads: if columns / UNIT >= 256 { 64 } else { 32 }, packed },
-        4..=16 => Way::Tiles { tokens: 1 },
-        _ => Way::Tiles { tokens: 4 },
+        _ if context.serial => ProductStrategy::Vector { threads: 1, packed },
+        0..LEAST_TILED_ROWS => ProductStrategy::Vector { threads: if columns / UNIT >= 256 { 64 } else { 32 }, packed },
+        4..=16 => ProductStrategy::Tiles { tokens: 1 },
+        _ => ProductStrategy::Tiles { tokens: 4 },
     }
 }
 
-/// Attention's workgroups: rows, and query heads that share a KV head.
-pub fn attention(sizes: &Sizes, rows: usize) -> Kernel {
+/// The attention shader for a sequence with `rows` rows in the chunk. It determines how many rows, and how many query heads of a KV head,
+/// one workgroup computes.
+pub fn attention(sizes: &Sizes, rows: usize) -> Shader {
     let queries = if sizes.head_width <= 128 { 16 } else { 8 };
     let shared = (sizes.heads / sizes.kv_heads).next_power_of_two().min(8);
-    Kernel::Attention { rows: if rows < LEAST_TILED_ROWS { 1 } else { queries / shared }, shared }
+    Shader::Attention { rows: if rows < LEAST_TILED_ROWS { 1 } else { queries / shared }, shared }
 }
 
 struct LayerGroups {
@@ -200,94 +210,101 @@ struct LayerGroups {
     down: Product,
 }
 
-/// Everything that stays the same from pass to pass.
+/// Everything that stays the same from one forward pass to the next.
 pub struct Plan {
-    /// Whether weights that can be multiplied as bytes are, where few rows are computed.
+    /// Whether products of few rows use packed dot products, where the format allows it.
     pub packed: bool,
     sizes: Sizes,
     vocabulary: usize,
     embed: Vec<wgpu::BindGroup>,
-    embed_kernel: Kernel,
+    embed_shader: Shader,
     embed_units: usize,
     layers: Vec<LayerGroups>,
     output_norm: wgpu::BindGroup,
     output: Product,
 }
 
-/// Every kernel that a model with these matrices needs.
-pub fn kernels(context: &Context, p: &Hyperparameters, matrices: impl Iterator<Item = MatrixKind>) -> Vec<Kernel> {
+/// Every shader that a model with these matrices needs, without duplicates.
+pub fn shaders(context: &Context, p: &Hyperparameters, matrices: impl Iterator<Item = MatrixKind>) -> Vec<Shader> {
     let sizes = Sizes::from(p);
-    let mut kernels = vec![Kernel::Norm, Kernel::Rope, attention(&sizes, 1), attention(&sizes, LEAST_TILED_ROWS), Kernel::Combine];
-    for round in [Round::First, Round::Further] {
-        kernels.extend([Kernel::ArgMax(round), Kernel::TopK(round)]);
+    let mut shaders = vec![Shader::Norm, Shader::Rope, attention(&sizes, 1), attention(&sizes, LEAST_TILED_ROWS), Shader::Combine];
+    for pass in [ReductionPass::First, ReductionPass::Further] {
+        shaders.extend([Shader::ArgMax(pass), Shader::TopK(pass)]);
     }
     let matrices: Vec<MatrixKind> = matrices.collect();
     let tied = !matrices.iter().any(|matrix| matrix.role == Role::Output);
     for matrix in &matrices {
-        let ending = match matrix.role {
+        let epilogue = match matrix.role {
             Role::TokenEmbedding => {
-                kernels.push(Kernel::Embed(matrix.format));
+                shaders.push(Shader::Embed(matrix.format));
                 if !tied {
                     continue;
                 }
-                Ending::Store
+                Epilogue::Store
             }
-            Role::AttentionOutput(_) | Role::Down(_) => Ending::Add,
-            Role::Up(_) => Ending::Gate,
-            _ => Ending::Store,
+            Role::AttentionOutput(_) | Role::Down(_) => Epilogue::Add,
+            Role::Up(_) => Epilogue::Gate,
+            _ => Epilogue::Store,
         };
-        kernels.extend(Product::kernels(context, matrix, ending));
+        shaders.extend(Product::shaders(context, matrix, epilogue));
     }
     let mut seen = std::collections::HashSet::new();
-    kernels.retain(|kernel| seen.insert(*kernel));
-    kernels
+    shaders.retain(|shader| seen.insert(*shader));
+    shaders
 }
 
 impl Plan {
+    /// Creates the bind groups of a model over `weights` and the buffers of `s`.
+    ///
+    /// # Errors
+    ///
+    /// If `pipelines` lacks a bind group layout.
     pub fn new(context: &Context, pipelines: &Pipelines, p: &Hyperparameters, weights: &Weights, s: &Scratch) -> Result<Self> {
         let norm = |from, norm, to| pipelines.bind(context, Bindings::Norm, &[from, norm, to]);
-        let product = |matrix, ending, input, output| Product::new(context, pipelines, matrix, ending, input, output);
+        let product = |matrix, epilogue, input, output| Product::new(context, pipelines, matrix, epilogue, input, output);
         let layers = weights
             .layers
             .iter()
             .map(|layer| {
                 Ok(LayerGroups {
                     attention_norm: norm(&s.stream, &layer.attention_norm, &s.normed)?,
-                    query: product(&layer.query, Ending::Store, &s.normed, &s.query)?,
-                    key: product(&layer.key, Ending::Store, &s.normed, &s.key)?,
-                    value: product(&layer.value, Ending::Store, &s.normed, &s.value)?,
-                    attention_output: product(&layer.attention_output, Ending::Add, &s.attended, &s.stream)?,
+                    query: product(&layer.query, Epilogue::Store, &s.normed, &s.query)?,
+                    key: product(&layer.key, Epilogue::Store, &s.normed, &s.key)?,
+                    value: product(&layer.value, Epilogue::Store, &s.normed, &s.value)?,
+                    attention_output: product(&layer.attention_output, Epilogue::Add, &s.attended, &s.stream)?,
                     ffn_norm: norm(&s.stream, &layer.ffn_norm, &s.normed)?,
-                    gate: product(&layer.gate, Ending::Store, &s.normed, &s.gate)?,
-                    up: product(&layer.up, Ending::Gate, &s.normed, &s.gate)?,
-                    down: product(&layer.down, Ending::Add, &s.gate, &s.stream)?,
+                    gate: product(&layer.gate, Epilogue::Store, &s.normed, &s.gate)?,
+                    up: product(&layer.up, Epilogue::Gate, &s.normed, &s.gate)?,
+                    down: product(&layer.down, Epilogue::Add, &s.gate, &s.stream)?,
                 })
             })
             .collect::<Result<_>>()?;
         let embedding = &weights.token_embedding;
-        let embed = product(embedding, Ending::Store, &s.tokens, &s.stream)?;
+        let embed = product(embedding, Epilogue::Store, &s.tokens, &s.stream)?;
         Ok(Self {
             packed: false,
             sizes: Sizes::from(p),
             vocabulary: p.vocabulary,
             embed: embed.parts.into_iter().map(|(_, group)| group).collect(),
-            embed_kernel: Kernel::Embed(embedding.format),
+            embed_shader: Shader::Embed(embedding.format),
             embed_units: embedding.columns / UNIT,
             layers,
             output_norm: norm(&s.stream, &weights.output_norm, &s.last)?,
-            output: product(weights.output.as_ref().unwrap_or(embedding), Ending::Store, &s.last, &s.logits)?,
+            output: product(weights.output.as_ref().unwrap_or(embedding), Epilogue::Store, &s.last, &s.logits)?,
         })
     }
 }
 
-/// Where the answers of a chunk stand in the buffer that is read back.
+/// Where the answers of a chunk are in the readback buffer.
 #[derive(Debug, Default)]
 pub struct Layout {
-    /// Per answer: its work, and how many numbers it is.
+    /// The index of each answer's work, and the answer's place.
     places: Vec<(usize, Place)>,
+    /// Bytes to read back.
     pub bytes: u64,
 }
 
+/// `at`: offset in bytes; `count`: logits or candidates.
 #[derive(Debug, Clone, Copy)]
 enum Place {
     Logits { at: usize, count: usize },
@@ -295,7 +312,7 @@ enum Place {
 }
 
 impl Layout {
-    /// The answers out of what was read back, each with its work.
+    /// Decodes the answers from the bytes read back, each with the index of its work.
     pub fn read<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (usize, Answer)> + 'a {
         let words = |at: usize, count: usize| bytes[at..at + 4 * count].as_chunks::<4>().0.iter().copied();
         self.places.iter().map(move |(work, place)| match *place {
@@ -308,13 +325,13 @@ impl Layout {
     }
 }
 
-/// The logit behind ordered bits (`ordered.wgsl`); `None` for what was no finite number, or not there at all.
+/// Decodes a logit from its ordered bits (`ordered.wgsl`). `None` if it was not finite, or if the entry is padding.
 pub fn logit_of(key: u32) -> Option<f32> {
     let bits = if key & 0x8000_0000 != 0 { key & 0x7fff_ffff } else { !key };
     (key > 1).then(|| f32::from_bits(bits))
 }
 
-/// Jobs of a chunk, and what goes through the encoder.
+/// Records the dispatches of a chunk and collects their jobs.
 struct Recorder<'a> {
     context: &'a Context,
     pipelines: &'a Pipelines,
@@ -337,7 +354,7 @@ impl<'a> Recorder<'a> {
         Self { context, pipelines, scratch, pass, jobs: Vec::new(), dispatches: 0, packed }
     }
 
-    /// Puts a job into the buffer of jobs; gives its offset.
+    /// Appends a job to the buffer of jobs and returns its offset in bytes.
     fn job(&mut self, job: Job) -> u32 {
         let offset = self.jobs.len();
         self.jobs.extend(job.bytes());
@@ -345,8 +362,8 @@ impl<'a> Recorder<'a> {
         offset as u32
     }
 
-    fn run(&mut self, kernel: Kernel, job: u32, group: &wgpu::BindGroup, workgroups: [usize; 3]) -> Result<()> {
-        self.pass.set_pipeline(self.pipelines.get(kernel)?);
+    fn run(&mut self, shader: Shader, job: u32, group: &wgpu::BindGroup, workgroups: [usize; 3]) -> Result<()> {
+        self.pass.set_pipeline(self.pipelines.get(shader)?);
         self.pass.set_bind_group(0, &self.scratch.job_group, &[job]);
         self.pass.set_bind_group(1, group, &[]);
         let [x, y, z] = workgroups.map(|count| count as u32);
@@ -356,16 +373,16 @@ impl<'a> Recorder<'a> {
     }
 
     fn product(&mut self, product: &Product, job: u32, rows: usize) -> Result<()> {
-        let way = way(self.context, rows, product.columns, self.packed && has_packed(self.context, product.format));
-        let kernel = Kernel::Product { format: product.format, way, ending: product.ending };
+        let strategy = strategy(self.context, rows, product.columns, self.packed && has_packed(self.context, product.format));
+        let shader = Shader::Product { format: product.format, strategy, epilogue: product.epilogue };
         for (matrix_rows, group) in &product.parts {
-            self.run(kernel, job, group, way.workgroups(*matrix_rows, rows))?;
+            self.run(shader, job, group, strategy.workgroups(*matrix_rows, rows))?;
         }
         Ok(())
     }
 }
 
-/// The commands of a chunk, ready for its tokens.
+/// The recorded commands of a chunk. They do not depend on the tokens, which `submit` uploads.
 pub struct Recorded {
     commands: wgpu::CommandBuffer,
     jobs: Vec<u8>,
@@ -374,7 +391,8 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Lets the GPU compute these tokens, with cosine and sine of every row's pairs. Gives what is to be read back.
+    /// Uploads the input and submits the commands. `tokens`: one per row; `angles`: `[rows, rope_width]`, the cosine and sine of each
+    /// rotated pair. Returns where the answers will be in the readback buffer.
     pub fn submit(self, context: &Context, scratch: &Scratch, tokens: &[u32], angles: &[f32]) -> Layout {
         let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
         context.upload(&scratch.tokens, 0, &bytes);
@@ -388,7 +406,11 @@ impl Recorded {
 }
 
 impl Plan {
-    /// Records a chunk of these rows, each sequence's with its cache.
+    /// Records the commands of a chunk, given as the segments of its sequences with their caches.
+    ///
+    /// # Errors
+    ///
+    /// If a pipeline is missing, or if the chunk has more jobs than the buffer of jobs holds.
     pub fn record(
         &self,
         context: &Context,
@@ -403,7 +425,7 @@ impl Plan {
         let whole = recorder.job(Job { rows, ..Job::default() });
 
         for group in &self.embed {
-            recorder.run(self.embed_kernel, whole, group, [self.embed_units.div_ceil(64), rows, 1])?;
+            recorder.run(self.embed_shader, whole, group, [self.embed_units.div_ceil(64), rows, 1])?;
         }
         let mut segments = Vec::new();
         for (segment, cache) in chunk {
@@ -425,25 +447,25 @@ impl Plan {
             segments.push((segment, cache, job, splits));
         }
         for (index, layer) in self.layers.iter().enumerate() {
-            recorder.run(Kernel::Norm, whole, &layer.attention_norm, [rows, 1, 1])?;
+            recorder.run(Shader::Norm, whole, &layer.attention_norm, [rows, 1, 1])?;
             recorder.product(&layer.query, whole, rows)?;
             recorder.product(&layer.key, whole, rows)?;
             recorder.product(&layer.value, whole, rows)?;
             for (segment, cache, job, splits) in &segments {
                 let Some(cache) = cache.layer(index) else { continue };
                 let pairs = (p.query_width() + 2 * p.kv_width()) / 2;
-                recorder.run(Kernel::Rope, *job, &cache.rope, [pairs.div_ceil(64), segment.rows, 1])?;
-                let kernel = attention(&self.sizes, segment.rows);
-                let Kernel::Attention { rows: rows_at_once, shared } = kernel else { continue };
+                recorder.run(Shader::Rope, *job, &cache.rope, [pairs.div_ceil(64), segment.rows, 1])?;
+                let shader = attention(&self.sizes, segment.rows);
+                let Shader::Attention { rows: rows_at_once, shared } = shader else { continue };
                 let portions = (p.heads / p.kv_heads).div_ceil(shared);
                 let workgroups = [*splits, p.kv_heads * portions, segment.rows.div_ceil(rows_at_once)];
-                recorder.run(kernel, *job, &cache.attention, workgroups)?;
+                recorder.run(shader, *job, &cache.attention, workgroups)?;
                 if *splits > 1 {
-                    recorder.run(Kernel::Combine, *job, &scratch.combine, [p.heads, segment.rows, 1])?;
+                    recorder.run(Shader::Combine, *job, &scratch.combine, [p.heads, segment.rows, 1])?;
                 }
             }
             recorder.product(&layer.attention_output, whole, rows)?;
-            recorder.run(Kernel::Norm, whole, &layer.ffn_norm, [rows, 1, 1])?;
+            recorder.run(Shader::Norm, whole, &layer.ffn_norm, [rows, 1, 1])?;
             recorder.product(&layer.gate, whole, rows)?;
             recorder.product(&layer.up, whole, rows)?;
             recorder.product(&layer.down, whole, rows)?;
@@ -455,7 +477,7 @@ impl Plan {
             for (output_row, segment) in outputs.iter().enumerate() {
                 let input_row = segment.first_row + segment.rows - 1;
                 let job = recorder.job(Job { input_row, output_row, ..Job::default() });
-                recorder.run(Kernel::Norm, job, &self.output_norm, [1, 1, 1])?;
+                recorder.run(Shader::Norm, job, &self.output_norm, [1, 1, 1])?;
             }
             let job = recorder.job(Job { rows: outputs.len(), ..Job::default() });
             recorder.product(&self.output, job, outputs.len())?;
@@ -484,12 +506,17 @@ impl Plan {
         Ok(Recorded { commands: encoder.finish(), jobs, layout, dispatches })
     }
 
-    /// Whether some products can be computed with packed weights.
+    /// Whether some products can use packed dot products.
     pub fn can_pack(&self, context: &Context) -> bool {
         self.layers.iter().any(|layer| has_packed(context, layer.gate.format))
     }
 
-    /// Records one product of every layer for one row, so many times: what decoding mostly is, to be timed. Eight bytes are to be read back.
+    /// Records `times` repetitions of one product of every layer (the gate) for one row, to be timed: decode consists mostly of such
+    /// products. Eight bytes are read back.
+    ///
+    /// # Errors
+    ///
+    /// If a pipeline is missing.
     pub fn record_products(
         &self,
         context: &Context,
@@ -510,26 +537,27 @@ impl Plan {
         Ok(Recorded { commands: encoder.finish(), jobs, layout: Layout { places: Vec::new(), bytes: 8 }, dispatches })
     }
 
-    /// Finds the largest logits of every output, round by round, if any are wanted. Gives the buffer that they end up in and how many they are.
+    /// Selects the largest logits of every output, pass by pass, if any output wants candidates. Returns the index of the buffer of
+    /// candidates with the result, and the number of candidates per output.
     fn choose(&self, recorder: &mut Recorder, outputs: &[&Segment]) -> Result<Option<(usize, usize)>> {
         let wanted = outputs.iter().filter_map(|segment| match segment.wanted {
             Wanted::Candidates(count) => Some(count.clamp(1, MAX_CANDIDATES)),
             _ => None,
         });
         let Some(wanted) = wanted.max() else { return Ok(None) };
-        let (mut count, mut round) = (self.vocabulary, 0);
+        let (mut count, mut index) = (self.vocabulary, 0);
         loop {
             let job = recorder.job(Job { count, wanted, ..Job::default() });
-            let kind = if round == 0 { Round::First } else { Round::Further };
-            let kernel = if wanted == 1 { Kernel::ArgMax(kind) } else { Kernel::TopK(kind) };
-            let group = &recorder.scratch.choose[if round == 0 { 0 } else { 2 - round % 2 }];
+            let pass = if index == 0 { ReductionPass::First } else { ReductionPass::Further };
+            let shader = if wanted == 1 { Shader::ArgMax(pass) } else { Shader::TopK(pass) };
+            let group = &recorder.scratch.choose[if index == 0 { 0 } else { 2 - index % 2 }];
             let segments = count.div_ceil(SEGMENT);
-            recorder.run(kernel, job, group, [segments, outputs.len(), 1])?;
+            recorder.run(shader, job, group, [segments, outputs.len(), 1])?;
             count = segments * wanted;
             if segments == 1 {
-                return Ok(Some((round % 2, wanted)));
+                return Ok(Some((index % 2, wanted)));
             }
-            round += 1;
+            index += 1;
         }
     }
 }

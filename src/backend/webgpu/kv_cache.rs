@@ -1,4 +1,5 @@
-//! The KV cache of one sequence on the GPU: f16, appended in place, truncatable, its buffers replaced by larger ones as the context grows.
+//! The KV cache of one sequence on the GPU, in f16. New positions are appended in place, it can be truncated, and its buffers are
+//! replaced by larger ones as the context grows.
 
 use super::context::{Context, OwnedBuffer};
 use super::forward::Scratch;
@@ -6,56 +7,61 @@ use super::shaders::{Bindings, Pipelines};
 use crate::error::Result;
 use crate::model::Hyperparameters;
 
-/// Keys and values of every layer.
+/// The keys and values of every layer.
 #[derive(Default)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
     length: usize,
-    /// Positions that there is room for.
+    /// Positions that fit into the buffers.
     capacity: usize,
 }
 
-/// One layer's buffer: keys `[capacity, kv_width]`, then values; and the bind groups that it stands in.
+/// One layer's buffer, keys `[capacity, kv_width]` followed by values of the same shape, and the bind groups that contain it.
 pub struct LayerCache {
     buffer: OwnedBuffer,
     pub rope: wgpu::BindGroup,
     pub attention: wgpu::BindGroup,
 }
 
-/// Positions of a fresh cache, and what it is rounded up to.
+/// Capacities are multiples of this number of positions.
 const STEP: usize = 256;
 
 impl KvCache {
-    /// Positions that are computed.
+    /// Positions that have been computed.
     pub fn length(&self) -> usize {
         self.length
     }
 
-    /// Positions that there is room for. Other buffers have other room.
+    /// Positions that fit into the buffers. The capacity identifies the buffers: whenever they are replaced, it changes.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Every layer got `count` further positions.
+    /// Records that `count` further positions were written to every layer.
     pub fn commit(&mut self, count: usize) {
         self.length += count;
     }
 
-    /// Forgets every position from `length` on.
+    /// Drops all positions from position `length` on. Keeps the buffers.
     pub fn truncate(&mut self, length: usize) {
         self.length = self.length.min(length);
     }
 
+    /// The buffer and bind groups of a layer; `None` before the first `grow`.
     pub fn layer(&self, layer: usize) -> Option<&LayerCache> {
         self.layers.get(layer)
     }
 
-    /// Where values begin in a layer's buffer, in groups of four numbers.
+    /// Where the values begin in a layer's buffer, in groups of four f16 numbers.
     pub fn values_offset(&self, p: &Hyperparameters) -> usize {
         self.capacity * p.kv_width() / 4
     }
 
-    /// Makes room for `positions` positions; without memory for that everything stays as it is.
+    /// Makes room for `positions` positions in all.
+    ///
+    /// # Errors
+    ///
+    /// 3040 if there is no memory for them, or a layer's buffer would be larger than the adapter allows. The cache is then unchanged.
     pub async fn grow(
         &mut self,
         context: &Context,
@@ -70,7 +76,8 @@ impl KvCache {
         Ok(())
     }
 
-    /// A copy with room for `positions` positions. Room at least doubles, so that growing is rare.
+    /// A copy with room for `positions` positions. The capacity at least doubles, up to the model's context length, so that growing is
+    /// rare.
     fn larger(&self, context: &Context, pipelines: &Pipelines, scratch: &Scratch, p: &Hyperparameters, positions: usize) -> Result<Self> {
         let doubled = (2 * self.capacity).min(p.positions);
         let capacity = positions.max(doubled).next_multiple_of(STEP);
@@ -92,7 +99,7 @@ impl KvCache {
         Ok(larger)
     }
 
-    /// Takes over the first `length` positions of `other`; there is room for them.
+    /// Replaces the content by the first `length` positions of `other`. The capacity must suffice.
     pub fn copy(&mut self, context: &Context, p: &Hyperparameters, other: &KvCache, length: usize) {
         self.length = length.min(other.length);
         if self.length == 0 {
@@ -108,7 +115,7 @@ impl KvCache {
     }
 }
 
-/// Bytes of the keys, or of the values, of so many positions of a layer.
+/// Bytes of a layer's keys, or of its values, for `positions` positions.
 fn bytes(p: &Hyperparameters, positions: usize) -> u64 {
     (positions * p.kv_width() * 2) as u64
 }

@@ -1,23 +1,30 @@
-//! How a matrix lies in GPU buffers: the file's blocks, split into planes.
+//! The layout of a matrix in GPU buffers: the file's blocks, split into planes.
 //!
-//! Codes of all blocks stand together, then their high bits, then their scales, each plane aligned to 16 bytes. So threads load codes
-//! 16 bytes at a time and one after another, and bringing a file's blocks into that order is copying.
+//! The codes of all blocks are stored first, then their high bits, then their scales, each plane aligned to 16 bytes. Therefore threads
+//! load codes 16 bytes at a time, neighbouring threads from neighbouring addresses. Loading a model costs no arithmetic: splitting the
+//! file's blocks into planes only copies bytes.
+//!
+//! Shaders see *units* of [`UNIT`] weights. In the formats with nibbles a unit is 16 bytes of low bits; in every format it is two runs of
+//! 16 columns. So there is one product shader for all formats, and a format is a function that unpacks a unit (`shaders/formats/`).
+//!
+//! A matrix that is larger than a binding may be is split into several buffers of whole rows (`Matrix` in `weights.rs`).
 
 use kernels::Format;
 
-/// Weights that a kernel unpacks at once.
+/// Weights (columns of a row) that a shader unpacks at once.
 pub const UNIT: usize = 32;
 
-/// A piece of every block that is kept in a plane of its own.
+/// A part of every block that is stored in a separate plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plane {
-    /// Where it stands in a file's block.
+    /// Its offset in a block of the file, in bytes.
     pub offset: usize,
+    /// Its bytes per block.
     pub bytes: usize,
 }
 
-/// The planes of a format: codes, high bits, scales, and one more number; of no bytes where there is none. `None`: the GPU has no
-/// kernels for it.
+/// The planes of a format: codes, high bits, scales, and one extra number (the block scale of Q6_K). A plane that a format does not have
+/// has 0 bytes. Returns `None` for formats without shaders.
 pub fn planes(format: Format) -> Option<[Plane; 4]> {
     const NONE: (usize, usize) = (0, 0);
     let planes = match format {
@@ -36,13 +43,13 @@ pub fn planes(format: Format) -> Option<[Plane; 4]> {
     Some(planes.map(|(offset, bytes)| Plane { offset, bytes }))
 }
 
-/// Formats that the GPU has kernels for.
+/// The formats that have shaders.
 #[cfg(test)]
 pub fn formats() -> impl Iterator<Item = Format> {
     Format::ALL.into_iter().filter(|format| planes(*format).is_some())
 }
 
-/// Where each plane of `blocks` blocks begins in a buffer, and the buffer's bytes.
+/// The offset in bytes of each plane in a buffer of `blocks` blocks, and the size of the buffer in bytes.
 pub fn offsets(planes: &[Plane; 4], blocks: usize) -> ([u64; 4], u64) {
     let mut end = 0;
     let offsets = planes.map(|plane| {
@@ -53,9 +60,9 @@ pub fn offsets(planes: &[Plane; 4], blocks: usize) -> ([u64; 4], u64) {
     (offsets, end)
 }
 
-/// Takes one plane out of whole blocks. `out` has room for it.
+/// Copies one plane out of whole blocks of `block_bytes` bytes each. `out` must have room for `plane.bytes` bytes per block.
 pub fn copy_plane(plane: Plane, block_bytes: usize, blocks: &[u8], out: &mut [u8]) {
-    /// Of a size that is known to the compiler, so that a piece is a few instructions.
+    /// The size is a compile-time constant, so that copying one part takes a few instructions.
     fn copy<const N: usize>(offset: usize, block_bytes: usize, blocks: &[u8], out: &mut [u8]) {
         for (out, block) in out.as_chunks_mut::<N>().0.iter_mut().zip(blocks.chunks_exact(block_bytes)) {
             out.copy_from_slice(&block[offset..offset + N]);
@@ -76,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn planes_are_the_whole_block_and_nothing_twice() {
+    fn planes_cover_every_byte_of_a_block_once() {
         for format in formats() {
             let mut covered = vec![0; format.file_bytes()];
             for plane in planes(format).expect("planes") {
@@ -87,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plane_is_copied() {
+    fn copies_a_plane_out_of_blocks() {
         let blocks: Vec<u8> = (0..54).collect();
         let mut out = [0; 12];
         copy_plane(Plane { offset: 2, bytes: 4 }, 18, &blocks, &mut out);

@@ -1,10 +1,10 @@
-//! The forward pass of a llama-architecture model on the GPU: the backend over weights, caches and recorded passes.
+//! [`WebGpuBackend`]: a llama-architecture model on the GPU, with its weights, its KV caches and its recorded commands.
 
-use super::check::check_kernels;
+use super::check::check_shaders;
 use super::context::Context;
 use super::forward::{self, MAX_OUTPUTS, MAX_SEGMENTS, Plan, Recorded, Scratch, Segment};
 use super::kv_cache::KvCache;
-use super::shaders::{Compiling, Kernel, Pipelines, Sizes};
+use super::shaders::{Compilation, Pipelines, Shader, Sizes};
 use super::weights::{WebGpuWeights, Weights, kinds};
 use crate::backend::{Answer, Backend, CacheId, Counters, Gpu, Wanted, Work};
 use crate::error::{AiError, ErrorCode, Result};
@@ -13,10 +13,10 @@ use crate::host::now_ms;
 use crate::model::{Hyperparameters, RopeFrequencies};
 use std::collections::HashMap;
 
-/// What can be chosen about the computation.
+/// Options of the computation.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Rows (tokens) of one submission: long prompts are computed in chunks of so many.
+    /// The most rows (tokens) of one submission. Longer prompts are computed in chunks of this size.
     pub chunk_rows: usize,
 }
 
@@ -26,41 +26,47 @@ impl Default for Options {
     }
 }
 
-/// A model on the GPU with its KV caches.
+/// A model on the GPU, with its KV caches.
 pub struct WebGpuBackend {
     context: Context,
     parameters: Hyperparameters,
-    /// The bind groups keep the buffers; this keeps them from being forgotten.
+    /// Kept for ownership only: the bind groups refer to these buffers.
     _weights: Weights,
     rope: RopeFrequencies,
-    kernels: Vec<Kernel>,
+    shaders: Vec<Shader>,
     pipelines: Pipelines,
     scratch: Scratch,
     plan: Plan,
     caches: HashMap<CacheId, KvCache>,
     next_cache: u64,
-    /// Whether packed kernels compute what they should.
+    /// Whether the packed shaders passed `self_check`.
     may_pack: bool,
-    /// The commands of the next tokens, if they are what comes next.
-    ahead: Option<Ahead>,
-    /// A future that was dropped may have left the buffer for reading back mapped.
+    /// Commands recorded for the batch that is expected next.
+    ahead: Option<RecordedAhead>,
+    /// Whether a readback has begun and not ended. If its future was dropped, the readback buffer may still be mapped.
     reading: bool,
 }
 
-/// Commands that were recorded before their tokens were known, while the GPU was at work.
-struct Ahead {
-    for_rows: Vec<Row>,
+/// Commands that were recorded while the GPU computed the previous token, before their own tokens were known.
+struct RecordedAhead {
+    /// The rows that the commands are for.
+    rows: Vec<Row>,
     recorded: Recorded,
 }
 
-/// What recorded commands depend on: a sequence's rows, its cache, and the room in that, which tells its buffers from older ones.
+/// The properties of a sequence that recorded commands depend on: its rows, its cache, and the cache's capacity, which identifies the
+/// cache's buffers.
 type Row = (Segment, CacheId, usize);
 
-/// The largest head that attention has threads for.
+/// The largest head width that attention has threads for (64 threads of four dimensions each).
 const MAX_HEAD_WIDTH: usize = 256;
 
 impl WebGpuBackend {
-    /// Whether the GPU has kernels for a model of this shape: told before any weight is read.
+    /// Checks, before any weight is read, whether there are shaders for a model of this shape.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the head width is more than 256 or no multiple of 4.
     pub fn check(parameters: &Hyperparameters) -> Result<()> {
         let width = parameters.head_width;
         if width > MAX_HEAD_WIDTH || !width.is_multiple_of(4) {
@@ -71,8 +77,13 @@ impl WebGpuBackend {
         Ok(())
     }
 
-    /// Makes a model of weights that have come. Its kernels are those that were begun beside them, or are compiled now; `progress` is told how
-    /// many are ready, and of how many.
+    /// Creates a model from complete weights. It uses the shaders whose compilation was started with the weights
+    /// ([`WebGpuWeights::start_compiling`]), or compiles them now. `progress` receives the number of compiled shaders and their total
+    /// number.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor is missing, the shape is not supported, a shader does not compile, GPU memory runs out, or the device is lost.
     pub async fn new(
         parameters: Hyperparameters,
         weights: WebGpuWeights,
@@ -81,14 +92,14 @@ impl WebGpuBackend {
     ) -> Result<Self> {
         let p = &parameters;
         Self::check(p)?;
-        let (context, weights, compiling) = weights.build(p.layers).await?;
+        let (context, weights, compilation) = weights.build(p.layers).await?;
         let rope = RopeFrequencies::new(p, weights.rope_divisors.as_deref());
-        let compiling = match compiling {
-            Some(compiling) => compiling,
-            None => Compiling::begin(&context, &Sizes::from(p), &forward::kernels(&context, p, kinds(&weights))).await,
+        let compilation = match compilation {
+            Some(compilation) => compilation,
+            None => Compilation::start(&context, &Sizes::from(p), &forward::shaders(&context, p, kinds(&weights))).await,
         };
-        let kernels = compiling.kernels();
-        let pipelines = compiling.finish(&context, progress).await?;
+        let shaders = compilation.shaders();
+        let pipelines = compilation.finish(&context, progress).await?;
         let made = context.checked("computing a batch", || {
             let scratch = Scratch::new(&context, &pipelines, p, options.chunk_rows.max(1))?;
             let plan = Plan::new(&context, &pipelines, p, &weights, &scratch)?;
@@ -100,7 +111,7 @@ impl WebGpuBackend {
             parameters,
             _weights: weights,
             rope,
-            kernels,
+            shaders,
             pipelines,
             scratch,
             plan,
@@ -112,41 +123,54 @@ impl WebGpuBackend {
         })
     }
 
-    /// Runs every kernel of the model on random numbers. An error says which one is wrong on this adapter; it can do without packed ones.
-    /// `progress` is told how many were run, and of how many.
+    /// Compares every shader of the model with its reference on random numbers. If only packed shaders are wrong, they are not used, and
+    /// that is no error. `progress` receives the number of shaders that were run and their total number.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if another shader is wrong on this adapter; the text names it. Also if the device fails or memory runs out.
     pub async fn self_check(&mut self, progress: &dyn Fn(usize, usize)) -> Result<()> {
         let sizes = Sizes::from(&self.parameters);
-        let comparisons = check_kernels(&self.context, &self.pipelines, &sizes, &self.kernels, 1, progress).await?;
-        let wrong = self.kernels.iter().zip(comparisons).filter(|(_, comparison)| !comparison.agrees());
-        let (packed, wrong): (Vec<_>, Vec<_>) = wrong.partition(|(kernel, _)| kernel.is_packed());
+        let comparisons = check_shaders(&self.context, &self.pipelines, &sizes, &self.shaders, 1, progress).await?;
+        let wrong = self.shaders.iter().zip(comparisons).filter(|(_, comparison)| !comparison.agrees());
+        let (packed, wrong): (Vec<_>, Vec<_>) = wrong.partition(|(shader, _)| shader.is_packed());
         self.may_pack = packed.is_empty();
         wrong.first().map_or(Ok(()), |(_, comparison)| {
             Err(AiError::invalid_data(format!(
-                "The GPU ({}) computes wrongly: {} differs from its twin by {:e}.",
-                self.context.name, comparison.kernel, comparison.difference
+                "The GPU ({}) computes wrongly: {} differs from its reference by {:e}.",
+                self.context.name, comparison.shader, comparison.difference
             )))
         })
     }
 
-    /// Computes single tokens with packed weights from now on (`activations_packed.wgsl`), or no longer.
+    /// Selects whether products of few rows, as in decode, use packed dot products (`activations_packed.wgsl`) from now on.
     pub fn pack(&mut self, packed: bool) {
         self.plan.packed = packed;
         self.ahead = None;
     }
 
+    /// Whether products of few rows use packed dot products.
     pub fn is_packed(&self) -> bool {
         self.plan.packed
     }
 
-    /// Whether packed weights are computed faster depends on the adapter, and no adapter tells: so both are timed, for some tenths of a
-    /// second, and packed ones are taken where they are clearly faster.
+    /// Chooses between packed dot products and products of floats by timing both, which takes some tenths of a second. Packed ones are used
+    /// where they are clearly faster. Called when a model is loaded.
+    ///
+    /// Measuring is the only way to know: every current WGSL implementation has packed dot products, some adapters only emulate them, and
+    /// no adapter reports which. Accuracy does not enter into the choice, because packed activations have 15 bits in two bytes (two
+    /// packed products instead of four multiply-adds).
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
     pub async fn tune(&mut self) -> Result<()> {
-        /// Milliseconds, of which a clock of whole ones tells enough.
+        /// Milliseconds to measure at least, so that a clock with a resolution of one millisecond is accurate enough.
         const ENOUGH: f64 = 30.0;
         if !self.may_pack || !self.plan.can_pack(&self.context) {
             return Ok(());
         }
-        // The first runs find out how many products it takes, and bring the weights in.
+        // The first runs determine the number of repetitions, and bring the weights in.
         let mut times = 1;
         while self.time_products(false, times).await? < ENOUGH && times < 256 {
             times *= 2;
@@ -157,12 +181,13 @@ impl WebGpuBackend {
                 *fastest = fastest.min(self.time_products(packed, times).await?);
             }
         }
-        let [plain, packed] = fastest;
-        // A tie must not be decided anew at every load, because results differ in their last bits.
-        self.pack(packed < 0.87 * plain);
+        let [unpacked, packed] = fastest;
+        // The margin decides ties the same way at every load, because the results of the two differ in their last bits.
+        self.pack(packed < 0.87 * unpacked);
         Ok(())
     }
 
+    /// Milliseconds that `times` repetitions of one product per layer take.
     async fn time_products(&mut self, packed: bool, times: usize) -> Result<f64> {
         let recorded = self.plan.record_products(&self.context, &self.pipelines, &self.scratch, packed, times)?;
         let started = now_ms();
@@ -171,7 +196,7 @@ impl WebGpuBackend {
         Ok(now_ms() - started)
     }
 
-    /// Waits for what was submitted, and reads what it was to give.
+    /// Waits for the submitted work and returns the first `bytes` bytes of the readback buffer.
     async fn read_back(&mut self, bytes: u64) -> Result<Vec<u8>> {
         self.reading = true;
         let read = self.context.read(&self.scratch.readback, bytes).await?;
@@ -179,10 +204,12 @@ impl WebGpuBackend {
         Ok(read)
     }
 
+    /// The device that the model is on.
     pub fn context(&self) -> &Context {
         &self.context
     }
 
+    /// Statistics of the device.
     pub fn counters(&self) -> Counters {
         self.context.counters()
     }
@@ -197,9 +224,10 @@ impl WebGpuBackend {
         self.plan.record(&self.context, &self.pipelines, &self.parameters, &self.scratch, &chunk)
     }
 
-    /// Records what comes after these rows if every sequence goes on by one token, as in decoding. `None` where a sequence does not yet
-    /// have all of its prompt, or no room for one more.
-    fn record_ahead(&self, segments: &[Segment], batch: &[Work<'_>]) -> Option<Ahead> {
+    /// Records the batch that follows these rows if every sequence continues with one token, as in decode. The commands depend on
+    /// positions and buffers, not on the tokens, so they can be recorded while the GPU computes. Returns `None` if a sequence is still in
+    /// its prompt, or if its cache has no room for another position.
+    fn record_ahead(&self, segments: &[Segment], batch: &[Work<'_>]) -> Option<RecordedAhead> {
         if segments.len() != batch.len() {
             return None;
         }
@@ -208,13 +236,13 @@ impl WebGpuBackend {
             let row = self.row(Segment { first_row: index, rows: 1, start, ..*segment }, batch)?;
             (segment.wanted != Wanted::Nothing && start < row.2).then_some(row)
         });
-        let for_rows = following.collect::<Option<Vec<Row>>>()?;
-        // An error shows itself when the commands are recorded in their turn.
-        let recorded = self.record(&for_rows).ok()?;
-        Some(Ahead { for_rows, recorded })
+        let rows = following.collect::<Option<Vec<Row>>>()?;
+        // An error is reported when the same commands are recorded again for the actual batch.
+        let recorded = self.record(&rows).ok()?;
+        Some(RecordedAhead { rows, recorded })
     }
 
-    /// Gives an answer for each work, in the order of the batch.
+    /// Computes a batch in chunks. Returns one entry per work, in the order of the batch: its answer, if it wants one.
     async fn compute(&mut self, batch: &[Work<'_>]) -> Result<Vec<Option<Answer>>> {
         self.context.check()?;
         if std::mem::replace(&mut self.reading, false) {
@@ -223,7 +251,7 @@ impl WebGpuBackend {
         for (index, work) in batch.iter().enumerate() {
             let twice = batch[..index].iter().any(|earlier| earlier.cache == work.cache);
             let Some(cache) = self.caches.get_mut(&work.cache).filter(|_| !twice) else {
-                return Err(AiError::new(ErrorCode::OutOfCapacity, "A KV cache is gone or stands in a batch twice."));
+                return Err(AiError::new(ErrorCode::OutOfCapacity, "A KV cache does not exist or occurs twice in a batch."));
             };
             if let Some(token) = work.tokens.iter().find(|token| **token as usize >= self.parameters.vocabulary) {
                 return Err(AiError::invalid_data(format!("Token {token} is not in the vocabulary.")));
@@ -232,11 +260,13 @@ impl WebGpuBackend {
             cache.grow(&self.context, &self.pipelines, &self.scratch, &self.parameters, positions).await?;
         }
         let mut answers = vec![None; batch.len()];
-        // The next token to compute: its work, and its place there.
+        // The next token to compute: the index of its work, and its index in the work.
         let mut next = (0, 0);
         let (mut tokens, mut angles, mut segments) = (Vec::new(), Vec::new(), Vec::new());
         while next.0 < batch.len() {
-            (tokens.clear(), angles.clear(), segments.clear());
+            tokens.clear();
+            angles.clear();
+            segments.clear();
             while let Some(work) = batch.get(next.0)
                 && tokens.len() < self.scratch.rows
                 && segments.len() < MAX_SEGMENTS
@@ -256,7 +286,7 @@ impl WebGpuBackend {
             }
             let rows: Vec<Row> = segments.iter().filter_map(|segment| self.row(*segment, batch)).collect();
             let recorded = match self.ahead.take() {
-                Some(ahead) if ahead.for_rows == rows => ahead.recorded,
+                Some(ahead) if ahead.rows == rows => ahead.recorded,
                 _ => self.record(&rows)?,
             };
             let layout = recorded.submit(&self.context, &self.scratch, &tokens, &angles);
@@ -320,7 +350,7 @@ impl Backend for WebGpuBackend {
             let Some(target) = self.caches.get_mut(&to) else { return Ok(()) };
             target.truncate(0);
             target.grow(&self.context, &self.pipelines, &self.scratch, &self.parameters, positions).await?;
-            // Taken out, so that two caches of the map can be borrowed at once; put back before anything is waited for.
+            // Removed from the map so that both caches can be borrowed at once, and inserted again before the next await.
             let Some(mut target) = self.caches.remove(&to) else { return Ok(()) };
             if let Some(source) = self.caches.get(&from) {
                 target.copy(&self.context, &self.parameters, source, length);

@@ -1,11 +1,11 @@
 //! The WebGPU backend: the model on the GPU through `wgpu`, in the browser and natively.
 //!
-//! `context` asks for an adapter and knows what it has; `layout` and `weights` bring tensors into GPU buffers; `shaders` puts the
-//! WGSL of `shaders/` together and compiles it; `kv_cache` keeps keys and values; `forward` records a pass; `llama` is the backend
-//! over all of that. `plain` has each kernel's plain twin and `check` holds the kernels to it, on the adapter that is there.
+//! `context` requests the adapter and its device; `layout` and `weights` upload tensors into GPU buffers; `shaders` assembles the
+//! WGSL of `shaders/` and compiles it; `kv_cache` stores keys and values; `forward` records a forward pass; `llama` is the backend on top.
+//! `reference` implements each shader on the CPU, and `check` compares the shaders with it on the adapter in use.
 //!
-//! A token is one encoder and one submission. Buffers, bind groups and pipelines are made when the model is loaded or a
-//! cache grows, never per token.
+//! A token takes one command encoder and one submission. Buffers, bind groups and pipelines are created when the model is loaded or when
+//! a KV cache grows, never per token.
 
 mod check;
 mod context;
@@ -14,7 +14,7 @@ mod kv_cache;
 mod layout;
 mod llama;
 mod measure;
-mod plain;
+mod reference;
 mod shaders;
 mod weights;
 

@@ -1,7 +1,13 @@
-//! The kernels: their WGSL, put together from `shaders/`, and the pipelines that are made of it.
+//! The shaders: assembles their WGSL from the files in `shaders/` and compiles it to pipelines.
 //!
-//! A file of WGSL refers to constants (`WIDTH`, `THREADS` …) that stand nowhere in it: they are sizes of the model or choices for the
-//! adapter, and are written in front of it here. Formats and fast paths are files that are put in front in the same way.
+//! The WGSL files use constants (`WIDTH`, `THREADS` …) that they do not define: sizes of the model, or choices for the adapter. This module
+//! prepends their definitions. Formats and fast paths are separate WGSL files, which are prepended in the same way.
+//!
+//! Compiling overlaps with loading the weights, because the header alone determines which shaders a model needs. A browser or Dawn compiles
+//! all of them concurrently. wgpu 30 only calls `createComputePipeline`, which compiles one pipeline after the other, in Node even on the
+//! event loop's thread. Therefore `pkg/gpu.js` replaces that method of our device while wgpu calls it (`beginPipeline`): the call starts
+//! `createComputePipelineAsync` instead, and a second call, once the promise has resolved, makes wgpu accept its pipeline
+//! (`takePipeline`). The GPU is chosen as the backend only after all shaders have passed their check (`check.rs`).
 
 use super::context::Context;
 #[cfg(target_arch = "wasm32")]
@@ -17,44 +23,45 @@ use kernels::Format;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// One pipeline.
+/// A compute shader, specialised for a format and an adapter. Each one is a pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kernel {
+pub enum Shader {
     Embed(Format),
     Norm,
     Product {
         format: Format,
-        way: Way,
-        ending: Ending,
+        strategy: ProductStrategy,
+        epilogue: Epilogue,
     },
     Rope,
-    /// Rows of a workgroup, and query heads that share its KV head.
+    /// One workgroup computes `rows` rows and `shared` of the query heads that share a KV head.
     Attention {
         rows: usize,
         shared: usize,
     },
     Combine,
-    ArgMax(Round),
-    TopK(Round),
+    ArgMax(ReductionPass),
+    TopK(ReductionPass),
 }
 
-/// How a matrix product is computed.
+/// How a matrix product is distributed over workgroups and threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Way {
-    /// Row by row, with so many threads per four rows. (One: every thread by itself, for adapters that compute on the CPU. These have to
-    /// switch between the threads of a workgroup that wait for one another.) `packed`: weights and activations are multiplied as bytes.
+pub enum ProductStrategy {
+    /// Matrix × vector: `threads` threads compute four matrix rows for one token. With `threads: 1` no thread waits for another; that is
+    /// for software adapters, which have to switch between the threads of a workgroup at every barrier. `packed`: uses packed dot
+    /// products.
     Vector { threads: usize, packed: bool },
-    /// In tiles of 16 times so many tokens.
+    /// Matrix × matrix: a workgroup computes a tile of 64 matrix rows and 16 × `tokens` tokens.
     Tiles { tokens: usize },
 }
 
-impl Way {
-    /// Groups of threads in a workgroup, each at its own rows.
+impl ProductStrategy {
+    /// Groups of threads in a workgroup. Each group computes different rows.
     fn groups(self) -> usize {
         if matches!(self, Self::Vector { threads: 1, .. }) { 16 } else { 1 }
     }
 
-    /// Workgroups for a matrix of so many rows, and so many rows of activations.
+    /// The number of workgroups `[x, y, z]` to dispatch for `matrix_rows` rows of the matrix and `rows` rows of activations.
     pub fn workgroups(self, matrix_rows: usize, rows: usize) -> [usize; 3] {
         match self {
             Self::Vector { .. } => [matrix_rows.div_ceil(ROWS_AT_ONCE * self.groups()), rows, 1],
@@ -63,24 +70,27 @@ impl Way {
     }
 }
 
-/// What becomes of a product's sums (`product.wgsl`).
+/// The epilogue of a matrix product: how its sums are combined with the output (`product.wgsl`, which has the same numbers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ending {
+pub enum Epilogue {
+    /// Overwrites the output.
     Store,
-    /// The residual connection.
+    /// Adds to the output: the residual connection.
     Add,
-    /// SwiGLU over the gate that is there.
+    /// SwiGLU: the output holds the gate, and becomes `silu(gate) · sum`.
     Gate,
 }
 
-/// Whether the largest are sought among logits, or among those found before.
+/// A pass of the reduction that selects the largest logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Round {
+pub enum ReductionPass {
+    /// Reads logits.
     First,
+    /// Reads the candidates of the pass before.
     Further,
 }
 
-/// Which buffers a kernel is given, in the order of their bindings.
+/// A shader's bind group layout: its buffers, in the order of their bindings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bindings {
     /// Codes, words, input; output; the matrix's shape.
@@ -95,7 +105,7 @@ pub enum Bindings {
     Pair,
 }
 
-/// What a binding of a kernel is.
+/// The type of a binding.
 #[derive(Clone, Copy)]
 enum Slot {
     Read,
@@ -104,6 +114,7 @@ enum Slot {
 }
 
 impl Bindings {
+    /// Every layout.
     pub const ALL: [Self; 5] = [Self::Matrix, Self::Norm, Self::Rope, Self::Attention, Self::Pair];
 
     fn slots(self) -> &'static [Slot] {
@@ -118,12 +129,13 @@ impl Bindings {
     }
 }
 
-impl Kernel {
-    /// Whether weights and activations are multiplied as bytes.
+impl Shader {
+    /// Whether it uses packed dot products.
     pub fn is_packed(self) -> bool {
-        matches!(self, Self::Product { way: Way::Vector { packed: true, .. }, .. })
+        matches!(self, Self::Product { strategy: ProductStrategy::Vector { packed: true, .. }, .. })
     }
 
+    /// The layout of its bind group 1.
     pub fn bindings(self) -> Bindings {
         match self {
             Self::Embed(_) | Self::Product { .. } => Bindings::Matrix,
@@ -134,12 +146,12 @@ impl Kernel {
         }
     }
 
-    /// The kernel's WGSL for a model and an adapter.
+    /// The shader's WGSL for a model and an adapter.
     pub fn source(self, sizes: &Sizes, context: &Context) -> String {
         let quads = if context.f16 { include_str!("shaders/quads_f16.wgsl") } else { include_str!("shaders/quads.wgsl") };
         let matrix = include_str!("shaders/matrix.wgsl");
         let reduce = if context.subgroups { include_str!("shaders/reduce_subgroups.wgsl") } else { include_str!("shaders/reduce.wgsl") };
-        let first = |round| format!("const FIRST = {};\n", round == Round::First);
+        let first = |pass| format!("const FIRST = {};\n", pass == ReductionPass::First);
         let ordered = include_str!("shaders/ordered.wgsl");
         let heads = format!(
             "const HEADS = {}u;\nconst KV_HEADS = {}u;\nconst HEAD_QUADS = {}u;\n",
@@ -151,7 +163,7 @@ impl Kernel {
         if context.f16 {
             pieces.push("enable f16;\n".into());
         }
-        // Naga knows subgroups without being asked for them, and does not know how one asks.
+        // Naga supports subgroups without this directive, and does not parse it.
         if context.subgroups && cfg!(target_arch = "wasm32") {
             pieces.push("enable subgroups;\n".into());
         }
@@ -162,13 +174,13 @@ impl Kernel {
                 pieces.extend(unpacking(format).into_iter().map(Cow::from));
                 pieces.push(include_str!("shaders/embed.wgsl").into());
             }
-            Self::Product { format, way, ending } => {
-                pieces.push(format!("const ENDING = {}u;\n", ending as u32).into());
+            Self::Product { format, strategy, epilogue } => {
+                pieces.push(format!("const EPILOGUE = {}u;\n", epilogue as u32).into());
                 pieces.extend([matrix.into(), include_str!("shaders/product.wgsl").into()]);
                 pieces.extend(unpacking(format).into_iter().map(Cow::from));
-                match way {
-                    Way::Vector { threads, packed } => {
-                        pieces.push(format!("const THREADS = {threads}u;\nconst GROUPS = {}u;\n", way.groups()).into());
+                match strategy {
+                    ProductStrategy::Vector { threads, packed } => {
+                        pieces.push(format!("const THREADS = {threads}u;\nconst GROUPS = {}u;\n", strategy.groups()).into());
                         let reduce = if threads == 1 { include_str!("shaders/reduce_alone.wgsl") } else { reduce };
                         let activations = match packed {
                             true => include_str!("shaders/activations_packed.wgsl"),
@@ -176,7 +188,7 @@ impl Kernel {
                         };
                         pieces.extend([reduce, activations, include_str!("shaders/matvec.wgsl")].map(Cow::from));
                     }
-                    Way::Tiles { tokens } => {
+                    ProductStrategy::Tiles { tokens } => {
                         pieces.push(format!("const TOKENS = {tokens}u;\n").into());
                         pieces.push(include_str!("shaders/matmul.wgsl").into());
                     }
@@ -198,11 +210,11 @@ impl Kernel {
                 pieces.extend([heads.into(), quads.into(), include_str!("shaders/attention.wgsl").into()]);
             }
             Self::Combine => pieces.extend([heads.into(), include_str!("shaders/combine.wgsl").into()]),
-            Self::ArgMax(round) => pieces.extend([first(round).into(), ordered.into(), include_str!("shaders/arg_max.wgsl").into()]),
-            Self::TopK(round) => pieces.extend([first(round).into(), ordered.into(), include_str!("shaders/top_k.wgsl").into()]),
+            Self::ArgMax(pass) => pieces.extend([first(pass).into(), ordered.into(), include_str!("shaders/arg_max.wgsl").into()]),
+            Self::TopK(pass) => pieces.extend([first(pass).into(), ordered.into(), include_str!("shaders/top_k.wgsl").into()]),
         }
-        // Entry points cannot take what is not there, so these two places are filled by text.
-        let alone = matches!(self, Self::Product { way: Way::Vector { threads: 1, .. }, .. });
+        // Built-in inputs of an entry point cannot be optional, so they are inserted as text in two places.
+        let alone = matches!(self, Self::Product { strategy: ProductStrategy::Vector { threads: 1, .. }, .. });
         let (inputs, start) = match context.subgroups && !alone {
             true => (
                 ", @builtin(subgroup_id) of_subgroup: u32, @builtin(num_subgroups) of_subgroups: u32, @builtin(subgroup_invocation_id) of_place: u32",
@@ -214,7 +226,7 @@ impl Kernel {
     }
 }
 
-/// What the kernels know of a model.
+/// The sizes of a model that become constants of its shaders.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sizes {
     pub width: usize,
@@ -232,7 +244,7 @@ impl From<&Hyperparameters> for Sizes {
     }
 }
 
-/// How a format is unpacked.
+/// The WGSL that unpacks a format.
 fn unpacking(format: Format) -> Vec<&'static str> {
     let in_order = include_str!("shaders/formats/in_order.wgsl");
     let k_quants = include_str!("shaders/formats/k_quants.wgsl");
@@ -249,7 +261,7 @@ fn unpacking(format: Format) -> Vec<&'static str> {
         Format::Q4K => vec![k_quants, include_str!("shaders/formats/q4_k.wgsl")],
         Format::Q5K => vec![k_quants, include_str!("shaders/formats/q5_k.wgsl")],
         Format::Q6K => vec![include_str!("shaders/formats/q6_k.wgsl")],
-        // There are no planes for them (`layout.rs`), so no matrix.
+        // These formats have no planes (`layout.rs`), so there can be no such matrix.
         Format::Q2K | Format::Q3K => vec![],
     };
     let mut pieces = vec![include_str!("shaders/formats/common.wgsl")];
@@ -261,26 +273,26 @@ fn unpacking(format: Format) -> Vec<&'static str> {
     pieces
 }
 
-/// The compiled kernels of a model.
+/// The compiled shaders of a model.
 pub struct Pipelines {
-    /// For the uniform of `job.wgsl`.
+    /// The layout of bind group 0: the uniform of `job.wgsl`.
     job: wgpu::BindGroupLayout,
     layouts: HashMap<Bindings, wgpu::BindGroupLayout>,
-    pipelines: HashMap<Kernel, wgpu::ComputePipeline>,
+    pipelines: HashMap<Shader, wgpu::ComputePipeline>,
 }
 
-/// Bytes of `Job` (`job.wgsl`).
+/// Size of `Job` (`job.wgsl`) in bytes.
 pub const JOB_BYTES: u64 = 48;
 
-/// Kernels on their way.
-pub struct Compiling {
+/// The shaders of a model while they are compiled.
+pub struct Compilation {
     job: wgpu::BindGroupLayout,
     layouts: HashMap<Bindings, wgpu::BindGroupLayout>,
-    begun: Vec<(Kernel, LocalFuture<'static, Result<Begun>>)>,
+    pending: Vec<(Shader, LocalFuture<'static, Result<CompilingPipeline>>)>,
 }
 
-/// A pipeline that was begun.
-struct Begun {
+/// A pipeline while it is compiled, and everything that is needed to create it.
+struct CompilingPipeline {
     label: String,
     module: wgpu::ShaderModule,
     layout: wgpu::PipelineLayout,
@@ -288,10 +300,10 @@ struct Begun {
     pending: std::result::Result<PendingPipeline, String>,
 }
 
-impl Compiling {
-    /// Begins to compile kernels. A browser compiles all of them side by side, and while something else is done here; natively there
-    /// is nobody who would.
-    pub async fn begin(context: &Context, sizes: &Sizes, kernels: &[Kernel]) -> Self {
+impl Compilation {
+    /// Starts compiling shaders. A browser or Dawn compiles them concurrently in the background. Natively each one is compiled only in
+    /// [`Compilation::finish`], because there nothing compiles in the background.
+    pub async fn start(context: &Context, sizes: &Sizes, shaders: &[Shader]) -> Self {
         let storage = |read_only| wgpu::BindingType::Buffer {
             ty: wgpu::BufferBindingType::Storage { read_only },
             has_dynamic_offset: false,
@@ -325,32 +337,32 @@ impl Compiling {
                 (bindings, layout(&types))
             })
             .collect();
-        let mut result = Self { job, layouts, begun: Vec::new() };
-        for kernel in kernels {
-            let begun = context.checked("a kernel", || result.begin_one(context, sizes, *kernel));
-            result.begun.push((*kernel, begun));
+        let mut result = Self { job, layouts, pending: Vec::new() };
+        for shader in shaders {
+            let pipeline = context.checked("a shader", || result.start_one(context, sizes, *shader));
+            result.pending.push((*shader, pipeline));
             yield_now().await;
         }
         result
     }
 
-    fn begin_one(&self, context: &Context, sizes: &Sizes, kernel: Kernel) -> Begun {
-        let label = format!("{kernel:?}");
+    fn start_one(&self, context: &Context, sizes: &Sizes, shader: Shader) -> CompilingPipeline {
+        let label = format!("{shader:?}");
         let module = context.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(kernel.source(sizes, context).into()),
+            source: wgpu::ShaderSource::Wgsl(shader.source(sizes, context).into()),
         });
         let layout = context.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,
-            bind_group_layouts: &[Some(&self.job), self.layouts.get(&kernel.bindings())],
+            bind_group_layouts: &[Some(&self.job), self.layouts.get(&shader.bindings())],
             immediate_size: 0,
         });
         #[cfg(target_arch = "wasm32")]
         let pending = match context.device.as_webgpu() {
             Some(device) => PendingPipeline::begin(device.as_ref(), || create(context, &label, &module, &layout)),
-            None => Err("it is none of the host's".to_owned()),
+            None => Err("the device is not a WebGPU device of the host".to_owned()),
         };
-        Begun {
+        CompilingPipeline {
             label,
             module,
             layout,
@@ -359,17 +371,21 @@ impl Compiling {
         }
     }
 
-    /// Which ones these are.
-    pub fn kernels(&self) -> Vec<Kernel> {
-        self.begun.iter().map(|(kernel, _)| *kernel).collect()
+    /// The shaders that are compiled.
+    pub fn shaders(&self) -> Vec<Shader> {
+        self.pending.iter().map(|(shader, _)| *shader).collect()
     }
 
-    /// Waits until all are compiled. `progress` is told how many are ready, and of how many.
+    /// Waits until all shaders are compiled. `progress` receives the number of compiled shaders and their total number.
+    ///
+    /// # Errors
+    ///
+    /// If a shader does not compile, or the device is lost.
     pub async fn finish(self, context: &Context, progress: &dyn Fn(usize, usize)) -> Result<Pipelines> {
-        let count = self.begun.len();
+        let count = self.pending.len();
         let mut pipelines = HashMap::new();
-        for (kernel, begun) in self.begun {
-            pipelines.insert(kernel, begun.await?.finish(context).await?);
+        for (shader, pipeline) in self.pending {
+            pipelines.insert(shader, pipeline.await?.finish(context).await?);
             progress(pipelines.len(), count);
             yield_now().await;
         }
@@ -377,7 +393,7 @@ impl Compiling {
     }
 }
 
-impl Begun {
+impl CompilingPipeline {
     #[cfg(target_arch = "wasm32")]
     async fn finish(self, context: &Context) -> Result<wgpu::ComputePipeline> {
         let Self { label, module, layout, pending } = self;
@@ -386,14 +402,14 @@ impl Begun {
             Ok(pending) => pending.finish(create).await,
             Err(text) => Err(text),
         };
-        // A device that is lost compiles nothing, and says less well why.
+        // On a lost device compiling fails too, with a less helpful error.
         context.check()?;
         finished.map_err(|text| refused(&text))
     }
 
     #[cfg(not(target_arch = "wasm32"))]
     async fn finish(self, context: &Context) -> Result<wgpu::ComputePipeline> {
-        context.checked("a kernel", || create(context, &self.label, &self.module, &self.layout)).await
+        context.checked("a shader", || create(context, &self.label, &self.module, &self.layout)).await
     }
 }
 
@@ -403,18 +419,23 @@ fn create(context: &Context, label: &str, module: &wgpu::ShaderModule, layout: &
         layout: Some(layout),
         module,
         entry_point: Some("main"),
-        // Workgroup memory is written before it is read.
+        // The shaders write workgroup memory before they read it, so zeroing it is unnecessary.
         compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
         cache: None,
     })
 }
 
 impl Pipelines {
-    pub fn get(&self, kernel: Kernel) -> Result<&wgpu::ComputePipeline> {
-        self.pipelines.get(&kernel).ok_or_else(|| AiError::invalid_data(format!("The GPU kernel {kernel:?} was not prepared.")))
+    /// The pipeline of a shader.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if it was not compiled.
+    pub fn get(&self, shader: Shader) -> Result<&wgpu::ComputePipeline> {
+        self.pipelines.get(&shader).ok_or_else(|| AiError::invalid_data(format!("The GPU shader {shader:?} was not compiled.")))
     }
 
-    /// The group of a buffer of jobs, of which each dispatch takes one by its offset.
+    /// Bind group 0, for a buffer of jobs. Each dispatch selects one job by a dynamic offset.
     pub fn bind_jobs(&self, context: &Context, jobs: &wgpu::Buffer) -> wgpu::BindGroup {
         let entry = wgpu::BufferBinding { buffer: jobs, offset: 0, size: std::num::NonZeroU64::new(JOB_BYTES) };
         context.device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -424,10 +445,14 @@ impl Pipelines {
         })
     }
 
-    /// The buffers of a kernel, in the order of its bindings.
+    /// Bind group 1 of a shader, from its buffers in the order of their bindings.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the layout is missing.
     pub fn bind(&self, context: &Context, bindings: Bindings, buffers: &[&wgpu::Buffer]) -> Result<wgpu::BindGroup> {
         let Some(layout) = self.layouts.get(&bindings) else {
-            return Err(AiError::invalid_data("A GPU kernel was not prepared."));
+            return Err(AiError::invalid_data("The layout of a GPU shader is missing."));
         };
         let entries: Vec<_> =
             (0..).zip(buffers).map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }).collect();

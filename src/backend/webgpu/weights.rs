@@ -1,20 +1,20 @@
-//! The weights of a llama model in GPU buffers, and the sink that brings them there as they arrive.
+//! The weights of a llama model in GPU buffers, and the sink that uploads them as they arrive.
 
 use super::context::Context;
 use super::forward;
 use super::layout::{self, Plane, UNIT};
-use super::shaders::{Compiling, Sizes};
+use super::shaders::{Compilation, Sizes};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::{LocalFuture, TensorEntry};
-use crate::model::{Collected, Hyperparameters, Role, Tensor, WeightSink};
+use crate::model::{Hyperparameters, Role, Tensor, WeightCollector, WeightSink};
 use kernels::Format;
 use kernels::packed::Packing;
 use std::future::ready;
 
-/// Every weight of a model.
+/// All weights of a model.
 pub type Weights = crate::model::Weights<Matrix, wgpu::Buffer>;
 
-/// What of a matrix decides by which kernels it is computed.
+/// The properties of a matrix that determine its shaders.
 #[derive(Debug, Clone, Copy)]
 pub struct MatrixKind {
     pub role: Role,
@@ -22,7 +22,7 @@ pub struct MatrixKind {
     pub columns: usize,
 }
 
-/// What matrices that have come are computed by.
+/// The kinds of all matrices of a model.
 pub fn kinds(weights: &Weights) -> impl Iterator<Item = MatrixKind> {
     weights.matrices().map(|(role, matrix)| MatrixKind { role, format: matrix.format, columns: matrix.columns })
 }
@@ -33,37 +33,41 @@ pub struct Matrix {
     pub rows: usize,
     pub columns: usize,
     planes: [Plane; 4],
-    /// One buffer, or several where the adapter does not allow one that is large enough.
+    /// One buffer, or several if the whole matrix is larger than the adapter's limit for a binding.
     pub parts: Vec<Part>,
 }
 
-/// Some rows of a matrix in one buffer.
+/// The rows of a matrix that are in one buffer.
 pub struct Part {
     pub rows: usize,
     pub buffer: wgpu::Buffer,
     /// `Shape` of `matrix.wgsl`.
     pub shape: wgpu::Buffer,
-    /// Where the planes begin.
+    /// Offsets of the planes in the buffer, in bytes.
     offsets: [u64; 4],
 }
 
-/// Rows that threads of `matvec.wgsl` compute together.
+/// Rows that the threads of `matvec.wgsl` compute together.
 pub const ROWS_AT_ONCE: usize = 4;
 
-/// Workgroups that one dispatch may have in one dimension.
+/// The most workgroups of a dispatch in one dimension (WebGPU's default limit).
 const MAX_WORKGROUPS: usize = 65535;
 
 impl Matrix {
-    /// Room for a matrix, in as many buffers as it takes.
+    /// Allocates a matrix `[rows, columns]`, in as many buffers as the adapter's limits require. `what` names the tensor in errors.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the GPU does not support the format or shape; 3040 if there is no memory.
     pub fn new(context: &Context, what: &str, format: Format, rows: usize, columns: usize) -> Result<Self> {
         let Some(planes) = layout::planes(format) else {
-            return Err(no_kernels(what, format));
+            return Err(no_shader(what, format));
         };
         if rows == 0 || columns == 0 || !columns.is_multiple_of(UNIT) || !columns.is_multiple_of(format.columns()) {
             return Err(unsupported(format!("Tensor '{what}' has {columns} columns; the GPU computes whole groups of {UNIT}.")));
         }
         let blocks = columns / format.columns();
-        // What aligning the planes costs at most.
+        // Aligning the planes costs at most 64 bytes.
         let usable = context.max_binding.saturating_sub(64);
         let most = usable / (blocks as u64 * format.file_bytes() as u64);
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(MAX_WORKGROUPS * ROWS_AT_ONCE);
@@ -89,19 +93,19 @@ impl Matrix {
     }
 }
 
-/// Brings a tensor's bytes into a matrix, as they come.
+/// Uploads a tensor's bytes into a matrix as they arrive.
 pub struct Filling {
     matrix: Matrix,
-    /// The part that is being filled, and its blocks that are there.
+    /// Index of the part that is being filled, and the number of its blocks that were uploaded.
     part: usize,
     done: usize,
-    /// Bytes that are not there yet: less than a block, or as much as one piece.
+    /// Bytes received but not uploaded yet: an incomplete block or pair of blocks, plus at most one piece during `write`.
     pending: Vec<u8>,
-    /// One plane of a piece on its way.
+    /// Staging memory for one plane of a piece.
     staging: Vec<u8>,
 }
 
-/// Bytes that are taken apart at once.
+/// Bytes that are split into planes at once.
 const PIECE: usize = 1 << 20;
 
 impl Filling {
@@ -109,7 +113,11 @@ impl Filling {
         Self { matrix, part: 0, done: 0, pending: Vec::new(), staging: Vec::new() }
     }
 
-    /// The next bytes of the tensor.
+    /// Accepts the next bytes of the tensor, in the file's layout.
+    ///
+    /// # Errors
+    ///
+    /// 3040 if there is no memory for staging.
     pub fn write(&mut self, context: &Context, bytes: &[u8]) -> Result<()> {
         for piece in bytes.chunks(PIECE) {
             if self.pending.try_reserve(piece.len()).is_err() {
@@ -130,7 +138,7 @@ impl Filling {
             let missing = part.rows * row_blocks - self.done;
             let mut count = ((self.pending.len() - used) / block_bytes).min(missing);
             if count < missing {
-                // Two bytes of every block are whole words only for pairs of blocks.
+                // Planes of two bytes per block fill whole words only for pairs of blocks.
                 count &= !1;
             }
             if count == 0 {
@@ -163,7 +171,11 @@ impl Filling {
         Ok(())
     }
 
-    /// The matrix, if all of it has come.
+    /// Returns the complete matrix.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if bytes are missing.
     pub fn finish(self) -> Result<Matrix> {
         if self.part < self.matrix.parts.len() {
             return Err(AiError::invalid_data("A tensor has fewer bytes than its shape says."));
@@ -172,48 +184,54 @@ impl Filling {
     }
 }
 
-/// Collects weights as they arrive.
+/// The [`WeightSink`] that uploads weights to the GPU as they arrive.
 pub struct WebGpuWeights {
     context: Context,
-    collected: Collected<Matrix>,
+    collected: WeightCollector<Matrix>,
     filling: Option<(Role, Target)>,
-    /// Bytes that were uploaded since the last time that the GPU was waited for.
+    /// Bytes uploaded since the last `drain_uploads`.
     undrained: usize,
-    /// The kernels, which are compiled meanwhile.
-    compiling: Option<Compiling>,
-    /// Whether there was memory for the tensor that was begun, as soon as that is known.
+    /// The shaders, which compile meanwhile.
+    compilation: Option<Compilation>,
+    /// Resolves once it is known whether there was memory for the tensor that was begun.
     room: Option<LocalFuture<'static, Result<()>>>,
 }
 
 enum Target {
     Matrix(Box<Filling>),
-    /// Norms are few numbers: they become F32.
+    /// Norms are small, so they are stored as F32.
     Vector(Packing),
 }
 
-/// Bytes that may be on their way to the GPU at once, where we can tell.
+/// The most bytes to upload between two calls of `drain_uploads`. Natively this bounds the memory that uploads wait in.
 const MAX_UNDRAINED: usize = 64 << 20;
 
 impl WebGpuWeights {
-    /// Whether the GPU has kernels for these tensors: told before any of them is read.
+    /// Checks, before any tensor is read, whether there are shaders for the formats of these tensors.
+    ///
+    /// # Errors
+    ///
+    /// 5004 for the first matrix of an unsupported format; the text names it.
     pub fn check(tensors: &[TensorEntry]) -> Result<()> {
         let matrices = tensors.iter().filter(|entry| entry.shape.len() == 2);
         let missing = matrices.filter_map(|entry| Some((entry, entry.format()?))).find(|(_, format)| layout::planes(*format).is_none());
-        missing.map_or(Ok(()), |(entry, format)| Err(no_kernels(&entry.name, format)))
+        missing.map_or(Ok(()), |(entry, format)| Err(no_shader(&entry.name, format)))
     }
 
+    /// An empty sink for the device of `context`.
     pub fn new(context: &Context) -> Self {
-        Self { context: context.clone(), collected: Collected::default(), filling: None, undrained: 0, compiling: None, room: None }
+        Self { context: context.clone(), collected: WeightCollector::default(), filling: None, undrained: 0, compilation: None, room: None }
     }
 
-    /// Begins to compile the kernels for these tensors, so that they are ready when the tensors are there.
-    pub async fn begin_kernels(&mut self, p: &Hyperparameters, tensors: &[TensorEntry]) {
+    /// Starts compiling the shaders for these tensors, so that compiling overlaps with loading the weights. The header is all that is
+    /// needed.
+    pub async fn start_compiling(&mut self, p: &Hyperparameters, tensors: &[TensorEntry]) {
         let matrices = tensors.iter().filter_map(|entry| {
             let [_, columns] = entry.shape[..] else { return None };
             Some(MatrixKind { role: Role::from_name(&entry.name)?, format: entry.format()?, columns })
         });
-        let kernels = forward::kernels(&self.context, p, matrices);
-        self.compiling = Some(Compiling::begin(&self.context, &Sizes::from(p), &kernels).await);
+        let shaders = forward::shaders(&self.context, p, matrices);
+        self.compilation = Some(Compilation::start(&self.context, &Sizes::from(p), &shaders).await);
     }
 }
 
@@ -265,12 +283,16 @@ impl WeightSink for WebGpuWeights {
 }
 
 impl WebGpuWeights {
-    /// The complete weights of a model of `layers` layers, the device that they are on, and kernels that were begun.
-    pub async fn build(self, layers: usize) -> Result<(Context, Weights, Option<Compiling>)> {
-        let Self { context, collected, compiling, .. } = self;
+    /// Returns the device, the complete weights of a model of `layers` layers, and the compilation started by `start_compiling`, if any.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor is missing, or there is no memory for the norms.
+    pub async fn build(self, layers: usize) -> Result<(Context, Weights, Option<Compilation>)> {
+        let Self { context, collected, compilation, .. } = self;
         context.drain_uploads();
         let weights = context.checked("the model's norms", || collected.into_weights(layers, |norm| upload(&context, &norm))).await??;
-        Ok((context, weights, compiling))
+        Ok((context, weights, compilation))
     }
 }
 
@@ -282,11 +304,11 @@ fn upload(context: &Context, numbers: &[f32]) -> Result<wgpu::Buffer> {
     Ok(buffer)
 }
 
-fn no_kernels(tensor: &str, format: Format) -> AiError {
+fn no_shader(tensor: &str, format: Format) -> AiError {
     unsupported(format!("Tensor '{tensor}' is of type {}, which the GPU does not compute.", format.name()))
 }
 
-/// What only the CPU computes.
+/// An error for models that only the CPU backend supports.
 fn unsupported(text: String) -> AiError {
     AiError::new(ErrorCode::InvalidData, text)
 }

@@ -1,6 +1,8 @@
+// The Web Worker of the contender stock candle: runs the model and measures its tokens.
+
 import initialise, { Model } from "/peers/stock-candle/stock_candle.js";
 
-/** Which tokens they are makes no difference to the time: these are ordinary ones of the default model. */
+/** A token for a position of the prompt. The choice does not affect the time; these are ordinary tokens of the default model. */
 const token = (position) => 1000 + ((position * 37) % 20_000);
 
 let wasm;

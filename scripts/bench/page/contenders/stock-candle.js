@@ -1,5 +1,5 @@
-// Candle's stock Llama, in a Web Worker as the others are. It has no tokenizer here: it gets any tokens, as many as the
-// text has for the others, and decodes as many as it is asked for.
+// The contender stock candle: candle's Llama, in a Web Worker like the others. It has no tokenizer here, so its prompt consists of
+// arbitrary tokens, as many as the text has for the others. It always decodes the full number of requested tokens.
 
 export async function open({ model }) {
   const worker = new Worker("/contenders/stock-candle-worker.js", { type: "module" });

@@ -1,13 +1,13 @@
-// wllama (llama.cpp in WebAssembly), as its documentation uses it, on the CPU.
+// The contender wllama (llama.cpp in WebAssembly), used as in its documentation, on the CPU.
 
-/** Large enough for every prompt of the comparison, with its cache of beginnings. */
+/** Context size in tokens: large enough for every prompt of the comparison together with the prefix cache. */
 const CONTEXT = 4096;
 
 export async function open({ model, threads }) {
   const memoryBytes = watchMemory();
   const { Wllama } = await import("/peers/wllama/esm/index.js");
   const wllama = new Wllama({ default: "/peers/wllama/esm/wasm/wllama.wasm" }, { suppressNativeLog: true });
-  // Its own warm-up would count as loading; the comparison has one.
+  // Its own warm-up would count as load time; the comparison does one anyway.
   await wllama.loadModelFromUrl(new URL(model, location.href).href, { n_threads: threads, n_gpu_layers: 0, n_ctx: CONTEXT, warmup: false });
   return {
     prefixCache: true,
@@ -35,8 +35,8 @@ export async function open({ model, threads }) {
 }
 
 /**
- * Its memory lies in a worker made from text, and its API does not tell how large it is. So a few lines are put
- * before that text: they remember the memory and answer a question for its length.
+ * Makes the size of wllama's memory available. Its memory belongs to a worker that is created from text, and its API does not report the
+ * size. So a few lines are prepended to that text: they keep a reference to the memory and answer requests for its size.
  */
 function watchMemory() {
   const createObjectUrl = URL.createObjectURL;
@@ -49,7 +49,7 @@ function watchMemory() {
     });
 }
 
-/** Runs in its worker. */
+/** Runs in wllama's worker. */
 function watch() {
   let memory;
   const find = (things) => (memory = Object.values(things).find((thing) => thing instanceof WebAssembly.Memory) ?? memory);

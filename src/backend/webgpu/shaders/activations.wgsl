@@ -1,4 +1,4 @@
-// Activations as they are.
+// Activations as f32, for `matvec.wgsl`.
 
 // The activations of a unit's columns.
 struct Activations {
@@ -10,11 +10,11 @@ struct Activations {
     f: vec4<f32>,
     g: vec4<f32>,
     h: vec4<f32>,
-    // Sums over the first run and over the second.
+    // Sums over the first run and over the second run.
     sums: vec2<f32>,
 }
 
-// `at`: where the runs begin.
+// Loads a unit's activations. `at`: where its two runs begin in `input`.
 fn activations(at: vec2<u32>) -> Activations {
     var x: Activations;
     x.a = input[at.x];
@@ -29,9 +29,10 @@ fn activations(at: vec2<u32>) -> Activations {
     return x;
 }
 
+// The dot product of a unit of weights and its activations.
 fn times(unit: u32, x: Activations) -> f32 {
     let w = unpack(unit);
-    // Four sums side by side, which are added up once.
+    // Four sums in the lanes of a vector, added up once at the end.
     let first = total(w.a * x.a + w.b * x.b + w.c * x.c + w.d * x.d);
     let second = total(w.e * x.e + w.f * x.f + w.g * x.g + w.h * x.h);
     return dot(w.scale, vec2<f32>(first, second)) + dot(w.offset, x.sums);

@@ -1,6 +1,6 @@
-// Activations as integers, for weights whose codes are bytes: an instruction multiplies and adds four of them.
+// Activations as integers, for `matvec.wgsl` with packed dot products: one instruction multiplies and adds four byte codes.
 //
-// A unit's activations share a scale and have 15 bits, in two bytes, upper and lower: eight would cost accuracy.
+// The activations of a unit share a scale and have 15 bits, stored in an upper and a lower byte. 8 bits would cost accuracy.
 
 // The activations of a unit's columns: `scale · (128 · upper + lower)`.
 struct Activations {
@@ -21,13 +21,14 @@ struct Activations {
     lower_g: u32,
     lower_h: u32,
     scale: f32,
-    // Sums over the first run and over the second.
+    // Sums over the first run and over the second run.
     sums: vec2<f32>,
 }
 
+// 127 · 128, so that the upper byte fits.
 const LARGEST = 16256.0;
 
-// Four numbers, up to ±LARGEST, as upper and lower bytes.
+// The upper and the lower bytes of four numbers of up to ±LARGEST.
 fn bytes_of(x: vec4<f32>) -> vec2<u32> {
     let whole = vec4<i32>(round(x));
     let lower = ((whole + vec4<i32>(64)) & vec4<i32>(127)) - vec4<i32>(64);
@@ -35,7 +36,7 @@ fn bytes_of(x: vec4<f32>) -> vec2<u32> {
     return vec2<u32>(pack4xI8(upper), pack4xI8(lower));
 }
 
-// `at`: where the runs begin.
+// Loads and quantises a unit's activations. `at`: where its two runs begin in `input`.
 fn activations(at: vec2<u32>) -> Activations {
     let a = input[at.x];
     let b = input[at.x + 1u];
@@ -47,7 +48,7 @@ fn activations(at: vec2<u32>) -> Activations {
     let h = input[at.y + 3u];
     let larger = max(max(max(abs(a), abs(b)), max(abs(c), abs(d))), max(max(abs(e), abs(f)), max(abs(g), abs(h))));
     let largest = max(max(larger.x, larger.y), max(larger.z, larger.w));
-    // What is so small that its inverse is infinite counts as nothing.
+    // Activations so small that the inverse would be infinite are treated as 0.
     let inverse = select(0.0, LARGEST / largest, largest > 1e-30);
     let of_a = bytes_of(a * inverse);
     let of_b = bytes_of(b * inverse);
@@ -66,6 +67,7 @@ fn activations(at: vec2<u32>) -> Activations {
     );
 }
 
+// The dot product of a unit of weights and its activations.
 fn times(unit: u32, x: Activations) -> f32 {
     let w = packed(unit);
     let upper_first = dot4I8Packed(w.a, x.upper_a) + dot4I8Packed(w.b, x.upper_b) + dot4I8Packed(w.c, x.upper_c) + dot4I8Packed(w.d, x.upper_d);

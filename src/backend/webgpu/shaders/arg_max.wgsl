@@ -1,7 +1,7 @@
-// The largest logit: as `top_k.wgsl`, where only one is wanted.
+// The largest logit of each row: like `top_k.wgsl`, for one candidate.
 
 @group(1) @binding(0) var<storage, read> input: array<u32>;
-// [rows, segments]
+// [rows, segments]: ordered bits and id.
 @group(1) @binding(1) var<storage, read_write> output: array<vec2<u32>>;
 
 var<workgroup> keys: array<vec2<u32>, 256>;

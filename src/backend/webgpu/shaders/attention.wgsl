@@ -1,16 +1,16 @@
-// Attention over a part of the positions, with a running softmax. A workgroup takes ROWS rows and SHARED query heads that share one
-// KV head: every key and value is read once for all of these queries. Positions are taken by 64: first a thread per position computes the scores
-// of all queries, then a thread per four dimensions adds up values. Where positions are split over several workgroups, what they find is put
-// together by `combine.wgsl`.
+// Attention over a part of the positions, with a running (online) softmax. A workgroup computes ROWS rows and SHARED of the query heads
+// that share one KV head, so every key and value is read once for all of these queries. It processes tiles of 64 positions: first each
+// thread computes the scores of all queries at one position, then each thread adds up four dimensions of the values. If the positions are
+// split over several workgroups, `combine.wgsl` combines their results.
 
 const TILE = 64u;
 const QUERIES = ROWS * SHARED;
-// Query heads per KV head, and workgroups that they take.
+// Query heads per KV head, and the workgroups that they need.
 const GROUP = HEADS / KV_HEADS;
 const PORTIONS = (GROUP + SHARED - 1u) / SHARED;
-// Threads that look at the scores of one query.
+// Threads that reduce the scores of one query.
 const PARTS = TILE / QUERIES;
-// Threads that add up values of the same dimensions, of every TURNS-th position each.
+// Threads that add up the same dimensions of the values; each does every TURNS-th position.
 const TURNS = TILE / HEAD_QUADS;
 const LOWEST = -3.0e38;
 
@@ -20,7 +20,8 @@ const LOWEST = -3.0e38;
 @group(1) @binding(1) var<storage, read> cache: array<Quad>;
 // [rows, HEADS, HEAD_QUADS]
 @group(1) @binding(2) var<storage, read_write> attended: array<vec4<f32>>;
-// [rows, HEADS, splits, HEAD_QUADS + 1]: sums that are not divided yet; at the end the largest score and the sum of exponentials.
+// [rows, HEADS, splits, HEAD_QUADS + 1]: weighted sums of values, not yet normalised; the last element has the largest score and the sum of
+// the exponentials.
 @group(1) @binding(3) var<storage, read_write> partials: array<vec4<f32>>;
 
 var<workgroup> queries: array<vec4<f32>, QUERIES * HEAD_QUADS>;
@@ -47,19 +48,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
 
-    // The query whose softmax this thread works at, and its share of the scores.
+    // The query whose softmax this thread computes, and the first of its QUERIES scores.
     let mine = lane % QUERIES;
     let share = mine * TILE + lane / QUERIES * QUERIES;
     var largest = LOWEST;
     var sum = 0.0;
-    // The dimensions whose values it adds up, and its turn.
+    // The four dimensions of the values that it adds up, and the first position of each tile that it does.
     let quad = lane % HEAD_QUADS;
     let turn = lane / HEAD_QUADS;
     var values: array<vec4<f32>, QUERIES>;
 
     for (var base = begin; base < end; base += TILE) {
         let position = base + lane;
-        // Set by hand: inside a loop Chromium's SwiftShader leaves it as the turn before did.
+        // Initialised explicitly: in a loop, Chromium's SwiftShader keeps the values of the previous iteration.
         var products: array<f32, QUERIES>;
         for (var q = 0u; q < QUERIES; q++) {
             products[q] = 0.0;
@@ -123,7 +124,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
     }
 
-    // The queries are no longer needed: their place collects what the turns have added up.
+    // Adds up the partial sums of the TURNS threads. The memory of the queries is reused, as they are no longer needed.
     for (var t = 1u; t < TURNS; t++) {
         if turn == t {
             for (var q = 0u; q < QUERIES; q++) {

@@ -1,6 +1,8 @@
-// Puts together what the workgroups of `attention.wgsl` found in their parts of the positions. A workgroup per row and head.
+// Combines the results of the workgroups of `attention.wgsl`, each of which computed a part of the positions. A workgroup per head and row.
 
+// [rows, HEADS, splits, HEAD_QUADS + 1], as `attention.wgsl` writes it.
 @group(1) @binding(0) var<storage, read> partials: array<vec4<f32>>;
+// [rows, HEADS, HEAD_QUADS]
 @group(1) @binding(1) var<storage, read_write> attended: array<vec4<f32>>;
 
 @compute @workgroup_size(64)

@@ -1,6 +1,7 @@
-// Rows of the embedding, unpacked: the stream of every token. A table of several buffers is asked buffer by buffer.
+// Dequantises the embedding of each token into the residual stream. If the table is split into several buffers, each one has a dispatch,
+// which skips the tokens of other buffers.
 
-// The tokens.
+// Token ids, [rows].
 @group(1) @binding(2) var<storage, read> input: array<u32>;
 // [rows, columns]
 @group(1) @binding(3) var<storage, read_write> output: array<vec4<f32>>;

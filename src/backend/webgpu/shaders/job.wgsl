@@ -1,20 +1,21 @@
-// What changes from one submission to the next. Everything else a kernel needs is a constant of the model or stands beside the matrix.
+// The parameters of a dispatch, which change from one submission to the next. Everything else that a shader needs is a constant of the
+// model or is in the uniform of a matrix (`matrix.wgsl`).
 
 struct Job {
-    // Rows (tokens) of this dispatch, and the first of them in the activations.
+    // Rows (tokens) of this dispatch, and the index of the first one in the activations.
     rows: u32,
     first_row: u32,
     // The position of the first row in its sequence.
     start: u32,
-    // Where values begin in the cache, in groups of four.
+    // Where the values begin in the KV cache, in groups of four numbers.
     values: u32,
-    // Attention: parts that the positions are split into, and positions of each.
+    // Attention: the number of parts that the positions are split into, and the positions per part.
     splits: u32,
     split_length: u32,
-    // Row that is read, and row that is written, where they differ.
+    // Norm: the first row to read, and the first row to write.
     input_row: u32,
     output_row: u32,
-    // Numbers to choose from, and how many of them are wanted.
+    // Selection: the number of logits or candidates per row to select from, and the number to select.
     count: u32,
     wanted: u32,
     unused_a: u32,

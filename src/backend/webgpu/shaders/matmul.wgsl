@@ -1,20 +1,24 @@
-// Matrix × matrix, for many tokens: a workgroup computes a tile of 64 rows and 16 · TOKENS tokens. Each unit of the weights is unpacked once,
-// into the workgroup's memory, and used for all of the tile's tokens. The groups of four columns of a line are exchanged by
-// its number, so that threads that read one column of neighbouring lines do not meet in one bank.
+// Matrix × matrix, for many tokens. A workgroup computes a tile of 64 rows and 16 · TOKENS tokens. Each unit of the weights is unpacked
+// once into workgroup memory and used for all tokens of the tile. In workgroup memory a line holds 32 columns (eight groups of four) of a
+// row or a token. Its groups are permuted by the line's index, so that threads that read the same column of neighbouring lines do not
+// cause bank conflicts.
 
 const TILE_TOKENS = 16u * TOKENS;
 
 var<workgroup> weights: array<vec4<f32>, 512>;
 var<workgroup> activations: array<vec4<f32>, 8u * TILE_TOKENS>;
 
+// Index of a group of four columns in workgroup memory.
 fn place(line: u32, column: u32) -> u32 {
     return line * 8u + (column ^ (line & 7u));
 }
 
+// The dot products of four rows and one token.
 fn products(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, x: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(dot(a, x), dot(b, x), dot(c, x), dot(d, x));
 }
 
+// Finishes the sums of four rows, 16 apart, for one token.
 fn finish_rows(row: u32, token: u32, sums: vec4<f32>) {
     if token >= job.rows {
         return;
@@ -30,10 +34,10 @@ fn finish_rows(row: u32, token: u32, sums: vec4<f32>) {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x * 64u;
     let token = group.y * TILE_TOKENS;
-    // This thread's rows are 16 apart, and its tokens too.
+    // The rows of a thread are 16 apart, and so are its tokens.
     let x = lane % 16u;
     let y = lane / 16u;
-    // Of the thread's first token, second …: a number per row each.
+    // The sums of the thread's first, second, third and fourth token, one component per row.
     var s = vec4<f32>();
     var t = vec4<f32>();
     var u = vec4<f32>();

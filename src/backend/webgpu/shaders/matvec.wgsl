@@ -1,6 +1,8 @@
-// Matrix × vector, for few tokens: THREADS threads compute four rows for one token, and a workgroup has GROUPS times so many. Neighbouring
-// threads take neighbouring units, so that codes are read in one stream; each thread uses its activations (`activations.wgsl`) for all four rows.
+// Matrix × vector, for few tokens. THREADS threads compute four rows for one token, and a workgroup has GROUPS such groups of threads.
+// Neighbouring threads read neighbouring units, so that loads of codes are coalesced. Each thread uses its activations (`activations.wgsl`)
+// for all four rows.
 
+// The sum of the components.
 fn total(v: vec4<f32>) -> f32 {
     return v.x + v.y + v.z + v.w;
 }
@@ -11,7 +13,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let token = group.y;
     let lane = index % THREADS;
     let row = (group.x * GROUPS + index / THREADS) * 4u;
-    // Beyond the last row it is computed once more, and not written.
+    // Threads beyond the last row compute the last row again and do not write it.
     let starts = min(vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(shape.rows - 1u)) * shape.units;
     let base = token * shape.columns;
     var sums = vec4<f32>();

@@ -1,8 +1,10 @@
-// Root mean square norm of a row, scaled by the norm's weights. A workgroup per row.
+// RMS norm of a row, scaled by the norm's weights. A workgroup per row.
 
 // [rows, WIDTH]
 @group(1) @binding(0) var<storage, read> input: array<vec4<f32>>;
+// [WIDTH]
 @group(1) @binding(1) var<storage, read> scales: array<vec4<f32>>;
+// [rows, WIDTH]
 @group(1) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
 
 @compute @workgroup_size(THREADS)

@@ -1,9 +1,9 @@
-// The order in which candidates stand: the larger logit first, of equal ones that of the smaller id.
+// The order of candidates: larger logits first, equal logits by ascending id. A candidate is a pair of ordered bits and id.
 
-// Logits that a workgroup looks at.
+// Logits or candidates that one workgroup selects from.
 const SEGMENT = 1024u;
 
-// Bits that are ordered as numbers are. What is no number, or infinite, comes last.
+// Maps the bits of an f32 to an unsigned integer that has the same order. NaN and infinities map to 1, below all finite numbers.
 fn ordered(bits: u32) -> u32 {
     if (bits & 0x7fffffffu) >= 0x7f800000u {
         return 1u;

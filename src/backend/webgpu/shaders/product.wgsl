@@ -1,21 +1,23 @@
-// What every matrix product does at its ends: activations in, sums out.
+// The input, output and epilogue of every matrix product.
 
 // [rows, columns]
 @group(1) @binding(2) var<storage, read> input: array<vec4<f32>>;
-// [rows, width]
+// [rows, width], where `width` is the number of rows of the matrix
 @group(1) @binding(3) var<storage, read_write> output: array<f32>;
 
+// The values of EPILOGUE (`Epilogue` in `shaders.rs`).
 const STORE = 0u;
 // The residual connection.
 const ADD = 1u;
-// SwiGLU: what is there is the gate.
+// SwiGLU: the output holds the gate.
 const GATE = 2u;
 
+// Applies the epilogue to one sum.
 fn finish(row: u32, token: u32, sum: f32) {
     let at = token * shape.width + shape.first_row + row;
-    if ENDING == ADD {
+    if EPILOGUE == ADD {
         output[at] = output[at] + sum;
-    } else if ENDING == GATE {
+    } else if EPILOGUE == GATE {
         let gate = output[at];
         output[at] = gate / (1.0 + exp(-gate)) * sum;
     } else {

@@ -1,4 +1,4 @@
-// Four f16 numbers of the cache.
+// Four f16 numbers of the KV cache, on adapters without `shader-f16`.
 alias Quad = vec2<u32>;
 
 fn four(quad: Quad) -> vec4<f32> {

@@ -1,4 +1,4 @@
-// The sum over a workgroup, through its memory.
+// The sum over the threads of a workgroup, through workgroup memory.
 
 var<workgroup> partial: array<vec4<f32>, THREADS>;
 

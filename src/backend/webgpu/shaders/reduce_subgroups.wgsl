@@ -1,4 +1,4 @@
-// The sum over a workgroup: by subgroups, then over these.
+// The sum over the threads of a workgroup: within each subgroup by `subgroupAdd`, then over the subgroups through workgroup memory.
 
 var<workgroup> partial: array<vec4<f32>, THREADS>;
 var<private> subgroup: u32;

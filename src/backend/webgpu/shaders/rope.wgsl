@@ -1,10 +1,12 @@
-// Turns queries (in place) and keys by the angles of their positions, and writes keys and values into the cache, as f16. A thread per
-// pair of neighbouring dimensions, which is what one angle turns and what fits into one word.
+// RoPE: rotates queries (in place) and keys by the angles of their positions, and writes keys and values to the KV cache as f16. A thread
+// per pair of neighbouring dimensions, which share an angle and, as f16, fit into one word.
 
+// [rows, QUERY_PAIRS]
 @group(1) @binding(0) var<storage, read_write> query: array<vec2<f32>>;
+// [rows, KV_PAIRS], and so is `value`.
 @group(1) @binding(1) var<storage, read> key: array<vec2<f32>>;
 @group(1) @binding(2) var<storage, read> value: array<vec2<f32>>;
-// Cosine and sine, [rows, ROPE_PAIRS].
+// Cosine and sine: [rows, ROPE_PAIRS]
 @group(1) @binding(3) var<storage, read> angles: array<vec2<f32>>;
 // Keys, then values: [positions, KV_HEADS, HEAD_PAIRS] each.
 @group(1) @binding(4) var<storage, read_write> cache: array<u32>;
@@ -12,6 +14,7 @@
 const KV_PAIRS = KV_HEADS * HEAD_PAIRS;
 const QUERY_PAIRS = HEADS * HEAD_PAIRS;
 
+// The pair of dimensions `index` of a row, rotated. Pairs of a head from ROPE_PAIRS on are unchanged.
 fn turned(pair: vec2<f32>, index: u32, row: u32) -> vec2<f32> {
     let place = index % HEAD_PAIRS;
     if place >= ROPE_PAIRS {

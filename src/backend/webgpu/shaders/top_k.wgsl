@@ -1,7 +1,7 @@
-// The largest of many logits: every workgroup sorts 1024 of them and keeps the first `wanted`; what is kept goes through the same again,
-// until one workgroup is left. Equal logits are ordered by their ids.
+// The largest logits of each row. Every workgroup sorts 1024 logits and keeps the first `wanted` as candidates. Further passes do the same
+// with the candidates, until one workgroup is left. Equal logits are ordered by id.
 
-// The logits' bits in the first round, afterwards pairs of ordered bits and id.
+// In the first pass the bits of the logits, in further passes pairs of ordered bits and id.
 @group(1) @binding(0) var<storage, read> input: array<u32>;
 // [rows, segments, wanted]
 @group(1) @binding(1) var<storage, read_write> output: array<vec2<u32>>;

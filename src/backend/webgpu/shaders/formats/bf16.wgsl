@@ -1,4 +1,4 @@
-// A number is the upper half of an f32.
+// Four bf16 numbers. A bf16 number is the upper half of an f32.
 fn four(low: u32, high: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4<u32>(low << 16u, low & 0xffff0000u, high << 16u, high & 0xffff0000u));
 }

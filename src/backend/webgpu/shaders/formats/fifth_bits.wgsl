@@ -1,6 +1,7 @@
-// What Q5_0 and Q5_1 have in common: 32 neighbouring bits are the fifth bits of a unit's codes.
+// Common to Q5_0 and Q5_1: one word has the fifth bits of a unit's 32 codes.
 
-// Four of them, each as the fifth bit of a byte. (The product puts bit `i` at bit `8 i`, and others where the mask is.)
+// Four of these bits, from bit `first` on, each as the fifth bit of a byte. (The multiplication copies bit `i` to bit `8 i`; the mask
+// removes its other copies.)
 fn fifth_bits(bits: u32, first: u32) -> u32 {
     return ((((bits >> first) & 15u) * 0x00204081u) & 0x01010101u) << 4u;
 }

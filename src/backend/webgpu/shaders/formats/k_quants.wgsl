@@ -1,13 +1,13 @@
-// What Q4_K and Q5_K have in common: blocks of 256 columns in eight parts, whose six-bit scales and offsets share 12 bytes.
+// Common to Q4_K and Q5_K: a block has 256 columns in eight parts, whose six-bit scales and offsets are packed into 12 bytes.
 
-// A unit's 16 bytes hold 16 columns of an even part in their low nibbles and of the next part in their high ones.
+// The low nibbles of a unit's 16 bytes hold 16 columns of an even part, the high nibbles those of the next part.
 fn columns_of(unit: u32) -> vec2<u32> {
     let pair = unit / 2u % 4u;
     let first = unit / 8u * 64u + pair * 16u + unit % 2u * 4u;
     return vec2<u32>(first, first + 8u);
 }
 
-// Scale and offset of one part, as whole numbers. `bytes`: the 12 bytes.
+// The integer scale and offset of one part. `bytes`: the 12 bytes.
 fn six_bit_pair(bytes: vec3<u32>, part: u32) -> vec2<f32> {
     let shift = part % 4u * 8u;
     if part < 4u {
@@ -19,7 +19,7 @@ fn six_bit_pair(bytes: vec3<u32>, part: u32) -> vec2<f32> {
     return vec2<f32>(f32(scale), f32(offset));
 }
 
-// Scales of a unit's two parts, then their offsets.
+// The scales of a unit's two parts, then their offsets.
 fn k_scales(unit: u32) -> vec4<f32> {
     let head = codes[shape.scales / 4u + unit / 8u];
     let numbers = halves(head.x);

@@ -1,4 +1,4 @@
-// Formats of codes: a format says how a unit's codes are four bytes to a word.
+// Common to all quantised formats. A format defines `packed`, which returns a unit's codes as bytes, four to a word.
 
 // The codes of a unit, in the order of `Unit`.
 struct Packed {
@@ -16,15 +16,15 @@ struct Packed {
 
 const NIBBLES = 0x0f0f0f0fu;
 
-// Codes whose low four bits are 16 bytes: of the first run the lower nibbles, of the second the upper ones.
+// The low four bits of a unit's codes, from 16 bytes: the lower nibbles belong to the first run, the upper nibbles to the second.
 fn nibbles(low: vec4<u32>, scale: vec2<f32>, offset: vec2<f32>) -> Packed {
     let first = low & vec4<u32>(NIBBLES);
     let second = (low >> vec4<u32>(4u)) & vec4<u32>(NIBBLES);
     return Packed(first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w, scale, offset);
 }
 
-// The bits above them, as many as `mask` has in each byte: of the first run from bit `first` of every byte on, of the second from bit
-// `second` on.
+// Adds the bits above the low four, as many as `mask` has in each byte. `high` holds those of the first run from bit `first` of every
+// byte on, and those of the second run from bit `second` on.
 fn with_upper_bits(low: Packed, high: vec4<u32>, first: u32, second: u32, mask: u32) -> Packed {
     let upper = ((high >> vec4<u32>(first)) & vec4<u32>(mask)) << vec4<u32>(4u);
     let after = ((high >> vec4<u32>(second)) & vec4<u32>(mask)) << vec4<u32>(4u);
@@ -42,6 +42,7 @@ fn with_upper_bits(low: Packed, high: vec4<u32>, first: u32, second: u32, mask: 
 
 const BYTES = vec4<u32>(0u, 8u, 16u, 24u);
 
+// The four codes of a word as numbers.
 fn numbers(word: u32) -> vec4<f32> {
     if SIGNED {
         return vec4<f32>((vec4<i32>(bitcast<i32>(word)) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));

@@ -1,5 +1,5 @@
 fn packed(unit: u32) -> Packed {
-    // Bit `part` of a byte belongs to the column of that place in the part.
+    // Bit `part` of byte `i` is the fifth bit of column `i` of that part.
     let high = codes[shape.high / 4u + unit / 8u * 2u + unit % 2u];
     let part = unit / 2u % 4u * 2u;
     let scales = k_scales(unit);

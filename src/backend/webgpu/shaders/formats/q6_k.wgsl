@@ -1,5 +1,5 @@
-// A block has 256 columns in two halves. 16 bytes of low nibbles hold 16 columns of a half, and those 64 columns further on; two more
-// bits of each stand in the bytes of the high plane. A scale of 8 bits for 16 columns.
+// A block has 256 columns in two halves. 16 bytes of nibbles hold 16 columns of a half (lower nibbles) and those 64 columns further on
+// (upper nibbles). The upper two bits of each code are in the high plane. Every 16 columns have an 8-bit scale.
 
 fn columns_of(unit: u32) -> vec2<u32> {
     let first = unit / 8u * 64u + unit / 4u % 2u * 32u + unit % 4u * 4u;

@@ -1,4 +1,5 @@
-// The GPU's next tokens beside the CPU's, over the same prose: forced decoding, so that one difference does not carry on to the next.
+// Compares the next tokens of the GPU and CPU backends over the same prose. Decoding is forced: each prompt is a prefix of the story, so a
+// difference in one token does not affect the next.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -8,14 +9,14 @@ import { MODEL_PATH } from "../real-model.mjs";
 import { inPage, openAi } from "./ai-page.mjs";
 import { SOFTWARE_GPU, launch } from "./chromium.mjs";
 
-/** Next tokens that are compared, each behind one word more. */
+/** The number of next tokens to compare; each prompt is one word longer than the one before. */
 const COUNT = 200;
-/** Words in front of the first of them. */
+/** The number of words before the first compared token. */
 const FIRST = 8;
 
-it(`the real model's likeliest token is the CPU's in at least 98 % of ${COUNT} places of a story`, async (test) => {
+it(`the GPU's likeliest token of the real model equals the CPU's at 98 % or more of ${COUNT} positions in a story`, async (test) => {
   const story = await readFile(new URL("../fixtures/story.txt", import.meta.url), "utf8");
-  // Behind a word nothing of the text that follows can change its tokens, so each prompt begins with the tokens of the one before.
+  // Prompts end at word ends, where following text cannot change the tokens, so each prompt begins with the tokens of the one before.
   const ends = [...story.matchAll(/\S+/g)].map(({ 0: word, index }) => index + word.length).slice(FIRST, FIRST + COUNT);
   assert.equal(ends.length, COUNT);
   const files = await startPlayground({ modelPath: MODEL_PATH });
@@ -38,8 +39,8 @@ it(`the real model's likeliest token is the CPU's in at least 98 % of ${COUNT} p
     const [gpu, cpu] = await Promise.all(pages.map(nextTokens));
     assert.deepEqual([gpu.error, cpu.error, gpu.backend, cpu.backend], [undefined, undefined, "webgpu", "cpu"]);
     const computed = gpu.found.slice(1).map(({ computed }) => computed);
-    assert.ok(Math.max(...computed) < 10, "what stood in the cache was taken from there");
-    assert.ok(new Set(cpu.found.map(({ text }) => text)).size > COUNT / 5, "the answers differ from place to place");
+    assert.ok(Math.max(...computed) < 10, "cached prefixes were reused");
+    assert.ok(new Set(cpu.found.map(({ text }) => text)).size > COUNT / 5, "the answers vary between positions");
     const different = ends.flatMap((end, index) => {
       const [a, b] = [gpu.found[index], cpu.found[index]];
       const same = a.text === b.text && a.finish === b.finish;

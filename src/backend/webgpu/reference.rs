@@ -1,13 +1,17 @@
-//! The kernels' plain twins: what each of them must give, written so that it can be read.
+//! Reference implementations of the shaders: the result that each must compute, written for readability.
 
-use super::shaders::{Ending, Sizes};
+use super::shaders::{Epilogue, Sizes};
 use crate::backend::MAX_CANDIDATES;
 use crate::error::Result;
 use half::f16;
 use kernels::Format;
 use kernels::packed::Packing;
 
-/// A matrix `[rows, columns]` out of a file's bytes.
+/// Dequantises a matrix `[rows, columns]` from the bytes of a file.
+///
+/// # Errors
+///
+/// If there is no memory for the packed matrix.
 pub fn dequantise(format: Format, rows: usize, columns: usize, bytes: &[u8]) -> Result<Vec<f32>> {
     let mut packing = Packing::new(format, rows, columns)?;
     packing.write(bytes)?;
@@ -17,29 +21,30 @@ pub fn dequantise(format: Format, rows: usize, columns: usize, bytes: &[u8]) -> 
     Ok(numbers)
 }
 
-/// `matvec.wgsl` and `matmul.wgsl`: every row of `input` `[rows, columns]` times the matrix, into `output` `[rows, matrix rows]`.
-pub fn product(matrix: &[f32], columns: usize, input: &[f32], ending: Ending, output: &mut [f32]) {
+/// `matvec.wgsl` and `matmul.wgsl`: multiplies every row of `input` `[rows, columns]` by `matrix` `[matrix rows, columns]`, applies the
+/// epilogue, and writes to `output` `[rows, matrix rows]`.
+pub fn product(matrix: &[f32], columns: usize, input: &[f32], epilogue: Epilogue, output: &mut [f32]) {
     let width = matrix.len() / columns;
     for (input, output) in input.chunks_exact(columns).zip(output.chunks_exact_mut(width)) {
         for (weights, output) in matrix.chunks_exact(columns).zip(output) {
             let sum = weights.iter().zip(input).map(|(weight, input)| f64::from(*weight) * f64::from(*input)).sum::<f64>() as f32;
-            *output = match ending {
-                Ending::Store => sum,
-                Ending::Add => *output + sum,
-                Ending::Gate => *output / (1.0 + (-*output).exp()) * sum,
+            *output = match epilogue {
+                Epilogue::Store => sum,
+                Epilogue::Add => *output + sum,
+                Epilogue::Gate => *output / (1.0 + (-*output).exp()) * sum,
             };
         }
     }
 }
 
-/// `norm.wgsl`, for one row.
+/// `norm.wgsl` for one row: RMS norm of `input`, times `scales`, both `[width]`.
 pub fn norm(input: &[f32], scales: &[f32], epsilon: f32) -> Vec<f32> {
     let mean_square = input.iter().map(|value| value * value).sum::<f32>() / input.len() as f32;
     let scale = 1.0 / (mean_square + epsilon).sqrt();
     input.iter().zip(scales).map(|(value, weight)| value * scale * weight).collect()
 }
 
-/// `rope.wgsl`: turns the pairs of every head of one row.
+/// `rope.wgsl`: rotates the pairs of every head of one row `[heads, head_width]` in place. `angles`: cosine and sine per pair.
 pub fn rope(row: &mut [f32], sizes: &Sizes, angles: &[f32]) {
     for head in row.chunks_exact_mut(sizes.head_width) {
         for (pair, angle) in head.as_chunks_mut::<2>().0.iter_mut().zip(angles.as_chunks::<2>().0) {
@@ -49,12 +54,13 @@ pub fn rope(row: &mut [f32], sizes: &Sizes, angles: &[f32]) {
     }
 }
 
-/// What is left of numbers in the cache.
+/// Rounds numbers to f16, as the KV cache does.
 pub fn through_f16(numbers: &[f32]) -> Vec<f32> {
     numbers.iter().map(|number| f16::from_f32(*number).to_f32()).collect()
 }
 
-/// `attention.wgsl` and `combine.wgsl`: one row of queries over `keys` and `values`, `[positions, kv_heads, head_width]`.
+/// `attention.wgsl` and `combine.wgsl`: attention of one row of queries `[heads, head_width]` over `keys` and `values`
+/// `[positions, kv_heads, head_width]`.
 pub fn attention(query: &[f32], keys: &[f32], values: &[f32], sizes: &Sizes) -> Vec<f32> {
     let Sizes { heads, kv_heads, head_width, .. } = *sizes;
     let scale = 1.0 / (head_width as f32).sqrt();
@@ -75,7 +81,8 @@ pub fn attention(query: &[f32], keys: &[f32], values: &[f32], sizes: &Sizes) -> 
     out
 }
 
-/// `arg_max.wgsl` and `top_k.wgsl`: the largest logits, largest first, equal ones by token; those that are no finite numbers are left out.
+/// `arg_max.wgsl` and `top_k.wgsl`: the `count` largest logits with their tokens, largest first, equal logits by ascending token. Logits
+/// that are not finite are left out.
 pub fn candidates(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
     let mut all: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).filter(|(_, logit)| logit.is_finite()).collect();
     all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));

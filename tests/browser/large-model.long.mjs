@@ -1,16 +1,16 @@
-// A model larger than 4 GiB, more than a WebAssembly memory can ever hold, computed on the GPU. Chromium plays that GPU on the CPU, so
-// the one token takes about a minute.
+// A model larger than 4 GiB, the maximum of a WebAssembly memory, computed by the GPU backend. Chromium uses a software adapter, so
+// the only token takes about a minute.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, describe, it } from "node:test";
 import { startPlayground } from "../../scripts/playground.mjs";
 import { largeModel, startLargeModelServer } from "../large-model.mjs";
-import { logitsOf } from "../large-model-twin.mjs";
+import { logitsOf } from "../large-model-reference.mjs";
 import { inPage, openAi } from "./ai-page.mjs";
 import { SOFTWARE_GPU, launch } from "./chromium.mjs";
 
-/** Where the first connection breaks: the rest is asked for by a range that no 32 bits can name. */
+/** Where the server cuts the first connection, in bytes: the range request for the rest starts above 2^32. */
 const CUT = 4_400_000_000;
 
 let files;
@@ -33,7 +33,7 @@ after(async () => {
   await files?.close();
 });
 
-/** Bytes that all of the browser's processes hold in memory, on Linux. */
+/** The resident memory of all processes of the browser in bytes, on Linux. */
 async function residentBytes(session) {
   const { processInfo } = await session.send("SystemInfo.getProcessInfo");
   const statuses = await Promise.all(processInfo.map(({ id }) => readFile(`/proc/${id}/status`, "utf8").catch(() => "")));
@@ -41,7 +41,7 @@ async function residentBytes(session) {
 }
 
 describe("a model of Llama 3 8B's shape", () => {
-  it("loads by ranges, through little memory", async (test) => {
+  it("loads with range requests, and needs little memory", async (test) => {
     assert.ok(model.size > 4.5e9);
     const session = await browser.newBrowserCDPSession();
     let most = 0;
@@ -63,17 +63,17 @@ describe("a model of Llama 3 8B's shape", () => {
       `${(model.size / 1e6 / seconds).toFixed(0)} MB/s, ${(memoryBytes / 1e6).toFixed(1)} MB of WebAssembly memory, ` +
         `${(bytesAllocated / 1e9).toFixed(2)} GB on the GPU, at most ${(most / 1e9).toFixed(2)} GB in all processes`,
     );
-    assert.ok(memoryBytes < 64 << 20, `${memoryBytes} bytes of memory, the tokenizer's among them`);
+    assert.ok(memoryBytes < 64 << 20, `${memoryBytes} bytes of WebAssembly memory, including the tokenizer`);
     assert.ok(bytesAllocated > 4.5e9);
-    // The GPU's memory is this machine's too, so the weights are in it once; beside them the browser itself, and what is on its way.
+    // The software adapter uses main memory, so the weights are there once, besides the browser itself and data in transit.
     assert.ok(most < bytesAllocated + 2 ** 31, `${most} bytes in all processes`);
   });
 
-  it("answers what its numbers say", async () => {
+  it("answers with the likeliest token of the reference implementation", async () => {
     const prompt = ["Ġsky", "Ġblue"].map((text) => model.tokens.indexOf(text));
     const logits = logitsOf(model, prompt);
     const [first, second] = [...logits.keys()].sort((a, b) => logits[b] - logits[a]);
-    assert.ok(logits[first] - logits[second] > 0.2, "rounding does not decide");
+    assert.ok(logits[first] - logits[second] > 0.2, "precondition: rounding cannot change the likeliest token");
     const input = { prompt: " sky blue", raw: true, temperature: 0, max_tokens: 1 };
     const { response, usage, error } = await inPage(page, async (ai, input) => ai.run("@cf/meta/llama-3.1-8b-instruct", input), input);
     assert.equal(error, undefined);

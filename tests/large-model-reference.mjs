@@ -1,15 +1,15 @@
-// What the model of `large-model.mjs` must answer, computed plainly, in 64 bits.
+// A reference implementation of the model of `large-model.mjs`, in f64: computes the logits that the model must return.
 //
-// A product with a matrix is one with the rows of its pool.
+// A product with a matrix is computed once per row of its pool, because the matrix only repeats these rows.
 
 import { BLOCK, LLAMA_8B, NORM, POOL_ROWS } from "./large-model.mjs";
 
 const EPSILON = 1e-5;
 
-/** An f16 that is normal. */
+/** The value of an f16, which must be a normal number (not subnormal, infinite or NaN). */
 const half = (bits) => (bits >> 15 ? -1 : 1) * (1 + (bits & 1023) / 1024) * 2 ** (((bits >> 10) & 31) - 15);
 
-/** The numbers of a pool, `[POOL_ROWS, columns]`. */
+/** The dequantised weights of a pool, `[POOL_ROWS, columns]`. */
 const numbersOf = memoised(({ bytes, columns }) => {
   const numbers = new Float32Array(POOL_ROWS * columns);
   for (let block = 0; block * BLOCK.bytes < bytes.length; block += 1) {
@@ -54,7 +54,7 @@ function normed(input) {
   return input.map((value, index) => value * scale * NORM[index]);
 }
 
-/** Turns the pairs of neighbours of every head by the angles of a position. */
+/** RoPE: rotates each pair of neighbouring values of every head by the angle of that pair at a position. */
 function turned(row, position) {
   const { headWidth, ropeBase } = LLAMA_8B;
   const result = new Float64Array(row.length);
@@ -85,7 +85,7 @@ function attention(query, keys, values) {
 
 const plus = (a, b) => a.map((value, index) => value + b[index]);
 
-/** The logits behind the last of some tokens. */
+/** The logits after the last of the tokens, `[vocabulary]`. Computes all tokens from position 0. */
 export function logitsOf({ matrices }, tokens) {
   const cache = Array.from({ length: LLAMA_8B.layers }, () => ({ keys: [], values: [] }));
   let stream;

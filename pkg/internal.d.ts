@@ -1,0 +1,238 @@
+// Types that the package's modules share: the engine behind an `Ai`, the runtime around it, and the compiled crate. The package's
+// interface for programs is index.d.ts.
+
+import type {
+  AiConfig,
+  AiStats,
+  Backend,
+  Build,
+  ModelListing,
+  ModelProgress,
+  ModelsParameters,
+  TextGenerationOutput,
+} from "./index.d.ts";
+
+// ── The engine ──
+
+/** What an `Ai` delegates to: `LocalEngine` in this thread, or `RemoteEngine` in a Web Worker. */
+export interface Engine {
+  /** Starts to answer a request. `input` is JSON text. */
+  generate(model: string, input: string, signal?: AbortSignal): Promise<Answer>;
+  /** Answers an HTTP request. */
+  fetch(request: HttpRequest, signal?: AbortSignal): Promise<HttpAnswer>;
+  /** Maximum length of a body that `fetch` accepts, in bytes. */
+  maxBodyBytes(): Promise<number>;
+  /** Loads the model file that serves an id; without an id, the default model. */
+  load(model?: string): Promise<LoadedModel>;
+  /** Returns the catalogue, filtered. */
+  models(params: ModelsParameters): Promise<ModelListing[]>;
+  /** Returns the build, the loaded models with their token counts, and the memory use. */
+  stats(): Promise<AiStats>;
+}
+
+/** The backend that computes, and why it is not the preferred one. */
+export interface ComputedBy {
+  backend: Backend;
+  reason: string | null;
+}
+
+export interface LoadedModel extends ComputedBy {
+  /** Name of the model file. */
+  model: string;
+}
+
+/** The properties of an answer, which can be sent between threads. */
+export interface AnswerFacts {
+  /** Whether the request asked for a stream. */
+  stream: boolean;
+  /** Name of the model file. */
+  servedBy: string;
+  computedBy: ComputedBy;
+}
+
+/** Reads a stream. */
+export interface Chunks {
+  /** The stream's next bytes, `undefined` at its end. */
+  chunk(): Promise<Uint8Array<ArrayBuffer> | undefined>;
+  /** Ends the stream. */
+  free(): void;
+}
+
+/** The answer to `generate`, with methods to read it: `object` for the whole answer, `chunk` and `free` for a stream. */
+export interface Answer extends AnswerFacts, Chunks {
+  object(): Promise<TextGenerationOutput>;
+}
+
+export interface HttpRequest {
+  method: string;
+  url: string;
+  headers: [name: string, value: string][];
+  body?: Uint8Array;
+  /** Whether the body exceeds `maxBodyBytes` and is therefore missing. */
+  tooLarge: boolean;
+}
+
+export interface HttpAnswerFacts {
+  status: number;
+  headers: [name: string, value: string][];
+  /** The complete body; `undefined` for a stream. */
+  body: Uint8Array<ArrayBuffer> | undefined;
+  stream: boolean;
+}
+
+/** The answer to `fetch`. A stream is read with `chunk` and ended with `free`. */
+export interface HttpAnswer extends HttpAnswerFacts, Chunks {}
+
+// ── The runtime ──
+
+/** The capabilities of a runtime. `Wasm` is the form in which it gets a build's module. */
+export interface Host<Wasm> {
+  builds: Builds<Wasm>;
+  /** Number of processor cores. */
+  cores: number;
+  /** Whether memory can be shared with worker threads. */
+  mayShare: boolean;
+  /** The compiled module `DOT_PRODUCT`, for runtimes that cannot compile modules. */
+  dotProduct?: WebAssembly.Module;
+  /** Compiles a build's `wasm`. */
+  compile(wasm: Wasm): Promise<WebAssembly.Module>;
+  /** Required where memory can be shared. */
+  startThread?: StartThread;
+}
+
+/** The builds in this package, by name. */
+export type Builds<Wasm> = { [name in Build]?: BuildFiles<Wasm> };
+
+export interface BuildFiles<Wasm> {
+  glue(): Promise<Glue>;
+  wasm: Wasm;
+}
+
+/** Starts a worker thread; returns a function that terminates it. */
+export type StartThread = (shared: Shared, events: ThreadEvents) => () => void;
+
+/** The data that a worker thread receives. */
+export interface Shared {
+  build: Build;
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
+}
+
+/** To be called when a worker thread is ready, and when it has ended. */
+export interface ThreadEvents {
+  ready(): void;
+  ended(reason: string): void;
+}
+
+// ── The compiled crate: what the package uses of the modules that wasm-bindgen generates from src/js/ ──
+
+export interface Glue {
+  /** Instantiates the module. Once that is done, only returns the exports. */
+  initSync(options: InitOptions): { readonly memory: WebAssembly.Memory };
+  /** Replaces the instance by a new one. */
+  __wbg_reset_state(): void;
+  Ai: new (config: AiConfig) => CoreAi;
+  maxBodyBytes(): number;
+  /** `params` is JSON text. */
+  models(params: string): ModelListing[];
+  /** Only in the multithreaded builds. Does not return. */
+  workThread?(): void;
+}
+
+interface InitOptions {
+  module: WebAssembly.Module;
+  /** Only for the multithreaded builds. */
+  memory?: WebAssembly.Memory;
+  /** Only for the multithreaded builds. */
+  thread_stack_size?: number;
+}
+
+export interface WasmObject {
+  free(): void;
+  /** 0 after `free`. It is missing in wasm-bindgen's own types. */
+  readonly __wbg_ptr?: number;
+}
+
+/** An operation, which `drive` runs. */
+export interface Task<Result> extends WasmObject {
+  poll(failed: boolean, value: unknown): Promise<unknown> | null | undefined;
+  take(): Result;
+}
+
+export interface CoreAi extends WasmObject {
+  generate(model: string, input: string): Task<CoreAnswer>;
+  fetch(method: string, url: string, headers: string, body: Uint8Array | undefined, tooLarge: boolean): Task<CoreHttpAnswer>;
+  load(model: string): Task<LoadedModel>;
+  stats(): Pick<AiStats, "models">;
+}
+
+/** Reads a stream in the crate. */
+export interface CoreChunks extends WasmObject {
+  chunk(): Task<Uint8Array<ArrayBuffer> | undefined>;
+}
+
+export interface CoreAnswer extends CoreChunks {
+  readonly stream: boolean;
+  readonly servedBy: string;
+  /** JSON text of a `ComputedBy`. */
+  readonly computedBy: string;
+  object(): Task<TextGenerationOutput>;
+}
+
+export interface CoreHttpAnswer extends CoreChunks {
+  readonly status: number;
+  /** JSON text: `[[name, value], …]`. */
+  readonly headers: string;
+  readonly body: Uint8Array<ArrayBuffer> | undefined;
+  readonly stream: boolean;
+}
+
+// ── Messages between remote-engine.js and browser-worker.js ──
+
+/**
+ * The calls to the Web Worker: it receives `{id, call}` and the fields of the first parameter, and answers `{id, value}` or
+ * `{id, error}`.
+ */
+export type WorkerCalls = {
+  configure(fields: { config: AiConfig; observe: { progress: boolean; warning: boolean } }): void;
+  generate(fields: { id: number; model: string; input: string }, signal: AbortSignal): Promise<AnswerFacts>;
+  fetch(fields: { id: number; request: HttpRequest }, signal: AbortSignal): Promise<HttpAnswerFacts>;
+  maxBodyBytes(): Promise<number>;
+  /** `answer` is the id of the call that opened the answer. */
+  object(fields: { answer: number }): Promise<TextGenerationOutput>;
+  chunk(fields: { answer: number }): ReturnType<Chunks["chunk"]> | undefined;
+  load(fields: { model?: string }): Promise<LoadedModel>;
+  models(fields: { params: ModelsParameters }): Promise<ModelListing[]>;
+  stats(): Promise<AiStats>;
+};
+
+/** Messages to the Web Worker that are not answered. */
+export type WorkerNotices = {
+  abort(fields: { id: number }): void;
+  free(fields: { answer: number }): void;
+};
+
+/** A message from the Web Worker: the answer to a call, or an event. */
+export interface WorkerMessage {
+  id: number;
+  /** `any`: the type depends on the call or the event. */
+  value?: any;
+  error?: ErrorMessage;
+  event?: "progress" | "warning";
+}
+
+/** Callbacks of the configuration, which a Web Worker calls by `WorkerMessage.event`. */
+export interface Observers {
+  progress?: (progress: ModelProgress) => void;
+  warning?: (text: string) => void;
+}
+
+/** An error in a form that `postMessage` can clone. */
+export interface ErrorMessage {
+  name?: string;
+  message: string;
+  internalCode?: number;
+  httpCode?: number;
+  description?: string;
+  body?: object;
+}

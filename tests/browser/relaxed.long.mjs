@@ -1,0 +1,47 @@
+// The build with relaxed SIMD in a real Chromium.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { startPlayground } from "../../scripts/playground.mjs";
+import { PARITY_INPUTS } from "../parity-inputs.mjs";
+import { MODEL_PATH } from "../real-model.mjs";
+import { inPage, openAi } from "./ai-page.mjs";
+import { launch } from "./chromium.mjs";
+
+let files;
+let browser;
+before(async () => {
+  files = await startPlayground({ modelPath: MODEL_PATH });
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await files?.close();
+});
+
+test("its kernels agree with their reference", async () => {
+  const { page } = await openAi(browser, files.url, { build: "relaxed" });
+  const [different, compared] = await page.evaluate(async () => {
+    const wasm = await import("/pkg/wasm/relaxed/workers_ai_local.js");
+    await wasm.default();
+    return [...wasm.compareKernels(5, 20)];
+  });
+  assert.ok(compared > 1000);
+  assert.equal(different, 0);
+  await page.close();
+});
+
+test("it gives the same texts as the build without", async () => {
+  const textsOf = async (build) => {
+    const { page } = await openAi(browser, files.url, { build, backend: "cpu" });
+    const texts = {};
+    for (const { what, model, input } of PARITY_INPUTS) {
+      texts[what] = (await inPage(page, async (ai, [model, input]) => ai.run(model, input), [model, input])).response;
+    }
+    const { build: computed } = await inPage(page, async (ai) => ai.stats());
+    assert.equal(computed, build);
+    await page.close();
+    return texts;
+  };
+  assert.deepEqual(await textsOf("relaxed"), await textsOf("simd128"));
+});
