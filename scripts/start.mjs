@@ -1,4 +1,4 @@
-// `npm start`: everything it takes, then the example Workers and the playground.
+// `npm start`: sets up, makes the one build that it uses, and starts the example Workers and the playground.
 
 import { DEFAULT_MODEL } from "../pkg/default-model.js";
 import { build } from "./build.mjs";
@@ -10,17 +10,20 @@ import { ensureLocalBucket } from "./setup/local-bucket.mjs";
 import { ensureModel } from "./setup/model.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
 
+/** workerd can run no build with threads. The playground uses those too where `npm run build` has made them. */
+const BUILD = "simd128";
+
 await main(async () => {
   const port = portFrom("PORT", 8787);
   const playgroundPort = portFrom("PLAYGROUND_PORT", 8788);
-  // Before anything that takes minutes.
+  // Checked first, before the steps that take minutes.
   await requirePort(port, "PORT");
   await requirePort(playgroundPort, "PLAYGROUND_PORT");
 
   await ensurePackages();
   const modelPath = await ensureModel();
   await ensureLocalBucket(modelPath);
-  await build(["simd128"]);
+  await build([BUILD]);
 
   say("Starting the example Workers …");
   const worker = await startDevWorker({ port });
@@ -36,7 +39,7 @@ await main(async () => {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, stop);
 
   console.log(`
-  workers-ai-local runs on this machine, with ${DEFAULT_MODEL.file}
+  workers-ai-local runs on this machine with ${DEFAULT_MODEL.file}
 
     Example Worker, streams SSE    ${worker.url}/
     Example Worker, one object     ${worker.url}/object

@@ -20,6 +20,9 @@ import { ensureVulkan } from "./setup/vulkan.mjs";
 /** The builds with relaxed SIMD differ in the crate `kernels` alone, which the step `kernels` compares with its reference. The long tests run all builds. */
 const BUILDS_OF_THE_GATE = ["simd128", "threads"];
 
+/** The types of weights whose accuracy the long tests compare with exact arithmetic (`tests/exactness.rs`); each takes minutes. */
+const TYPES_OF_EXACTNESS = "Q4_1,Q4_K";
+
 /**
  * The steps, in the order in which they run. `needs`: other steps and pieces of the set-up. `test` gets the set-up's results and `count`,
  * which it calls with a number of tests that ran. `long`: whether the step has long tests, and the others.
@@ -121,7 +124,8 @@ async function cargoTest({ vulkan, long, count }) {
   if (!cargo) throw new UserError("cargo is missing: install Rust from https://rustup.rs");
   await withCargoTarget("native", { cargo }, (folder) =>
     run(cargo, ["test", "--locked", ...(long ? ["--", "--ignored"] : [])], {
-      env: { ...vulkan, CARGO_TARGET_DIR: folder },
+      // Incremental compilation only helps the clone that compiles again, and costs the others time.
+      env: { ...vulkan, CARGO_TARGET_DIR: folder, CARGO_INCREMENTAL: "0", TYPES: process.env.TYPES ?? TYPES_OF_EXACTNESS },
       onLine: counting(/^test result: \w+\. (\d+) passed/, count),
     }),
   );

@@ -1,5 +1,5 @@
 //! Accuracy of each type of weights, compared with f32 arithmetic over the same weights: perplexity and forced top-1 over
-//! 2,000 tokens of text. It takes many minutes, so it is not part of `npm test`:
+//! 2,000 tokens of text. `npm run test:long` runs it for two types; for all:
 //!
 //! `RUSTFLAGS="-C target-cpu=native" cargo test --release --test exactness -- --ignored --nocapture`
 //!
@@ -18,7 +18,7 @@ const SEQUENCES: usize = 8;
 const LENGTH: usize = 250;
 
 #[test]
-#[ignore = "takes many minutes; the top of this file says how to run it"]
+#[ignore = "long: takes many minutes; the top of this file says how to run it alone"]
 fn perplexity_and_top_1_of_every_type() {
     let types = std::env::var("TYPES").ok();
     let original = real_model();

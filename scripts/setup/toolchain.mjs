@@ -10,10 +10,10 @@ import { mkdir, mkdtemp, readlink, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { aptInstall } from "../lib/apt.mjs";
-import { inProject } from "../lib/project.mjs";
 import { CommandFailed, capture, isProgram, run, which } from "../lib/process.mjs";
 import { UserError, say, withProgress } from "../lib/report.mjs";
 import { hashText, isStamped, stamp } from "../lib/stamp.mjs";
+import { inUserCache } from "../lib/user-cache.mjs";
 
 export const WASM_TARGET = "wasm32-unknown-unknown";
 const DEBIAN_PACKAGES = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
@@ -119,7 +119,7 @@ async function installDebianPackages() {
 /** Compiles a one-line crate, once for each compiler: an installed one may still lack a linker or a source file. */
 async function works({ cargo, rustc, env, args }) {
   const key = hashText([cargo, rustc, await capture(rustc, ["-vV"]), ...args].join("\n"));
-  const stampFile = inProject(".cache", `toolchain${args.length > 0 ? "-std" : ""}.stamp`);
+  const stampFile = inUserCache("tools", `toolchain${args.length > 0 ? "-std" : ""}.stamp`);
   if (await isStamped(stampFile, key)) return true;
   const folder = await mkdtemp(path.join(os.tmpdir(), "wasm-toolchain-"));
   try {
