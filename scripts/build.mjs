@@ -103,9 +103,11 @@ async function make(name, inputs) {
     await rm(folder, { recursive: true, force: true });
     return say(`The build "${name}" is left out, and the package computes in one thread: it needs the sources of Rust's standard library. ${STD_SOURCES_HELP}`);
   }
-  // A program for this machine: any cargo can compile it.
-  const wasmBindgen = await ensureWasmBindgen({ nativeCargo: which("cargo") ?? toolchain.cargo });
-  const compiled = await compile(name, toolchain);
+  // The second compiles for this machine, with any cargo. Together they leave no core idle: the crate itself is one codegen unit.
+  const [compiled, wasmBindgen] = await Promise.all([
+    compile(name, toolchain),
+    ensureWasmBindgen({ nativeCargo: which("cargo") ?? toolchain.cargo }),
+  ]);
   await bind(wasmBindgen, compiled, folder, NAME);
   await importErrorClasses(path.join(folder, `${NAME}.js`));
   const [wasm] = outputs(name);

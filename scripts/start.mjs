@@ -13,6 +13,12 @@ import { ensurePackages } from "./setup/packages.mjs";
 /** workerd can run no build with threads. The playground uses those too where `npm run build` has made them. */
 const BUILD = "simd128";
 
+async function modelInBucket() {
+  const modelPath = await ensureModel();
+  await ensureLocalBucket(modelPath);
+  return modelPath;
+}
+
 await main(async () => {
   const port = portFrom("PORT", 8787);
   const playgroundPort = portFrom("PLAYGROUND_PORT", 8788);
@@ -21,9 +27,8 @@ await main(async () => {
   await requirePort(playgroundPort, "PLAYGROUND_PORT");
 
   await ensurePackages();
-  const modelPath = await ensureModel();
-  await ensureLocalBucket(modelPath);
-  await build([BUILD]);
+  // The download and the compilation hardly compete.
+  const [modelPath] = await Promise.all([modelInBucket(), build([BUILD])]);
 
   say("Starting the example Workers …");
   const worker = await startDevWorker({ port });
