@@ -11,12 +11,12 @@ import { WASM_TARGET, ensureToolchain, ensureToolchainWithStd } from "./setup/to
 import { ensureWasmBindgen } from "./setup/wasm-bindgen.mjs";
 
 const PACKAGE = "workers-ai-local-kernels";
-const EXAMPLE = "compare";
+const NAME = "workers_ai_local_kernels";
 const PROFILE = "wasm";
 const STAMP = inProject(".cache", "relaxed-kernels.stamp");
 const INPUTS = ["kernels", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "scripts/lib/wasm.mjs", "scripts/relaxed-kernels.mjs"];
 
-/** Resolves to the folder of the module, `compare_bg.wasm`. */
+/** Resolves to the folder of the module. */
 export async function buildRelaxedKernels() {
   const output = inProject("target", "relaxed-kernels");
   const inputs = await hashFiles(...INPUTS);
@@ -27,10 +27,11 @@ export async function buildRelaxedKernels() {
   const profile = ["--target", WASM_TARGET, "--profile", PROFILE];
   const std = args.length > 0 ? [...args, "-Z", "build-std-features=optimize_for_size"] : [];
   await withCargoTarget("wasm", { cargo, env, clean: profile }, async (folder) => {
-    await run(cargo, ["build", "--locked", "--package", PACKAGE, "--example", EXAMPLE, "--features", "relaxed-simd", ...profile, ...std], {
+    const features = ["--features", "relaxed-simd,export-comparison"];
+    await run(cargo, ["rustc", "--locked", "--package", PACKAGE, "--lib", "--crate-type", "cdylib", ...features, ...profile, ...std], {
       env: { ...env, ...cargoEnvironment(FEATURES, folder) },
     });
-    await bind(wasmBindgen, path.join(folder, WASM_TARGET, PROFILE, "examples", `${EXAMPLE}.wasm`), output, EXAMPLE, ["--no-typescript"]);
+    await bind(wasmBindgen, path.join(folder, WASM_TARGET, PROFILE, `${NAME}.wasm`), output, NAME, ["--no-typescript"]);
   });
   await stamp(STAMP, inputs);
   return output;

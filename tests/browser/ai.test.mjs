@@ -59,7 +59,7 @@ describe("the package in Chromium", () => {
   it("computes with kernels that agree with their reference", async () => {
     const [different, compared] = await page.evaluate(async () => {
       const wasm = await import("/pkg/wasm/simd128/workers_ai_local.js");
-      await wasm.default();
+      await wasm.default({ module_or_path: "/pkg/wasm/simd128/workers_ai_local_bg.wasm" });
       return [...wasm.compareKernels(5, 20)];
     });
     assert.ok(compared > 1000);

@@ -23,7 +23,7 @@ test("its kernels agree with their reference", async () => {
   const { page } = await openAi(browser, files.url, { build: "relaxed" });
   const [different, compared] = await page.evaluate(async () => {
     const wasm = await import("/pkg/wasm/relaxed/workers_ai_local.js");
-    await wasm.default();
+    await wasm.default({ module_or_path: "/pkg/wasm/relaxed/workers_ai_local_bg.wasm" });
     return [...wasm.compareKernels(5, 20)];
   });
   assert.ok(compared > 1000);

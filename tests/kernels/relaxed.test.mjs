@@ -16,13 +16,13 @@ const RELAXED_DOT = Buffer.from([0xfd, 0x93, 0x02]);
 test("this engine has relaxed SIMD, and the module uses it", async () => {
   assert.ok(folder, "RELAXED_KERNELS names the folder of the module: run this by `npm test -- kernels`");
   assert.ok(WebAssembly.validate(DOT_PRODUCT));
-  const wasm = await readFile(path.join(folder, "compare_bg.wasm"));
+  const wasm = await readFile(path.join(folder, "workers_ai_local_kernels_bg.wasm"));
   assert.ok(wasm.includes(RELAXED_DOT));
 });
 
 test("every kernel gives the bits of its reference implementation", async () => {
-  const { default: init } = await import(pathToFileURL(path.join(folder, "compare.js")).href);
-  const { compare } = await init({ module_or_path: await readFile(path.join(folder, "compare_bg.wasm")) });
+  const { default: init } = await import(pathToFileURL(path.join(folder, "workers_ai_local_kernels.js")).href);
+  const { compare } = await init({ module_or_path: await readFile(path.join(folder, "workers_ai_local_kernels_bg.wasm")) });
   for (const seed of [1, 2, 3]) {
     const result = compare(seed, 20);
     const [different, compared] = [Number(result >> 32n), Number(result & 0xffff_ffffn)];

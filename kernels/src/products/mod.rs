@@ -5,6 +5,8 @@
 
 mod check;
 mod codes;
+#[cfg(feature = "export-comparison")]
+mod export;
 mod floats;
 mod output;
 pub mod reference;

@@ -20,6 +20,8 @@ fn main() -> ExitCode {
     bindgen.input_path(input).out_name(name).typescript(typescript);
     // The package replaces an instance after a trap, which needs the function that resets the glue's state.
     bindgen.reset_state_function(true).remove_producers_section(true);
+    // Callers name the module: with a default in the glue, bundlers would ship every module twice.
+    bindgen.omit_default_module_path(true);
     match bindgen.web(true).and_then(|bindgen| bindgen.generate(output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
