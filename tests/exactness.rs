@@ -5,6 +5,8 @@
 //!
 //! `TYPES=Q4_K,Q8_0` limits the run to these types. The reference is candle's stock model over F32.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::string_slice, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use candle_core::quantized::GgmlDType;

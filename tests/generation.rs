@@ -1,5 +1,7 @@
 //! Whole requests, without JavaScript: the answers, and the guarantees of the engine.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::string_slice, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{LLAMA2, LLAMA31, TinyModel, ai_with, best, dequantised, load, real_model, start, stock_logits, stock_model, text_of};

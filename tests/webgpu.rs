@@ -1,5 +1,7 @@
 //! Compares the WebGPU backend with the CPU backend over the same files. Needs a Vulkan adapter; a software adapter is enough.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::string_slice, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use candle_core::quantized::GgmlDType;
