@@ -166,7 +166,7 @@ impl Model {
     }
 
     /// The constraint advanced past `text`, which the answer already contains; `None` if the text does not fit the grammar.
-    pub(super) fn constraint_after(&self, constraint: Constraint, text: &[u8]) -> Option<Constraint> {
+    pub(super) fn constraint_after(&self, constraint: &Constraint, text: &[u8]) -> Option<Constraint> {
         self.grammars.get()?.after_text(constraint, text)
     }
 
