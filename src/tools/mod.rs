@@ -25,7 +25,9 @@ impl Tool {
     pub fn for_template(&self) -> Value {
         let mut function = Map::new();
         function.insert("name".into(), Value::String(self.name.clone()));
-        function.insert("description".into(), Value::String(self.description.clone().unwrap_or_default()));
+        if let Some(description) = &self.description {
+            function.insert("description".into(), Value::String(description.clone()));
+        }
         function.insert("parameters".into(), self.parameters.clone());
         json!({"type": "function", "function": function})
     }
