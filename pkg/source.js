@@ -226,8 +226,7 @@ function blob(value) {
 function bytes(value) {
   return {
     name: unique(`${value.length} bytes in memory`, value),
-    // Views of the same buffer may differ, but they are not the same value either.
-    identity: identityOf(value),
+    identity: JSON.stringify([identityOf(value.buffer), value.byteOffset, value.length]),
     async open(offset) {
       return {
         size: value.length,
