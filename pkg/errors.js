@@ -48,6 +48,9 @@ export function abortError(signal) {
   return new DOMException("The operation was aborted.", "AbortError");
 }
 
+/** The error of a call after `close()`. */
+export const closed = () => new AiInternalError("This Ai is closed. Create another one.");
+
 /**
  * Converts an error to a value that `postMessage` can clone.
  *
