@@ -67,6 +67,16 @@ export class Ai {
     return loaded;
   }
 
+  /** Frees the models of this `Ai`, and ends its Web Worker if it has one. Later calls reject with an `AiInternalError`. */
+  async close() {
+    await this.#engine.close();
+  }
+
+  // Older runtimes do not have the symbol.
+  async [Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")]() {
+    await this.close();
+  }
+
   /**
    * Answers a prompt or a conversation: see index.d.ts.
    *

@@ -39,6 +39,8 @@ const COMMANDS = {
       model: { type: "string" },
       gguf: { type: "string" },
       cors: { type: "string", multiple: true },
+      "allow-host": { type: "string", multiple: true },
+      key: { type: "string" },
     },
     start: async (...args) => (await import("./cli/serve.js")).serve(...args),
   },

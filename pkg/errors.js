@@ -38,14 +38,18 @@ export function aiError(internalCode, httpCode, description) {
 }
 
 /**
- * The error that an aborted request throws: the signal's reason if that is a DOMException, otherwise an `AbortError`.
+ * The error that an aborted request throws: the signal's reason, by default an `AbortError`.
  *
  * @param {AbortSignal} [signal]
  */
 export function abortError(signal) {
-  const reason = signal?.reason;
-  return reason instanceof DOMException ? reason : new DOMException("The operation was aborted.", "AbortError");
+  // The caller's own reason, as `fetch` rejects with it.
+  if (signal?.aborted && signal.reason !== undefined) return signal.reason;
+  return new DOMException("The operation was aborted.", "AbortError");
 }
+
+/** The error of a call after `close()`. */
+export const closed = () => new AiInternalError("This Ai is closed. Create another one.");
 
 /**
  * Converts an error to a value that `postMessage` can clone.

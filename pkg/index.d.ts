@@ -498,6 +498,11 @@ export class Ai {
 
   /** Returns the models of the catalogue that match the filter. */
   models(params?: ModelsParameters): Promise<ModelListing[]>;
+  /**
+   * Frees the models of this `Ai`; in a page also its Web Worker, which ends answers in progress. Later calls reject with an
+   * `AiInternalError`. Without it, an `Ai` that nothing refers to is freed by garbage collection.
+   */
+  close(): Promise<void>;
 
   /**
    * Loads the model that serves an id, so that the first request does not wait for it.

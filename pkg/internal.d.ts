@@ -28,6 +28,8 @@ export interface Engine {
   models(params: ModelsParameters): Promise<ModelListing[]>;
   /** Returns the build, the loaded models with their token counts, and the memory use. */
   stats(): Promise<AiStats>;
+  /** Frees the models. Later calls reject. */
+  close(): Promise<void>;
 }
 
 /** The backend that computes, and why it is not the preferred one. */

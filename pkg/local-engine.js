@@ -3,6 +3,7 @@
 import { checkBuild } from "./builds.js";
 import { call, drive, epoch, facts, glue, memoryBytes, release } from "./instance.js";
 import { DEFAULT_MODEL } from "./default-model.js";
+import { closed } from "./errors.js";
 import { toSource } from "./source.js";
 
 /**
@@ -20,6 +21,7 @@ export class LocalEngine {
    * @type {{core: CoreAi, since: number} | undefined}
    */
   #started;
+  #closed = false;
 
   /**
    * @param {(config: AiConfig) => void | Promise<void>} initialise starts the WebAssembly instance
@@ -37,10 +39,18 @@ export class LocalEngine {
 
   /** Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced. */
   async #ready() {
+    if (this.#closed) throw closed();
     await this.#initialise(this.#config);
     const since = epoch();
     if (this.#started?.since !== since) this.#started = { core: call(since, () => new (glue().Ai)(this.#config)), since };
     return this.#started;
+  }
+
+  /** Frees the crate's `Ai`. Answers in progress keep what they need until they end. */
+  async close() {
+    this.#closed = true;
+    if (this.#started) release(this.#started.core, this.#started.since);
+    this.#started = undefined;
   }
 
   /**

@@ -1,7 +1,7 @@
 // The engine in a Web Worker. It sends calls as messages to browser-worker.js.
 
 import { checkBuild } from "./builds.js";
-import { AiInternalError, abortError, aiError, fromMessage } from "./errors.js";
+import { AiInternalError, abortError, aiError, closed, fromMessage } from "./errors.js";
 
 /**
  * @import { AiConfig, CustomModelSource, HttpModelSource, ModelSource, ModelsParameters } from "./index.d.ts"
@@ -30,6 +30,7 @@ export class RemoteEngine {
   #observers;
   /** @type {Worker | undefined} */
   #worker;
+  #closed = false;
   #next = 0;
   /**
    * The calls that are not answered yet, by id. `any`: the value's type depends on the call.
@@ -55,6 +56,7 @@ export class RemoteEngine {
 
   /** Returns the worker. The first call starts it, so that creating an `Ai` is cheap. */
   #port() {
+    if (this.#closed) throw closed();
     if (this.#worker) return this.#worker;
     const worker = this.#startWorker();
     worker.addEventListener("message", ({ data }) => this.#take(data));
@@ -87,8 +89,21 @@ export class RemoteEngine {
   #lose(worker, reason) {
     if (this.#worker === worker) this.#worker = undefined;
     worker.terminate();
-    for (const { reject } of this.#waiting.values()) reject(aiError(3040, 429, `The engine's Web Worker failed: ${reason}. Try again.`));
+    this.#rejectAll(aiError(3040, 429, `The engine's Web Worker failed: ${reason}. Try again.`));
+  }
+
+  /** @param {Error} error */
+  #rejectAll(error) {
+    for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
+  }
+
+  /** Ends the worker, and with it every call. */
+  async close() {
+    this.#closed = true;
+    this.#worker?.terminate();
+    this.#worker = undefined;
+    this.#rejectAll(closed());
   }
 
   /**
@@ -101,8 +116,8 @@ export class RemoteEngine {
    * @returns {Promise<Value<Call>>}
    */
   #call(call, fields, id = (this.#next += 1)) {
-    const port = this.#port();
     return new Promise((resolve, reject) => {
+      const port = this.#port();
       this.#waiting.set(id, { resolve, reject });
       try {
         port.postMessage({ id, call, ...fields });

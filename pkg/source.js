@@ -1,13 +1,23 @@
 // Model files: any configured source → `{ name, open(offset) }`. The crate reads the streams that `open` returns.
 //
-// The `kind` of an error says whether a retry may help: "not-found" and "refused" are final, "interrupted" is not.
+// The `kind` of an error says whether a retry may help: "not-found", "refused" and "changed" are final, "interrupted" and "busy" (which has
+// `waitMs`) are not.
 
 import { AiInternalError } from "./errors.js";
 
 /** @import { CustomModelSource, HttpModelSource, ModelFileStream, R2ModelObject, R2ModelSource } from "./index.d.ts" */
 
+/**
+ * A source with its identity: equal for sources of the same bytes only. The crate loads each identity once.
+ *
+ * @typedef {CustomModelSource & {identity?: string}} Source
+ */
+
 /** Bytes per read from a buffer. The crate copies each piece, so a large buffer must not be one piece. */
 const PIECE = 1 << 20;
+
+/** A connection that brings no byte for so long counts as lost. */
+const STALLED_AFTER_MS = 30_000;
 
 /**
  * Converts a configured value to a source.
@@ -15,7 +25,7 @@ const PIECE = 1 << 20;
  * @param {unknown} value a URL (string or URL), `{url, headers}`, a Blob, bytes, `{bucket, key}` of R2, an R2 object, or an
  *   object with `name` and `open(offset)`
  * @param {string} place the value's place in the configuration, for error messages
- * @returns {CustomModelSource}
+ * @returns {Source}
  * @throws {AiInternalError} if the value is none of these
  */
 export function toSource(value, place) {
@@ -25,7 +35,7 @@ export function toSource(value, place) {
   if (ArrayBuffer.isView(value)) return bytes(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
   if (value && typeof value === "object") {
     const source = /** @type {Partial<CustomModelSource & HttpModelSource & R2ModelSource & R2ModelObject>} */ (value);
-    if (typeof source.open === "function") return /** @type {CustomModelSource} */ (value);
+    if (typeof source.open === "function") return custom(/** @type {CustomModelSource} */ (value));
     if (source.url) return http(source.url, source.headers);
     if (typeof source.bucket?.get === "function" && source.key) return r2(source.bucket, source.key);
     if (source.body && source.key) return r2Object(/** @type {R2ModelObject} */ (value));
@@ -36,11 +46,12 @@ export function toSource(value, place) {
 }
 
 /**
- * @param {"not-found" | "refused" | "interrupted"} kind whether a retry may help: see above
+ * @param {"not-found" | "refused" | "changed" | "interrupted" | "busy"} kind whether a retry may help: see above
  * @param {string} message
+ * @param {{waitMs?: number}} [details]
  */
-export function sourceError(kind, message) {
-  return Object.assign(new Error(message), { kind });
+export function sourceError(kind, message, details = {}) {
+  return Object.assign(new Error(message), { kind, ...details });
 }
 
 /**
@@ -57,7 +68,7 @@ export function fromStream(stream, size, skip = 0) {
     size,
     async read() {
       for (;;) {
-        const { done, value } = await reader.read();
+        const { done, value } = await unstalled(reader.read());
         if (done) return undefined;
         const chunk = value instanceof Uint8Array ? value : new Uint8Array(value);
         if (skip < chunk.length) {
@@ -75,29 +86,115 @@ export function fromStream(stream, size, skip = 0) {
 }
 
 /**
- * A file over HTTP. `open` with an offset sends a range request, by which the crate resumes after a broken connection.
+ * The result of a promise, or the error of a connection that stands still.
+ *
+ * @template T
+ * @param {Promise<T>} promise
+ * @returns {Promise<T>}
+ */
+async function unstalled(promise) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const stalled = new Promise((_, reject) => {
+    const error = sourceError("interrupted", `no data for ${STALLED_AFTER_MS / 1000} s`);
+    timer = setTimeout(() => reject(error), STALLED_AFTER_MS);
+  });
+  try {
+    return await Promise.race([promise, stalled]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * A file over HTTP. `open` with an offset sends a range request, by which the crate resumes after a broken connection, and makes sure that the
+ * server still has the file whose beginning was read.
  *
  * @param {string | URL} url
  * @param {Record<string, string>} [headers]
- * @returns {CustomModelSource}
+ * @returns {Source}
  */
 export function http(url, headers = {}) {
   const name = String(url);
+  /** @type {Version | undefined} the file whose beginning was read */
+  let first;
   return {
     name,
+    identity: JSON.stringify([name, Object.entries(headers).sort()]),
     async open(offset) {
-      const response = await fetch(name, { headers: offset > 0 ? { ...headers, range: `bytes=${offset}-` } : headers });
+      const condition = first?.etag ?? first?.modified;
+      const range = offset > 0 ? { range: `bytes=${offset}-`, ...(condition && { "if-range": condition }) } : {};
+      const response = await unstalled(fetch(name, { headers: { ...headers, ...range } }));
       const { status } = response;
-      if (!response.ok || !response.body) {
-        await response.body?.cancel();
-        const message = `HTTP ${status} ${response.statusText}`.trim();
-        if (status === 404 || status === 410) throw sourceError("not-found", message);
-        // Overload and server errors are temporary; other errors are final.
-        throw sourceError(status >= 500 || status === 429 || status === 408 ? "interrupted" : "refused", message);
+      try {
+        if (!response.ok || !response.body) throw statusError(response);
+        const version = versionOf(response);
+        if (offset === 0 || !first) first = version;
+        else checkSame(first, version);
+        if (status === 206) checkRange(response, offset);
+        return fromStream(response.body, version.size, status === 206 ? 0 : offset);
+      } catch (error) {
+        await response.body?.cancel().catch(() => {});
+        throw error;
       }
-      return fromStream(response.body, sizeOf(response), status === 206 ? 0 : offset);
     },
   };
+}
+
+/** @param {Response} response */
+function statusError({ status, statusText, headers }) {
+  const message = `HTTP ${status} ${statusText}`.trim();
+  if (status === 404 || status === 410) return sourceError("not-found", message);
+  // Overload and server errors are temporary; other errors are final. (416: the file is shorter than what was read of it.)
+  if (status === 416) return sourceError("changed", message);
+  if (status < 500 && status !== 429 && status !== 408) return sourceError("refused", message);
+  return sourceError("busy", message, { waitMs: waitOf(headers.get("retry-after")) });
+}
+
+/** Milliseconds that `Retry-After` asks for: seconds or a date. @param {string | null} value */
+function waitOf(value) {
+  if (!value) return 0;
+  const wait = /^\d+$/.test(value.trim()) ? Number(value) * 1000 : Date.parse(value) - Date.now();
+  return Number.isFinite(wait) ? Math.max(0, wait) : 0;
+}
+
+/**
+ * What tells one version of a file from another.
+ *
+ * @typedef {{etag?: string, modified?: string, size?: number}} Version
+ * @param {Response} response
+ * @returns {Version}
+ */
+function versionOf(response) {
+  const etag = response.headers.get("etag");
+  return {
+    // A weak one does not promise the same bytes.
+    etag: etag && !etag.startsWith("W/") ? etag : undefined,
+    modified: response.headers.get("last-modified") ?? undefined,
+    size: sizeOf(response),
+  };
+}
+
+/**
+ * @param {Version} first
+ * @param {Version} now
+ */
+function checkSame(first, now) {
+  for (const key of /** @type {const} */ (["etag", "modified", "size"])) {
+    if (first[key] !== undefined && now[key] !== undefined && first[key] !== now[key]) {
+      throw sourceError("changed", `the server has another version now (${key} was ${first[key]}, is ${now[key]})`);
+    }
+  }
+}
+
+/**
+ * @param {Response} response with status 206
+ * @param {number} offset
+ */
+function checkRange(response, offset) {
+  const start = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "")?.[1];
+  if (start === undefined) throw sourceError("refused", "the server answered a range request with several ranges or none");
+  if (Number(start) !== offset) throw sourceError("refused", `the server answered with bytes from ${start}, not from ${offset}`);
 }
 
 /**
@@ -119,7 +216,7 @@ function sizeOf(response) {
  */
 function blob(value) {
   const name = value.name ?? `a Blob of ${value.size} bytes`;
-  return { name: unique(name, value), open: async (offset) => fromStream(value.slice(offset).stream(), value.size) };
+  return { name: unique(name, value), identity: identityOf(value), open: async (offset) => fromStream(value.slice(offset).stream(), value.size) };
 }
 
 /**
@@ -129,6 +226,7 @@ function blob(value) {
 function bytes(value) {
   return {
     name: unique(`${value.length} bytes in memory`, value),
+    identity: JSON.stringify([identityOf(value.buffer), value.byteOffset, value.length]),
     async open(offset) {
       return {
         size: value.length,
@@ -153,6 +251,7 @@ function bytes(value) {
 function r2(bucket, key) {
   return {
     name: `R2 object ${key}`,
+    identity: JSON.stringify([identityOf(bucket), key]),
     async open(offset) {
       const object = await bucket.get(key, offset > 0 ? { range: { offset } } : undefined);
       if (!object) throw sourceError("not-found", `the bucket has no object "${key}"`);
@@ -170,6 +269,7 @@ function r2(bucket, key) {
 function r2Object(object) {
   return {
     name: `R2 object ${object.key}`,
+    identity: identityOf(object),
     async open(offset) {
       if (object.bodyUsed || offset > 0) throw sourceError("refused", "its body was already read; give { bucket, key } instead");
       return fromStream(object.body, object.size);
@@ -177,16 +277,40 @@ function r2Object(object) {
   };
 }
 
+/**
+ * A program's own source.
+ *
+ * @param {CustomModelSource} source
+ * @returns {Source}
+ */
+function custom(source) {
+  return {
+    name: source.name,
+    identity: identityOf(source),
+    open: (offset) => source.open(offset),
+  };
+}
+
 /** @type {WeakMap<object, number>} */
 const numbers = new WeakMap();
 let count = 0;
+
+/** @param {object} value */
+function numberOf(value) {
+  if (!numbers.has(value)) numbers.set(value, (count += 1));
+  return numbers.get(value);
+}
+
+/** Equal for the same object only. @param {object} value */
+const identityOf = (value) => `object ${numberOf(value)}`;
+
 /**
- * Makes names unique: the crate identifies a file by its name, so different values must not have the same one.
+ * A name that tells values with the same name apart, in messages.
  *
  * @param {string} name
  * @param {object} value
  */
 function unique(name, value) {
-  if (!numbers.has(value)) numbers.set(value, (count += 1));
-  return count > 1 ? `${name} (${numbers.get(value)})` : name;
+  const number = numberOf(value);
+  return count > 1 ? `${name} (${number})` : name;
 }

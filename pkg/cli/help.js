@@ -40,6 +40,9 @@ Options of serve:
   --model ID          model id to load at the start (default: the default model's)
   --cors ORIGIN       allow pages of this origin to call the server, or of any
                       origin with "*"; repeatable (default: no other origin)
+  --allow-host NAME   answer requests by this host name too; repeatable (default:
+                      localhost and the addresses of this machine only)
+  --key KEY           answer only requests with "Authorization: Bearer KEY"
 
 Options of models:
   --json              print the catalogue as JSON

@@ -6,6 +6,7 @@ import { homedir } from "node:os";
 import path from "node:path";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { Ai } from "../node.js";
+import { isLoopback, refusal } from "./access.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
 import { MODEL_PATHNAME, refuse, staticFiles } from "./static-files.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
@@ -13,7 +14,8 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
 /**
  * @import { AddressInfo } from "node:net"
  * @import { IncomingMessage, Server, ServerResponse } from "node:http"
- * @typedef {{port?: string, host?: string, model?: string, gguf?: string, cors?: string[]}} Values
+ * @import { Access } from "./access.js"
+ * @typedef {{port?: string, host?: string, model?: string, gguf?: string, cors?: string[], "allow-host"?: string[], key?: string}} Values
  */
 
 /** By default, the server is reachable only from this machine. */
@@ -30,14 +32,16 @@ export async function serve(values, positionals) {
   const { gguf, model } = values;
   const port = portFrom(values);
   const { env } = process;
+  const origins = originsFrom(values);
+  const access = accessFrom(values, origins);
   const ai = new Ai({
     ...weights(gguf, model),
-    cors: originsFrom(values),
+    cors: origins,
     onProgress: loadProgress(path.basename(gguf ?? env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file)),
     onWarning: note,
   });
   const modelPath = env.WORKERS_AI_LOCAL_MODEL || path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
-  const server = createServer(ai, { modelPath, log: say });
+  const server = createServer(ai, { modelPath, log: say, access });
   const stop = () => {
     clearStatus();
     server.close(() => process.exit(0));
@@ -57,6 +61,22 @@ export async function serve(values, positionals) {
   Try         curl ${url}/v1/chat/completions -H "content-type: application/json" -d '${JSON.stringify(body)}'
 
 Ctrl+C stops.`);
+  if (!access.loopback && access.key === undefined) {
+    say("Every machine that reaches this address can use the server. --key KEY asks for a bearer token.");
+  }
+}
+
+/**
+ * @param {Values} values
+ * @param {string[] | undefined} origins
+ * @returns {Access}
+ */
+function accessFrom(values, origins = []) {
+  const hosts = (values["allow-host"] ?? []).map((host) => host.toLowerCase());
+  const wrong = hosts.find((host) => !/^([a-z\d]([a-z\d.-]*[a-z\d])?|\[[\da-f:.]+\])$/.test(host));
+  if (wrong !== undefined) throw new UsageError(`--allow-host takes a name such as dev.example, without a port, not "${wrong}"`);
+  if (values.key === "") throw new UsageError("--key takes a text, not an empty one");
+  return { hosts, origins: origins.map((origin) => origin.toLowerCase()), key: values.key, loopback: isLoopback(values.host ?? HOST) };
 }
 
 /**
@@ -113,9 +133,10 @@ async function listen(server, port, host) {
  * @param {object} [options]
  * @param {string} [options.modelPath] path of the default model's file, for the playground
  * @param {(line: string) => void} [options.log] called with a line for each finished request
+ * @param {Access} [options.access] which requests are answered; by default those of this machine
  * @returns {Server}
  */
-export function createServer(ai, { modelPath, log = () => {} } = {}) {
+export function createServer(ai, { modelPath, log = () => {}, access = {} } = {}) {
   const sendFile = staticFiles({ modelPath });
   return createHttpServer(async (request, response) => {
     const { method, url = "/" } = request;
@@ -130,6 +151,8 @@ export function createServer(ai, { modelPath, log = () => {} } = {}) {
     // After an error of the connection, "close" follows.
     response.on("error", () => {});
     try {
+      const refused = refusal(request, access);
+      if (refused) return refuse(request, response, refused.status, refused.text);
       if (await sendFile(request, response)) return;
       // The playground uses the default model, which may not have been downloaded to this machine.
       if (pathname === MODEL_PATHNAME) return refuse(request, response, 302, "the model file is not on this server", { location: DEFAULT_MODEL.url });

@@ -38,10 +38,11 @@ pub fn expectation(request: &TextGenerationRequest, template: &ChatTemplate, mod
     let format = template.call_format();
     let names = tools.iter().map(|tool| tool.name.clone()).collect();
     if request.tool_choice != ToolChoice::Auto {
-        let constraint = model.compile(&Grammar::Calls { tools, format, max_calls })?.within_token_limit();
+        let constraint = model.compile(&Grammar::Calls { tools, format, max_calls })?;
         let calls = Some(CallReader::new(names, true));
-        return Ok(Expectation { constraint: Some(constraint), calls, call_constraint: None, must_complete: true });
+        return Ok(Expectation { constraint: Some(constraint), calls, must_complete: true, ..Expectation::default() });
     }
+    let checked_tools = tools.clone();
     let call_constraint = Some(model.compile(&Grammar::CallsBegun { tools: tools.clone(), max_calls })?);
     let calls = Some(CallReader::new(names, false));
     let constraint = match schema {
@@ -50,5 +51,5 @@ pub fn expectation(request: &TextGenerationRequest, template: &ChatTemplate, mod
         Some(_) => Some(model.compile(&Grammar::CallsOrJson { tools, format, max_calls, schema: None })?),
     };
     let must_complete = constraint.is_some();
-    Ok(Expectation { constraint, calls, call_constraint, must_complete })
+    Ok(Expectation { constraint, calls, call_constraint, checked_tools, must_complete })
 }

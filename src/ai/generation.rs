@@ -3,10 +3,10 @@
 use super::{ComputedBy, Model};
 use crate::engine::{Event, FinishReason, GenerationParams, SequenceId};
 use crate::error::Result;
-use crate::grammar::Constraint;
+use crate::grammar::{Constraint, fits};
 use crate::host::yield_now;
 use crate::output::{AnswerText, Part, Usage, json_mode_not_met};
-use crate::tools::{CallReader, Found, MARKERS};
+use crate::tools::{CallReader, Found, MARKERS, Tool, ToolCall};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -19,6 +19,8 @@ pub struct Expectation {
     pub calls: Option<CallReader>,
     /// The grammar of the rest of the answer once a call has begun; set if the model chooses whether to call.
     pub call_constraint: Option<Constraint>,
+    /// The tools of calls that the model chooses to make: a call that does not fit their parameters is text.
+    pub checked_tools: Vec<Tool>,
     /// An answer that does not complete its grammar is 5024.
     pub must_complete: bool,
 }
@@ -30,6 +32,9 @@ pub struct Generation {
     text: AnswerText,
     calls: Option<CallReader>,
     call_constraint: Option<Constraint>,
+    checked_tools: Vec<Tool>,
+    /// Number of calls so far.
+    called: usize,
     must_complete: bool,
     /// A constraint for the sequence, to be set as soon as the engine is free.
     pending_constraint: Option<Constraint>,
@@ -53,10 +58,22 @@ impl Generation {
         expectation: Expectation,
     ) -> Result<Self> {
         let usage = Usage { prompt_tokens: prompt.len(), ..Usage::default() };
-        let Expectation { constraint, calls, call_constraint, must_complete } = expectation;
+        let Expectation { constraint, calls, call_constraint, checked_tools, must_complete } = expectation;
         let sequence = model.engine().await.submit(prompt, params, constraint)?;
-        let (pending_constraint, ready, finish_reason) = (None, VecDeque::new(), None);
-        Ok(Self { model, sequence, text, calls, call_constraint, must_complete, pending_constraint, ready, usage, finish_reason })
+        Ok(Self {
+            model,
+            sequence,
+            text,
+            calls,
+            call_constraint,
+            checked_tools,
+            called: 0,
+            must_complete,
+            pending_constraint: None,
+            ready: VecDeque::new(),
+            usage,
+            finish_reason: None,
+        })
     }
 
     /// The next part of the answer; `None` when it is complete.
@@ -115,11 +132,10 @@ impl Generation {
         for found in found {
             match found {
                 Found::Text(text) => self.ready.push_back(Part::Text(text)),
-                Found::Call(call) => self.ready.push_back(Part::Call(call)),
+                Found::Call(call, text) => self.push_call(call, text),
                 Found::CallStart(text) => {
                     let so_far = [text.as_bytes(), &self.text.pending()].concat();
-                    // `None` if the answer follows a grammar of calls from its start.
-                    let constraint = self.call_constraint.take();
+                    let constraint = self.call_constraint.as_ref();
                     self.pending_constraint = constraint.and_then(|constraint| self.model.constraint_after(constraint, &so_far));
                     let Some(calls) = &mut self.calls else { return };
                     let found = if self.pending_constraint.is_some() { calls.accept() } else { calls.decline() };
@@ -129,10 +145,22 @@ impl Generation {
         }
     }
 
+    /// `text` is what the call was read from.
+    fn push_call(&mut self, call: ToolCall, text: String) {
+        let tool = self.checked_tools.iter().find(|tool| tool.name == call.name);
+        if tool.is_none_or(|tool| fits(&tool.parameters, &call.arguments)) {
+            self.called += 1;
+            self.ready.push_back(Part::Call(call));
+        } else if !text.is_empty() {
+            self.ready.push_back(Part::Text(text));
+        }
+    }
+
     fn finish(&mut self, reason: FinishReason) -> Result<()> {
-        let found = self.calls.as_mut().map(CallReader::finish).unwrap_or_default();
+        let called = self.called > 0;
+        let found = self.calls.as_mut().map(|calls| calls.finish(called)).unwrap_or_default();
         self.push_found(found);
-        let called = self.calls.as_ref().is_some_and(|calls| calls.calls() > 0);
+        let called = self.called > 0;
         if self.must_complete && !called && (reason == FinishReason::Length || self.text.stopped()) {
             return Err(json_mode_not_met());
         }

@@ -6,6 +6,7 @@ mod expect;
 mod generation;
 mod model;
 mod store;
+mod templates;
 
 pub use answer::Answer;
 pub use backends::{BackendChoice, LoadProgress, Phase, ShaderProgress};
@@ -19,6 +20,7 @@ use crate::gguf::Source;
 use crate::input::{Prompt, ResponseFormat, TextGenerationRequest};
 use crate::output::{AnswerShape, AnswerText, Dialect};
 use crate::prompt::render;
+use crate::tools::ToolChoice;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -81,7 +83,16 @@ impl Ai {
     pub async fn generate(&self, model_id: &str, request: TextGenerationRequest) -> Result<Generation> {
         let source = self.source_of(model_id)?;
         let model = self.load_source(model_id, source).await?;
-        let template = model.template(model_id)?;
+        let offers_tools = !request.tools.is_empty() && request.tool_choice != ToolChoice::None;
+        let (template, problem) = model.template(model_id, offers_tools)?;
+        if let Some(problem) = problem
+            && self.warned.borrow_mut().insert(format!("template of {}", model.name))
+        {
+            (self.config.on_warning)(&format!(
+                "workers-ai-local: the chat template of {} cannot be used, so a built-in one is used instead. {problem}",
+                model.name
+            ));
+        }
         let prompt = model.tokenizer.encode(&render(&request, &template)?)?;
         let max_tokens = answer_length(model_id, &request, prompt.len(), model.positions())?;
         let params = GenerationParams { max_tokens, sampling: request.sampling.clone(), end_tokens: Rc::clone(&model.end_tokens) };

@@ -1,15 +1,15 @@
 //! A loaded model: tokenizer, chat template and engine.
 
 use super::backends::{LoadedBackend, ModelFile};
+use super::templates::Templates;
 use crate::backend::Gpu;
-use crate::catalog::{self, ChatFormat};
 use crate::engine::{Engine, Limits, SequenceId};
 use crate::error::{ErrorCode, Result};
 use crate::gguf::Header;
 use crate::grammar::{Constraint, Grammar, GrammarCompiler};
 use crate::host::yield_now;
 use crate::model::Hyperparameters;
-use crate::prompt::{ChatTemplate, template_for};
+use crate::prompt::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 use serde::Serialize;
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
@@ -26,7 +26,7 @@ pub struct Model {
     pub engine: RefCell<Engine>,
     /// Sequences whose requests ended while the engine was borrowed.
     pub(super) abandoned: RefCell<Vec<SequenceId>>,
-    own_template: Option<Rc<ChatTemplate>>,
+    templates: Templates,
     /// Created for the first request that has a grammar.
     grammars: OnceCell<GrammarCompiler>,
     positions: usize,
@@ -58,10 +58,7 @@ impl Model {
         let header = Header::read(&mut reader).await?;
         let parameters = Hyperparameters::from_header(&header, &name)?;
         let tokenizer = Tokenizer::from_header(&header, &name)?;
-        let own_template = match header.text("tokenizer.chat_template") {
-            Some(source) => Some(Rc::new(ChatTemplate::new(source, &tokenizer.bos_text, &tokenizer.eos_text)?)),
-            None => None,
-        };
+        let templates = Templates::from_header(&header, &tokenizer);
         // This frees the metadata (a vocabulary of many small strings) before memory is needed for the weights.
         let tensors = header.into_tensors();
         let LoadedBackend { backend, reason } = file.load_backend(&tensors, &parameters, reader).await?;
@@ -74,7 +71,7 @@ impl Model {
             tokenizer,
             engine: RefCell::new(Engine::new(backend, limits)),
             abandoned: RefCell::default(),
-            own_template,
+            templates,
             grammars: OnceCell::new(),
             positions: parameters.positions,
         })
@@ -166,21 +163,16 @@ impl Model {
     }
 
     /// The constraint advanced past `text`, which the answer already contains; `None` if the text does not fit the grammar.
-    pub(super) fn constraint_after(&self, constraint: Constraint, text: &[u8]) -> Option<Constraint> {
+    pub(super) fn constraint_after(&self, constraint: &Constraint, text: &[u8]) -> Option<Constraint> {
         self.grammars.get()?.after_text(constraint, text)
     }
 
-    /// The chat template: the file's own, or else the format that the catalogue names for `model_id`.
+    /// The chat template for a request, and a warning if it is not the file's own; see [`Templates::get`].
     ///
     /// # Errors
     ///
-    /// 5004 if the template cannot be parsed.
-    pub fn template(&self, model_id: &str) -> Result<Rc<ChatTemplate>> {
-        if let Some(template) = &self.own_template {
-            return Ok(Rc::clone(template));
-        }
-        let format = catalog::find(model_id).map_or(ChatFormat::ChatMl, |card| card.chat_format);
-        let template = ChatTemplate::new(template_for(format), &self.tokenizer.bos_text, &self.tokenizer.eos_text)?;
-        Ok(Rc::new(template))
+    /// 5004 if a built-in template cannot be compiled.
+    pub fn template(&self, model_id: &str, with_tools: bool) -> Result<(Rc<ChatTemplate>, Option<&str>)> {
+        self.templates.get(model_id, with_tools, &self.tokenizer)
     }
 }

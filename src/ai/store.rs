@@ -19,7 +19,7 @@ const POLL_INTERVAL_MS: u32 = 15;
 /// Milliseconds without a new byte or kernel after which another request takes a load over.
 const STALLED_AFTER_MS: f64 = 30_000.0;
 
-/// Models by the name of their source.
+/// Models by the identity of their source.
 pub struct ModelStore {
     limits: Limits,
     choice: BackendChoice,
@@ -55,7 +55,7 @@ impl ModelStore {
     ///
     /// The error of the load, also of a load that another request had started.
     pub async fn get(&self, source: Rc<dyn Source>, on_progress: Rc<dyn Fn(LoadProgress)>) -> Result<Rc<Model>> {
-        let slot = Rc::clone(self.slots.borrow_mut().entry(source.name()).or_default());
+        let slot = Rc::clone(self.slots.borrow_mut().entry(source.identity()).or_default());
         let mut waited_for = None;
         loop {
             match &*slot.state.borrow() {
@@ -68,9 +68,12 @@ impl ModelStore {
             pause(POLL_INTERVAL_MS).await;
         }
         let attempt = Attempt::begin(&slot);
-        let beat = Rc::clone(&slot);
+        // Weak: the model keeps this function, and the slot keeps the model.
+        let beat = Rc::downgrade(&slot);
         let on_progress: Rc<dyn Fn(LoadProgress)> = Rc::new(move |progress| {
-            beat.heartbeat.set(now_ms());
+            if let Some(slot) = beat.upgrade() {
+                slot.heartbeat.set(now_ms());
+            }
             on_progress(progress);
         });
         let file = || ModelFile { source: Rc::clone(&source), choice: self.choice, on_progress: Rc::clone(&on_progress) };

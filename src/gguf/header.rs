@@ -14,6 +14,16 @@ use std::ops::Range;
 /// Bytes above which a header counts as damaged. Vocabularies of 256 k tokens with their merges stay below 32 MiB.
 const MAX_HEADER: usize = 256 << 20;
 
+/// Elements of all metadata lists above which a header counts as damaged: each takes some 30 bytes of memory. The lists of a vocabulary of 256 k
+/// tokens have less than two million.
+const MAX_ELEMENTS: usize = 8 << 20;
+
+/// Largest dimension of a tensor. The parser keeps dimensions in 32 bits.
+const MAX_DIMENSION: u64 = u32::MAX as u64 >> 1;
+
+/// Largest distance between aligned tensors, in bytes.
+const MAX_ALIGNMENT: u64 = 1 << 20;
+
 /// One tensor of the file.
 #[derive(Debug, Clone)]
 pub struct TensorEntry {
@@ -190,7 +200,7 @@ enum Extent {
 
 /// Whether `bytes` hold a whole header.
 fn extent(bytes: &[u8]) -> Extent {
-    let mut walk = HeaderWalk { bytes, position: 0, long_lengths: true };
+    let mut walk = HeaderWalk { bytes, position: 0, long_lengths: true, elements: 0 };
     match walk.header() {
         Ok(()) => Extent::Complete,
         Err(WalkError::EndOfBytes) => Extent::Incomplete,
@@ -210,6 +220,8 @@ struct HeaderWalk<'a> {
     position: usize,
     /// Whether lengths have 64 bits; version 1 has 32.
     long_lengths: bool,
+    /// Elements of all lists so far.
+    elements: usize,
 }
 
 impl HeaderWalk<'_> {
@@ -226,9 +238,13 @@ impl HeaderWalk<'_> {
         let tensors = self.length()?;
         let entries = self.length()?;
         for _ in 0..entries {
-            self.string()?;
+            let key = self.string()?;
             let value_type = self.u32()?;
+            let start = self.position;
             self.value(value_type, 0)?;
+            if &self.bytes[key] == b"general.alignment" {
+                check_alignment(value_type, &self.bytes[start..self.position])?;
+            }
         }
         for _ in 0..tensors {
             let name = self.string()?;
@@ -237,7 +253,13 @@ impl HeaderWalk<'_> {
             if dims > 4 {
                 return Err(WalkError::Invalid(format!("tensor '{name}' has {dims} dimensions")));
             }
-            self.skip(dims as usize * if self.long_lengths { 8 } else { 4 })?;
+            for _ in 0..dims {
+                let low = u64::from(self.u32()?);
+                let dimension = if self.long_lengths { low | u64::from(self.u32()?) << 32 } else { low };
+                if dimension > MAX_DIMENSION {
+                    return Err(WalkError::Invalid(format!("tensor '{name}' has a dimension of {dimension}")));
+                }
+            }
             let dtype = self.u32()?;
             if !matches!(dtype, 0..=3 | 6..=15 | 30) {
                 return Err(WalkError::Invalid(format!(
@@ -259,6 +281,10 @@ impl HeaderWalk<'_> {
             9 if depth < 4 => {
                 let element = self.u32()?;
                 let count = self.length()?;
+                self.elements = self.elements.saturating_add(count);
+                if self.elements > MAX_ELEMENTS {
+                    return Err(WalkError::Invalid(format!("the lists in its metadata have more than {MAX_ELEMENTS} elements")));
+                }
                 match element {
                     8 | 9 => {
                         for _ in 0..count {
@@ -319,6 +345,20 @@ impl HeaderWalk<'_> {
         self.position = end;
         Ok(())
     }
+}
+
+/// The parser divides by the alignment.
+fn check_alignment(value_type: u32, bytes: &[u8]) -> std::result::Result<(), WalkError> {
+    let mut wide = [0; 8];
+    let is_integer = matches!(value_type, 0..=5 | 10 | 11);
+    if is_integer && bytes.len() <= wide.len() {
+        wide[..bytes.len()].copy_from_slice(bytes);
+    }
+    let alignment = u64::from_le_bytes(wide);
+    if (1..=MAX_ALIGNMENT).contains(&alignment) {
+        return Ok(());
+    }
+    Err(WalkError::Invalid("its 'general.alignment' is missing or out of range".into()))
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 
 use super::source::{ByteStream, Source, SourceError};
 use crate::error::{AiError, ErrorCode, Result};
+use crate::host::pause;
 use std::rc::Rc;
 
-/// Number of consecutive attempts without a new byte after which a read fails.
-const ATTEMPTS_WITHOUT_PROGRESS: u32 = 3;
+/// Milliseconds before each further attempt of a read that got no byte; after the last one the read fails.
+const WAITS_MS: [u32; 3] = [500, 2_000, 5_000];
+/// The longest wait that a server may ask for, in milliseconds.
+const MAX_WAIT_MS: u32 = 60_000;
 
 /// Bytes read so far, and the length of the file if it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +56,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// 3042 if the source does not exist, 3003 if it refuses the read, 3008 if the connection is lost three times without a new
-    /// byte.
+    /// 3042 if the source does not exist, 3003 if it refuses the read, 3008 if the connection is lost and three further attempts bring no new
+    /// byte, or if the file has changed since its beginning was read.
     pub async fn next(&mut self, limit: usize) -> Result<&[u8]> {
         if self.consumed == self.chunk.len() {
             self.chunk = self.fetch_chunk().await?;
@@ -104,7 +107,7 @@ impl Reader {
     }
 
     async fn fetch_chunk(&mut self) -> Result<Vec<u8>> {
-        let mut attempts = 0;
+        let mut waits = WAITS_MS.into_iter();
         loop {
             match self.try_fetch().await {
                 Ok(Some(chunk)) if chunk.is_empty() => continue,
@@ -113,10 +116,8 @@ impl Reader {
                     // A connection may close without an error before the end of the file.
                     Some(size) if self.position < size => {
                         self.stream = None;
-                        attempts += 1;
-                        if attempts >= ATTEMPTS_WITHOUT_PROGRESS {
-                            return Err(self.interrupted("the connection was closed"));
-                        }
+                        let Some(wait) = waits.next() else { return Err(self.interrupted("the connection was closed")) };
+                        pause(wait).await;
                     }
                     _ => return Ok(Vec::new()),
                 },
@@ -131,10 +132,19 @@ impl Reader {
                 }
                 Err(SourceError::Interrupted(text)) => {
                     self.stream = None;
-                    attempts += 1;
-                    if attempts >= ATTEMPTS_WITHOUT_PROGRESS {
-                        return Err(self.interrupted(&text));
-                    }
+                    let Some(wait) = waits.next() else { return Err(self.interrupted(&text)) };
+                    pause(wait).await;
+                }
+                Err(SourceError::Busy { message, wait_ms }) => {
+                    self.stream = None;
+                    let Some(wait) = waits.next() else { return Err(self.interrupted(&message)) };
+                    pause(wait.max(wait_ms.min(MAX_WAIT_MS))).await;
+                }
+                Err(SourceError::Changed(text)) => {
+                    return Err(AiError::new(
+                        ErrorCode::Aborted,
+                        format!("The model file {} changed while it was read: {text}. Try again.", self.name()),
+                    ));
                 }
             }
         }

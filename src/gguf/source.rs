@@ -16,12 +16,20 @@ pub enum SourceError {
     Refused(String),
     /// The connection failed or was lost. Retrying may help.
     Interrupted(String),
+    /// The server is overloaded or asks for fewer requests. Retrying helps after `wait_ms` milliseconds.
+    Busy { message: String, wait_ms: u32 },
+    /// The file is no longer the one whose beginning has been read. Reading it from the beginning helps.
+    Changed(String),
 }
 
 /// A model file that can be read from any offset.
 pub trait Source {
     /// A name for messages: a URL, a path, the key of an object.
     fn name(&self) -> String;
+    /// Equal for sources of the same bytes only. By default the name.
+    fn identity(&self) -> String {
+        self.name()
+    }
     /// Starts reading at `offset` (bytes from the start of the file).
     ///
     /// # Errors

@@ -22,12 +22,14 @@ pub fn calls(tools: &[Tool], format: CallFormat, max_calls: usize, marker: Optio
         Some(schema) => format!("start: answer | json\njson: %json {schema}\n"),
         None => "start: answer\n".into(),
     };
-    format!("{start}answer: {answer}\n{}{SPACE}", call(tools, &format!("\"\\\"{}\\\"\"", format.arguments_key())))
+    format!("{start}answer: {answer}\n{}{SPACE}", call(tools, &format!("\"\\\"{}\\\"\"", format.arguments_key()), false))
 }
 
 /// A grammar for the text after a call's marker, or for calls without a marker: 1 to `max_calls` calls in any format.
+///
+/// A tool without required parameters may be called without arguments.
 pub fn calls_begun(tools: &[Tool], max_calls: usize) -> String {
-    let call = call(tools, "(\"\\\"arguments\\\"\" | \"\\\"parameters\\\"\")");
+    let call = call(tools, "(\"\\\"arguments\\\"\" | \"\\\"parameters\\\"\")", true);
     let plain = repeated("SEPARATOR call", max_calls);
     let listed = repeated("\",\" space call", max_calls);
     let tagged = repeated("space \"<tool_call>\" space call space \"</tool_call>\"", max_calls);
@@ -41,16 +43,20 @@ fn repeated(rule: &str, max_calls: usize) -> String {
     if max_calls > 1 { format!(" ({rule}){{0,{}}}", max_calls - 1) } else { String::new() }
 }
 
-/// The rules for one call of any of the tools. `key` is the JSON key of the arguments, in Lark syntax.
-fn call(tools: &[Tool], key: &str) -> String {
+/// The rules for one call of any of the tools. `key` is the JSON key of the arguments, in Lark syntax. `may_omit`: arguments may be missing
+/// if none is required.
+fn call(tools: &[Tool], key: &str, may_omit: bool) -> String {
     let alternatives: Vec<String> = (0..tools.len()).map(|index| format!("call_{index}")).collect();
     let kind = "(\"\\\"type\\\"\" space \":\" space \"\\\"function\\\"\" space \",\" space)?";
     let mut rules = format!("call: {}\n", alternatives.join(" | "));
     for (index, tool) in tools.iter().enumerate() {
         // The name as a JSON string, quoted once more as a string literal of the grammar.
         let name = Value::String(Value::String(tool.name.clone()).to_string());
+        let requires = |key: &str| tool.parameters.get(key).is_some_and(|value| value.as_array().is_none_or(|names| !names.is_empty()));
+        let optional = may_omit && !["required", "$ref", "allOf", "anyOf", "oneOf"].iter().any(|key| requires(key));
+        let (open, close) = if optional { ("(", ")?") } else { ("", "") };
         rules += &format!(
-            "call_{index}: \"{{\" space {kind} \"\\\"name\\\"\" space \":\" space {name} space \",\" space {key} space \":\" space arguments_{index} space \"}}\"\narguments_{index}: %json {}\n",
+            "call_{index}: \"{{\" space {kind} \"\\\"name\\\"\" space \":\" space {name} space {open}\",\" space {key} space \":\" space arguments_{index} space{close} \"}}\"\narguments_{index}: %json {}\n",
             tool.parameters
         );
     }

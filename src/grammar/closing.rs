@@ -1,33 +1,45 @@
-//! A short token path that completes a grammar, for an answer that must be complete when its tokens run out.
+//! The shortest text that completes a grammar, for an answer that must be complete when its tokens run out.
 
-use llguidance::Matcher;
-use llguidance::toktrie::{SimpleVob, TokTrie};
-use std::collections::VecDeque;
+use llguidance::TokenParser;
+use llguidance::toktrie::Recognizer;
+use std::collections::{HashSet, VecDeque};
+use std::hash::Hash;
 
 /// Number of tokens to spare when the closing path is taken.
 const SLACK: usize = 2;
 
+/// Limit of the search, in texts that are tried. A search takes milliseconds; a grammar that needs more is not completed in time.
+const MAX_NODES: usize = 20_000;
+
 /// Monitors how many tokens the closing path needs, and takes the path while the remaining tokens suffice.
-#[derive(Debug)]
 pub struct ClosingPath {
+    /// A second parser of the answer, at the same place as the one that computes masks: its bytes can be tried and taken back.
+    parser: TokenParser,
+    /// The last byte of a complete answer.
+    last_byte: u8,
     /// The rest of the path, once it is taken.
     path: VecDeque<u32>,
     /// While more tokens than this remain, the path need not be computed.
     recheck_at: usize,
 }
 
-impl Default for ClosingPath {
-    fn default() -> Self {
-        Self { path: VecDeque::new(), recheck_at: usize::MAX }
-    }
-}
-
 impl ClosingPath {
+    /// `parser` is at the start of the answer, and every complete answer ends with `last_byte`.
+    pub fn new(parser: TokenParser, last_byte: u8) -> Self {
+        Self { parser, last_byte, path: VecDeque::new(), recheck_at: usize::MAX }
+    }
+
+    /// Advances past a token of the answer.
+    pub fn accept(&mut self, token: u32) {
+        // A token that the mask allowed is accepted here too. After an error no path is found, and the mask reports the error.
+        let _ = self.parser.consume_token(token);
+    }
+
     /// Returns the next token of the closing path if it must be taken now, with `remaining` tokens left; `None` if the model may still
     /// choose freely, or if the path is not known.
-    pub fn next(&mut self, matcher: &Matcher, trie: &TokTrie, remaining: usize) -> Option<u32> {
+    pub fn next(&mut self, remaining: usize) -> Option<u32> {
         if self.path.is_empty() && remaining <= self.recheck_at {
-            let path = path_to_end(matcher.deep_clone(), trie, remaining)?;
+            let path = path_to_end(&self.parser, self.last_byte)?;
             if path.len() + SLACK >= remaining {
                 self.path = path;
                 self.recheck_at = 0;
@@ -40,28 +52,124 @@ impl ClosingPath {
     }
 }
 
-/// Computes tokens that complete the answer: those that the grammar forces, otherwise tokens that close strings, objects and lists. Not
-/// always the shortest path. `None` if it needs more than `limit` tokens.
-fn path_to_end(mut matcher: Matcher, trie: &TokTrie, limit: usize) -> Option<VecDeque<u32>> {
-    let mut path = VecDeque::new();
-    while !matcher.is_stopped() && !matcher.is_accepting().ok()? {
-        let forced = matcher.compute_ff_bytes();
-        let tokens =
-            if forced.is_empty() { vec![closing_token(&matcher.compute_mask().ok()?, trie)?] } else { trie.greedy_tokenize(&forced) };
-        matcher.consume_tokens(&tokens).ok()?;
-        path.extend(tokens);
-        if path.len() > limit {
-            return None;
-        }
+/// The tokens of the shortest completion; `None` if none was found.
+fn path_to_end(parser: &TokenParser, last_byte: u8) -> Option<VecDeque<u32>> {
+    let mut parser = parser.deep_clone();
+    let mut bytes = parser.force_bytes();
+    let mut place = Place::default();
+    for byte in parser.final_bytes().iter().chain(&bytes) {
+        place.pass(*byte);
     }
-    (!matcher.is_error()).then_some(path)
+    if !(bytes.is_empty() && parser.is_accepting()) {
+        bytes.extend(parser.parser.with_recognizer(|recognizer| {
+            recognizer.trie_started("closing");
+            let found = shortest(recognizer, |recognizer| recognizer.lexer_state(), place, last_byte);
+            recognizer.trie_finished();
+            found
+        })?);
+    }
+    let tokens = parser.token_env.tok_trie().greedy_tokenize(&bytes);
+    let mut check = parser.deep_clone();
+    let accepted = tokens.iter().all(|token| check.consume_token(*token).is_ok());
+    (accepted && check.is_accepting()).then(|| tokens.into())
 }
 
-/// The allowed token that is most likely to close something; any allowed token if none of these is allowed.
-fn closing_token(mask: &SimpleVob, trie: &TokTrie) -> Option<u32> {
-    let allowed = |text: &&str| trie.token_id_at_bytes(text.as_bytes()).filter(|token| mask.is_allowed(*token));
-    // If a letter is allowed as well, a bracket would be content of a string.
-    let inside_string = allowed(&"a").is_some() && allowed(&"}").is_some();
-    let preferred: &[&str] = if inside_string { &["\""] } else { &["}", "]", "\"", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"] };
-    preferred.iter().find_map(allowed).or_else(|| mask.first_bit_set().map(|token| token as u32))
+/// A place in JSON text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Place {
+    in_string: bool,
+    escaped: bool,
+    /// Open objects and lists.
+    depth: usize,
+    /// Brackets, colons and commas so far, outside strings.
+    structure: usize,
+}
+
+impl Place {
+    fn pass(&mut self, byte: u8) {
+        match byte {
+            _ if self.escaped => self.escaped = false,
+            b'\\' if self.in_string => self.escaped = true,
+            b'"' => self.in_string = !self.in_string,
+            _ if self.in_string => {}
+            b'{' | b'[' => {
+                self.depth += 1;
+                self.structure += 1;
+            }
+            b'}' | b']' => {
+                self.depth = self.depth.saturating_sub(1);
+                self.structure += 1;
+            }
+            b':' | b',' => self.structure += 1,
+            _ => {}
+        }
+    }
+}
+
+/// A text that the grammar allows, as its last byte and the text before it.
+struct Node {
+    before: usize,
+    byte: u8,
+    length: usize,
+    place: Place,
+}
+
+/// Breadth-first search over bytes for the shortest text that ends with `last_byte` outside all brackets. Texts that lead to the same
+/// state of the lexer at the same place are tried once, so the letters of a string do not multiply.
+fn shortest<R: Recognizer, S: Eq + Hash>(recognizer: &mut R, state_of: impl Fn(&R) -> S, start: Place, last_byte: u8) -> Option<Vec<u8>> {
+    let alphabet = alphabet();
+    let mut nodes = vec![Node { before: 0, byte: 0, length: 0, place: start }];
+    let mut seen = HashSet::from([(state_of(recognizer), start)]);
+    // The text that the recogniser is behind.
+    let mut current: Vec<u8> = Vec::new();
+    let mut next = 0;
+    while next < nodes.len() && nodes.len() < MAX_NODES {
+        let text = text_of(&nodes, next);
+        let common = text.iter().zip(&current).take_while(|(a, b)| a == b).count();
+        recognizer.pop_bytes(current.len() - common);
+        current.truncate(common);
+        for byte in text.iter().skip(common) {
+            if !recognizer.try_push_byte(*byte) {
+                // It was accepted when the node was made, so this does not happen.
+                return None;
+            }
+            current.push(*byte);
+        }
+        for byte in &alphabet {
+            if !recognizer.try_push_byte(*byte) {
+                continue;
+            }
+            let mut place = nodes[next].place;
+            place.pass(*byte);
+            let is_new = seen.insert((state_of(recognizer), place));
+            recognizer.pop_bytes(1);
+            if is_new {
+                nodes.push(Node { before: next, byte: *byte, length: nodes[next].length + 1, place });
+                if *byte == last_byte && place.depth == 0 && !place.in_string {
+                    recognizer.pop_bytes(current.len());
+                    return Some(text_of(&nodes, nodes.len() - 1));
+                }
+            }
+        }
+        next += 1;
+    }
+    recognizer.pop_bytes(current.len());
+    None
+}
+
+fn text_of(nodes: &[Node], mut index: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(nodes[index].length);
+    while nodes[index].length > 0 {
+        text.push(nodes[index].byte);
+        index = nodes[index].before;
+    }
+    text.reverse();
+    text
+}
+
+/// All bytes, those first that close something and those that read well.
+fn alphabet() -> Vec<u8> {
+    let mut bytes: Vec<u8> = b"\"}]".iter().copied().chain(b'a'..=b'z').chain(b'0'..=b'9').collect();
+    bytes.extend((0..=255u8).filter(|byte| !b"\"}]".contains(byte) && !byte.is_ascii_lowercase() && !byte.is_ascii_digit()));
+    bytes
 }

@@ -6,7 +6,10 @@
 
 mod calls;
 mod closing;
+mod fits;
 mod schema;
+
+pub use fits::fits;
 
 use crate::error::{AiError, ErrorCode, Result};
 use crate::tokenizer::Tokenizer;
@@ -15,6 +18,7 @@ use closing::ClosingPath;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
+use schema::Guarantee;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -30,9 +34,11 @@ pub enum Grammar {
     Json(Value),
     /// 1 to `max_calls` calls, preceded by the format's marker if it has one.
     Calls { tools: Vec<Tool>, format: CallFormat, max_calls: usize },
-    /// Like `Calls`, or JSON that matches the schema (without a schema: any JSON object).
+    /// Like `Calls`, or JSON that matches the schema (without a schema: any JSON object). The model chooses, so the arguments of calls follow
+    /// their schema as far as a mask can enforce it.
     CallsOrJson { tools: Vec<Tool>, format: CallFormat, max_calls: usize, schema: Option<Value> },
-    /// The text after a call's marker, or calls without a marker: 1 to `max_calls` calls in any format.
+    /// The text after a call's marker, or calls without a marker: 1 to `max_calls` calls in any format. As with `CallsOrJson`, arguments follow
+    /// their schema as far as possible.
     CallsBegun { tools: Vec<Tool>, max_calls: usize },
 }
 
@@ -68,39 +74,61 @@ impl GrammarCompiler {
     ///
     /// 5006 if a schema is not supported, cannot be guaranteed or matches nothing.
     pub fn compile(&self, grammar: &Grammar) -> Result<Constraint> {
+        self.compile_with(grammar, false)
+    }
+
+    /// `check_tools`: tools that the model need not call and whose parameters llguidance rejects accept any object.
+    fn compile_with(&self, grammar: &Grammar, check_tools: bool) -> Result<Constraint> {
         let lark = |text: String| TopLevelGrammar::from_lark(text);
         let compiled = match grammar {
             Grammar::JsonObject => Ok(TopLevelGrammar::from_json_schema(schema::any_object())),
             Grammar::Json(schema) => prepared(schema).map(TopLevelGrammar::from_json_schema),
-            Grammar::Calls { tools, format, max_calls } => {
-                self.prepare_tools(tools).map(|tools| lark(calls::calls(&tools, *format, *max_calls, self.marker(*format), None)))
-            }
+            Grammar::Calls { tools, format, max_calls } => self
+                .prepare_tools(tools, Guarantee::Complete, false)
+                .map(|tools| lark(calls::calls(&tools, *format, *max_calls, self.marker(*format), None))),
             Grammar::CallsOrJson { tools, format, max_calls, schema } => {
                 let json = schema.as_ref().map_or_else(|| Ok(schema::any_object()), prepared)?;
-                self.prepare_tools(tools).map(|tools| lark(calls::calls(&tools, *format, *max_calls, self.marker(*format), Some(&json))))
+                self.prepare_tools(tools, Guarantee::BestEffort, check_tools)
+                    .map(|tools| lark(calls::calls(&tools, *format, *max_calls, self.marker(*format), Some(&json))))
             }
-            Grammar::CallsBegun { tools, max_calls } => self.prepare_tools(tools).map(|tools| lark(calls::calls_begun(&tools, *max_calls))),
+            Grammar::CallsBegun { tools, max_calls } => {
+                self.prepare_tools(tools, Guarantee::BestEffort, check_tools).map(|tools| lark(calls::calls_begun(&tools, *max_calls)))
+            }
         }?;
         let subject = match grammar {
             Grammar::JsonObject | Grammar::Json(_) | Grammar::CallsOrJson { .. } => "The JSON schema",
             Grammar::Calls { .. } | Grammar::CallsBegun { .. } => "A tool's parameters",
         };
-        let mut matcher = Matcher::new(self.factory.create_parser(compiled));
+        let parser = self.factory.create_parser(compiled);
+        let closing = match (grammar, &parser) {
+            (Grammar::Calls { format, .. }, Ok(parser)) => {
+                let mut parser = parser.deep_clone();
+                parser.start_without_prompt();
+                Some(ClosingPath::new(parser, format.last_byte()))
+            }
+            _ => None,
+        };
+        let optional = matches!(grammar, Grammar::CallsBegun { .. } | Grammar::CallsOrJson { .. });
+        let mut matcher = Matcher::new(parser);
         if let Some(reason) = matcher.get_error() {
+            if optional && !check_tools {
+                return self.compile_with(grammar, true);
+            }
             return Err(AiError::invalid_input(format!("{subject} cannot be guaranteed: {}", first_line(&reason))));
         }
         // Reports a schema that nothing matches now, before the prompt is computed.
         if matcher.compute_mask_or_eos().is_ok_and(|mask| mask.is_zero()) {
             return Err(AiError::invalid_input(format!("{subject} cannot be met: no value matches it.")));
         }
-        Ok(Constraint { matcher, environment: self.factory.tok_env().clone(), closing: None })
+        Ok(Constraint { matcher, closing })
     }
 
-    /// Advances a constraint past `text`, which has already been generated. `None` if the text does not match the grammar.
-    pub fn after_text(&self, mut constraint: Constraint, text: &[u8]) -> Option<Constraint> {
+    /// The constraint after `text`, which has already been generated. `None` if the text does not match the grammar.
+    pub fn after_text(&self, constraint: &Constraint, text: &[u8]) -> Option<Constraint> {
         let tokens = self.factory.tok_env().tok_trie().greedy_tokenize(text);
-        let taken = constraint.matcher.try_consume_tokens(&tokens).ok()?;
-        (taken == tokens.len()).then_some(constraint)
+        let mut matcher = constraint.matcher.deep_clone();
+        let taken = matcher.try_consume_tokens(&tokens).ok()?;
+        (taken == tokens.len()).then_some(Constraint { matcher, closing: None })
     }
 
     /// The format's marker in Lark syntax: as a special token if the vocabulary has one, otherwise as text.
@@ -114,14 +142,32 @@ impl GrammarCompiler {
         })
     }
 
-    /// Prepares the schemas of the tools' parameters.
-    fn prepare_tools(&self, tools: &[Tool]) -> Result<Vec<Tool>> {
-        tools.iter().map(|tool| Ok(Tool { parameters: prepared(&tool.parameters)?, ..tool.clone() })).collect()
+    /// Prepares the schemas of the tools' parameters. With [`Guarantee::BestEffort`], parameters that cannot be prepared or, if `check`, cannot
+    /// be compiled become any object.
+    fn prepare_tools(&self, tools: &[Tool], guarantee: Guarantee, check: bool) -> Result<Vec<Tool>> {
+        let prepare = |tool: &Tool| {
+            let schema = schema::arguments(&tool.parameters).and_then(|schema| schema::prepare(&schema, guarantee));
+            match (schema, guarantee) {
+                (Ok(schema), Guarantee::Complete) => Ok(schema),
+                (Ok(schema), Guarantee::BestEffort) if !check || self.compiles(&schema) => Ok(schema),
+                (_, Guarantee::BestEffort) => Ok(schema::any_object()),
+                (Err(reason), Guarantee::Complete) => {
+                    Err(AiError::invalid_input(format!("The parameters of the tool '{}' are not supported: {reason}.", tool.name)))
+                }
+            }
+        };
+        tools.iter().map(|tool| Ok(Tool { parameters: prepare(tool)?, ..tool.clone() })).collect()
+    }
+
+    /// Whether llguidance accepts a prepared schema.
+    fn compiles(&self, schema: &Value) -> bool {
+        self.factory.create_parser(TopLevelGrammar::from_json_schema(schema.clone())).is_ok()
     }
 }
 
 fn prepared(schema: &Value) -> Result<Value> {
-    schema::prepare(schema).map_err(|reason| AiError::invalid_input(format!("The JSON schema is not supported: {reason}.")))
+    schema::prepare(schema, Guarantee::Complete)
+        .map_err(|reason| AiError::invalid_input(format!("The JSON schema is not supported: {reason}.")))
 }
 
 fn first_line(text: &str) -> String {
@@ -131,22 +177,15 @@ fn first_line(text: &str) -> String {
 /// The state of a grammar within one answer.
 pub struct Constraint {
     matcher: Matcher,
-    environment: TokEnv,
-    /// Set for answers that must be complete when their tokens run out.
+    /// Set for answers that must be complete when their tokens run out: forced calls.
     closing: Option<ClosingPath>,
 }
 
 impl Constraint {
-    /// Completes the answer, in some way that the grammar allows, before its tokens run out: see [`Self::closing_token`].
-    pub fn within_token_limit(mut self) -> Self {
-        self.closing = Some(ClosingPath::default());
-        self
-    }
-
     /// The token that must come next so that the answer is complete within the `remaining` tokens; `None` if the model may choose.
-    /// Always `None` without [`Self::within_token_limit`].
+    /// Always `None` for other grammars than [`Grammar::Calls`].
     pub fn closing_token(&mut self, remaining: usize) -> Option<u32> {
-        self.closing.as_mut()?.next(&self.matcher, self.environment.tok_trie(), remaining)
+        self.closing.as_mut()?.next(remaining)
     }
 
     /// Sets the logit of every token that must not come next to −∞. `logits` has one value per token of the vocabulary.
@@ -166,6 +205,9 @@ impl Constraint {
     ///
     /// 5024 if the grammar does not accept the token.
     pub fn accept(&mut self, token: u32) -> Result<()> {
+        if let Some(closing) = &mut self.closing {
+            closing.accept(token);
+        }
         self.matcher.consume_token(token).map_err(failed)
     }
 

@@ -14,18 +14,23 @@ const MAX_SAFE_INTEGER: i64 = 9_007_199_254_740_991;
 /// Maximum nesting of arrays and objects inside a value that the schema does not restrict.
 const ANY_DEPTH: usize = 5;
 
-/// Maximum nesting of subschemas. Deeper ones would overflow WebAssembly's stack.
+/// Maximum nesting of subschemas, references followed. Deeper ones would overflow WebAssembly's stack.
 const MAX_DEPTH: usize = 64;
+
+/// Maximum number of properties of one object, and of members of one `enum`: the compiler's stack grows with each.
+const MAX_MEMBERS: usize = 500;
+
+/// Maximum number of JSON values in a schema.
+const MAX_VALUES: usize = 10_000;
 
 /// Keywords whose value is one subschema.
 const SINGLE_SUBSCHEMA: &[&str] = &["items", "additionalItems", "additionalProperties"];
 /// Keywords whose value is a list of subschemas. (`items` is one in older drafts.)
 const SUBSCHEMA_LIST: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems", "items"];
 /// Keywords whose value is an object of subschemas.
-const SUBSCHEMA_MAP: &[&str] = &["properties", "patternProperties", "$defs", "definitions"];
+const SUBSCHEMA_MAP: &[&str] = &["properties", "patternProperties"];
 /// Other keywords, which are copied unchanged.
 const COPIED: &[&str] = &[
-    "$ref",
     "const",
     "enum",
     "type",
@@ -43,9 +48,6 @@ const COPIED: &[&str] = &[
     "exclusiveMinimum",
     "exclusiveMaximum",
     "multipleOf",
-    "$schema",
-    "$id",
-    "$anchor",
 ];
 /// Keywords whose constraints a token mask cannot enforce.
 const UNSUPPORTED: &[&str] = &[
@@ -70,33 +72,66 @@ const GUARANTEED_FORMATS: &[&str] = &["date-time", "time", "date", "duration", "
 
 /// The schema of any JSON object.
 pub fn any_object() -> Value {
-    prepare(&json!({"type": "object"})).unwrap_or_else(|_| json!({"type": "object", "additionalProperties": false}))
+    prepare(&json!({"type": "object"}), Guarantee::Complete).unwrap_or_else(|_| json!({"type": "object", "additionalProperties": false}))
+}
+
+/// Whether a keyword that the mask cannot enforce is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarantee {
+    /// It is: every result matches the whole schema.
+    Complete,
+    /// It is ignored: results match the rest of the schema.
+    BestEffort,
+}
+
+/// The schema of a tool's arguments: an object, whatever else the tool's `parameters` allow.
+///
+/// # Errors
+///
+/// A reason, if `parameters` allow no object.
+pub fn arguments(parameters: &Value) -> Result<Value, String> {
+    let mut schema = parameters.clone();
+    let Value::Object(fields) = &mut schema else { return Err("it must be an object".into()) };
+    let allows_objects = match fields.get("type") {
+        None => true,
+        Some(Value::Array(types)) => types.iter().any(|name| name == "object"),
+        Some(name) => name == "object",
+    };
+    let members = fields.get("enum").and_then(Value::as_array);
+    if !allows_objects || members.is_some_and(|members| !members.iter().any(Value::is_object)) {
+        return Err("a tool's arguments are an object, which it does not allow".into());
+    }
+    fields.insert("type".into(), Value::String("object".into()));
+    Ok(schema)
 }
 
 /// Prepares a schema for compilation by llguidance: reduces it to what is guaranteed and adds the layout of the JSON text.
 ///
 /// # Errors
 ///
-/// A reason that names the keyword and its path, if the schema is not supported.
-pub fn prepare(schema: &Value) -> Result<Value, String> {
+/// A reason that names the keyword and its path, if the schema is not supported or too large.
+pub fn prepare(schema: &Value, guarantee: Guarantee) -> Result<Value, String> {
+    check_extent(schema)?;
     ReferenceCycles { root: schema, path: Vec::new(), acyclic: HashSet::new() }.check(schema, 0)?;
     let keep_open = {
         // If schemas are combined, closing one part would forbid properties that another part adds.
         let text = schema.to_string();
         text.contains("\"allOf\"") || combines(schema)
     };
-    let mut prepared = prepare_at(schema, "#", keep_open, 0)?;
+    let mut preparation = Preparation { root: schema, keep_open, guarantee, targets: Vec::new() };
+    let mut prepared = preparation.at(schema, "#", 0)?;
+    // Referenced schemas, which may refer to others. They get names of ours, because the compiler reads names literally.
+    let mut definitions = Map::new();
+    while let Some((path, target)) = preparation.targets.get(definitions.len()).cloned() {
+        definitions.insert(definition_name(definitions.len()), preparation.at(target, &path, 0)?);
+    }
+    definitions.extend((0..=ANY_DEPTH).map(|depth| (any_name(depth), any_value(depth))));
     if !prepared.is_object() {
         prepared = json!({"allOf": [prepared]});
     }
+    check_depth(&prepared, &definitions)?;
     if let Value::Object(root) = &mut prepared {
-        if !root.get("$defs").is_none_or(Value::is_object) {
-            return Err("'#/$defs' must be an object".into());
-        }
-        let definitions = root.entry("$defs").or_insert_with(|| json!({}));
-        for depth in 0..=ANY_DEPTH {
-            definitions[any_name(depth)] = any_value(depth);
-        }
+        root.insert("$defs".into(), Value::Object(definitions));
         // One line, with at most one space after commas and colons, so that a model cannot write white space forever.
         // No \u escapes: with them, a key that has its own schema could be spelled in a way that is not recognised.
         let escapes = "nrbtf\\\"";
@@ -143,7 +178,7 @@ impl<'a> ReferenceCycles<'a> {
             return Err("a '$ref' leads back to itself".into());
         }
         self.path.push(schema);
-        let target = fields.get("$ref").and_then(Value::as_str).and_then(|reference| self.root.pointer(reference.strip_prefix('#')?));
+        let target = fields.get("$ref").and_then(Value::as_str).and_then(|reference| target_of(self.root, reference));
         let parts = ["allOf", "anyOf", "oneOf"].iter().filter_map(|key| fields.get(*key)?.as_array()).flatten();
         for schema in target.into_iter().chain(parts) {
             self.follow(schema)?;
@@ -187,62 +222,187 @@ fn combines(schema: &Value) -> bool {
     }
 }
 
-/// Prepares one subschema. `path` is its place, for error messages; `keep_open`: see [`narrow`].
-fn prepare_at(schema: &Value, path: &str, keep_open: bool, depth: usize) -> Result<Value, String> {
-    if depth > MAX_DEPTH {
-        return Err(format!("it nests deeper than {MAX_DEPTH} levels"));
-    }
-    let fields = match schema {
-        Value::Bool(true) => return Ok(any_reference(ANY_DEPTH)),
-        Value::Bool(false) => return Ok(Value::Bool(false)),
-        Value::Object(fields) => fields,
-        _ => return Err(format!("'{path}' must be an object or a boolean")),
-    };
-    let below = |key: &str, value: &Value| prepare_at(value, &format!("{path}/{key}"), keep_open, depth + 1);
-    let mut out = Map::new();
-    for (key, value) in fields {
-        let key = key.as_str();
-        if UNSUPPORTED.contains(&key) {
-            let harmless = match key {
-                "uniqueItems" => value == &Value::Bool(false),
-                "propertyNames" => value == &Value::Bool(true) || value == &json!({"type": "string"}) || value == &json!({}),
-                "unevaluatedProperties" | "unevaluatedItems" => value == &Value::Bool(true) || value == &json!({}),
-                "then" | "else" => !fields.contains_key("if"),
-                _ => false,
-            };
-            if !harmless {
-                return Err(format!("'{path}/{key}' cannot be guaranteed"));
+/// Rejects schemas that are too large to compile, before anything is computed for them.
+fn check_extent(schema: &Value) -> Result<(), String> {
+    let mut values = 0;
+    let mut open = vec![schema];
+    while let Some(value) = open.pop() {
+        values += 1;
+        if values > MAX_VALUES {
+            return Err(format!("it has more than {MAX_VALUES} values"));
+        }
+        match value {
+            Value::Object(fields) => {
+                let members = |key: &str| match fields.get(key) {
+                    Some(Value::Object(members)) => members.len(),
+                    Some(Value::Array(members)) => members.len(),
+                    _ => 0,
+                };
+                for key in ["properties", "patternProperties", "enum", "anyOf", "oneOf", "allOf", "prefixItems", "required"] {
+                    if members(key) > MAX_MEMBERS {
+                        return Err(format!("a '{key}' in it has more than {MAX_MEMBERS} members"));
+                    }
+                }
+                open.extend(fields.values());
             }
-        } else if let (true, Value::Array(list)) = (SUBSCHEMA_LIST.contains(&key), value) {
-            let list: Result<Vec<Value>, String> =
-                list.iter().enumerate().map(|(index, value)| below(&format!("{key}/{index}"), value)).collect();
-            out.insert(key.into(), Value::Array(list?));
-        } else if SINGLE_SUBSCHEMA.contains(&key) {
-            out.insert(key.into(), below(key, value)?);
-        } else if SUBSCHEMA_MAP.contains(&key) {
-            let Value::Object(named) = value else { return Err(format!("'{path}/{key}' must be an object")) };
-            let named: Result<Map<String, Value>, String> =
-                named.iter().map(|(name, value)| Ok((name.clone(), below(&format!("{key}/{name}"), value)?))).collect();
-            out.insert(key.into(), Value::Object(named?));
-        } else if key == "format" && !value.as_str().is_some_and(|format| GUARANTEED_FORMATS.contains(&format)) {
-            // An annotation.
-        } else if COPIED.contains(&key) || SUBSCHEMA_LIST.contains(&key) {
-            out.insert(key.into(), value.clone());
+            Value::Array(list) => open.extend(list),
+            _ => {}
         }
     }
-    narrow(&mut out, keep_open);
-    // The mask cannot prevent that a model writes an unnamed key twice, and duplicates count once.
-    let named = out.get("required").and_then(Value::as_array).map_or(0, Vec::len) as u64;
-    let free = out.get("additionalProperties") != Some(&Value::Bool(false)) || out.contains_key("patternProperties");
-    if free && out.get("minProperties").and_then(Value::as_u64).is_some_and(|least| least > named + 1) {
-        return Err(format!("'{path}/minProperties' cannot be guaranteed where further properties have no names"));
+    Ok(())
+}
+
+/// Rejects prepared schemas that nest too deep when each definition is compiled where it is first referred to, as llguidance does.
+fn check_depth(schema: &Value, definitions: &Map<String, Value>) -> Result<(), String> {
+    fn walk<'a>(value: &'a Value, definitions: &'a Map<String, Value>, seen: &mut HashSet<&'a str>, depth: usize) -> Result<(), String> {
+        if depth > 2 * MAX_DEPTH {
+            return Err(format!("it nests deeper than {MAX_DEPTH} levels, references followed"));
+        }
+        match value {
+            Value::Object(fields) => {
+                let name = fields.get("$ref").and_then(Value::as_str).and_then(|reference| reference.strip_prefix("#/$defs/"));
+                if let Some(name) = name
+                    && seen.insert(name)
+                    && let Some(target) = definitions.get(name)
+                {
+                    walk(target, definitions, seen, depth + 1)?;
+                }
+                fields.values().try_for_each(|inner| walk(inner, definitions, seen, depth + 1))
+            }
+            Value::Array(list) => list.iter().try_for_each(|inner| walk(inner, definitions, seen, depth + 1)),
+            _ => Ok(()),
+        }
     }
-    let constrains = out.keys().any(|key| !matches!(key.as_str(), "$schema" | "$id" | "$anchor" | "$defs" | "definitions"));
-    if !constrains {
-        let Value::Object(any) = any_reference(ANY_DEPTH) else { return Err("no reference".into()) };
-        out.extend(any);
+    walk(schema, definitions, &mut HashSet::new(), 0)
+}
+
+/// The schema that a local reference names: `#`, a JSON pointer in a URI fragment (RFC 6901, section 6), or an `$anchor`.
+pub fn target_of<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
+    let fragment = percent_decoded(reference.strip_prefix('#')?)?;
+    if fragment.is_empty() || fragment.starts_with('/') { root.pointer(&fragment) } else { anchored(root, &fragment) }
+}
+
+fn anchored<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
+    match schema {
+        Value::Object(fields) if fields.get("$anchor").is_some_and(|anchor| anchor == name) => Some(schema),
+        Value::Object(fields) => fields.values().find_map(|inner| anchored(inner, name)),
+        Value::Array(list) => list.iter().find_map(|inner| anchored(inner, name)),
+        _ => None,
     }
-    Ok(Value::Object(out))
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn definition_name(index: usize) -> String {
+    format!("definition-{index}")
+}
+
+/// One schema in preparation.
+struct Preparation<'a> {
+    root: &'a Value,
+    /// See [`narrow`].
+    keep_open: bool,
+    guarantee: Guarantee,
+    /// The schemas that references name, each with the reference.
+    targets: Vec<(String, &'a Value)>,
+}
+
+impl<'a> Preparation<'a> {
+    /// The name of the definition for a local reference.
+    fn reference(&mut self, value: &Value, path: &str) -> Result<Value, String> {
+        let Some(reference) = value.as_str() else { return Err(format!("'{path}/$ref' must be a string")) };
+        let Some(target) = target_of(self.root, reference) else {
+            return Err(format!("'{path}/$ref' refers to '{reference}', which is not in the schema"));
+        };
+        let known = self.targets.iter().position(|(_, other)| std::ptr::eq(*other, target));
+        let index = known.unwrap_or_else(|| {
+            self.targets.push((reference.to_owned(), target));
+            self.targets.len() - 1
+        });
+        Ok(Value::String(format!("#/$defs/{}", definition_name(index))))
+    }
+
+    /// Prepares one subschema. `path` is its place, for error messages.
+    fn at(&mut self, schema: &Value, path: &str, depth: usize) -> Result<Value, String> {
+        if depth > MAX_DEPTH {
+            return Err(format!("it nests deeper than {MAX_DEPTH} levels"));
+        }
+        let fields = match schema {
+            Value::Bool(true) => return Ok(any_reference(ANY_DEPTH)),
+            Value::Bool(false) => return Ok(Value::Bool(false)),
+            Value::Object(fields) => fields,
+            _ => return Err(format!("'{path}' must be an object or a boolean")),
+        };
+        let guarantee = self.guarantee;
+        let mut below = |key: &str, value: &Value| self.at(value, &format!("{path}/{key}"), depth + 1);
+        let mut out = Map::new();
+        for (key, value) in fields {
+            let key = key.as_str();
+            if matches!(key, "$defs" | "definitions") {
+                // Definitions are prepared when something refers to them.
+            } else if UNSUPPORTED.contains(&key) {
+                let harmless = match key {
+                    "uniqueItems" => value == &Value::Bool(false),
+                    "propertyNames" => value == &Value::Bool(true) || value == &json!({"type": "string"}) || value == &json!({}),
+                    "unevaluatedProperties" | "unevaluatedItems" => value == &Value::Bool(true) || value == &json!({}),
+                    "then" | "else" => !fields.contains_key("if"),
+                    _ => false,
+                };
+                if !harmless && guarantee == Guarantee::Complete {
+                    return Err(format!("'{path}/{key}' cannot be guaranteed"));
+                }
+            } else if let (true, Value::Array(list)) = (SUBSCHEMA_LIST.contains(&key), value) {
+                let list: Result<Vec<Value>, String> =
+                    list.iter().enumerate().map(|(index, value)| below(&format!("{key}/{index}"), value)).collect();
+                out.insert(key.into(), Value::Array(list?));
+            } else if SINGLE_SUBSCHEMA.contains(&key) {
+                out.insert(key.into(), below(key, value)?);
+            } else if SUBSCHEMA_MAP.contains(&key) {
+                let Value::Object(named) = value else { return Err(format!("'{path}/{key}' must be an object")) };
+                let named: Result<Map<String, Value>, String> =
+                    named.iter().map(|(name, value)| Ok((name.clone(), below(&format!("{key}/{name}"), value)?))).collect();
+                out.insert(key.into(), Value::Object(named?));
+            } else if key == "format" && !value.as_str().is_some_and(|format| GUARANTEED_FORMATS.contains(&format)) {
+                // An annotation.
+            } else if key == "$ref" {
+                // Resolved below, when `below` no longer borrows.
+            } else if COPIED.contains(&key) || SUBSCHEMA_LIST.contains(&key) {
+                out.insert(key.into(), value.clone());
+            }
+        }
+        if let Some(reference) = fields.get("$ref") {
+            out.insert("$ref".into(), self.reference(reference, path)?);
+        }
+        narrow(&mut out, self.keep_open);
+        // The mask cannot prevent that a model writes an unnamed key twice, and duplicates count once.
+        let named = out.get("required").and_then(Value::as_array).map_or(0, Vec::len) as u64;
+        let free = out.get("additionalProperties") != Some(&Value::Bool(false)) || out.contains_key("patternProperties");
+        if free
+            && guarantee == Guarantee::Complete
+            && out.get("minProperties").and_then(Value::as_u64).is_some_and(|least| least > named + 1)
+        {
+            return Err(format!("'{path}/minProperties' cannot be guaranteed where further properties have no names"));
+        }
+        let constrains = !out.is_empty();
+        if !constrains {
+            let Value::Object(any) = any_reference(ANY_DEPTH) else { return Err("no reference".into()) };
+            out.extend(any);
+        }
+        Ok(Value::Object(out))
+    }
 }
 
 /// Adds bounds to numbers, objects and arrays that have none. With `keep_open`, objects and arrays stay as they are.
@@ -288,6 +448,10 @@ fn narrow(schema: &mut Map<String, Value>, keep_open: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn prepare(schema: &Value) -> Result<Value, String> {
+        super::prepare(schema, Guarantee::Complete)
+    }
 
     #[test]
     fn annotations_are_dropped_and_unsupported_constraints_are_errors() {

@@ -51,7 +51,9 @@ impl Request {
                 format!("Request is too large: the body has more than {MAX_BODY_BYTES} bytes. Send a shorter conversation."),
             ));
         }
-        serde_json::from_slice(&self.body)
+        // Some clients put a byte order mark in front (RFC 8259 allows to ignore it).
+        let body = self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.body);
+        serde_json::from_slice(body)
             .map_err(|error| AiError::invalid_data(format!("Invalid data: the body is not valid JSON, or not valid Unicode: {error}")))
     }
 }

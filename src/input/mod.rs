@@ -91,11 +91,7 @@ impl TextGenerationRequest {
             .iter()
             .find_map(|key| validate::integer(fields.get(*key)?))
             .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let stop = match fields.remove("stop") {
-            Some(Value::String(text)) => vec![text],
-            Some(Value::Array(texts)) => texts.into_iter().filter_map(|text| text.as_str().map(str::to_owned)).collect(),
-            _ => Vec::new(),
-        };
+        let stop = stop_strings(&mut fields)?;
         let mut template_variables = match fields.remove("chat_template_kwargs") {
             Some(Value::Object(variables)) => variables,
             _ => Map::new(),
@@ -104,12 +100,17 @@ impl TextGenerationRequest {
             template_variables.insert("reasoning_effort".into(), effort);
         }
         let prompt = match (branch, fields.remove("prompt"), fields.remove("messages")) {
+            (Branch::Messages, _, Some(Value::Array(messages))) if messages.len() > MAX_MESSAGES => {
+                return Err(AiError::invalid_input(format!(
+                    "'/messages' has {} entries, at most {MAX_MESSAGES} are allowed",
+                    messages.len()
+                )));
+            }
             (Branch::Messages, _, Some(Value::Array(messages))) => Prompt::Messages(messages.into_iter().map(normalise_message).collect()),
             (_, Some(Value::String(text)), _) if raw => Prompt::Raw(text),
             (_, Some(Value::String(text)), _) => Prompt::Unscoped(text),
             _ => return Err(AiError::invalid_input("the input has neither a 'prompt' nor 'messages'")),
         };
-        let stop = stop.into_iter().filter(|text| !text.is_empty()).collect();
         let parallel_tool_calls = fields.get("parallel_tool_calls").and_then(Value::as_bool).unwrap_or(true);
         let tools = tools::tools(&mut fields)?;
         let tool_choice = tools::tool_choice(&mut fields, &tools)?;
@@ -127,6 +128,29 @@ impl TextGenerationRequest {
             template_variables,
         })
     }
+}
+
+/// Maximum number of messages of a request: more than any context window holds.
+const MAX_MESSAGES: usize = 10_000;
+/// Maximum number of stop strings of a request.
+const MAX_STOPS: usize = 16;
+/// Maximum length of a stop string, in bytes. The end of an answer is held back while it may be the start of one.
+const MAX_STOP_BYTES: usize = 1_000;
+
+/// Removes `stop` and returns its strings, without empty ones.
+fn stop_strings(fields: &mut Map<String, Value>) -> Result<Vec<String>> {
+    let stop: Vec<String> = match fields.remove("stop") {
+        Some(Value::String(text)) => vec![text],
+        Some(Value::Array(texts)) if texts.len() > MAX_STOPS => {
+            return Err(AiError::invalid_input(format!("'/stop' has {} entries, at most {MAX_STOPS} are allowed", texts.len())));
+        }
+        Some(Value::Array(texts)) => texts.into_iter().filter_map(|text| text.as_str().map(str::to_owned)).collect(),
+        _ => Vec::new(),
+    };
+    if stop.iter().any(|text| text.len() > MAX_STOP_BYTES) {
+        return Err(AiError::invalid_input(format!("a string in '/stop' is longer than {MAX_STOP_BYTES} bytes")));
+    }
+    Ok(stop.into_iter().filter(|text| !text.is_empty()).collect())
 }
 
 /// Rejects the schema's fields that are not supported here, so that an answer never silently ignores them.

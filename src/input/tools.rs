@@ -5,15 +5,21 @@ use crate::input::ResponseFormat;
 use crate::tools::{Tool, ToolChoice};
 use serde_json::{Map, Value, json};
 
+/// Maximum number of tools of a request.
+pub const MAX_TOOLS: usize = 128;
+
 /// Removes `tools` from a validated input and returns them. Accepts both shapes: flat, and OpenAI's `{type, function}`.
 ///
 /// A tool without parameters accepts an object without properties.
 ///
 /// # Errors
 ///
-/// 5006 if two tools have the same name.
+/// 5006 for more than [`MAX_TOOLS`] tools, and if two tools have the same name.
 pub fn tools(fields: &mut Map<String, Value>) -> Result<Vec<Tool>> {
     let Some(Value::Array(listed)) = fields.remove("tools") else { return Ok(Vec::new()) };
+    if listed.len() > MAX_TOOLS {
+        return Err(AiError::invalid_input(format!("'/tools' has {} entries, at most {MAX_TOOLS} are allowed", listed.len())));
+    }
     let mut tools: Vec<Tool> = Vec::with_capacity(listed.len());
     for (index, listing) in listed.into_iter().enumerate() {
         let Value::Object(mut listing) = listing else { continue };

@@ -17,6 +17,10 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     fn name(this: &HostSource) -> String;
 
+    /// Equal for sources of the same bytes only; custom sources have none.
+    #[wasm_bindgen(method, getter)]
+    fn identity(this: &HostSource) -> Option<String>;
+
     /// Starts reading at `offset` (bytes). The promise resolves to a `HostStream`.
     #[wasm_bindgen(method, catch)]
     fn open(this: &HostSource, offset: f64) -> Result<Promise, JsValue>;
@@ -42,6 +46,10 @@ pub struct JsSource(pub HostSource);
 impl Source for JsSource {
     fn name(&self) -> String {
         self.0.name()
+    }
+
+    fn identity(&self) -> String {
+        self.0.identity().unwrap_or_else(|| self.0.name())
     }
 
     fn open(&self, offset: u64) -> LocalFuture<'_, Result<OpenedSource, SourceError>> {
@@ -94,6 +102,11 @@ fn failed(error: JsValue) -> SourceError {
     match text("kind").as_deref() {
         Some("not-found") => SourceError::NotFound(message),
         Some("refused") => SourceError::Refused(message),
+        Some("changed") => SourceError::Changed(message),
+        Some("busy") => {
+            let wait_ms = Reflect::get(&error, &"waitMs".into()).ok().and_then(|value| value.as_f64()).unwrap_or_default();
+            SourceError::Busy { message, wait_ms: wait_ms as u32 }
+        }
         _ => SourceError::Interrupted(message),
     }
 }

@@ -80,7 +80,9 @@ impl Hyperparameters {
             rope_base: header.number("llama.rope.freq_base").unwrap_or(10_000.0),
             rope_scaling: RopeScaling::from_header(header, name)?,
         };
+        let in_range = |heads: usize| heads.checked_mul(parameters.head_width).is_some_and(|width| width as u64 <= MAX_DIMENSION);
         let consistent = parameters.heads.is_multiple_of(parameters.kv_heads)
+            && in_range(parameters.heads)
             && parameters.rope_width.is_multiple_of(2)
             && parameters.rope_width <= parameters.head_width
             && parameters.rope_base > 0.0

@@ -6,14 +6,15 @@ use crate::error::Result;
 use crate::tools::ToolCall;
 use serde_json::{Map, Value, json};
 
-/// The answer as one object. `response` is the text, in JSON mode the parsed value, and `null` if the answer calls tools.
+/// The answer as one object. `response` is the text, in JSON mode the parsed value, and if the answer calls tools the text before the calls or
+/// `null`.
 ///
 /// # Errors
 ///
 /// 5024 if the text is not JSON in JSON mode.
 pub fn object(whole: &CompleteAnswer, shape: AnswerShape) -> Result<Value> {
     let response = if !whole.calls.is_empty() {
-        Value::Null
+        if whole.text.is_empty() { Value::Null } else { Value::String(whole.text.clone()) }
     } else if shape.json {
         serde_json::from_str(&whole.text).map_err(|_| json_mode_not_met())?
     } else {

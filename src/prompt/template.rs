@@ -1,15 +1,12 @@
 //! A model's chat template, rendered in the same way as by Hugging Face's `apply_chat_template`.
 
+use super::jinja;
 use crate::error::{AiError, Result};
 use crate::tools::CallFormat;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value as JinjaValue};
-use minijinja::{Environment, Error, ErrorKind};
-use minijinja_contrib::pycompat::unknown_method_callback;
-use serde::Serialize;
-use serde_json::ser::Formatter;
+use minijinja::{Environment, Error};
 use serde_json::{Map, Value};
-use std::io;
 
 /// Maximum number of minijinja instructions per rendering, so that a damaged template cannot loop forever.
 const FUEL: u64 = 20_000_000;
@@ -21,6 +18,7 @@ pub struct ChatTemplate {
     eos_token: String,
     /// `None` if the template does not use `tools`.
     call_format: Option<CallFormat>,
+    asks_for_null_content: bool,
 }
 
 impl ChatTemplate {
@@ -31,22 +29,25 @@ impl ChatTemplate {
     /// 5004 if `source` is not a valid template.
     pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self> {
         let mut environment = Environment::new();
-        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|error| failed(&error))?);
-        environment.set_unknown_method_callback(unknown_method_callback);
+        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|error| invalid(&error))?);
         environment.set_fuel(Some(FUEL));
-        environment.add_function("raise_exception", |text: String| -> std::result::Result<JinjaValue, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, text))
-        });
-        environment.add_filter("tojson", to_json);
-        environment.add_template_owned("chat", source.to_owned()).map_err(|error| failed(&error))?;
-        let names = environment.get_template("chat").map_err(|error| failed(&error))?.undeclared_variables(false);
+        jinja::extend(&mut environment);
+        environment.add_template_owned("chat", jinja::rewritten(source)).map_err(|error| invalid(&error))?;
+        let names = environment.get_template("chat").map_err(|error| invalid(&error))?.undeclared_variables(false);
         let call_format = names.contains("tools").then(|| CallFormat::of_template(source));
-        Ok(Self { environment, bos_token: bos_token.into(), eos_token: eos_token.into(), call_format })
+        let none = ["content is none", "content'] is none", "content\"] is none", "content is not none", "content'] is not none"];
+        let asks_for_null_content = none.iter().any(|test| source.contains(test));
+        Ok(Self { environment, bos_token: bos_token.into(), eos_token: eos_token.into(), call_format, asks_for_null_content })
     }
 
     /// Whether the template renders the request's `tools` itself.
     pub fn supports_tools(&self) -> bool {
         self.call_format.is_some()
+    }
+
+    /// Whether the template treats an assistant turn without content differently from one with empty content.
+    pub fn asks_for_null_content(&self) -> bool {
+        self.asks_for_null_content
     }
 
     /// The format in which the model writes calls: the template's format, or the one that our own prompt asks for.
@@ -61,7 +62,9 @@ impl ChatTemplate {
     ///
     /// 5004 if the template fails or rejects the messages.
     pub fn render(&self, messages: &[Value], variables: &Map<String, Value>) -> Result<String> {
-        let mut context = variables.clone();
+        // As in Python: templates ask `tools is not none`.
+        let absent = ["tools", "documents"].map(|name| (name.to_owned(), Value::Null));
+        let mut context: Map<String, Value> = absent.into_iter().chain(variables.clone()).collect();
         context.insert("messages".into(), Value::Array(messages.to_vec()));
         context.insert("add_generation_prompt".into(), Value::Bool(true));
         context.insert("bos_token".into(), Value::String(self.bos_token.clone()));
@@ -71,45 +74,14 @@ impl ChatTemplate {
     }
 }
 
+fn invalid(error: &Error) -> AiError {
+    AiError::invalid_data(format!("The model's chat template is not valid: {error}"))
+}
+
 fn failed(error: &Error) -> AiError {
     // An error that the template raises on purpose has a text for the caller, for instance that roles do not alternate.
     let reason = error.detail().map_or_else(|| error.to_string(), str::to_owned);
     AiError::invalid_data(format!("The model's chat template rejected the messages: {reason}"))
-}
-
-/// The filter `tojson`, like Python's `json.dumps(value, ensure_ascii=False, indent=…)`, which templates are written for. It does
-/// not escape HTML, unlike minijinja's own filter.
-fn to_json(value: &JinjaValue, options: minijinja::value::Kwargs) -> std::result::Result<JinjaValue, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let failed = |error: serde_json::Error| Error::new(ErrorKind::InvalidOperation, error.to_string());
-    let mut out = Vec::new();
-    let written = match indent {
-        Some(indent) => {
-            let indent = " ".repeat(indent.min(16));
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
-        }
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)),
-    };
-    written.map_err(failed)?;
-    Ok(JinjaValue::from_safe_string(String::from_utf8_lossy(&out).into_owned()))
-}
-
-/// Writes JSON on one line, with a space after every comma and colon.
-struct Spaced;
-
-impl Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.begin_array_value(writer, first)
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
-    }
 }
 
 #[cfg(test)]

@@ -122,11 +122,13 @@ fn calls_of(message: &Value, answered: bool) -> Option<Vec<Call>> {
         let call = |call: &Value| {
             let function = call.get("function").unwrap_or(call);
             let name = function.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+            // Templates call `.items()` on arguments or write them as JSON, so anything that is no object would make them fail.
             let arguments = match function.get("arguments") {
-                Some(Value::String(text)) => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())),
+                Some(Value::String(text)) => serde_json::from_str(text).unwrap_or_default(),
                 Some(value) => value.clone(),
-                None => json!({}),
+                None => Value::Null,
             };
+            let arguments = if arguments.is_object() { arguments } else { json!({}) };
             (call.get("id").and_then(Value::as_str).map(str::to_owned), name, arguments)
         };
         return Some(calls.iter().map(call).collect());

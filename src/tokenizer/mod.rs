@@ -49,10 +49,21 @@ const END_NAMES: &[&str] = &[
     "<|eom_id|>",
     "<|end|>",
     "<|end_of_turn|>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<|eot|>",
     "<end_of_turn>",
+    "<end_of_utterance>",
+    "<｜end▁of▁sentence｜>",
     "<EOT>",
+    "▁<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<eos>",
     "</s>",
 ];
+
+/// Names of byte-level splittings whose models start every prompt with BOS unless the metadata says otherwise; as in llama.cpp.
+const SPLITTINGS_WITH_BOS: &[&str] = &["llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "tekken", "midm-2.0", "lfm2"];
 
 impl Tokenizer {
     /// Builds the tokenizer that the metadata describes. `name` is the file's name, for messages.
@@ -82,7 +93,9 @@ impl Tokenizer {
         };
         let text_of = |id: Option<u32>| id.map(|id| vocabulary.tokens[id as usize].clone()).unwrap_or_default();
         let (bos, eos) = (id("bos_token_id"), id("eos_token_id"));
-        let adds_bos = header.flag("tokenizer.ggml.add_bos_token").unwrap_or(model == "llama");
+        let splitting = header.text("tokenizer.ggml.pre").unwrap_or_default();
+        let adds_bos_unasked = model == "llama" || (model == "gpt2" && SPLITTINGS_WITH_BOS.contains(&splitting));
+        let adds_bos = header.flag("tokenizer.ggml.add_bos_token").unwrap_or(adds_bos_unasked);
         let mut end_of_generation: HashSet<u32> =
             ["eos_token_id", "eot_token_id", "eom_token_id"].iter().filter_map(|key| id(key)).collect();
         end_of_generation.extend(
@@ -90,7 +103,8 @@ impl Tokenizer {
                 .tokens
                 .iter()
                 .enumerate()
-                .filter(|(id, text)| vocabulary.kinds[*id] == TokenKind::Control && END_NAMES.contains(&text.as_str()))
+                // Of any kind: some files list them as normal or user-defined entries.
+                .filter(|(_, text)| END_NAMES.contains(&text.as_str()))
                 .map(|(id, _)| id as u32),
         );
         Ok(Self {
@@ -123,6 +137,11 @@ impl Tokenizer {
             tokens.insert(0, bos);
         }
         Ok(tokens)
+    }
+
+    /// Whether the vocabulary has an entry with this text.
+    pub fn has(&self, text: &str) -> bool {
+        self.inner.token_to_id(text).is_some()
     }
 
     /// Tokens that end an answer.

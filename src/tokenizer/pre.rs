@@ -18,6 +18,12 @@ const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N
 /// Words of Mistral's Tekken: a change of case starts a new word.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+/// Words of DeepSeek Coder, each pattern on what the ones before left together.
+const DEEPSEEK_CODER: &[&str] = &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"];
+/// Names that share GPT-2's splitting, or for which llama.cpp uses it.
+const LIKE_GPT2: &[&str] =
+    &["default", "gpt-2", "gpt2", "mpt", "olmo", "jais", "phi-2", "roberta-bpe", "jina-es", "jina-de", "jina-v1-en", "trillion"];
+
 /// Byte-level BPE (`tokenizer.ggml.model` = `gpt2`), split as `tokenizer.ggml.pre` says.
 ///
 /// # Errors
@@ -36,8 +42,9 @@ pub fn byte_level(header: &Header, vocabulary: &Vocabulary) -> Result<Tokenizer,
             let split = vec![Digits::new(true).into(), ByteLevel::new(false, false, true).into()];
             (None, Sequence::new(split).into(), false)
         }
-        // GPT-2's splitting, which other names share.
-        _ => (None, ByteLevel::new(false, false, true).into(), false),
+        "deepseek-coder" => (None, by_patterns(DEEPSEEK_CODER)?, false),
+        _ if LIKE_GPT2.contains(&pre) => (None, ByteLevel::new(false, false, true).into(), false),
+        other => return Err(format!("its splitting '{other}' (tokenizer.ggml.pre) is not known")),
     };
     let mut tokenizer = Tokenizer::new(bpe(vocabulary, vocabulary.merges.clone(), false, ignores_merges)?);
     tokenizer.with_normalizer(normalizer).map_err(|error| error.to_string())?;
@@ -63,9 +70,18 @@ pub fn sentence_piece(vocabulary: &Vocabulary, space_prefix: bool) -> Result<Tok
 }
 
 fn by_pattern(pattern: &str) -> Result<PreTokenizerWrapper, String> {
-    let split =
-        Split::new(SplitPattern::Regex(pattern.into()), SplitDelimiterBehavior::Isolated, false).map_err(|error| error.to_string())?;
-    Ok(Sequence::new(vec![split.into(), ByteLevel::new(false, false, false).into()]).into())
+    by_patterns(&[pattern])
+}
+
+/// Splits by one pattern after the other; each splits the pieces that the ones before have made.
+fn by_patterns(patterns: &[&str]) -> Result<PreTokenizerWrapper, String> {
+    let split = |pattern: &&str| Split::new(SplitPattern::Regex((*pattern).into()), SplitDelimiterBehavior::Isolated, false);
+    let mut steps: Vec<PreTokenizerWrapper> = Vec::with_capacity(patterns.len() + 1);
+    for pattern in patterns {
+        steps.push(split(pattern).map_err(|error| error.to_string())?.into());
+    }
+    steps.push(ByteLevel::new(false, false, false).into());
+    Ok(Sequence::new(steps).into())
 }
 
 fn bpe(vocabulary: &Vocabulary, merges: Vec<(String, String)>, byte_fallback: bool, ignore_merges: bool) -> Result<BPE, String> {

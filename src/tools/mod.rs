@@ -4,6 +4,7 @@
 //! calls from an answer ([`CallReader`]). Tools are parsed from a request in `input`, described to the model in `prompt`, and calls
 //! are made to match their schema in `grammar`.
 
+mod python;
 mod reader;
 
 pub use reader::{CallReader, Found, call_of_text, partial_match};
@@ -24,7 +25,9 @@ impl Tool {
     pub fn for_template(&self) -> Value {
         let mut function = Map::new();
         function.insert("name".into(), Value::String(self.name.clone()));
-        function.insert("description".into(), Value::String(self.description.clone().unwrap_or_default()));
+        if let Some(description) = &self.description {
+            function.insert("description".into(), Value::String(description.clone()));
+        }
         function.insert("parameters".into(), self.parameters.clone());
         json!({"type": "function", "function": function})
     }
@@ -86,7 +89,7 @@ pub enum CallFormat {
 }
 
 /// The markers that precede a call, over all formats.
-pub const MARKERS: [&str; 3] = ["<tool_call>", "[TOOL_CALLS]", "<|python_tag|>"];
+pub const MARKERS: [&str; 4] = ["<tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "<function="];
 
 /// Maximum number of calls in one answer. A small model does not always stop making calls.
 pub const MAX_CALLS: usize = 8;
@@ -111,6 +114,15 @@ impl CallFormat {
             Self::Hermes => Some(MARKERS[0]),
             Self::Mistral => Some(MARKERS[1]),
             Self::Llama3 | Self::Bare => None,
+        }
+    }
+
+    /// The last byte of an answer that consists of calls.
+    pub fn last_byte(self) -> u8 {
+        match self {
+            Self::Hermes => b'>',
+            Self::Mistral => b']',
+            Self::Llama3 | Self::Bare => b'}',
         }
     }
 

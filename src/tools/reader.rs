@@ -1,5 +1,6 @@
 //! Extracts tool calls from the text of an answer while it is generated.
 
+use super::python;
 use super::{MARKERS, ToolCall, new_call_id};
 use serde_json::Value;
 
@@ -8,12 +9,11 @@ use serde_json::Value;
 pub enum Found {
     /// Text that does not belong to a call.
     Text(String),
-    /// What seems to be the start of a call: the text received after the marker, or the bare text without one. Reported at most
-    /// once per answer. The reader then waits until the caller either confirms that only calls follow ([`CallReader::accept`]) or
-    /// rejects it ([`CallReader::decline`]).
+    /// What seems to be the start of a call in JSON: the text received after the marker, or the bare text without one. The reader then
+    /// waits until the caller either confirms that only calls follow ([`CallReader::accept`]) or rejects it ([`CallReader::decline`]).
     CallStart(String),
-    /// A complete call.
-    Call(ToolCall),
+    /// A complete call, and the text that it was read from.
+    Call(ToolCall, String),
 }
 
 /// An incremental parser for one answer. It holds back text that may be the start of a call.
@@ -24,10 +24,8 @@ pub struct CallReader {
     stage: Stage,
     /// Text that was received and not yet returned.
     held: String,
-    /// The marker that preceded `held`. It is returned as text if `held` turns out not to be a call.
-    marker: &'static str,
-    /// Number of complete calls so far.
-    calls: usize,
+    /// White space, a marker or a code fence in front of `held`. It is returned as text if `held` turns out not to be a call.
+    skipped: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,125 +34,205 @@ enum Stage {
     Start,
     /// Inside text: a call starts only with a marker.
     Text,
+    /// After a marker, which only what follows can tell from text that mentions it.
+    Marked(&'static str),
     /// [`Found::CallStart`] was reported; waits for the caller's decision.
     Undecided,
     /// Only calls until the end.
     Calls,
-    /// Everything until the end is text.
-    Declined,
+}
+
+/// The result of looking at text that is still growing.
+enum Look<T> {
+    Is(T),
+    /// It may still become one.
+    Perhaps,
+    Not,
 }
 
 impl CallReader {
     /// Creates a reader for an answer that may call the tools with these names. `only_calls`: the answer consists of calls only.
     pub fn new(names: Vec<String>, only_calls: bool) -> Self {
         let stage = if only_calls { Stage::Calls } else { Stage::Start };
-        Self { names, stage, held: String::new(), marker: "", calls: 0 }
+        Self { names, stage, held: String::new(), skipped: String::new() }
     }
 
     /// Adds text to the answer and returns the pieces that are now certain, in order.
     pub fn push(&mut self, text: &str) -> Vec<Found> {
         self.held.push_str(text);
         let mut found = Vec::new();
-        match self.stage {
-            Stage::Start | Stage::Text => self.find_call_start(&mut found),
-            Stage::Calls => self.take_calls(&mut found),
-            Stage::Undecided => {}
-            Stage::Declined => found.extend(self.take_text(self.held.len())),
-        }
+        self.advance(&mut found);
         found
     }
 
     /// Answers [`Found::CallStart`]: the rest of the answer consists of calls. Returns the calls that are already complete.
     pub fn accept(&mut self) -> Vec<Found> {
         self.stage = Stage::Calls;
+        self.skipped.clear();
         let mut found = Vec::new();
-        self.take_calls(&mut found);
+        self.advance(&mut found);
         found
     }
 
-    /// Answers [`Found::CallStart`]: it was not a call. Returns the held text; the rest of the answer is text too.
+    /// Answers [`Found::CallStart`]: it was not a call. Returns the pieces of text that are now certain.
     pub fn decline(&mut self) -> Vec<Found> {
-        self.stage = Stage::Declined;
-        self.held.insert_str(0, self.marker);
-        self.take_text(self.held.len()).into_iter().collect()
+        let mut found = Vec::new();
+        self.return_skipped(&mut found);
+        self.advance(&mut found);
+        found
     }
 
-    /// Ends the answer and returns the rest: calls, or text. Text after a call is dropped.
-    pub fn finish(&mut self) -> Vec<Found> {
+    /// Ends the answer and returns the rest: calls, or text. Text after the calls of an answer that consists of calls is dropped if `called`.
+    pub fn finish(&mut self, called: bool) -> Vec<Found> {
         let mut found = Vec::new();
         if self.stage == Stage::Calls {
-            self.take_calls(&mut found);
-            if self.calls > 0 {
+            self.advance(&mut found);
+            if called || found.iter().any(|found| matches!(found, Found::Call(..))) {
                 self.held.clear();
                 return found;
             }
         }
-        self.held.insert_str(0, self.marker);
-        found.extend(self.take_text(self.held.len()));
+        self.return_skipped(&mut found);
+        let rest = std::mem::take(&mut self.held);
+        push_text(&mut found, rest);
         found
     }
 
-    /// Number of complete calls so far.
-    pub fn calls(&self) -> usize {
-        self.calls
+    /// Moves the pieces of the held text that are certain to `found`.
+    fn advance(&mut self, found: &mut Vec<Found>) {
+        loop {
+            let moved = match self.stage {
+                Stage::Start => self.look_at_start(found),
+                Stage::Text => self.look_for_marker(found),
+                Stage::Marked(marker) => self.look_after_marker(marker, found),
+                Stage::Undecided => false,
+                Stage::Calls => self.take_call(found),
+            };
+            if !moved {
+                return;
+            }
+        }
     }
 
     /// Removes the first `length` bytes of the held text and returns them.
-    fn take_text(&mut self, length: usize) -> Option<Found> {
+    fn take(&mut self, length: usize) -> String {
         let rest = self.held.split_off(length);
-        let text = std::mem::replace(&mut self.held, rest);
-        self.marker = "";
-        (!text.is_empty()).then_some(Found::Text(text))
+        std::mem::replace(&mut self.held, rest)
     }
 
-    fn find_call_start(&mut self, found: &mut Vec<Found>) {
-        let marked = MARKERS.iter().filter_map(|marker| Some((self.held.find(marker)?, *marker))).min();
-        if let Some((at, marker)) = marked {
-            // White space between text and a call belongs to neither.
-            let before = trimmed_length(&self.held, at);
-            let text = self.take_text(before);
-            found.extend(text);
-            self.held.drain(..at - before + marker.len());
-            self.marker = marker;
-            self.stage = Stage::Undecided;
-            found.push(Found::CallStart(self.held.clone()));
-            return;
-        }
-        if self.stage == Stage::Start {
-            let start = self.held.trim_start();
-            match starts_bare_call(start, &self.names) {
-                Some(true) => {
-                    self.held = start.to_owned();
-                    self.stage = Stage::Undecided;
-                    found.push(Found::CallStart(self.held.clone()));
-                    return;
-                }
-                Some(false) => return,
-                None => self.stage = Stage::Text,
-            }
-        }
-        let certain = self.held.len() - partial_marker_length(&self.held);
-        let certain = trimmed_length(&self.held, certain);
-        found.extend(self.take_text(certain));
+    /// What was skipped is text after all, and calls start with a marker from here on.
+    fn return_skipped(&mut self, found: &mut Vec<Found>) {
+        push_text(found, std::mem::take(&mut self.skipped));
+        self.stage = Stage::Text;
     }
 
-    /// Moves the complete calls at the start of the held text to `found`.
-    fn take_calls(&mut self, found: &mut Vec<Found>) {
-        loop {
-            let body = skip_separators(&self.held);
-            if !body.starts_with('{') {
-                return;
-            }
-            let skipped = self.held.len() - body.len();
-            let mut values = serde_json::Deserializer::from_str(body).into_iter::<Value>();
-            let Some(Ok(value)) = values.next() else { return };
-            let length = values.byte_offset();
-            self.held.drain(..skipped + length);
-            if let Some(call) = call_of(&value, &self.names) {
-                self.calls += 1;
-                found.push(Found::Call(call));
-            }
+    /// Reports that the held text starts a call in JSON.
+    fn report_start(&mut self, found: &mut Vec<Found>) -> bool {
+        self.stage = Stage::Undecided;
+        found.push(Found::CallStart(self.held.clone()));
+        false
+    }
+
+    /// Returns the calls that were read from the first `length` bytes of the held text.
+    fn report_calls(&mut self, calls: Vec<(String, Value)>, length: usize, found: &mut Vec<Found>) {
+        let mut text = std::mem::take(&mut self.skipped) + &self.take(length);
+        for (name, arguments) in calls {
+            found.push(Found::Call(ToolCall { id: new_call_id(), name, arguments }, std::mem::take(&mut text)));
         }
+        self.stage = Stage::Text;
+    }
+
+    /// A call without a marker: bare JSON, JSON in a code fence, or Python's notation.
+    fn look_at_start(&mut self, found: &mut Vec<Found>) -> bool {
+        let body = self.held.trim_start();
+        let space = self.held.len() - body.len();
+        let fence = match fence(body) {
+            Look::Is(length) => length,
+            Look::Perhaps => return false,
+            Look::Not => 0,
+        };
+        let start = space + fence;
+        match starts_bare_call(self.held.get(start..).unwrap_or_default(), &self.names) {
+            Look::Is(()) => {
+                self.skipped = self.take(start);
+                return self.report_start(found);
+            }
+            Look::Perhaps => return false,
+            Look::Not => {}
+        }
+        match python::calls(body, &self.names) {
+            python::Calls::Complete(calls, length) => self.report_calls(calls, space + length, found),
+            python::Calls::Unfinished => return false,
+            python::Calls::None => self.stage = Stage::Text,
+        }
+        true
+    }
+
+    fn look_for_marker(&mut self, found: &mut Vec<Found>) -> bool {
+        let Some((at, marker)) = MARKERS.iter().filter_map(|marker| Some((self.held.find(marker)?, *marker))).min() else {
+            let certain = self.held.len() - partial_marker_length(&self.held);
+            let certain = trimmed_length(&self.held, certain);
+            let text = self.take(certain);
+            push_text(found, text);
+            return false;
+        };
+        // White space between text and a call belongs to neither.
+        let text = self.take(trimmed_length(&self.held, at));
+        let skipped = at - text.len() + marker.len();
+        push_text(found, text);
+        self.skipped = self.take(skipped);
+        self.stage = Stage::Marked(marker);
+        true
+    }
+
+    fn look_after_marker(&mut self, marker: &'static str, found: &mut Vec<Found>) -> bool {
+        let body = self.held.trim_start();
+        let space = self.held.len() - body.len();
+        if body.is_empty() {
+            return false;
+        }
+        if body.starts_with(['{', '[']) && marker != FUNCTION {
+            return self.report_start(found);
+        }
+        // `[TOOL_CALLS]name[ARGS]{…}` and `<function=name>{…}</function>`.
+        let (after_name, end) = match marker {
+            FUNCTION => (">", "</function>"),
+            TOOL_CALLS => ("[ARGS]", ""),
+            _ => ("", ""),
+        };
+        let look = if after_name.is_empty() { Look::Not } else { named_call(body, after_name, end, &self.names) };
+        match look {
+            Look::Is((name, arguments, length)) => self.report_calls(vec![(name, arguments)], space + length, found),
+            Look::Perhaps => return false,
+            Look::Not => self.return_skipped(found),
+        }
+        true
+    }
+
+    /// Moves the complete call at the start of the held text to `found`.
+    fn take_call(&mut self, found: &mut Vec<Found>) -> bool {
+        let body = skip_separators(&self.held);
+        if !body.starts_with('{') {
+            return false;
+        }
+        let skipped = self.held.len() - body.len();
+        let mut values = serde_json::Deserializer::from_str(body).into_iter::<Value>();
+        let Some(Ok(value)) = values.next() else { return false };
+        let length = values.byte_offset();
+        let text = self.take(skipped + length);
+        if let Some((name, arguments)) = parts_of(&value).filter(|(name, _)| self.names.contains(name)) {
+            found.push(Found::Call(ToolCall { id: new_call_id(), name, arguments }, text));
+        }
+        true
+    }
+}
+
+const TOOL_CALLS: &str = MARKERS[1];
+const FUNCTION: &str = MARKERS[3];
+
+fn push_text(found: &mut Vec<Found>, text: String) {
+    if !text.is_empty() {
+        found.push(Found::Text(text));
     }
 }
 
@@ -172,10 +250,25 @@ fn skip_separators(text: &str) -> &str {
     }
 }
 
-/// Whether the text starts a call without a marker: `Some(true)` once the name of a tool is complete, `Some(false)` while it may still
-/// become a call, `None` if it cannot.
-fn starts_bare_call(text: &str, names: &[String]) -> Option<bool> {
-    let mut rest = text.strip_prefix('[').unwrap_or(text).trim_start();
+/// The length of a code fence at the start of the text, with the name of a language and the end of the line.
+fn fence(text: &str) -> Look<usize> {
+    const FENCE: &str = "```";
+    let Some(rest) = text.strip_prefix(FENCE) else {
+        return if FENCE.starts_with(text) && !text.is_empty() { Look::Perhaps } else { Look::Not };
+    };
+    let language = rest.len() - rest.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric() || letter == '_').len();
+    match rest.get(language..).and_then(|rest| rest.chars().next()) {
+        Some('\n' | '\r' | ' ') => Look::Is(FENCE.len() + language + 1),
+        Some(_) => Look::Not,
+        None => Look::Perhaps,
+    }
+}
+
+/// Whether the text starts a call without a marker: certain once the name of a tool is complete.
+fn starts_bare_call(text: &str, names: &[String]) -> Look<()> {
+    let perhaps = |may_be: bool| if may_be { Look::Perhaps } else { Look::Not };
+    let mut rest = text.trim_start();
+    rest = rest.strip_prefix('[').unwrap_or(rest);
     // The JSON tokens before the name. Models sometimes omit the `type` field.
     let steps: [&str; 8] = ["{", "\"type\"", ":", "\"function\"", ",", "\"name\"", ":", "\""];
     let mut step = 0;
@@ -186,13 +279,39 @@ fn starts_bare_call(text: &str, names: &[String]) -> Option<bool> {
         }
         match rest.strip_prefix(steps[step]) {
             Some(after) => rest = after,
-            None => return steps[step].starts_with(rest).then_some(false),
+            None => return perhaps(steps[step].starts_with(rest)),
         }
         step += 1;
     }
     match rest.split_once('"') {
-        Some((name, _)) => names.iter().any(|known| known == name).then_some(true),
-        None => names.iter().any(|known| known.starts_with(rest)).then_some(false),
+        Some((name, _)) if names.iter().any(|known| known == name) => Look::Is(()),
+        Some(_) => Look::Not,
+        None => perhaps(names.iter().any(|known| known.starts_with(rest))),
+    }
+}
+
+/// A call as `name`, a separator, the arguments as a JSON object, and a tag that ends it (which may be missing): its name, its arguments and
+/// its length.
+fn named_call(text: &str, separator: &str, end: &str, names: &[String]) -> Look<(String, Value, usize)> {
+    // Of two names of which one starts with the other, the separator tells which it is.
+    let Some((name, rest)) = names.iter().find_map(|name| Some((name, text.strip_prefix(name.as_str())?.strip_prefix(separator)?))) else {
+        let unfinished = names.iter().any(|name| format!("{name}{separator}").starts_with(text));
+        return if unfinished { Look::Perhaps } else { Look::Not };
+    };
+    let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+    let value = match values.next() {
+        Some(Ok(value @ Value::Object(_))) => value,
+        Some(Err(error)) if error.is_eof() => return Look::Perhaps,
+        None => return Look::Perhaps,
+        _ => return Look::Not,
+    };
+    let after = rest.get(values.byte_offset()..).unwrap_or_default();
+    let closed = after.trim_start();
+    let length = text.len() - after.len();
+    match closed.strip_prefix(end) {
+        Some(closed) if !end.is_empty() => Look::Is((name.clone(), value, text.len() - closed.len())),
+        _ if !end.is_empty() && end.starts_with(closed) => Look::Perhaps,
+        _ => Look::Is((name.clone(), value, length)),
     }
 }
 
@@ -210,12 +329,6 @@ fn partial_marker_length(text: &str) -> usize {
 /// Length of the first `end` bytes of `text`, a character boundary, without the white space at their end.
 fn trimmed_length(text: &str, end: usize) -> usize {
     text.get(..end).map_or(0, |text| text.trim_end().len())
-}
-
-/// Parses a call and gives it a new id; `None` if it is not a call of a tool in `names`.
-fn call_of(value: &Value, names: &[String]) -> Option<ToolCall> {
-    let (name, arguments) = parts_of(value)?;
-    names.contains(&name).then(|| ToolCall { id: new_call_id(), name, arguments })
 }
 
 /// The name and the arguments (a JSON object) of a text that consists of one call only; `None` for any other text.
@@ -241,31 +354,48 @@ fn parts_of(value: &Value) -> Option<(String, Value)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand_core::{RngCore, SeedableRng};
+    use rand_pcg::Pcg64Mcg;
+    use std::collections::VecDeque;
 
-    /// Reads a text in pieces of `step` characters and accepts every call start. Returns the text and the calls.
-    fn read(text: &str, step: usize) -> (String, Vec<(String, Value)>) {
-        let mut reader = CallReader::new(vec!["get_weather".into(), "f".into()], false);
-        let mut out = (String::new(), Vec::new());
+    const FLAG: &str = "🇩🇪";
+
+    fn reader() -> CallReader {
+        CallReader::new(vec!["get_weather".into(), "f".into()], false)
+    }
+
+    /// The text and the calls of an answer that comes in these pieces; `is_call` decides about every start of a call.
+    fn read_pieces(pieces: &[String], is_call: bool) -> (String, Vec<(String, Value)>) {
+        let mut reader = reader();
         let mut all = Vec::new();
-        let pieces: Vec<char> = text.chars().collect();
-        for piece in pieces.chunks(step) {
-            for found in reader.push(&piece.iter().collect::<String>()) {
-                if matches!(found, Found::CallStart(_)) {
-                    all.extend(reader.accept());
+        for piece in pieces {
+            let mut found: VecDeque<Found> = reader.push(piece).into();
+            while let Some(next) = found.pop_front() {
+                if matches!(next, Found::CallStart(_)) {
+                    found.extend(if is_call { reader.accept() } else { reader.decline() });
                 } else {
-                    all.push(found);
+                    all.push(next);
                 }
             }
         }
-        all.extend(reader.finish());
+        let called = all.iter().any(|found| matches!(found, Found::Call(..)));
+        all.extend(reader.finish(called));
+        let mut out = (String::new(), Vec::new());
         for found in all {
             match found {
                 Found::Text(text) => out.0.push_str(&text),
-                Found::Call(call) => out.1.push((call.name, call.arguments)),
+                Found::Call(call, _) => out.1.push((call.name, call.arguments)),
                 Found::CallStart(_) => {}
             }
         }
         out
+    }
+
+    /// Reads a text in pieces of `step` characters and accepts every call start.
+    fn read(text: &str, step: usize) -> (String, Vec<(String, Value)>) {
+        let characters: Vec<char> = text.chars().collect();
+        let pieces: Vec<String> = characters.chunks(step).map(|piece| piece.iter().collect()).collect();
+        read_pieces(&pieces, true)
     }
 
     #[test]
@@ -275,10 +405,15 @@ mod tests {
             ("<tool_call>\n{\"name\": \"f\", \"arguments\": {\"city\": \"Ghent\"}}\n</tool_call>", ""),
             ("Let me see. <tool_call>{\"name\": \"f\", \"arguments\": {\"city\": \"Ghent\"}}</tool_call>", "Let me see."),
             ("[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"city\": \"Ghent\"}}]", ""),
+            ("[TOOL_CALLS]f[ARGS]{\"city\": \"Ghent\"}", ""),
+            ("Well. <function=f>{\"city\": \"Ghent\"}</function>", "Well."),
+            ("<function=f> {\"city\": \"Ghent\"}", ""),
             ("<|python_tag|>{\"name\": \"f\", \"parameters\": {\"city\": \"Ghent\"}}", ""),
             ("\n{\"name\": \"f\", \"parameters\": {\"city\": \"Ghent\"}}", ""),
             ("{\"type\": \"function\", \"name\": \"f\", \"parameters\": {\"city\": \"Ghent\"}}", ""),
             ("{ \"name\" : \"f\", \"arguments\": \"{\\\"city\\\": \\\"Ghent\\\"}\"}", ""),
+            ("```json\n{\"name\": \"f\", \"arguments\": {\"city\": \"Ghent\"}}\n```", ""),
+            ("[f(city=\"Ghent\")]", ""),
         ];
         for (text, before) in forms {
             for step in [1, 2, 3, 7, 1000] {
@@ -286,12 +421,16 @@ mod tests {
                 assert_eq!((rest.as_str(), calls), (before, vec![("f".to_owned(), arguments.clone())]), "{text} by {step}");
             }
         }
+        assert_eq!(read("{\"name\": \"f\"}", 3).1, [("f".to_owned(), serde_json::json!({}))]);
     }
 
     #[test]
     fn several_calls() {
         let two = "{\"name\": \"f\", \"arguments\": {}}, {\"name\": \"get_weather\", \"arguments\": {}}";
-        for text in [two.to_owned(), format!("[TOOL_CALLS] [{two}]"), two.replace(", {", "\n{")] {
+        let functions = "<function=f>{}</function>\n<function=get_weather>{}</function>";
+        for text in
+            [two.to_owned(), format!("[TOOL_CALLS] [{two}]"), two.replace(", {", "\n{"), "[f(), get_weather()]".into(), functions.into()]
+        {
             assert_eq!(read(&text, 1).1.len(), 2, "{text}");
         }
         let tags =
@@ -301,9 +440,23 @@ mod tests {
 
     #[test]
     fn text_that_is_not_a_call_stays_text() {
-        for text in
-            ["{\"name\": \"Ada\", \"age\": 36}", "[1, 2]", "a < b <tool", "{\"names\": 1}", "Sure: {\"name\": \"f\"}", "  spaced  ", "{"]
-        {
+        let flag = format!("{{\"{FLAG}\": 1}}");
+        for text in [
+            "{\"name\": \"Ada\", \"age\": 36}",
+            "[1, 2]",
+            "a < b <tool",
+            "{\"names\": 1}",
+            "Sure: {\"name\": \"f\"}",
+            "  spaced  ",
+            "{",
+            "Use the <tool_call> tag.",
+            "Use <function=g>{}</function> or <function=",
+            "[TOOL_CALLS] none",
+            "```json\n{\"a\": 1}\n```",
+            "```",
+            "{\"名称\": 1}",
+            flag.as_str(),
+        ] {
             for step in [1, 3, 1000] {
                 assert_eq!(read(text, step), (text.to_owned(), vec![]), "{text} by {step}");
             }
@@ -311,8 +464,79 @@ mod tests {
     }
 
     #[test]
+    fn a_call_after_text_that_mentions_a_marker_is_read() {
+        let text = "Use the <tool_call> tag: <tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
+        for step in [1, 5, 1000] {
+            assert_eq!(read(text, step), ("Use the <tool_call> tag:".to_owned(), vec![("f".to_owned(), serde_json::json!({}))]));
+        }
+    }
+
+    #[test]
     fn a_call_that_is_cut_off_is_text() {
-        let cut = "<tool_call>{\"name\": \"f\", \"arguments\": {\"ci";
-        assert_eq!(read(cut, 2), (cut.to_owned(), vec![]));
+        for cut in ["<tool_call>{\"name\": \"f\", \"arguments\": {\"ci", "<function=f>{\"ci", "[f(city=", " [TOOL_CALLS] f[ARGS]"] {
+            for step in [1, 2, 1000] {
+                assert_eq!(read_pieces(&[cut.to_owned()], false), (cut.to_owned(), vec![]), "{cut} by {step}");
+            }
+        }
+    }
+
+    /// Any Unicode, in pieces of any length: nothing is lost, and the pieces make no difference.
+    #[test]
+    fn no_text_is_lost_however_it_is_cut() {
+        let parts = [
+            "{\"",
+            "{",
+            "}",
+            "[",
+            "]",
+            "\"name\"",
+            ":",
+            " ",
+            "\n",
+            "\"",
+            "f",
+            "(",
+            ")",
+            "=",
+            ",",
+            "<tool_call>",
+            "</tool_call>",
+            "<tool",
+            "[TOOL_CALLS]",
+            "[ARGS]",
+            "<function=",
+            "</function>",
+            ">",
+            "```",
+            "json",
+            FLAG,
+            "名称",
+            "e\u{301}",
+            "\u{200d}",
+            "\u{feff}",
+            "\u{10ffff}",
+            "\0",
+            "'",
+            "\\",
+            "1",
+        ];
+        let mut rng = Pcg64Mcg::seed_from_u64(7);
+        let mut below = |limit: usize| rng.next_u32() as usize % limit;
+        for _ in 0..4000 {
+            let text: String = (0..1 + below(12)).map(|_| parts[below(parts.len())]).collect();
+            let characters: Vec<char> = text.chars().collect();
+            let mut pieces = Vec::new();
+            let mut at = 0;
+            while at < characters.len() {
+                let end = (at + 1 + below(4)).min(characters.len());
+                pieces.push(characters[at..end].iter().collect());
+                at = end;
+            }
+            let whole = read_pieces(std::slice::from_ref(&text), false);
+            assert_eq!(read_pieces(&pieces, false), whole, "{text:?} as {pieces:?}");
+            if whole.1.is_empty() {
+                assert_eq!(whole.0, text);
+            }
+        }
     }
 }

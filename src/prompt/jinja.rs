@@ -1,0 +1,437 @@
+//! The parts of Python and of Hugging Face's Jinja environment that chat templates use and minijinja lacks.
+
+use crate::host::unix_seconds;
+use minijinja::value::{Kwargs, Rest, Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja_contrib::pycompat;
+use serde::Serialize;
+use serde_json::ser::Formatter;
+use std::io;
+
+type Outcome<T = Value> = Result<T, Error>;
+
+/// Maximum length of a text that a function here makes, in bytes.
+const MAX_TEXT: usize = 1 << 20;
+
+/// Adds the functions, filters and methods to an environment.
+pub fn extend(environment: &mut Environment<'static>) {
+    environment.set_unknown_method_callback(method);
+    environment.add_function("raise_exception", |text: String| -> Outcome { Err(Error::new(ErrorKind::InvalidOperation, text)) });
+    environment.add_function("strftime_now", |format: String| strftime(&format, unix_seconds()));
+    environment.add_filter("tojson", to_json);
+    environment.add_filter("center", |text: String, width: Option<usize>| center(&text, width.unwrap_or(80)));
+}
+
+/// Rewrites what minijinja cannot parse or gets wrong, outside strings and only inside tags:
+/// - `{% generation %}` and `{% endgeneration %}`, which only mark the assistant's text for training, become tags without effect;
+/// - `value[::-1]` becomes a method, because minijinja 3.0 panics for an empty list;
+/// - `'text' % value` becomes a method, because minijinja has no operator for it.
+pub fn rewritten(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{{").into_iter().chain(rest.find("{%")).min() {
+        let (text, tag) = rest.split_at_checked(start).unwrap_or((rest, ""));
+        let end = end_of_tag(tag);
+        let (tag, after) = tag.split_at_checked(end).unwrap_or((tag, ""));
+        out.push_str(text);
+        out.push_str(&rewritten_tag(tag));
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The length of a tag, up to its `}}` or `%}` outside strings.
+fn end_of_tag(tag: &str) -> usize {
+    let close = if tag.starts_with("{{") { "}}" } else { "%}" };
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, letter) in tag.char_indices().skip(2) {
+        match (quote, letter) {
+            _ if escaped => escaped = false,
+            (Some(_), '\\') => escaped = true,
+            (Some(open), letter) if letter == open => quote = None,
+            (None, '"' | '\'') => quote = Some(letter),
+            (None, _) if tag.get(at..).is_some_and(|rest| rest.starts_with(close)) => return at + close.len(),
+            _ => {}
+        }
+    }
+    tag.len()
+}
+
+fn rewritten_tag(tag: &str) -> String {
+    let inner = tag.trim_start_matches(['{', '%', '-', '+']).trim_end_matches(['}', '%', '-', '+']).trim();
+    if tag.starts_with("{%") && matches!(inner, "generation" | "endgeneration") {
+        return tag.replace("endgeneration", "endif").replace("generation", "if true");
+    }
+    let mut out = String::with_capacity(tag.len());
+    let mut rest = tag;
+    while let Some(letter) = rest.chars().next() {
+        if let Some(after) = rest.strip_prefix("[::-1]") {
+            out.push_str(".__reversed__()");
+            rest = after;
+        } else if letter == '"' || letter == '\'' {
+            let literal = rest.get(..string_length(rest)).unwrap_or(rest);
+            out.push_str(literal);
+            rest = rest.get(literal.len()..).unwrap_or_default();
+            let operand = rest.trim_start().strip_prefix('%').filter(|after| !after.starts_with('}')).map(str::trim_start);
+            if let Some(operand) = operand {
+                let length = operand_length(operand);
+                let (operand, after) = operand.split_at_checked(length).unwrap_or((operand, ""));
+                let arguments = operand.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(operand);
+                out.push_str(&format!(".__mod__({arguments})"));
+                rest = after;
+            }
+        } else {
+            out.push(letter);
+            rest = rest.strip_prefix(letter).unwrap_or_default();
+        }
+    }
+    out
+}
+
+/// The length of the string literal that a text starts with.
+fn string_length(text: &str) -> usize {
+    let quote = text.chars().next();
+    let mut escaped = false;
+    for (at, letter) in text.char_indices().skip(1) {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            _ if Some(letter) == quote => return at + letter.len_utf8(),
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// The length of the operand of `%`: a literal, a name, or a group, with the attributes, items and calls behind it.
+fn operand_length(text: &str) -> usize {
+    let mut open = Vec::new();
+    let mut at = 0;
+    while let Some(letter) = text.get(at..).and_then(|rest| rest.chars().next()) {
+        match letter {
+            '"' | '\'' => {
+                at += string_length(text.get(at..).unwrap_or_default());
+                continue;
+            }
+            '(' | '[' => open.push(letter),
+            ')' | ']' if open.pop().is_none() => return at,
+            _ if !open.is_empty() || letter.is_alphanumeric() || matches!(letter, '_' | '.' | ')' | ']') => {}
+            _ => return at,
+        }
+        at += letter.len_utf8();
+    }
+    at
+}
+
+/// Python's methods that minijinja's own compatibility module lacks, and the ones that [`rewritten`] writes.
+fn method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -> Outcome {
+    let argument = |index: usize| arguments.get(index).and_then(Value::as_str).unwrap_or_default();
+    let missing = || Error::new(ErrorKind::InvalidOperation, format!("{method}: not found"));
+    match (value.as_str(), method) {
+        (Some(text), "__reversed__") => Ok(text.chars().rev().collect::<String>().into()),
+        (None, "__reversed__") => {
+            let mut items: Vec<Value> = value.try_iter()?.collect();
+            items.reverse();
+            Ok(items.into())
+        }
+        (Some(text), "__mod__") => percent(text, arguments),
+        (Some(text), "removeprefix") => Ok(text.strip_prefix(argument(0)).unwrap_or(text).into()),
+        (Some(text), "removesuffix") => Ok(text.strip_suffix(argument(0)).unwrap_or(text).into()),
+        (Some(text), "index") => {
+            text.find(argument(0)).and_then(|at| Some(text.get(..at)?.chars().count())).map(Value::from).ok_or_else(missing)
+        }
+        (Some(text), "rindex") => {
+            text.rfind(argument(0)).and_then(|at| Some(text.get(..at)?.chars().count())).map(Value::from).ok_or_else(missing)
+        }
+        (Some(text), "rsplit") => rsplit(text, arguments),
+        (Some(text), "partition") => {
+            let (before, after) = text.split_once(argument(0)).map_or((text, None), |(before, after)| (before, Some(after)));
+            Ok(vec![before, if after.is_some() { argument(0) } else { "" }, after.unwrap_or_default()].into())
+        }
+        (Some(text), "rpartition") => {
+            let (before, after) = text.rsplit_once(argument(0)).map_or((None, text), |(before, after)| (Some(before), after));
+            Ok(vec![before.unwrap_or_default(), if before.is_some() { argument(0) } else { "" }, after].into())
+        }
+        (Some(text), "center") => center(text, arguments.first().and_then(|width| usize::try_from(width.clone()).ok()).unwrap_or_default()),
+        (Some(text), "zfill" | "ljust" | "rjust") => {
+            let width = arguments.first().and_then(|width| usize::try_from(width.clone()).ok()).unwrap_or_default().min(MAX_TEXT);
+            let fill = if method == "zfill" { "0" } else { " " }.repeat(width.saturating_sub(text.chars().count()));
+            Ok(if method == "ljust" { format!("{text}{fill}") } else { format!("{fill}{text}") }.into())
+        }
+        (None, "index") if matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) => {
+            let wanted = arguments.first().cloned().unwrap_or_default();
+            value.try_iter()?.position(|item| item == wanted).map(Value::from).ok_or_else(missing)
+        }
+        _ => pycompat::unknown_method_callback(state, value, method, arguments),
+    }
+}
+
+/// Python's `text % arguments` with the conversions that templates use.
+fn percent(text: &str, arguments: &[Value]) -> Outcome {
+    let mut out = String::new();
+    let mut next = arguments.iter();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        out.push_str(before);
+        let flags =
+            after.len() - after.trim_start_matches(|letter: char| letter.is_ascii_digit() || matches!(letter, '.' | '-' | '+' | ' ')).len();
+        let (flags, after) = after.split_at_checked(flags).unwrap_or((after, ""));
+        let conversion = after.chars().next().ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "incomplete format"))?;
+        rest = after.strip_prefix(conversion).unwrap_or_default();
+        if conversion == '%' {
+            out.push('%');
+            continue;
+        }
+        let value = next.next().ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "not enough arguments for format string"))?;
+        let number = || f64::try_from(value.clone()).map_err(|_| Error::new(ErrorKind::InvalidOperation, "a number is required"));
+        let digits = flags.split_once('.').and_then(|(_, digits)| digits.parse::<usize>().ok());
+        let written = match conversion {
+            's' => value.to_string(),
+            'r' => format!("{value:?}"),
+            'd' | 'i' => format!("{}", number()?.trunc()),
+            'f' => format!("{:.*}", digits.unwrap_or(6).min(30), number()?),
+            other => return Err(Error::new(ErrorKind::InvalidOperation, format!("unsupported format character '{other}'"))),
+        };
+        let width =
+            flags.split('.').next().unwrap_or_default().trim_start_matches(['-', '+', ' ']).parse::<usize>().unwrap_or(0).min(MAX_TEXT);
+        let fill = if flags.starts_with('0') { "0" } else { " " }.repeat(width.saturating_sub(written.chars().count()));
+        out.push_str(&if flags.starts_with('-') { format!("{written}{fill}") } else { format!("{fill}{written}") });
+    }
+    out.push_str(rest);
+    Ok(out.into())
+}
+
+fn rsplit(text: &str, arguments: &[Value]) -> Outcome {
+    let most = arguments.get(1).and_then(|most| i64::try_from(most.clone()).ok()).and_then(|most| usize::try_from(most).ok());
+    let parts = most.map_or(usize::MAX, |most| most.saturating_add(1));
+    let mut found: Vec<&str> = match arguments.first().filter(|separator| !separator.is_none()) {
+        Some(separator) => match separator.as_str() {
+            Some("") | None => return Err(Error::new(ErrorKind::InvalidOperation, "empty separator")),
+            Some(separator) => text.rsplitn(parts, separator).collect(),
+        },
+        None => {
+            let mut found = Vec::new();
+            let mut rest = text.trim_end();
+            while !rest.is_empty() {
+                match rest.rsplit_once(char::is_whitespace).filter(|_| found.len() + 1 < parts) {
+                    Some((before, word)) => {
+                        found.push(word);
+                        rest = before.trim_end();
+                    }
+                    None => {
+                        found.push(rest.trim_start());
+                        rest = "";
+                    }
+                }
+            }
+            found
+        }
+    };
+    found.reverse();
+    Ok(found.into())
+}
+
+/// Python's `str.center`, whose odd space goes to the left for odd widths.
+fn center(text: &str, width: usize) -> Outcome {
+    let space = width.min(MAX_TEXT).saturating_sub(text.chars().count());
+    let left = space / 2 + (space & width & 1);
+    Ok(format!("{}{text}{}", " ".repeat(left), " ".repeat(space - left)).into())
+}
+
+/// Python's `strftime` for a time in UTC.
+fn strftime(format: &str, seconds: u64) -> Outcome {
+    const MONTHS: [&str; 12] =
+        ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+    const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
+    let (days, time) = (seconds / 86_400, seconds % 86_400);
+    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
+    let (year, month, day) = civil(days);
+    let weekday = DAYS.get((days % 7) as usize).copied().unwrap_or_default();
+    let name = MONTHS.get((month - 1) as usize).copied().unwrap_or_default();
+    let short = |name: &str| name.chars().take(3).collect::<String>();
+    let first_day = (1..month).map(|month| days_of_month(year, month)).sum::<u64>();
+    let twelve = if hour % 12 == 0 { 12 } else { hour % 12 };
+    let mut out = String::new();
+    let mut letters = format.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '%' {
+            out.push(letter);
+            continue;
+        }
+        let mut directive = letters.next().unwrap_or('%');
+        // `%-d`: without a leading zero.
+        let plain = directive == '-';
+        if plain {
+            directive = letters.next().unwrap_or('%');
+        }
+        let padded = |number: u64, width: usize| if plain { number.to_string() } else { format!("{number:0width$}") };
+        out.push_str(&match directive {
+            'Y' => year.to_string(),
+            'y' => padded(year % 100, 2),
+            'm' => padded(month, 2),
+            'd' => padded(day, 2),
+            'e' => format!("{day:2}"),
+            'B' => name.to_owned(),
+            'b' | 'h' => short(name),
+            'A' => weekday.to_owned(),
+            'a' => short(weekday),
+            'j' => padded(first_day + day, 3),
+            'H' => padded(hour, 2),
+            'I' => padded(twelve, 2),
+            'M' => padded(minute, 2),
+            'S' => padded(second, 2),
+            'p' => if hour < 12 { "AM" } else { "PM" }.to_owned(),
+            'F' => format!("{year}-{month:02}-{day:02}"),
+            'T' => format!("{hour:02}:{minute:02}:{second:02}"),
+            'Z' => "UTC".to_owned(),
+            'z' => "+0000".to_owned(),
+            '%' => "%".to_owned(),
+            other => format!("%{other}"),
+        });
+    }
+    Ok(out.into())
+}
+
+fn is_leap(year: u64) -> bool {
+    (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400)
+}
+
+fn days_of_month(year: u64, month: u64) -> u64 {
+    match month {
+        2 => 28 + u64::from(is_leap(year)),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Year, month and day of a day since 1970-01-01, in the Gregorian calendar.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let mut rest = days;
+    let mut year = 1970;
+    while rest >= 365 + u64::from(is_leap(year)) {
+        rest -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let mut month = 1;
+    while rest >= days_of_month(year, month) {
+        rest -= days_of_month(year, month);
+        month += 1;
+    }
+    (year, month, rest + 1)
+}
+
+/// The filter `tojson`, like Python's `json.dumps(value, ensure_ascii=False, …)`, which templates are written for. It does not escape HTML,
+/// unlike minijinja's own filter.
+fn to_json(value: &Value, _: Rest<Value>, options: Kwargs) -> Outcome {
+    let indent: Option<usize> = options.get("indent")?;
+    let ascii: Option<bool> = options.get("ensure_ascii")?;
+    let sorted: Option<bool> = options.get("sort_keys")?;
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    let failed = |error: serde_json::Error| Error::new(ErrorKind::InvalidOperation, error.to_string());
+    let mut value = serde_json::to_value(value).map_err(failed)?;
+    if sorted == Some(true) {
+        value.sort_all_objects();
+    }
+    let mut out = Vec::new();
+    let separators = separators.as_deref().unwrap_or_default();
+    let between = |index: usize, otherwise: &'static str| separators.get(index).map_or(otherwise, String::as_str).to_owned();
+    let written = match indent {
+        Some(indent) => {
+            let indent = " ".repeat(indent.min(16));
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
+        }
+        None => {
+            let formatter = OneLine { item: between(0, ", "), key: between(1, ": ") };
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
+        }
+    };
+    written.map_err(failed)?;
+    let text = String::from_utf8_lossy(&out).into_owned();
+    Ok(Value::from_safe_string(if ascii == Some(true) { escaped(&text) } else { text }))
+}
+
+/// JSON text with every character outside ASCII as `\u` escapes.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_ascii() {
+            out.push(letter);
+        } else {
+            let mut units = [0; 2];
+            for unit in letter.encode_utf16(&mut units) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    out
+}
+
+/// Writes JSON on one line, with these separators.
+struct OneLine {
+    item: String,
+    key: String,
+}
+
+impl Formatter for OneLine {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(self.item.as_bytes()) }
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.begin_array_value(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(self.key.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str) -> Result<String, Error> {
+        let mut environment = Environment::new();
+        extend(&mut environment);
+        environment.add_template_owned("t", rewritten(source))?;
+        environment.get_template("t")?.render(minijinja::context! { empty => Vec::<i32>::new(), x => "ä", list => ["a", "b"], map => minijinja::context! { b => 1, a => "ü" } })
+    }
+
+    /// The expected texts are what Python 3.11 with Jinja2 3.1 prints.
+    #[test]
+    fn templates_render_as_with_jinja2() {
+        for (source, expected) in [
+            ("{{ '%s and %d%%' % ('a', 3) }}", "a and 3%"),
+            ("{{ '%s!' % x }}{{ '%05.1f' % 2.25 }}", "ä!002.2"),
+            ("{{ 7 % 4 }}{% if 4 % 2 == 0 %}even{% endif %}", "3even"),
+            ("{{ 'a,b,c'.rsplit(',', 1) | join('|') }}", "a,b|c"),
+            ("{{ ' a  b '.rsplit() | join('|') }}", "a|b"),
+            ("{{ 'abc'.removeprefix('a') }}{{ 'abc'.removesuffix('c') }}{{ 'abc'.removeprefix('x') }}", "bcababc"),
+            ("{{ 'äbc'.index('b') }}{{ list.index('b') }}", "11"),
+            ("[{{ 'a' | center(4) }}][{{ 'ab'.center(5) }}]", "[ a  ][  ab ]"),
+            ("{{ map | tojson(sort_keys=true) }}{{ map | tojson(ensure_ascii=true) }}", r#"{"a": "ü", "b": 1}{"b": 1, "a": "\u00fc"}"#),
+            ("{{ list | tojson(separators=(',', ':')) }}", r#"["a","b"]"#),
+            ("{% for a in empty[::-1] %}x{% endfor %}{% for a in list[::-1] %}{{ a }}{% endfor %}{{ 'abc'[::-1] }}", "bacba"),
+            ("{% generation %}a{% endgeneration %}{%- generation -%} b {%- endgeneration -%}", "ab"),
+            ("{{ '{% generation %} [::-1]' }}", "{% generation %} [::-1]"),
+        ] {
+            assert_eq!(render(source).expect(source), expected, "{source}");
+        }
+        for source in
+            ["{{ '%s' % () }}", "{{ 'a'.index('b') }}", "{{ 'a'.rsplit('') }}", "{{ '%d' % 'a' }}", "{{ '%", "{{ 'a' %", "{{ [::-1]"]
+        {
+            assert!(render(source).is_err(), "{source}");
+        }
+    }
+
+    #[test]
+    fn dates() {
+        let at = |format: &str, seconds| strftime(format, seconds).expect("text").to_string();
+        assert_eq!(at("%d %b %Y", 1_732_579_200), "26 Nov 2024");
+        assert_eq!(at("%A, %B %-d, %y %H:%M:%S %j %p %I", 1_709_208_000), "Thursday, February 29, 24 12:00:00 060 PM 12");
+        assert_eq!(at("%F %T %% %Q", 0), "1970-01-01 00:00:00 % %Q");
+    }
+}
