@@ -93,7 +93,7 @@ export function fromStream(stream, size, skip = 0) {
  * @returns {Promise<T>}
  */
 async function unstalled(promise) {
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  /** @type {any} a number in browsers and workerd, an object in Node */
   let timer;
   const stalled = new Promise((_, reject) => {
     const error = sourceError("interrupted", `no data for ${STALLED_AFTER_MS / 1000} s`);
@@ -212,7 +212,7 @@ function sizeOf(response) {
 
 /**
  * @param {Blob & {name?: string}} value
- * @returns {CustomModelSource}
+ * @returns {Source}
  */
 function blob(value) {
   const name = value.name ?? `a Blob of ${value.size} bytes`;
@@ -221,7 +221,7 @@ function blob(value) {
 
 /**
  * @param {Uint8Array} value
- * @returns {CustomModelSource}
+ * @returns {Source}
  */
 function bytes(value) {
   return {
@@ -246,7 +246,7 @@ function bytes(value) {
  *
  * @param {R2ModelSource["bucket"]} bucket
  * @param {string} key
- * @returns {CustomModelSource}
+ * @returns {Source}
  */
 function r2(bucket, key) {
   return {
@@ -264,7 +264,7 @@ function r2(bucket, key) {
  * An R2 object that was already fetched. It can be read only once.
  *
  * @param {R2ModelObject} object
- * @returns {CustomModelSource}
+ * @returns {Source}
  */
 function r2Object(object) {
   return {

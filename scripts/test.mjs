@@ -123,7 +123,7 @@ async function cargoTest({ vulkan, long, count }) {
   const cargo = which("cargo");
   if (!cargo) throw new UserError("cargo is missing: install Rust from https://rustup.rs");
   await withCargoTarget("native", { cargo }, (folder) =>
-    run(cargo, ["test", "--locked", ...(long ? ["--", "--ignored"] : [])], {
+    run(cargo, ["test", "--locked", "--no-fail-fast", ...(long ? ["--", "--ignored"] : [])], {
       // Incremental compilation only helps the clone that compiles again, and costs the others time.
       env: { ...vulkan, CARGO_TARGET_DIR: folder, CARGO_INCREMENTAL: "0", TYPES: process.env.TYPES ?? TYPES_OF_EXACTNESS },
       onLine: counting(/^test result: \w+\. (\d+) passed/, count),

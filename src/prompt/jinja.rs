@@ -148,11 +148,11 @@ fn method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -
         (Some(text), "rsplit") => rsplit(text, arguments),
         (Some(text), "partition") => {
             let (before, after) = text.split_once(argument(0)).map_or((text, None), |(before, after)| (before, Some(after)));
-            Ok(vec![before, if after.is_some() { argument(0) } else { "" }, after.unwrap_or_default()].into())
+            Ok(texts(&[before, if after.is_some() { argument(0) } else { "" }, after.unwrap_or_default()]))
         }
         (Some(text), "rpartition") => {
             let (before, after) = text.rsplit_once(argument(0)).map_or((None, text), |(before, after)| (Some(before), after));
-            Ok(vec![before.unwrap_or_default(), if before.is_some() { argument(0) } else { "" }, after].into())
+            Ok(texts(&[before.unwrap_or_default(), if before.is_some() { argument(0) } else { "" }, after]))
         }
         (Some(text), "center") => center(text, arguments.first().and_then(|width| usize::try_from(width.clone()).ok()).unwrap_or_default()),
         (Some(text), "zfill" | "ljust" | "rjust") => {
@@ -166,6 +166,10 @@ fn method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -
         }
         _ => pycompat::unknown_method_callback(state, value, method, arguments),
     }
+}
+
+fn texts(texts: &[&str]) -> Value {
+    texts.iter().map(|text| Value::from(*text)).collect::<Vec<Value>>().into()
 }
 
 /// Python's `text % arguments` with the conversions that templates use.
@@ -230,7 +234,7 @@ fn rsplit(text: &str, arguments: &[Value]) -> Outcome {
         }
     };
     found.reverse();
-    Ok(found.into())
+    Ok(texts(&found))
 }
 
 /// Python's `str.center`, whose odd space goes to the left for odd widths.

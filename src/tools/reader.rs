@@ -92,6 +92,10 @@ impl CallReader {
                 return found;
             }
         }
+        // A tag that would end a call may be missing at the end of an answer.
+        if let Stage::Marked(marker) = self.stage {
+            self.look_after_marker(marker, true, &mut found);
+        }
         self.return_skipped(&mut found);
         let rest = std::mem::take(&mut self.held);
         push_text(&mut found, rest);
@@ -104,7 +108,7 @@ impl CallReader {
             let moved = match self.stage {
                 Stage::Start => self.look_at_start(found),
                 Stage::Text => self.look_for_marker(found),
-                Stage::Marked(marker) => self.look_after_marker(marker, found),
+                Stage::Marked(marker) => self.look_after_marker(marker, false, found),
                 Stage::Undecided => false,
                 Stage::Calls => self.take_call(found),
             };
@@ -185,7 +189,8 @@ impl CallReader {
         true
     }
 
-    fn look_after_marker(&mut self, marker: &'static str, found: &mut Vec<Found>) -> bool {
+    /// `last`: nothing follows the held text.
+    fn look_after_marker(&mut self, marker: &'static str, last: bool, found: &mut Vec<Found>) -> bool {
         let body = self.held.trim_start();
         let space = self.held.len() - body.len();
         if body.is_empty() {
@@ -196,7 +201,7 @@ impl CallReader {
         }
         // `[TOOL_CALLS]name[ARGS]{…}` and `<function=name>{…}</function>`.
         let (after_name, end) = match marker {
-            FUNCTION => (">", "</function>"),
+            FUNCTION => (">", if last { "" } else { "</function>" }),
             TOOL_CALLS => ("[ARGS]", ""),
             _ => ("", ""),
         };

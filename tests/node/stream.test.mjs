@@ -188,10 +188,15 @@ describe("an AbortSignal", () => {
     await works();
   });
 
-  test("with a custom reason causes an AbortError too", async () => {
+  test("with a reason of the caller's causes this error, before the start and in the middle", async () => {
+    const reason = new Error("no longer needed");
+    await assert.rejects(run(STORY, { signal: AbortSignal.abort(reason) }), (error) => error === reason);
     const abort = new AbortController();
-    abort.abort(new Error("no longer needed"));
-    await assert.rejects(run(STORY, { signal: abort.signal }), isAbort);
+    const reader = (await stream(LONG, { signal: abort.signal })).getReader();
+    await reader.read();
+    abort.abort(reason);
+    await assert.rejects(reader.read(), (error) => error === reason);
+    await works();
   });
 
   test("that fires after the end has no effect", async () => {
