@@ -114,6 +114,17 @@ export class Ai {
   }
 
   /**
+   * The prompt of a request as the model reads it: see index.d.ts.
+   *
+   * @param {string} model
+   * @param {TextGenerationInput} inputs
+   * @throws {InferenceUpstreamError} as `run` does for this model and input
+   */
+  async tokenize(model, inputs) {
+    return this.#engine.tokenize(String(model), toJson(inputs));
+  }
+
+  /**
    * @param {string} id
    * @param {number} status
    */

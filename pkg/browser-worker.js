@@ -89,6 +89,7 @@ const calls = {
   },
   chunk: ({ answer }) => answers.get(answer)?.chunk(),
   load: ({ model }) => engine.load(model),
+  tokenize: ({ model, input }) => engine.tokenize(model, input),
   models: ({ params }) => engine.models(params),
   stats: () => engine.stats(),
 };

@@ -32,6 +32,16 @@ const COMMANDS = {
     },
     start: async (...args) => (await import("./cli/run.js")).run(...args),
   },
+  tokenize: {
+    options: {
+      model: { type: "string" },
+      gguf: { type: "string" },
+      system: { type: "string" },
+      raw: { type: "boolean" },
+      json: { type: "boolean" },
+    },
+    start: async (...args) => (await import("./cli/run.js")).tokenize(...args),
+  },
   serve: {
     options: {
       port: { type: "string" },

@@ -443,6 +443,13 @@ export interface AiStats {
   memoryBytes: number;
 }
 
+/** A prompt as the model reads it. */
+export interface TokenizedPrompt {
+  /** Ids in the vocabulary of the model file. */
+  tokens: number[];
+  text: string;
+}
+
 // ── The class ──
 
 /** Cloudflare's `env.AI` for text generation, computed locally. Nothing is loaded before the first request. */
@@ -496,6 +503,12 @@ export class Ai {
   /** Answers a prompt or a conversation. `inputs.stream` and `options.returnRawResponse` determine the form at run time. */
   run(model: string, inputs: TextGenerationInput, options?: AiOptions): Promise<TextGenerationOutput | ReadableStream<Uint8Array> | Response>;
 
+  /**
+   * Returns the text that the model would continue (the conversation in its chat template, with tools) and its tokens. Computes no answer.
+   *
+   * @throws InferenceUpstreamError `"CODE: text"`, as `run` does for this model and input
+   */
+  tokenize(model: string, inputs: TextGenerationInput): Promise<TokenizedPrompt>;
   /** Returns the models of the catalogue that match the filter. */
   models(params?: ModelsParameters): Promise<ModelListing[]>;
   /**

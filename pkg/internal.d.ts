@@ -10,6 +10,7 @@ import type {
   ModelProgress,
   ModelsParameters,
   TextGenerationOutput,
+  TokenizedPrompt,
 } from "./index.d.ts";
 
 // ── The engine ──
@@ -24,6 +25,8 @@ export interface Engine {
   maxBodyBytes(): Promise<number>;
   /** Loads the model file that serves an id; without an id, the default model. */
   load(model?: string): Promise<LoadedModel>;
+  /** Renders and tokenises a request. `input` is JSON text. */
+  tokenize(model: string, input: string): Promise<TokenizedPrompt>;
   /** Returns the catalogue, filtered. */
   models(params: ModelsParameters): Promise<ModelListing[]>;
   /** Returns the build, the loaded models with their token counts, and the memory use. */
@@ -165,6 +168,7 @@ export interface CoreAi extends WasmObject {
   generate(model: string, input: string): Task<CoreAnswer>;
   fetch(method: string, url: string, headers: string, body: Uint8Array | undefined, tooLarge: boolean): Task<CoreHttpAnswer>;
   load(model: string): Task<LoadedModel>;
+  tokenize(model: string, input: string): Task<TokenizedPrompt>;
   stats(): Pick<AiStats, "models">;
 }
 
@@ -204,6 +208,7 @@ export type WorkerCalls = {
   object(fields: { answer: number }): Promise<TextGenerationOutput>;
   chunk(fields: { answer: number }): ReturnType<Chunks["chunk"]> | undefined;
   load(fields: { model?: string }): Promise<LoadedModel>;
+  tokenize(fields: { model: string; input: string }): Promise<TokenizedPrompt>;
   models(fields: { params: ModelsParameters }): Promise<ModelListing[]>;
   stats(): Promise<AiStats>;
 };

@@ -100,6 +100,17 @@ export class LocalEngine {
   }
 
   /**
+   * Renders and tokenises a request.
+   *
+   * @param {string} model
+   * @param {string} input JSON text
+   */
+  async tokenize(model, input) {
+    const { core, since } = await this.#ready();
+    return drive(() => core.tokenize(model, input), undefined, since);
+  }
+
+  /**
    * Returns the catalogue, filtered.
    *
    * @param {ModelsParameters} params

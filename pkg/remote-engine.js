@@ -209,6 +209,14 @@ export class RemoteEngine {
     return this.#call("load", { model });
   }
 
+  /**
+   * @param {string} model
+   * @param {string} input JSON text
+   */
+  tokenize(model, input) {
+    return this.#call("tokenize", { model, input });
+  }
+
   /** @param {ModelsParameters} params */
   models(params) {
     return this.#call("models", { params: JSON.parse(JSON.stringify(params)) });

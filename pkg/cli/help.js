@@ -9,6 +9,7 @@ Text generation as Cloudflare Workers AI offers it, computed on this machine.
 Commands:
   run [prompt]        answer a prompt; - is replaced by stdin, which is also read
                       if there is no prompt
+  tokenize [prompt]   print the prompt as the model reads it, and its tokens
   serve               serve over HTTP: the REST API of Workers AI, an
                       OpenAI-compatible API, and the playground
   models              list the model ids
@@ -30,6 +31,10 @@ Options of run:
   --raw               continue the prompt itself, without a chat template
   --json              print one JSON object at the end instead of streaming text
   --stats             print the speed on stderr (always done in a terminal)
+
+Options of tokenize:
+  --model, --gguf, --system and --raw as for run
+  --json              print {"tokens", "text"}
 
 Options of serve:
   --port N            port (default: 8788; 0 selects any free port)

@@ -1,4 +1,4 @@
-// `workers-ai-local run`: answers one prompt and streams the answer to stdout.
+// `workers-ai-local run`: answers one prompt and streams the answer to stdout; `tokenize`: prints the prompt as the model reads it.
 
 import { once } from "node:events";
 import path from "node:path";
@@ -19,6 +19,21 @@ import { clearStatus, isTerminal, loadProgress, note, say, showStatus } from "./
 const NUMBERS = /** @type {const} */ (["max-tokens", "temperature", "top-p", "top-k", "seed"]);
 
 const { stdin, stdout } = process;
+
+/**
+ * `workers-ai-local tokenize`: prints the prompt as the model reads it, and its tokens.
+ *
+ * @param {Values} values
+ * @param {string[]} positionals the prompt's parts
+ * @throws {UsageError} or an error of `Ai.tokenize`
+ */
+export async function tokenize(values, positionals) {
+  const prompt = await promptFrom(positionals);
+  const model = values.model ?? DEFAULT_MODEL.id;
+  const ai = new Ai({ models: values.gguf === undefined ? {} : { [model]: values.gguf }, onProgress: loadProgress(path.basename(values.gguf ?? DEFAULT_MODEL.file)), onWarning: note });
+  const { tokens, text } = await ai.tokenize(model, inputFrom(values, prompt)).finally(clearStatus);
+  console.log(values.json ? JSON.stringify({ tokens, text }) : `${text}\n\n${tokens.length} tokens: ${tokens.join(" ")}`);
+}
 
 /**
  * @param {Values} values

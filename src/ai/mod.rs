@@ -19,7 +19,7 @@ use crate::error::{AiError, Result};
 use crate::gguf::Source;
 use crate::input::{Prompt, ResponseFormat, TextGenerationRequest};
 use crate::output::{AnswerShape, AnswerText, Dialect};
-use crate::prompt::render;
+use crate::prompt::{ChatTemplate, render};
 use crate::tools::ToolChoice;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -81,8 +81,30 @@ impl Ai {
     /// 5007 if no file serves the model id; an error of the load; 5004 if the chat template cannot be used; 5006 if a schema cannot
     /// be guaranteed; 5021 if prompt and answer exceed the context window; 3040 if too many requests are in progress.
     pub async fn generate(&self, model_id: &str, request: TextGenerationRequest) -> Result<Generation> {
-        let source = self.source_of(model_id)?;
-        let model = self.load_source(model_id, source).await?;
+        let model = self.load(model_id).await?;
+        let (text, template) = self.rendered(&model, model_id, &request)?;
+        let prompt = model.tokenizer.encode(&text)?;
+        let max_tokens = answer_length(model_id, &request, prompt.len(), model.positions())?;
+        let params = GenerationParams { max_tokens, sampling: request.sampling.clone(), end_tokens: Rc::clone(&model.end_tokens) };
+        let continues = matches!(request.prompt, Prompt::Raw(_));
+        let expectation = expect::expectation(&request, &template, &model)?;
+        let text = AnswerText::new(model.tokenizer.stream_decoder(continues), request.stop);
+        Generation::start(model, prompt, params, text, expectation).await
+    }
+
+    /// The tokens of a request's prompt and its text, as the model would continue it. Computes no answer.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Ai::load`]; 5004 if the chat template fails.
+    pub async fn tokenize(&self, model_id: &str, request: &TextGenerationRequest) -> Result<(Vec<u32>, String)> {
+        let model = self.load(model_id).await?;
+        let (text, _) = self.rendered(&model, model_id, request)?;
+        Ok((model.tokenizer.encode(&text)?, text))
+    }
+
+    /// The text that the model continues, and the chat template that rendered it.
+    fn rendered(&self, model: &Model, model_id: &str, request: &TextGenerationRequest) -> Result<(String, Rc<ChatTemplate>)> {
         let offers_tools = !request.tools.is_empty() && request.tool_choice != ToolChoice::None;
         let (template, problem) = model.template(model_id, offers_tools)?;
         if let Some(problem) = problem
@@ -93,13 +115,7 @@ impl Ai {
                 model.name
             ));
         }
-        let prompt = model.tokenizer.encode(&render(&request, &template)?)?;
-        let max_tokens = answer_length(model_id, &request, prompt.len(), model.positions())?;
-        let params = GenerationParams { max_tokens, sampling: request.sampling.clone(), end_tokens: Rc::clone(&model.end_tokens) };
-        let continues = matches!(request.prompt, Prompt::Raw(_));
-        let expectation = expect::expectation(&request, &template, &model)?;
-        let text = AnswerText::new(model.tokenizer.stream_decoder(continues), request.stop);
-        Generation::start(model, prompt, params, text, expectation).await
+        Ok((render(request, &template)?, template))
     }
 
     /// Configured ids that are not in the catalogue, sorted.

@@ -179,7 +179,10 @@ impl Sequence {
         let remaining = self.params.max_tokens.saturating_sub(self.tokens.len() - self.prompt_length);
         let token = match constraint.closing_token(remaining) {
             Some(token) => token,
-            None => self.sampler.sample(&mut logits, Some(constraint))?,
+            None => {
+                let token = self.sampler.sample(&mut logits, Some(constraint))?;
+                constraint.instead_of(token, remaining).unwrap_or(token)
+            }
         };
         if self.params.end_tokens.contains(&token) {
             return Ok((None, true));

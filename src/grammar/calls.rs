@@ -55,10 +55,14 @@ fn call(tools: &[Tool], key: &str, may_omit: bool) -> String {
         let requires = |key: &str| tool.parameters.get(key).is_some_and(|value| value.as_array().is_none_or(|names| !names.is_empty()));
         let optional = may_omit && !["required", "$ref", "allOf", "anyOf", "oneOf"].iter().any(|key| requires(key));
         let (open, close) = if optional { ("(", ")?") } else { ("", "") };
+        // Tools with the same parameters share a rule, which is most of the size of a grammar.
+        let shared = tools.iter().position(|other| other.parameters == tool.parameters).unwrap_or(index);
         rules += &format!(
-            "call_{index}: \"{{\" space {kind} \"\\\"name\\\"\" space \":\" space {name} space {open}\",\" space {key} space \":\" space arguments_{index} space{close} \"}}\"\narguments_{index}: %json {}\n",
-            tool.parameters
+            "call_{index}: \"{{\" space {kind} \"\\\"name\\\"\" space \":\" space {name} space {open}\",\" space {key} space \":\" space arguments_{shared} space{close} \"}}\"\n"
         );
+        if shared == index {
+            rules += &format!("arguments_{index}: %json {}\n", tool.parameters);
+        }
     }
     rules
 }

@@ -8,6 +8,9 @@ use std::hash::Hash;
 /// Number of tokens to spare when the closing path is taken.
 const SLACK: usize = 2;
 
+/// While more tokens than this remain beyond twice the closing path, the model's tokens are not checked.
+const UNCHECKED: usize = 128;
+
 /// Limit of the search, in texts that are tried. A search takes milliseconds; a grammar that needs more is not completed in time.
 const MAX_NODES: usize = 20_000;
 
@@ -21,12 +24,14 @@ pub struct ClosingPath {
     path: VecDeque<u32>,
     /// While more tokens than this remain, the path need not be computed.
     recheck_at: usize,
+    /// Length of the path when it was last computed.
+    last_length: usize,
 }
 
 impl ClosingPath {
     /// `parser` is at the start of the answer, and every complete answer ends with `last_byte`.
     pub fn new(parser: TokenParser, last_byte: u8) -> Self {
-        Self { parser, last_byte, path: VecDeque::new(), recheck_at: usize::MAX }
+        Self { parser, last_byte, path: VecDeque::new(), recheck_at: usize::MAX, last_length: 0 }
     }
 
     /// Advances past a token of the answer.
@@ -40,6 +45,7 @@ impl ClosingPath {
     pub fn next(&mut self, remaining: usize) -> Option<u32> {
         if self.path.is_empty() && remaining <= self.recheck_at {
             let path = path_to_end(&self.parser, self.last_byte)?;
+            self.last_length = path.len();
             if path.len() + SLACK >= remaining {
                 self.path = path;
                 self.recheck_at = 0;
@@ -48,6 +54,24 @@ impl ClosingPath {
                 self.recheck_at = path.len() + (remaining - path.len()) / 2;
             }
         }
+        self.path.pop_front()
+    }
+
+    /// Returns the token that must come instead of the model's `token`, if the answer could not be completed after it within the other
+    /// `remaining - 1` tokens: one token can begin a list or an object that needs many.
+    pub fn instead_of(&mut self, token: u32, remaining: usize) -> Option<u32> {
+        let structural = |byte: &u8| b"[{,:\"".contains(byte);
+        let begins_something = self.parser.token_env.tok_trie().token(token).iter().any(structural);
+        if !begins_something || remaining > 2 * self.last_length + UNCHECKED {
+            return None;
+        }
+        let mut after = self.parser.deep_clone();
+        let rest = after.consume_token(token).ok().and_then(|_| path_to_end(&after, self.last_byte));
+        if rest.is_some_and(|rest| rest.len() < remaining) {
+            return None;
+        }
+        self.path = path_to_end(&self.parser, self.last_byte)?;
+        self.recheck_at = 0;
         self.path.pop_front()
     }
 }

@@ -42,6 +42,17 @@ pub enum Grammar {
     CallsBegun { tools: Vec<Tool>, max_calls: usize },
 }
 
+/// How closely the calls that a model need not make follow their schemas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// As far as a mask can enforce them.
+    Schemas,
+    /// The same, except for those that llguidance rejects: any object.
+    ValidSchemas,
+    /// All accept any object, because together they are too large.
+    AnyObjects,
+}
+
 /// Compiles grammars for one vocabulary.
 pub struct GrammarCompiler {
     factory: ParserFactory,
@@ -74,25 +85,24 @@ impl GrammarCompiler {
     ///
     /// 5006 if a schema is not supported, cannot be guaranteed or matches nothing.
     pub fn compile(&self, grammar: &Grammar) -> Result<Constraint> {
-        self.compile_with(grammar, false)
+        self.compile_with(grammar, Effort::Schemas)
     }
 
-    /// `check_tools`: tools that the model need not call and whose parameters llguidance rejects accept any object.
-    fn compile_with(&self, grammar: &Grammar, check_tools: bool) -> Result<Constraint> {
+    fn compile_with(&self, grammar: &Grammar, effort: Effort) -> Result<Constraint> {
         let lark = |text: String| TopLevelGrammar::from_lark(text);
         let compiled = match grammar {
             Grammar::JsonObject => Ok(TopLevelGrammar::from_json_schema(schema::any_object())),
             Grammar::Json(schema) => prepared(schema).map(TopLevelGrammar::from_json_schema),
             Grammar::Calls { tools, format, max_calls } => self
-                .prepare_tools(tools, Guarantee::Complete, false)
+                .prepare_tools(tools, Guarantee::Complete, effort)
                 .map(|tools| lark(calls::calls(&tools, *format, *max_calls, self.marker(*format), None))),
             Grammar::CallsOrJson { tools, format, max_calls, schema } => {
                 let json = schema.as_ref().map_or_else(|| Ok(schema::any_object()), prepared)?;
-                self.prepare_tools(tools, Guarantee::BestEffort, check_tools)
+                self.prepare_tools(tools, Guarantee::BestEffort, effort)
                     .map(|tools| lark(calls::calls(&tools, *format, *max_calls, self.marker(*format), Some(&json))))
             }
             Grammar::CallsBegun { tools, max_calls } => {
-                self.prepare_tools(tools, Guarantee::BestEffort, check_tools).map(|tools| lark(calls::calls_begun(&tools, *max_calls)))
+                self.prepare_tools(tools, Guarantee::BestEffort, effort).map(|tools| lark(calls::calls_begun(&tools, *max_calls)))
             }
         }?;
         let subject = match grammar {
@@ -111,8 +121,11 @@ impl GrammarCompiler {
         let optional = matches!(grammar, Grammar::CallsBegun { .. } | Grammar::CallsOrJson { .. });
         let mut matcher = Matcher::new(parser);
         if let Some(reason) = matcher.get_error() {
-            if optional && !check_tools {
-                return self.compile_with(grammar, true);
+            match effort {
+                Effort::Schemas if optional && reason.contains("too big") => return self.compile_with(grammar, Effort::AnyObjects),
+                Effort::Schemas if optional => return self.compile_with(grammar, Effort::ValidSchemas),
+                Effort::ValidSchemas => return self.compile_with(grammar, Effort::AnyObjects),
+                _ => {}
             }
             return Err(AiError::invalid_input(format!("{subject} cannot be guaranteed: {}", first_line(&reason))));
         }
@@ -142,14 +155,14 @@ impl GrammarCompiler {
         })
     }
 
-    /// Prepares the schemas of the tools' parameters. With [`Guarantee::BestEffort`], parameters that cannot be prepared or, if `check`, cannot
-    /// be compiled become any object.
-    fn prepare_tools(&self, tools: &[Tool], guarantee: Guarantee, check: bool) -> Result<Vec<Tool>> {
+    /// Prepares the schemas of the tools' parameters. With [`Guarantee::BestEffort`], parameters that cannot be prepared become any object.
+    fn prepare_tools(&self, tools: &[Tool], guarantee: Guarantee, effort: Effort) -> Result<Vec<Tool>> {
         let prepare = |tool: &Tool| {
             let schema = schema::arguments(&tool.parameters).and_then(|schema| schema::prepare(&schema, guarantee));
             match (schema, guarantee) {
                 (Ok(schema), Guarantee::Complete) => Ok(schema),
-                (Ok(schema), Guarantee::BestEffort) if !check || self.compiles(&schema) => Ok(schema),
+                (Ok(schema), Guarantee::BestEffort) if effort == Effort::Schemas => Ok(schema),
+                (Ok(schema), Guarantee::BestEffort) if effort == Effort::ValidSchemas && self.compiles(&schema) => Ok(schema),
                 (_, Guarantee::BestEffort) => Ok(schema::any_object()),
                 (Err(reason), Guarantee::Complete) => {
                     Err(AiError::invalid_input(format!("The parameters of the tool '{}' are not supported: {reason}.", tool.name)))
@@ -186,6 +199,12 @@ impl Constraint {
     /// Always `None` for other grammars than [`Grammar::Calls`].
     pub fn closing_token(&mut self, remaining: usize) -> Option<u32> {
         self.closing.as_mut()?.next(remaining)
+    }
+
+    /// The token that must come instead of the model's `token` so that the answer is complete within the `remaining` tokens, `token` included;
+    /// `None` if it may come.
+    pub fn instead_of(&mut self, token: u32, remaining: usize) -> Option<u32> {
+        self.closing.as_mut()?.instead_of(token, remaining)
     }
 
     /// Sets the logit of every token that must not come next to −∞. `logits` has one value per token of the vocabulary.

@@ -95,6 +95,20 @@ impl Ai {
         Task::new(async move { Ok(HttpAnswer::new(http::handle(&inner, &cors, &request).await).into()) })
     }
 
+    /// Renders and tokenises a request without computing an answer. The task resolves to `{tokens, text}`. `input` is JSON text.
+    pub fn tokenize(&self, model: String, input: &str) -> Task {
+        let inner = Rc::clone(&self.inner);
+        let request = TextGenerationRequest::from_json(input);
+        Task::new(async move {
+            let tokenized = match request {
+                Ok(request) => inner.tokenize(&model, &request).await,
+                Err(error) => Err(error),
+            };
+            let (tokens, text) = tokenized.map_err(|error| to_error(&error))?;
+            Ok(to_js(&json!({"tokens": tokens, "text": text})))
+        })
+    }
+
     /// Loads the model that serves a model id. The task resolves to `{model, backend, reason}`.
     pub fn load(&self, model: String) -> Task {
         let inner = Rc::clone(&self.inner);

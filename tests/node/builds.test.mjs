@@ -62,7 +62,7 @@ describe("by itself an Ai takes", () => {
     assert.deepEqual(await chosen({ expected }), expected > 1 ? { build: SEVERAL, threads: expected } : { build: ONE, threads: 1 });
   });
 
-  test("as many threads as it is told", needsThreads, async () => {
+  test("the configured number of threads", needsThreads, async () => {
     assert.deepEqual(await chosen({ threads: 3, expected: 3 }), { build: SEVERAL, threads: 3 });
   });
 
@@ -230,7 +230,7 @@ describe("worker threads", () => {
     assert.deepEqual([pool.size, lost], [1, []]);
   });
 
-  test("that end in the middle are told of, once; those that were stopped are not", () => {
+  test("that end unexpectedly are reported, once; stopped ones are not", () => {
     const { pool, events, stopped, lost } = fake(2);
     events.forEach(({ ready }) => ready());
     events[0].ended("unreachable");

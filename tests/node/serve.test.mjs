@@ -269,6 +269,7 @@ describe("serve", () => {
       ["/", { headers }],
     ]) {
       const response = await fetch(`${server.url}${where}`, init);
+      assert.equal(response.status, 403, where);
       assert.equal(response.headers.get("access-control-allow-origin"), null, where);
       await response.body?.cancel();
     }

@@ -1,0 +1,297 @@
+// Models whose answers are known exactly: what becomes of a text, a call, a template or an end token does not depend on what a real model says.
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { Ai, InferenceUpstreamError } from "workers-ai-local";
+import { CHATML, CONTROL, NORMAL, USER_DEFINED, scriptedModel } from "../scripted-model.mjs";
+import { string } from "../gguf-fixtures.mjs";
+import { answerIn, chunksOf } from "../sse.mjs";
+
+const MODEL = "@cf/own/scripted";
+const HI = { messages: [{ role: "user", content: "Hi" }] };
+
+/** An `Ai` over a scripted model, and its warnings. */
+function scripted(options) {
+  const warnings = [];
+  const ai = new Ai({ models: { [MODEL]: scriptedModel(options).bytes }, onWarning: (text) => warnings.push(text) });
+  return { run: (input) => ai.run(MODEL, input), ai, warnings };
+}
+const isError = (code, says) => (error) => {
+  assert.ok(error instanceof InferenceUpstreamError, error.stack);
+  assert.match(error.message, new RegExp(`^${code}: .*${says.source}`));
+  return true;
+};
+
+describe("a scripted model", () => {
+  test("says its script in every form, at any temperature", async () => {
+    const { run } = scripted({ script: ["One", " two", " 👋🏽", " three."] });
+    const { response, finish_reason, usage } = await run({ ...HI, temperature: 5, seed: 1 });
+    assert.deepEqual([response, finish_reason, usage.completion_tokens], ["One two 👋🏽 three.", "stop", 4]);
+    const answer = answerIn(...(await chunksOf(await run({ ...HI, stream: true }))));
+    assert.equal(answer.text, response);
+  });
+});
+
+const TOOLS = [
+  { name: "f", parameters: { type: "object", properties: { a: { type: "integer" } }, required: ["a"] } },
+  { name: "now", parameters: {} },
+];
+const flat = (calls) => calls.map(({ name, arguments: values }) => ({ name, arguments: values }));
+
+describe("an answer with tools offered", () => {
+  const cases = [
+    { what: "a flag in a key", script: ['{"', "🇩🇪", '": 1}'], text: '{"🇩🇪": 1}' },
+    { what: "Chinese in a key", script: ['{"', "名称", '": 1}'], text: '{"名称": 1}' },
+    { what: "text that mentions a marker", script: ["Use", " the", " <tool_call>", " tag."], text: "Use the <tool_call> tag." },
+    {
+      what: "a call after text that mentions a marker",
+      script: ["The", " <tool_call>", " tag:", " <tool_call>\n", '{"name": "f", "arguments": {"a": 1}}', "</tool_call>"],
+      text: "The <tool_call> tag:",
+      calls: [{ name: "f", arguments: { a: 1 } }],
+    },
+    { what: "Mistral's newer form", script: ["[TOOL_CALLS]", "f", "[ARGS]", '{"a": 1}'], calls: [{ name: "f", arguments: { a: 1 } }] },
+    { what: "Llama's function tags", script: ["<function", "=f>", '{"a": 1}', "</function>"], calls: [{ name: "f", arguments: { a: 1 } }] },
+    { what: "Python's notation", script: ["[", "f(a=1), ", "now()", "]"], calls: [{ name: "f", arguments: { a: 1 } }, { name: "now", arguments: {} }] },
+    { what: "a code fence", script: ["```json\n", '{"name": "f", ', '"arguments": {"a": 1}}', "\n```"], calls: [{ name: "f", arguments: { a: 1 } }] },
+    { what: "no arguments", script: ['{"name": "now"}'], calls: [{ name: "now", arguments: {} }] },
+    { what: "a call that does not fit its schema", script: ["<function=f>", '{"a": "x"}', "</function>"], text: '<function=f>{"a": "x"}</function>' },
+  ];
+  for (const { what, script, text = null, calls = [] } of cases) {
+    test(`${what}: the same in an object and in a stream`, async () => {
+      const { run } = scripted({ script });
+      const answer = await run({ ...HI, tools: TOOLS });
+      assert.equal(answer.response, text);
+      assert.deepEqual(flat(answer.tool_calls), calls);
+      assert.equal(answer.finish_reason, calls.length > 0 ? "tool_calls" : "stop");
+      const chunks = await chunksOf(await run({ ...HI, tools: TOOLS, stream: true }));
+      assert.equal(answerIn(...chunks).text, text ?? "");
+    });
+  }
+});
+
+describe("a forced call", () => {
+  const force = (parameters, input = {}) =>
+    scripted({ script: ["no", " call"] }).run({ ...HI, tools: [{ name: "f", parameters }], tool_choice: "required", seed: 1, ...input });
+
+  for (const [what, parameters] of [
+    ["no type", { properties: { a: { type: "string" } } }],
+    ["several types", { type: ["object", "null"], properties: { a: { type: "integer" } }, required: ["a"] }],
+    ["members that are objects", { enum: [1, { a: 1 }] }],
+    ["a reference", { $ref: "#/$defs/a~1b", $defs: { "a/b": { type: "object", properties: { x: { type: "integer" } }, required: ["x"] } } }],
+  ]) {
+    test(`of parameters with ${what} has an object`, async () => {
+      const { tool_calls } = await force(parameters, { max_tokens: 100 });
+      assert.equal(tool_calls.length, 1);
+      assert.ok(tool_calls[0].arguments !== null && typeof tool_calls[0].arguments === "object" && !Array.isArray(tool_calls[0].arguments));
+    });
+  }
+
+  for (const parameters of [{ type: "string" }, { enum: [1, 2] }, { type: "array", items: {} }]) {
+    test(`of parameters that allow no object is 5006: ${JSON.stringify(parameters)}`, () => assert.rejects(force(parameters), isError(5006, /an object/)));
+  }
+
+  const within = (pattern) => ({ type: "string", pattern });
+  for (const [what, schema, fits] of [
+    ["email", { type: "string", format: "email" }, (text) => /^[^@]+@[^@]+$/.test(text)],
+    ["uri", { type: "string", format: "uri" }, (text) => URL.canParse(text)],
+    ["duration", { type: "string", format: "duration" }, (text) => /^P/.test(text)],
+    ["date-time", { type: "string", format: "date-time" }, (text) => !Number.isNaN(Date.parse(text))],
+    ["digits", within("^\\d{4,4}-\\d{2}$"), (text) => /^\d{4}-\d{2}$/.test(text)],
+    ["foo and bar", within("^foo.*bar$"), (text) => /^foo.*bar$/s.test(text)],
+    ["nested lists", { type: "array", minItems: 2, items: { type: "array", minItems: 2, items: { type: "integer", minimum: 100 } } }, (list) => list.length >= 2],
+  ]) {
+    for (const max_tokens of [60, 100, 256]) {
+      test(`ends in time: ${what}, ${max_tokens} tokens`, async () => {
+        const { tool_calls, usage } = await force({ type: "object", properties: { a: schema }, required: ["a"] }, { max_tokens, temperature: 5 });
+        assert.ok(usage.completion_tokens <= max_tokens);
+        assert.ok(fits(tool_calls[0].arguments.a), JSON.stringify(tool_calls));
+      });
+    }
+  }
+});
+
+describe("schemas that a mask cannot enforce", () => {
+  const never = { type: "object", properties: { a: { not: {} }, b: { type: "array", uniqueItems: true, items: { type: "integer" } } } };
+  test("are answered where the model chooses", async () => {
+    const { response } = await scripted().run({ ...HI, tools: [{ name: "f", parameters: never }] });
+    assert.equal(response, "Hello there!");
+  });
+
+  test("and a call that does not fit is text", async () => {
+    const call = (values) => ["<function=f>", JSON.stringify(values), "</function>"];
+    const said = (values) => scripted({ script: call(values) }).run({ ...HI, tools: [{ name: "f", parameters: never }] });
+    assert.deepEqual(flat((await said({ b: [1, 2] })).tool_calls), [{ name: "f", arguments: { b: [1, 2] } }]);
+    assert.deepEqual((await said({ b: [1, 1] })).tool_calls, []);
+  });
+
+  test("are 5006 where a call is forced", () =>
+    assert.rejects(scripted().run({ ...HI, tools: [{ name: "f", parameters: never }], tool_choice: "required" }), isError(5006, /cannot be guaranteed/)));
+});
+
+describe("what a request can make long has a bound", () => {
+  const many = (count, make) => Array.from({ length: count }, (_, index) => make(index));
+  const json = (json_schema) => ({ ...HI, response_format: { type: "json_schema", json_schema } });
+  const chain = (length) => ({
+    $ref: "#/$defs/0",
+    $defs: Object.fromEntries(many(length, (index) => [index, { type: "object", properties: { a: { $ref: `#/$defs/${index + 1}` } } }]).concat([[length, {}]])),
+  });
+  for (const [what, input] of [
+    ["129 tools", { ...HI, tools: many(129, (index) => ({ name: `f${index}` })) }],
+    ["100,000 tools", { ...HI, tools: many(100_000, (index) => ({ name: `f${index}` })) }],
+    ["17 stop strings", { ...HI, stop: many(17, String) }],
+    ["a long stop string", { ...HI, stop: "a".repeat(2000) }],
+    ["10,001 messages", { messages: many(10_001, () => ({ role: "user", content: "a" })) }],
+    ["an object with 6,000 properties", json({ type: "object", properties: Object.fromEntries(many(6000, (index) => [`p${index}`, { type: "string" }])) })],
+    ["an enum of 3,000 objects", json({ enum: many(3000, (index) => ({ a: index })) })],
+    ["a chain of 200 references", json(chain(200))],
+  ]) {
+    test(`${what}: 5006, at once, and the next request is answered`, async () => {
+      const { run, ai } = scripted();
+      await assert.rejects(run(input), isError(5006, /./));
+      assert.equal((await run(HI)).response, "Hello there!");
+      assert.equal((await ai.stats()).models.length, 1);
+    });
+  }
+
+  test("within the bounds requests are answered", async () => {
+    const { run } = scripted({ context: 1 << 17 });
+    const wide = { type: "object", properties: Object.fromEntries(many(400, (index) => [`p${index}`, { type: "boolean" }])) };
+    const tools = many(128, (index) => ({ name: `f${index}`, parameters: index === 0 ? wide : chain(3) }));
+    assert.equal((await run({ ...HI, tools, stop: many(16, (index) => `#${index}`) })).response, "Hello there!");
+    const { tool_calls } = await run({ ...HI, tools: [{ name: "f", parameters: chain(10) }], tool_choice: "required", max_tokens: 300 });
+    assert.equal(tool_calls.length, 1);
+  });
+});
+
+/** A template that shows what it gets. */
+const SHOWS = (text) => `${text}{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}{{ "\n" }}`;
+const tokensOf = async (options, input) => (await scripted(options).run({ max_tokens: 1, ...input })).usage.prompt_tokens;
+
+describe("a chat template", () => {
+  const ALTERNATES =
+    "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}" +
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}" +
+    "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]\n' }}{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}";
+  const system = [{ role: "system", content: "Be brief." }, { role: "user", content: "Hi" }];
+
+  test("that refuses system turns gets their text in front of the first user turn", async () => {
+    const merged = [{ role: "user", content: "Be brief.\n\nHi" }];
+    const options = { template: ALTERNATES };
+    assert.equal((await scripted(options).run({ messages: system })).response, "Hello there!");
+    assert.equal(await tokensOf(options, { messages: system }), await tokensOf(options, { messages: merged }));
+    assert.equal((await scripted(options).run({ messages: system, tools: [TOOLS[0]] })).response, "Hello there!");
+  });
+
+  for (const [what, template, plain] of [
+    ["asks for tools that are none", "{% if tools is not none %}[AVAILABLE_TOOLS]{{ tools | tojson }}{% endif %}", ""],
+    ["asks for documents that are none", "{% if documents is not none %}{{ documents }}{% endif %}", ""],
+    ["asks for the date", "{{ strftime_now('%d %b %Y') | length }}", "11"],
+    ["marks what is trained", "{% generation %}a{% endgeneration %}", "a"],
+    ["formats by percent", "{{ '%s-%d' % ('a', 3) }}", "a-3"],
+    ["splits from the right", "{{ 'a,b,c'.rsplit(',', 1)[0] }}", "a,b"],
+    ["turns messages of nothing", "{% for m in [][::-1] %}x{% endfor %}{{ 'ab'[::-1] }}", "ba"],
+    ["sorts keys", "{{ {'b': 1, 'a': 2} | tojson(sort_keys=true) }}", '{"a": 2, "b": 1}'],
+  ]) {
+    test(`that ${what} renders as with Jinja2`, async () => {
+      assert.equal(await tokensOf({ template: SHOWS(template) }, HI), await tokensOf({ template: SHOWS(plain) }, HI));
+    });
+  }
+
+  test("of no messages, from the last to the first, is no trap", async () => {
+    const { run } = scripted({ template: `{% for m in messages[::-1] %}{{ m.content }}{% endfor %}{{ "\n" }}` });
+    assert.equal((await run({ messages: [] })).response, "Hello there!");
+  });
+
+  test("that does not parse: raw prompts work, conversations get the vocabulary's format, and a warning says so once", async () => {
+    const { run, warnings } = scripted({ template: "{% if %}" });
+    assert.equal((await run({ prompt: "\n", raw: true })).response, "Hello there!");
+    assert.equal((await run(HI)).response, "Hello there!");
+    await run(HI);
+    assert.equal(warnings.length, 1);
+    assert.match(warnings[0], /chat template .* cannot be used/);
+    assert.equal(await tokensOf({ template: "{% if %}" }, HI), await tokensOf({ template: CHATML }, HI));
+  });
+
+  test("is the vocabulary's format where the file has none, whatever the id", async () => {
+    const ids = [MODEL, "@cf/meta/llama-3.1-8b-instruct", "@hf/codellama/codellama-7b-hf"];
+    const bytes = scriptedModel({ template: null }).bytes;
+    const ai = new Ai({ models: Object.fromEntries(ids.map((id) => [id, bytes])) });
+    const counts = [];
+    for (const id of ids) counts.push((await ai.run(id, { ...HI, max_tokens: 1 })).usage.prompt_tokens);
+    const own = await tokensOf({ template: CHATML }, HI);
+    assert.deepEqual(counts, [own, own, own]);
+  });
+
+  test("has a variant for tools where the file names one", async () => {
+    const metadata = { "tokenizer.chat_template.tool_use": string(SHOWS("{% if tools %}12345678{% endif %}")) };
+    const options = { template: SHOWS(""), metadata };
+    assert.equal(await tokensOf(options, { ...HI, tools: TOOLS }), (await tokensOf(options, HI)) + 8);
+  });
+
+  test("gets arguments of calls as it wants them, whatever the history has", async () => {
+    const history = (value) => ({
+      messages: [HI.messages[0], { role: "assistant", content: null, tool_calls: [{ id: "a", type: "function", function: { name: "f", arguments: value } }] }, { role: "tool", tool_call_id: "a", content: "1" }],
+    });
+    const loop = (calls) => `{% for m in messages %}{% if m.tool_calls %}{% for c in m.tool_calls %}${calls}{% endfor %}{% endif %}{% endfor %}{{ tools }}{{ "\n" }}`;
+    const items = loop("{% for k, v in c.function.arguments.items() %}{{ k }}{% endfor %}");
+    const concatenates = loop("{{ c.function.name + c.function.arguments }}");
+    for (const value of ["", null, '{"a": ', '{"a": 1}', { a: 1 }]) {
+      for (const template of [items, concatenates]) {
+        assert.equal((await scripted({ template }).run(history(value))).response, "Hello there!", `${JSON.stringify(value)} in ${template}`);
+      }
+    }
+  });
+});
+
+describe("the vocabulary's own rules", () => {
+  test("BOS is added as llama.cpp decides by the splitting", async () => {
+    const raw = { prompt: "abc", raw: true };
+    const count = (pre) => tokensOf({ metadata: { "tokenizer.ggml.pre": string(pre), "tokenizer.ggml.add_bos_token": null } }, raw);
+    assert.deepEqual([await count("llama-bpe"), await count("tekken"), await count("gpt-2"), await count("smollm")], [4, 4, 3, 3]);
+  });
+
+  for (const [text, kind] of [["<|im_end|>", CONTROL], ["<|eot_id|>", NORMAL], ["<end_of_turn>", USER_DEFINED], ["[EOT]", NORMAL], ["<｜end▁of▁sentence｜>", USER_DEFINED], ["<eos>", NORMAL]]) {
+    test(`${text} of type ${kind} ends an answer, though eos_token_id is another token`, async () => {
+      const { run } = scripted({ script: ["Hello"], eos: "<|endoftext|>", tokens: [{ text, kind }], next: { Hello: text } });
+      const { response, finish_reason } = await run(HI);
+      assert.deepEqual([response, finish_reason], ["Hello", "stop"]);
+    });
+  }
+});
+
+describe("files", () => {
+  test("with the same name in two buckets are two models", async () => {
+    const bucket = (script) => ({
+      async get() {
+        const { bytes } = scriptedModel({ script });
+        return { body: new Blob([bytes]).stream(), size: bytes.length, key: "m.gguf" };
+      },
+    });
+    const ai = new Ai({ models: { a: { bucket: bucket(["First"]), key: "m.gguf" }, b: { bucket: bucket(["Second"]), key: "m.gguf" } } });
+    assert.deepEqual([(await ai.run("a", HI)).response, (await ai.run("b", HI)).response], ["First", "Second"]);
+  });
+
+  test("of an Ai that is closed are freed, and later calls say so", async () => {
+    const { ai, run } = scripted();
+    await run(HI);
+    await ai.close();
+    await assert.rejects(run(HI), { name: "AiInternalError", message: /closed/ });
+  });
+});
+
+describe("tokenize", () => {
+  test("returns the prompt as the model reads it, and its tokens, and computes nothing", async () => {
+    const { ai } = scripted({ script: ["a"] });
+    const { tokens, text } = await ai.tokenize(MODEL, { messages: [{ role: "system", content: "ab" }, { role: "user", content: "c" }] });
+    assert.equal(text, "<|im_start|>system\nab<|im_end|>\n<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n");
+    const [start, end] = [tokens[0], tokens.at(-1)];
+    assert.equal(tokens.filter((token) => token === start).length, 3, "control tokens are one token each");
+    assert.equal(end, 10, "a byte is a token");
+    assert.equal(tokens.length, text.replaceAll(/<\|im_(start|end)\|>/g, "#").length);
+    assert.equal((await ai.stats()).models[0].tokens, 0);
+    const raw = await ai.tokenize(MODEL, { prompt: "abc", raw: true });
+    assert.deepEqual(raw, { tokens: [97, 98, 99], text: "abc" });
+    await assert.rejects(ai.tokenize(MODEL, { prompt: "" }), isError(5006, /'\/prompt' must be >= 1/));
+    await assert.rejects(ai.tokenize("@cf/x/y", { prompt: "a" }), isError(5007, /No such model/));
+  });
+});
