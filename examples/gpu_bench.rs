@@ -6,11 +6,12 @@
 //!
 //! `--shape 135m|1b|8b`, `--type F16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0|Q4_K|Q5_K|Q6_K`, `--prompt 512`, `--tokens 64`, `--adapter NAME` (a part of
 //! its name; any adapter is accepted, including software adapters), `--without f16,subgroups,packed-dot`, `--check` (first compares each
-//! shader with its reference), `--as-hardware` (uses the shaders meant for hardware on a software adapter too).
+//! shader with its reference), `--as-hardware` (uses the shaders meant for hardware on a software adapter too), `--profile` (prints how
+//! long each kind of dispatch takes on the GPU's clock).
 
 use candle_core::quantized::GgmlDType;
 use std::time::Instant;
-use workers_ai_local::backend::webgpu::{Choice, Context, Options, Variant, WebGpuBackend, WebGpuWeights, copy_bandwidth};
+use workers_ai_local::backend::webgpu::{Choice, Context, Dispatch, Options, Variant, WebGpuBackend, WebGpuWeights, copy_bandwidth};
 use workers_ai_local::backend::{Backend, Wanted, Work};
 use workers_ai_local::error::{AiError, Result};
 use workers_ai_local::gguf::TensorEntry;
@@ -22,6 +23,10 @@ impl Arguments {
     fn get(&self, name: &str) -> Option<&str> {
         let at = self.0.iter().position(|argument| argument == name)?;
         self.0.get(at + 1).map(String::as_str)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|argument| argument == name)
     }
 
     fn number(&self, name: &str, default: usize) -> Result<usize> {
@@ -106,8 +111,9 @@ async fn run(arguments: &Arguments) -> Result<()> {
         software: true,
         named: arguments.get("--adapter").map(str::to_owned),
         without: without.map(|(_, variant)| variant).collect(),
-        as_hardware: arguments.0.iter().any(|argument| argument == "--as-hardware"),
+        as_hardware: arguments.has("--as-hardware"),
         max_binding: None,
+        timestamps: arguments.has("--profile"),
     };
     let context = Context::request(&choice).await?;
     println!("{}: f16 {}, subgroups {}, packed dot products {}", context.name, context.f16, context.subgroups, context.packed_dot);
@@ -126,7 +132,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         started.elapsed().as_secs_f64(),
         backend.counters().bytes_allocated as f64 / 1e9
     );
-    if arguments.0.iter().any(|argument| argument == "--check") {
+    if arguments.has("--check") {
         backend.self_check(&|_, _| ()).await?;
         println!("every shader agrees with its reference");
     }
@@ -176,7 +182,37 @@ async fn run(arguments: &Arguments) -> Result<()> {
         (after.bytes_read_back - before.bytes_read_back) / count as u64,
         after.buffers_created - before.buffers_created
     );
+    if arguments.has("--profile") {
+        let decode = [1];
+        for (what, tokens) in [("a prompt", &tokens[..]), ("one token", &decode)] {
+            backend.truncate_cache(cache, prompt);
+            backend.reserve(cache, tokens.len()).await?;
+            let work = [Work { cache, tokens, wanted: Wanted::Candidates(1) }];
+            backend.profile(&work).await?;
+            backend.truncate_cache(cache, prompt);
+            print_profile(what, &backend.profile(&work).await?);
+        }
+    }
     Ok(())
+}
+
+/// Prints the time of each kind of dispatch, the longest first, and of the gaps between dispatches.
+fn print_profile(what: &str, dispatches: &[Dispatch]) {
+    let mut kinds: Vec<(&str, usize, f64)> = Vec::new();
+    for dispatch in dispatches {
+        let took = dispatch.end - dispatch.start;
+        match kinds.iter_mut().find(|(name, ..)| *name == dispatch.name) {
+            Some((_, count, total)) => (*count, *total) = (*count + 1, *total + took),
+            None => kinds.push((&dispatch.name, 1, took)),
+        }
+    }
+    kinds.sort_by(|a, b| b.2.total_cmp(&a.2));
+    let whole = dispatches.last().map_or(0.0, |last| last.end);
+    let computing: f64 = kinds.iter().map(|(_, _, total)| total).sum();
+    println!("{what}: {whole:.0} µs from the first dispatch to the last, {:.0} µs of them between dispatches", whole - computing);
+    for (name, count, total) in kinds {
+        println!("  {total:8.0} µs  {count:4} x {:7.1} µs  {name}", total / count as f64);
+    }
 }
 
 fn main() -> std::process::ExitCode {

@@ -21,6 +21,8 @@ pub struct Choice {
     pub as_hardware: bool,
     /// Upper limit for the bytes of one binding, below the adapter's own limit.
     pub max_binding: Option<u64>,
+    /// Timestamps, for `WebGpuBackend::profile`, if the adapter has them.
+    pub timestamps: bool,
 }
 
 /// An optional fast path: not every adapter supports it.
@@ -117,6 +119,7 @@ impl Context {
         let mut features = wgpu::Features::empty();
         features.set(wgpu::Features::SHADER_F16, f16);
         features.set(wgpu::Features::SUBGROUP, subgroups);
+        features.set(wgpu::Features::TIMESTAMP_QUERY, choice.timestamps && adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY));
         let wanted = wgpu::DeviceDescriptor {
             label: Some("workers-ai-local"),
             required_features: features,

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::kv_cache::KvCache;
 use super::layout::UNIT;
+use super::profile::Profile;
 use super::shaders::{Bindings, Epilogue, Pipelines, ProductStrategy, ReductionPass, Shader, Sizes};
 use super::weights::{Matrix, MatrixKind, Weights};
 use crate::backend::{Answer, MAX_CANDIDATES, Wanted};
@@ -336,22 +337,19 @@ struct Recorder<'a> {
     context: &'a Context,
     pipelines: &'a Pipelines,
     scratch: &'a Scratch,
-    pass: wgpu::ComputePass<'static>,
+    encoder: wgpu::CommandEncoder,
+    /// The compute pass of all dispatches, or of the latest one where a profile measures each.
+    pass: Option<wgpu::ComputePass<'static>>,
+    profile: Option<&'a Profile>,
     jobs: Vec<u8>,
     dispatches: u64,
     packed: bool,
 }
 
 impl<'a> Recorder<'a> {
-    fn begin(
-        context: &'a Context,
-        pipelines: &'a Pipelines,
-        scratch: &'a Scratch,
-        encoder: &mut wgpu::CommandEncoder,
-        packed: bool,
-    ) -> Self {
-        let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();
-        Self { context, pipelines, scratch, pass, jobs: Vec::new(), dispatches: 0, packed }
+    fn begin(context: &'a Context, pipelines: &'a Pipelines, scratch: &'a Scratch, packed: bool, profile: Option<&'a Profile>) -> Self {
+        let encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        Self { context, pipelines, scratch, encoder, pass: None, profile, jobs: Vec::new(), dispatches: 0, packed }
     }
 
     /// Appends a job to the buffer of jobs and returns its offset in bytes.
@@ -363,11 +361,18 @@ impl<'a> Recorder<'a> {
     }
 
     fn run(&mut self, shader: Shader, job: u32, group: &wgpu::BindGroup, workgroups: [usize; 3]) -> Result<()> {
-        self.pass.set_pipeline(self.pipelines.get(shader)?);
-        self.pass.set_bind_group(0, &self.scratch.job_group, &[job]);
-        self.pass.set_bind_group(1, group, &[]);
+        if let Some(profile) = self.profile {
+            // Ends the pass before, which must come first.
+            self.pass = None;
+            self.pass = Some(profile.begin(&mut self.encoder, shader, workgroups));
+        }
+        let begin = || self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();
+        let pass = self.pass.get_or_insert_with(begin);
+        pass.set_pipeline(self.pipelines.get(shader)?);
+        pass.set_bind_group(0, &self.scratch.job_group, &[job]);
+        pass.set_bind_group(1, group, &[]);
         let [x, y, z] = workgroups.map(|count| count as u32);
-        self.pass.dispatch_workgroups(x, y, z);
+        pass.dispatch_workgroups(x, y, z);
         self.dispatches += 1;
         Ok(())
     }
@@ -418,10 +423,10 @@ impl Plan {
         p: &Hyperparameters,
         scratch: &Scratch,
         chunk: &[(Segment, &KvCache)],
+        profile: Option<&Profile>,
     ) -> Result<Recorded> {
         let rows = chunk.iter().map(|(segment, _)| segment.rows).sum();
-        let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let mut recorder = Recorder::begin(context, pipelines, scratch, &mut encoder, self.packed);
+        let mut recorder = Recorder::begin(context, pipelines, scratch, self.packed, profile);
         let whole = recorder.job(Job { rows, ..Job::default() });
 
         for group in &self.embed {
@@ -483,8 +488,11 @@ impl Plan {
             recorder.product(&self.output, job, outputs.len())?;
             found = self.choose(&mut recorder, &outputs)?;
         }
-        let Recorder { pass, jobs, dispatches, .. } = recorder;
+        let Recorder { mut encoder, pass, jobs, dispatches, .. } = recorder;
         drop(pass);
+        if let Some(profile) = profile {
+            profile.resolve(&mut encoder);
+        }
 
         let mut layout = Layout::default();
         for (row, segment) in outputs.iter().enumerate() {
@@ -525,13 +533,12 @@ impl Plan {
         packed: bool,
         times: usize,
     ) -> Result<Recorded> {
-        let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let mut recorder = Recorder::begin(context, pipelines, scratch, &mut encoder, packed);
+        let mut recorder = Recorder::begin(context, pipelines, scratch, packed, None);
         let job = recorder.job(Job { rows: 1, ..Job::default() });
         for _ in 0..times {
             self.layers.iter().try_for_each(|layer| recorder.product(&layer.gate, job, 1))?;
         }
-        let Recorder { pass, jobs, dispatches, .. } = recorder;
+        let Recorder { mut encoder, pass, jobs, dispatches, .. } = recorder;
         drop(pass);
         encoder.copy_buffer_to_buffer(&scratch.gate, 0, &scratch.readback, 0, 8);
         Ok(Recorded { commands: encoder.finish(), jobs, layout: Layout { places: Vec::new(), bytes: 8 }, dispatches })

@@ -4,6 +4,7 @@ use super::check::check_shaders;
 use super::context::Context;
 use super::forward::{self, MAX_OUTPUTS, MAX_SEGMENTS, Plan, Recorded, Scratch, Segment};
 use super::kv_cache::KvCache;
+use super::profile::{Dispatch, Profile};
 use super::shaders::{Compilation, Pipelines, Shader, Sizes};
 use super::weights::{WebGpuWeights, Weights, kinds};
 use crate::backend::{Answer, Backend, CacheId, Counters, Gpu, Wanted, Work};
@@ -45,6 +46,8 @@ pub struct WebGpuBackend {
     ahead: Option<RecordedAhead>,
     /// Whether a readback has begun and not ended. If its future was dropped, the readback buffer may still be mapped.
     reading: bool,
+    /// Measures the dispatches of the forward pass that is computed.
+    profile: Option<Profile>,
 }
 
 /// Commands that were recorded while the GPU computed the previous token, before their own tokens were known.
@@ -120,6 +123,7 @@ impl WebGpuBackend {
             may_pack: true,
             ahead: None,
             reading: false,
+            profile: None,
         })
     }
 
@@ -204,6 +208,24 @@ impl WebGpuBackend {
         Ok(read)
     }
 
+    /// Computes a batch like [`Backend::forward`] and returns how long each dispatch took on the GPU. Recording them one by one makes the
+    /// whole slower.
+    ///
+    /// # Errors
+    ///
+    /// If the device has no timestamps, and as `forward`.
+    pub async fn profile(&mut self, batch: &[Work<'_>]) -> Result<Vec<Dispatch>> {
+        self.ahead = None;
+        self.profile = Some(Profile::new(&self.context)?);
+        let computed = self.compute(batch).await;
+        let profile = self.profile.take();
+        computed?;
+        match profile {
+            Some(profile) => profile.read(&self.context).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// The device that the model is on.
     pub fn context(&self) -> &Context {
         &self.context
@@ -221,14 +243,14 @@ impl WebGpuBackend {
 
     fn record(&self, rows: &[Row]) -> Result<Recorded> {
         let chunk: Vec<_> = rows.iter().filter_map(|(segment, id, _)| Some((*segment, self.caches.get(id)?))).collect();
-        self.plan.record(&self.context, &self.pipelines, &self.parameters, &self.scratch, &chunk)
+        self.plan.record(&self.context, &self.pipelines, &self.parameters, &self.scratch, &chunk, self.profile.as_ref())
     }
 
     /// Records the batch that follows these rows if every sequence continues with one token, as in decode. The commands depend on
     /// positions and buffers, not on the tokens, so they can be recorded while the GPU computes. Returns `None` if a sequence is still in
     /// its prompt, or if its cache has no room for another position.
     fn record_ahead(&self, segments: &[Segment], batch: &[Work<'_>]) -> Option<RecordedAhead> {
-        if segments.len() != batch.len() {
+        if segments.len() != batch.len() || self.profile.is_some() {
             return None;
         }
         let following = segments.iter().enumerate().map(|(index, segment)| {
