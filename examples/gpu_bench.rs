@@ -124,7 +124,8 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let mut weights = WebGpuWeights::new(&context);
     let bytes = fill(&mut weights, &parameters, tied, dtype).await?;
     let loaded = started.elapsed();
-    let mut backend = WebGpuBackend::new(parameters, weights, Options::default(), &|_, _| ()).await?;
+    let mut backend =
+        WebGpuBackend::new(parameters, weights, Options { chunk_rows: arguments.number("--chunk", 256)? }, &|_, _| ()).await?;
     println!(
         "{name} {kind}: {:.2} GB per token; loaded in {:.1} s, ready in {:.1} s; {:.2} GB on the GPU",
         bytes as f64 / 1e9,

@@ -185,7 +185,7 @@ fn has_packed(context: &Context, format: Format) -> bool {
 fn strategy(context: &Context, rows: usize, columns: usize, packed: bool) -> ProductStrategy {
     match rows {
         _ if context.serial => ProductStrategy::Vector { threads: 1, packed },
-        0..LEAST_TILED_ROWS => ProductStrategy::Vector { threads: if columns / UNIT >= 256 { 64 } else { 32 }, packed },
+        0..LEAST_TILED_ROWS => ProductStrategy::Vector { threads: if columns / UNIT <= 32 { 32 } else { 64 }, packed },
         4..=16 => ProductStrategy::Tiles { tokens: 1 },
         _ => ProductStrategy::Tiles { tokens: 4 },
     }

@@ -12,6 +12,7 @@
 use super::context::Context;
 #[cfg(target_arch = "wasm32")]
 use super::context::refused;
+use super::forward::MAX_SPLITS;
 use super::weights::ROWS_AT_ONCE;
 use crate::error::{AiError, Result};
 use crate::gguf::LocalFuture;
@@ -181,12 +182,15 @@ impl Shader {
                 match strategy {
                     ProductStrategy::Vector { threads, packed } => {
                         pieces.push(format!("const THREADS = {threads}u;\nconst GROUPS = {}u;\n", strategy.groups()).into());
-                        let reduce = if threads == 1 { include_str!("shaders/reduce_alone.wgsl") } else { reduce };
+                        let [reduce, stage] = match threads {
+                            1 => [include_str!("shaders/reduce_alone.wgsl"), include_str!("shaders/stage_alone.wgsl")],
+                            _ => [reduce, include_str!("shaders/stage.wgsl")],
+                        };
                         let activations = match packed {
                             true => include_str!("shaders/activations_packed.wgsl"),
                             false => include_str!("shaders/activations.wgsl"),
                         };
-                        pieces.extend([reduce, activations, include_str!("shaders/matvec.wgsl")].map(Cow::from));
+                        pieces.extend([reduce, stage, activations, include_str!("shaders/matvec.wgsl")].map(Cow::from));
                     }
                     ProductStrategy::Tiles { tokens } => {
                         pieces.push(format!("const TOKENS = {tokens}u;\n").into());
@@ -196,7 +200,7 @@ impl Shader {
             }
             Self::Norm => {
                 let Sizes { width, epsilon, .. } = sizes;
-                pieces.push(format!("const THREADS = 128u;\nconst WIDTH = {width}u;\nconst EPSILON = {epsilon:e}f;\n").into());
+                pieces.push(format!("const THREADS = 256u;\nconst WIDTH = {width}u;\nconst EPSILON = {epsilon:e}f;\n").into());
                 pieces.extend([reduce.into(), include_str!("shaders/norm.wgsl").into()]);
             }
             Self::Rope => {
@@ -209,7 +213,11 @@ impl Shader {
                 pieces.push(format!("const ROWS = {rows}u;\nconst SHARED = {shared}u;\nconst SCALE = {scale:e}f;\n").into());
                 pieces.extend([heads.into(), quads.into(), include_str!("shaders/attention.wgsl").into()]);
             }
-            Self::Combine => pieces.extend([heads.into(), include_str!("shaders/combine.wgsl").into()]),
+            Self::Combine => pieces.extend([
+                heads.into(),
+                format!("const MAX_SPLITS = {MAX_SPLITS}u;\n").into(),
+                include_str!("shaders/combine.wgsl").into(),
+            ]),
             Self::ArgMax(pass) => pieces.extend([first(pass).into(), ordered.into(), include_str!("shaders/arg_max.wgsl").into()]),
             Self::TopK(pass) => pieces.extend([first(pass).into(), ordered.into(), include_str!("shaders/top_k.wgsl").into()]),
         }

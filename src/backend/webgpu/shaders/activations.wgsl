@@ -14,17 +14,17 @@ struct Activations {
     sums: vec2<f32>,
 }
 
-// Loads a unit's activations. `at`: where its two runs begin in `input`.
+// Loads a unit's activations. `at`: where its two runs begin, from the first staged column on.
 fn activations(at: vec2<u32>) -> Activations {
     var x: Activations;
-    x.a = input[at.x];
-    x.b = input[at.x + 1u];
-    x.c = input[at.x + 2u];
-    x.d = input[at.x + 3u];
-    x.e = input[at.y];
-    x.f = input[at.y + 1u];
-    x.g = input[at.y + 2u];
-    x.h = input[at.y + 3u];
+    x.a = activation(at.x);
+    x.b = activation(at.x + 1u);
+    x.c = activation(at.x + 2u);
+    x.d = activation(at.x + 3u);
+    x.e = activation(at.y);
+    x.f = activation(at.y + 1u);
+    x.g = activation(at.y + 2u);
+    x.h = activation(at.y + 3u);
     x.sums = vec2<f32>(total(x.a + x.b + x.c + x.d), total(x.e + x.f + x.g + x.h));
     return x;
 }

@@ -36,16 +36,16 @@ fn bytes_of(x: vec4<f32>) -> vec2<u32> {
     return vec2<u32>(pack4xI8(upper), pack4xI8(lower));
 }
 
-// Loads and quantises a unit's activations. `at`: where its two runs begin in `input`.
+// Loads and quantises a unit's activations. `at`: where its two runs begin, from the first staged column on.
 fn activations(at: vec2<u32>) -> Activations {
-    let a = input[at.x];
-    let b = input[at.x + 1u];
-    let c = input[at.x + 2u];
-    let d = input[at.x + 3u];
-    let e = input[at.y];
-    let f = input[at.y + 1u];
-    let g = input[at.y + 2u];
-    let h = input[at.y + 3u];
+    let a = activation(at.x);
+    let b = activation(at.x + 1u);
+    let c = activation(at.x + 2u);
+    let d = activation(at.x + 3u);
+    let e = activation(at.y);
+    let f = activation(at.y + 1u);
+    let g = activation(at.y + 2u);
+    let h = activation(at.y + 3u);
     let larger = max(max(max(abs(a), abs(b)), max(abs(c), abs(d))), max(max(abs(e), abs(f)), max(abs(g), abs(h))));
     let largest = max(max(larger.x, larger.y), max(larger.z, larger.w));
     // Activations so small that the inverse would be infinite are treated as 0.

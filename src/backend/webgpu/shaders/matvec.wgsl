@@ -15,16 +15,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = (group.x * GROUPS + index / THREADS) * 4u;
     // Threads beyond the last row compute the last row again and do not write it.
     let starts = min(vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(shape.rows - 1u)) * shape.units;
-    let base = token * shape.columns;
     var sums = vec4<f32>();
-    for (var unit = lane; unit < shape.units; unit += THREADS) {
-        let x = activations(columns_of(unit) + vec2<u32>(base));
-        sums += vec4<f32>(
-            times(starts.x + unit, x),
-            times(starts.y + unit, x),
-            times(starts.z + unit, x),
-            times(starts.w + unit, x),
-        );
+    for (var first = 0u; first < shape.units; first += THREADS) {
+        stage(token, first, lane);
+        let unit = first + lane;
+        if unit < shape.units {
+            let x = activations(columns_of(unit) - vec2<u32>(first * 8u));
+            sums += vec4<f32>(
+                times(starts.x + unit, x),
+                times(starts.y + unit, x),
+                times(starts.z + unit, x),
+                times(starts.w + unit, x),
+            );
+        }
     }
     let result = reduce(sums, lane);
     for (var i = lane; i < 4u; i += THREADS) {
