@@ -4,7 +4,7 @@
 //! cargo run --release --features webgpu --example gpu_bench -- --shape 8b --type Q4_0
 //! ```
 //!
-//! `--shape 135m|1b|8b`, `--type F16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0|Q4_K|Q5_K|Q6_K`, `--prompt 512`, `--tokens 64`, `--adapter NAME` (a part of
+//! `--shape 135m|1b|8b`, `--type F16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0|Q4_K|Q5_K|Q6_K`, `--prompt 512`, `--tokens 64`, `--chunk 256` (rows of a submission), `--adapter NAME` (a part of
 //! its name; any adapter is accepted, including software adapters), `--without f16,subgroups,packed-dot`, `--check` (first compares each
 //! shader with its reference), `--as-hardware` (uses the shaders meant for hardware on a software adapter too), `--profile` (prints how
 //! long each kind of dispatch takes on the GPU's clock).
@@ -137,7 +137,9 @@ async fn run(arguments: &Arguments) -> Result<()> {
         backend.self_check(&|_, _| ()).await?;
         println!("every shader agrees with its reference");
     }
+    let started = Instant::now();
     backend.tune().await?;
+    println!("tuned in {:.2} s: {} rows per step", started.elapsed().as_secs_f64(), backend.rows_per_step());
     if context.packed_dot {
         println!(
             "packed dot products {}",

@@ -38,6 +38,9 @@ pub enum Wanted {
 /// The largest n of [`Wanted::Candidates`].
 pub const MAX_CANDIDATES: usize = 256;
 
+/// Rows (tokens) of a step: of any step on the CPU, of the smallest full step on a GPU.
+pub const ROWS: usize = 32;
+
 /// The answer to a [`Work`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
@@ -100,6 +103,12 @@ pub trait Backend {
     /// The GPU and its statistics; `None` on the CPU.
     fn gpu(&self) -> Option<Gpu> {
         None
+    }
+
+    /// The most rows (tokens) to compute in a step, a multiple of [`ROWS`]. With small steps, cancellation and other sequences wait less;
+    /// with large ones, a GPU with many cores is better used.
+    fn rows_per_step(&self) -> usize {
+        ROWS
     }
 
     /// Whether the device is lost, and with it every cache. A lost backend cannot compute again.

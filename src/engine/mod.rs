@@ -29,13 +29,11 @@ pub struct Limits {
     pub idle_after_ms: f64,
     /// Milliseconds without a poll after which a sequence may be dropped for a new one, if there are `sequences` already.
     pub abandoned_after_ms: f64,
-    /// Rows (tokens) per step. With small steps, cancellation and other sequences wait less.
-    pub rows_per_step: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { caches: 4, sequences: 64, idle_after_ms: 1_000.0, abandoned_after_ms: 60_000.0, rows_per_step: 32 }
+        Self { caches: 4, sequences: 64, idle_after_ms: 1_000.0, abandoned_after_ms: 60_000.0 }
     }
 }
 
@@ -229,7 +227,7 @@ impl Engine {
         }
         let prefilling = waiting.iter().filter(|id| self.sequences[id].missing() > 1).count();
         let decoding = waiting.len() - prefilling;
-        let chunk = (self.limits.rows_per_step.saturating_sub(decoding) / prefilling.max(1)).max(1);
+        let chunk = (self.backend.rows_per_step().saturating_sub(decoding) / prefilling.max(1)).max(1);
         // Tokens are copied, so that sequences are not borrowed while the backend computes.
         let mut planned: Vec<(SequenceId, Vec<u32>, Wanted)> = Vec::new();
         for id in waiting {

@@ -1,6 +1,6 @@
 //! One sequence: a prompt, followed by the answer as it grows.
 
-use crate::backend::{Answer, CacheId, Wanted};
+use crate::backend::{Answer, CacheId, ROWS, Wanted};
 use crate::error::{AiError, Result};
 use crate::grammar::Constraint;
 use crate::host::now_ms;
@@ -129,9 +129,14 @@ impl Sequence {
         self.tokens.len() - self.computed
     }
 
-    /// The next tokens to compute, at most `limit`.
+    /// The next tokens to compute, at most `limit`. More than [`ROWS`] only in multiples of it: so the rest of a prompt is computed in a
+    /// step of its own, whatever the limit. A GPU rounds differently for few rows, and the same prompt must have the same logits on a
+    /// device that computes larger steps.
     pub fn next_tokens(&self, limit: usize) -> Vec<u32> {
-        self.tokens[self.computed..].iter().take(limit).copied().collect()
+        let rest = &self.tokens[self.computed..];
+        let count = rest.len().min(limit);
+        let count = if count > ROWS { count / ROWS * ROWS } else { count };
+        rest[..count].to_vec()
     }
 
     /// Makes the answer follow a grammar from the next token on.
@@ -200,6 +205,27 @@ impl Sequence {
         if !self.ended {
             self.ended = true;
             self.events.push_back(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_of_a_prompt_is_the_same_whatever_the_rows_of_a_step() {
+        for limit in [32, 64, 96, 128, 256] {
+            let params = GenerationParams { max_tokens: 1, sampling: SamplingParams::default(), end_tokens: Rc::default() };
+            let mut sequence = Sequence::new(vec![1; 250], params, None);
+            let mut steps = Vec::new();
+            while sequence.missing() > 0 {
+                let count = sequence.next_tokens(limit).len();
+                steps.push(count);
+                sequence.computed += count;
+            }
+            assert!(steps.iter().all(|count| *count <= limit), "{steps:?}");
+            assert_eq!(steps.last(), Some(&26), "{steps:?}");
         }
     }
 }

@@ -7,7 +7,7 @@ use super::kv_cache::KvCache;
 use super::profile::{Dispatch, Profile};
 use super::shaders::{Compilation, Pipelines, Shader, Sizes};
 use super::weights::{WebGpuWeights, Weights, kinds};
-use crate::backend::{Answer, Backend, CacheId, Counters, Gpu, Wanted, Work};
+use crate::backend::{Answer, Backend, CacheId, Counters, Gpu, ROWS, Wanted, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::LocalFuture;
 use crate::host::now_ms;
@@ -46,6 +46,7 @@ pub struct WebGpuBackend {
     ahead: Option<RecordedAhead>,
     /// Whether a readback has begun and not ended. If its future was dropped, the readback buffer may still be mapped.
     reading: bool,
+    rows_per_step: usize,
     /// Measures the dispatches of the forward pass that is computed.
     profile: Option<Profile>,
 }
@@ -123,6 +124,7 @@ impl WebGpuBackend {
             may_pack: true,
             ahead: None,
             reading: false,
+            rows_per_step: ROWS,
             profile: None,
         })
     }
@@ -158,22 +160,30 @@ impl WebGpuBackend {
         self.plan.packed
     }
 
-    /// Chooses between packed dot products and products of floats by timing both, which takes some tenths of a second. Packed ones are used
-    /// where they are clearly faster. Called when a model is loaded.
+    /// Times this model on this device, and chooses what is fastest: packed dot products or products of floats, and the rows of a step.
+    /// Takes some tenths of a second. Called when a model is loaded.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails, or memory runs out.
+    pub async fn tune(&mut self) -> Result<()> {
+        if self.context.serial {
+            return Ok(());
+        }
+        if self.may_pack && self.plan.can_pack(&self.context) {
+            self.tune_products().await?;
+        }
+        self.tune_rows().await
+    }
+
+    /// Chooses between packed dot products and products of floats. Packed ones are used where they are clearly faster.
     ///
     /// Measuring is the only way to know: every current WGSL implementation has packed dot products, some adapters only emulate them, and
     /// no adapter reports which. Accuracy does not enter into the choice, because packed activations have 15 bits in two bytes (two
     /// packed products instead of four multiply-adds).
-    ///
-    /// # Errors
-    ///
-    /// If the device fails.
-    pub async fn tune(&mut self) -> Result<()> {
+    async fn tune_products(&mut self) -> Result<()> {
         /// Milliseconds to measure at least, so that a clock with a resolution of one millisecond is accurate enough.
         const ENOUGH: f64 = 30.0;
-        if !self.may_pack || !self.plan.can_pack(&self.context) {
-            return Ok(());
-        }
         // The first runs determine the number of repetitions, and bring the weights in.
         let mut times = 1;
         while self.time_products(false, times).await? < ENOUGH && times < 256 {
@@ -189,6 +199,30 @@ impl WebGpuBackend {
         // The margin decides ties the same way at every load, because the results of the two differ in their last bits.
         self.pack(packed < 0.87 * unpacked);
         Ok(())
+    }
+
+    /// Chooses the most rows of a step, up to those of a submission, that the device computes within a quarter of a second: a request that
+    /// is cancelled, other requests, and whatever else the GPU draws wait that long.
+    async fn tune_rows(&mut self) -> Result<()> {
+        const LONGEST_MS: f64 = 250.0;
+        while 2 * self.rows_per_step <= self.scratch.rows.min(self.parameters.positions) {
+            let rows = 2 * self.rows_per_step;
+            // The first time includes what drivers compile at the first use.
+            if self.time_rows(rows).await? > LONGEST_MS && self.time_rows(rows).await? > LONGEST_MS {
+                break;
+            }
+            self.rows_per_step = rows;
+        }
+        Ok(())
+    }
+
+    /// Milliseconds that the forward pass of a prompt of `rows` tokens takes.
+    async fn time_rows(&mut self, rows: usize) -> Result<f64> {
+        let cache = self.create_cache()?;
+        let started = now_ms();
+        let computed = self.compute(&[Work { cache, tokens: &vec![0; rows], wanted: Wanted::Candidates(1) }]).await;
+        self.release_cache(cache);
+        computed.map(|_| now_ms() - started)
     }
 
     /// Milliseconds that `times` repetitions of one product per layer take.
@@ -343,6 +377,10 @@ impl Backend for WebGpuBackend {
 
     fn gpu(&self) -> Option<Gpu> {
         Some(Gpu { adapter: self.context.name.clone(), counters: self.counters() })
+    }
+
+    fn rows_per_step(&self) -> usize {
+        self.rows_per_step
     }
 
     fn is_lost(&self) -> bool {
