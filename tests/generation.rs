@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{LLAMA2, LLAMA31, TinyModel, ai_with, best, dequantised, load, real_model, start, stock_logits, stock_model, text_of};
+use common::{
+    LLAMA2, LLAMA31, TinyModel, ai_from, ai_with, best, dequantised, load, real_model, start, stock_logits, stock_model, text_of,
+};
 use serde_json::{Value, json};
 use workers_ai_local::ai::{Ai, BackendChoice, Generation};
 use workers_ai_local::engine::{FinishReason, Limits};
@@ -111,7 +113,7 @@ fn the_next_turn_reuses_the_cache_of_the_conversation_and_gives_the_same_text() 
 fn concurrent_answers_take_turns_and_are_the_same_as_alone() {
     // With one cache the answers must pass it to each other, and compute again what they lose.
     for caches in [1, 4] {
-        let ai = tiny_ai(Limits { caches, idle_after_ms: 0.0, ..Limits::default() });
+        let ai = tiny_ai(Limits { caches, cache_bytes: 0, idle_after_ms: 0.0, ..Limits::default() });
         let alone = tiny_ai(Limits::default());
         pollster::block_on(async {
             let prompts = ["alpha", "beta gamma", "a prompt that is a good deal longer than the step of the engine allows at once"];
@@ -141,7 +143,7 @@ fn more_concurrent_answers_than_caches_wait_for_one_another() {
     use std::future::Future;
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
-    let ai = tiny_ai(Limits { caches: 2, ..Limits::default() });
+    let ai = tiny_ai(Limits { caches: 2, cache_bytes: 0, ..Limits::default() });
     let alone = tiny_ai(Limits::default());
     let prompts: Vec<String> = (0..7).map(|i| format!("{i} is the number of this prompt, which has its own beginning")).collect();
     let mut running: Vec<Pin<Box<dyn Future<Output = String>>>> = Vec::new();
@@ -199,9 +201,25 @@ fn a_full_queue_is_3040_until_a_request_ends() {
     });
 }
 
+/// The place of a reader that stands still is lent out, and its answer is complete all the same.
 #[test]
-fn a_reader_that_left_without_cancelling_loses_its_place_to_the_next() {
-    let ai = tiny_ai(Limits { sequences: 1, abandoned_after_ms: 0.0, ..Limits::default() });
+fn a_reader_that_stands_still_lends_its_place_to_the_next() {
+    let ai = tiny_ai(Limits { sequences: 1, idle_after_ms: 0.0, ..Limits::default() });
+    let alone = tiny_ai(Limits::default());
+    pollster::block_on(async {
+        let mut expected = start(&alone, LLAMA2, endless("a")).await.expect("started");
+        let expected = text_of(&mut expected).await.expect("text");
+        let mut first = start(&ai, LLAMA2, endless("a")).await.expect("started");
+        let begun = piece(&mut first).await.expect("a piece");
+        let mut next = start(&ai, LLAMA2, endless("b")).await.expect("started in its place");
+        assert!(text_of(&mut next).await.is_ok());
+        assert_eq!(begun + &text_of(&mut first).await.expect("the rest"), expected);
+    });
+}
+
+#[test]
+fn a_reader_that_left_without_cancelling_is_dropped_when_there_are_too_many() {
+    let ai = tiny_ai(Limits { unread: 1, idle_after_ms: 0.0, abandoned_after_ms: 0.0, ..Limits::default() });
     pollster::block_on(async {
         let mut left = start(&ai, LLAMA2, endless("a")).await.expect("started");
         let mut next = start(&ai, LLAMA2, endless("b")).await.expect("started in its place");
@@ -209,6 +227,105 @@ fn a_reader_that_left_without_cancelling_loses_its_place_to_the_next() {
         // If the first reader comes back, it gets an error instead of waiting for ever.
         assert_eq!(text_of(&mut left).await.expect_err("gone").code, ErrorCode::Aborted);
     });
+}
+
+/// Runs futures side by side, one poll each in turn, until all are done.
+fn side_by_side<T>(mut running: Vec<std::pin::Pin<Box<dyn Future<Output = T>>>>, mut each_round: impl FnMut(usize)) -> Vec<T> {
+    use std::task::{Context, Poll, Waker};
+    let mut done: Vec<Option<T>> = running.iter().map(|_| None).collect();
+    for round in 0..1_000_000 {
+        for (future, done) in running.iter_mut().zip(&mut done) {
+            if done.is_none()
+                && let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            {
+                *done = Some(value);
+            }
+        }
+        each_round(round);
+        if done.iter().all(Option::is_some) {
+            break;
+        }
+    }
+    done.into_iter().map(|value| value.expect("done")).collect()
+}
+
+/// Many streams at once: each begins before any ends, and every token is computed once.
+#[test]
+fn many_answers_at_once_all_begin_and_compute_nothing_twice() {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    let ai = Rc::new(tiny_ai(Limits { idle_after_ms: 0.0, ..Limits::default() }));
+    let alone = tiny_ai(Limits::default());
+    let prompts: Vec<String> = (0..40).map(|i| format!("{i} is the number of this prompt, which has its own beginning")).collect();
+    let order = Rc::new(RefCell::new(Vec::new()));
+    let running = prompts.iter().enumerate().map(|(index, prompt)| {
+        let (ai, order, prompt) = (Rc::clone(&ai), Rc::clone(&order), prompt.clone());
+        let future = async move {
+            let mut generation = start(&ai, LLAMA2, endless(&prompt)).await.expect("started");
+            let first = piece(&mut generation).await.expect("a piece");
+            order.borrow_mut().push(("begins", index));
+            let text = first + &text_of(&mut generation).await.expect("text");
+            order.borrow_mut().push(("ends", index));
+            (text, generation.usage().clone())
+        };
+        Box::pin(future) as std::pin::Pin<Box<dyn Future<Output = (String, workers_ai_local::output::Usage)>>>
+    });
+    let answers = side_by_side(running.collect(), |_| ());
+    let mut needed = 0;
+    for (prompt, (text, usage)) in prompts.iter().zip(answers) {
+        let mut expected = pollster::block_on(start(&alone, LLAMA2, endless(prompt))).expect("started");
+        assert_eq!(text, pollster::block_on(text_of(&mut expected)).expect("text"), "{prompt}");
+        assert_eq!(usage.cached_tokens, 0, "{prompt}");
+        needed += usage.prompt_tokens + usage.completion_tokens;
+    }
+    let first_end = order.borrow().iter().position(|(what, _)| *what == "ends").expect("an end");
+    assert_eq!(order.borrow()[..first_end].len(), prompts.len(), "all begin before one ends: {:?}", order.borrow());
+    let (_, computed) = ai.loaded()[0].activity();
+    assert!(computed <= needed as u64, "{computed} tokens were computed, {needed} are needed");
+}
+
+/// The place is taken first: while the model loads, requests beyond the limit are refused at once.
+#[test]
+fn requests_that_wait_for_a_load_have_places() {
+    use std::rc::Rc;
+    use workers_ai_local::gguf::{BytesSource, LocalFuture, OpenedSource, Source, SourceError};
+    /// A file that does not open before the gate is open.
+    struct Slow(BytesSource, Rc<std::cell::Cell<bool>>);
+    impl Source for Slow {
+        fn name(&self) -> String {
+            self.0.name()
+        }
+        fn identity(&self) -> String {
+            self.0.identity()
+        }
+        fn open(&self, offset: u64) -> LocalFuture<'_, std::result::Result<OpenedSource, SourceError>> {
+            Box::pin(async move {
+                std::future::poll_fn(|_| if self.1.get() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }).await;
+                self.0.open(offset).await
+            })
+        }
+    }
+    let gate = Rc::new(std::cell::Cell::new(false));
+    let source = Slow(BytesSource::new("test.gguf", TinyModel::default().gguf()), Rc::clone(&gate));
+    let ai = Rc::new(ai_from(Rc::new(source), Limits { sequences: 3, ..Limits::default() }).0);
+    let refused = Rc::new(std::cell::Cell::new(0));
+    let running = (0..5).map(|_| {
+        let (ai, gate, refused) = (Rc::clone(&ai), Rc::clone(&gate), Rc::clone(&refused));
+        let future = async move {
+            match start(&ai, LLAMA2, endless("a")).await {
+                Ok(mut generation) => text_of(&mut generation).await.is_ok(),
+                Err(error) => {
+                    assert_eq!(error.code, ErrorCode::OutOfCapacity);
+                    assert!(!gate.get(), "refused only after the load");
+                    refused.set(refused.get() + 1);
+                    false
+                }
+            }
+        };
+        Box::pin(future) as std::pin::Pin<Box<dyn Future<Output = bool>>>
+    });
+    let answers = side_by_side(running.collect(), |round| gate.set(round >= 3));
+    assert_eq!((answers, refused.get()), (vec![true, true, true, false, false], 2));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::tools::ToolChoice;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use store::ModelStore;
+use store::{ModelStore, Place};
 
 /// Default `max_tokens` for models that are not in the catalogue.
 const DEFAULT_MAX_TOKENS: u32 = 256;
@@ -81,7 +81,10 @@ impl Ai {
     /// 5007 if no file serves the model id; an error of the load; 5004 if the chat template cannot be used; 5006 if a schema cannot
     /// be guaranteed; 5021 if prompt and answer exceed the context window; 3040 if too many requests are in progress.
     pub async fn generate(&self, model_id: &str, request: TextGenerationRequest) -> Result<Generation> {
-        let model = self.load(model_id).await?;
+        let source = self.source_of(model_id)?;
+        // Kept until the request is in the engine, where it has a place of its own.
+        let place = self.store.place(&*source).await?;
+        let model = self.load_source(model_id, source, Some(&place)).await?;
         let (text, template) = self.rendered(&model, model_id, &request)?;
         let prompt = model.tokenizer.encode(&text)?;
         let max_tokens = answer_length(model_id, &request, prompt.len(), model.positions())?;
@@ -89,7 +92,9 @@ impl Ai {
         let continues = matches!(request.prompt, Prompt::Raw(_));
         let expectation = expect::expectation(&request, &template, &model)?;
         let text = AnswerText::new(model.tokenizer.stream_decoder(continues), request.stop);
-        Generation::start(model, prompt, params, text, expectation).await
+        let generation = Generation::start(model, prompt, params, text, expectation).await;
+        drop(place);
+        generation
     }
 
     /// The tokens of a request's prompt and its text, as the model would continue it. Computes no answer.
@@ -137,10 +142,10 @@ impl Ai {
     /// 5007 if no file serves the model id; an error of the load.
     pub async fn load(&self, model_id: &str) -> Result<Rc<Model>> {
         let source = self.source_of(model_id)?;
-        self.load_source(model_id, source).await
+        self.load_source(model_id, source, None).await
     }
 
-    async fn load_source(&self, model_id: &str, source: Rc<dyn Source>) -> Result<Rc<Model>> {
+    async fn load_source(&self, model_id: &str, source: Rc<dyn Source>, place: Option<&Place>) -> Result<Rc<Model>> {
         let on_progress = self.config.on_progress.clone();
         let model_id = model_id.to_owned();
         let report = move |progress: LoadProgress| {
@@ -148,7 +153,7 @@ impl Ai {
                 on_progress(&model_id, progress);
             }
         };
-        self.store.get(source, Rc::new(report)).await
+        self.store.get(source, Rc::new(report), place).await
     }
 
     /// The file that serves a model id: its own, or the default model's.

@@ -33,6 +33,8 @@ pub struct Model {
     /// Read again if the backend is lost.
     file: ModelFile,
     computed_by: RefCell<ComputedBy>,
+    /// Requests in progress and computed tokens, before the step that is being computed.
+    last_activity: Cell<(usize, u64)>,
     /// Whether the CPU once failed to take the model over for lack of memory.
     too_large_for_cpu: Cell<bool>,
 }
@@ -64,6 +66,7 @@ impl Model {
         let LoadedBackend { backend, reason } = file.load_backend(&tensors, &parameters, reader).await?;
         Ok(Self {
             computed_by: RefCell::new(ComputedBy { backend: backend.name(), reason }),
+            last_activity: Cell::default(),
             too_large_for_cpu: Cell::new(false),
             file,
             name,
@@ -104,6 +107,7 @@ impl Model {
 
     /// Advances the engine by one step. If its backend is lost or out of memory, loads the model into another one.
     pub(super) async fn advance(&self, engine: &mut Engine) {
+        self.last_activity.set((engine.active(), engine.computed_tokens()));
         engine.step().await;
         self.leave_full_gpu(engine).await;
         let Some(lost) = engine.lost().map(|error| error.text.clone()) else { return };
@@ -141,10 +145,10 @@ impl Model {
         engine.replace_backend(backend);
     }
 
-    /// `(requests in progress, tokens of prompts and answers computed since the model was loaded)`; `(1, 0)` while a step is being
-    /// computed.
+    /// Requests in progress, and tokens of prompts and answers computed since the model was loaded. While a step is being computed, as
+    /// before it.
     pub fn activity(&self) -> (usize, u64) {
-        self.engine.try_borrow().map_or((1, 0), |engine| (engine.active(), engine.computed_tokens()))
+        self.engine.try_borrow().map_or(self.last_activity.get(), |engine| (engine.active(), engine.computed_tokens()))
     }
 
     /// Compiles a grammar for this model's vocabulary.

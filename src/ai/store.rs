@@ -6,7 +6,7 @@
 
 use super::Model;
 use super::backends::{BackendChoice, LoadProgress, ModelFile};
-use crate::engine::Limits;
+use crate::engine::{Limits, too_many};
 use crate::error::{AiError, Result};
 use crate::gguf::Source;
 use crate::host::{now_ms, pause};
@@ -33,6 +33,38 @@ struct Slot {
     attempt: Cell<u64>,
     /// Time of the last progress, in milliseconds of [`now_ms`].
     heartbeat: Cell<f64>,
+    /// The places of requests that are not in the engine yet: when each request was last seen, in milliseconds of [`now_ms`].
+    preparing: RefCell<Vec<Rc<Cell<f64>>>>,
+}
+
+impl Slot {
+    /// Requests that load the model or prepare their prompt. Those that have not been seen for `abandoned_after_ms` do not count: in
+    /// workerd a request can end without any notice.
+    fn preparing(&self, abandoned_after_ms: f64) -> usize {
+        let now = now_ms();
+        let mut preparing = self.preparing.borrow_mut();
+        preparing.retain(|seen| now - seen.get() <= abandoned_after_ms);
+        preparing.len()
+    }
+}
+
+/// A request's place among those that a model serves at once, until the request is in the engine.
+pub struct Place {
+    slot: Rc<Slot>,
+    seen: Rc<Cell<f64>>,
+}
+
+impl Place {
+    /// Records that the request still exists.
+    fn keep(&self) {
+        self.seen.set(now_ms());
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.slot.preparing.borrow_mut().retain(|seen| !Rc::ptr_eq(seen, &self.seen));
+    }
 }
 
 #[derive(Default)]
@@ -49,12 +81,12 @@ impl ModelStore {
         Self { limits, choice, slots: RefCell::default() }
     }
 
-    /// The model of a source; loads it if necessary.
+    /// The model of a source; loads it if necessary. `place`: of the request that needs it.
     ///
     /// # Errors
     ///
     /// The error of the load, also of a load that another request had started.
-    pub async fn get(&self, source: Rc<dyn Source>, on_progress: Rc<dyn Fn(LoadProgress)>) -> Result<Rc<Model>> {
+    pub async fn get(&self, source: Rc<dyn Source>, on_progress: Rc<dyn Fn(LoadProgress)>, place: Option<&Place>) -> Result<Rc<Model>> {
         let slot = Rc::clone(self.slots.borrow_mut().entry(source.identity()).or_default());
         let mut waited_for = None;
         loop {
@@ -66,6 +98,9 @@ impl ModelStore {
                 _ => break,
             }
             pause(POLL_INTERVAL_MS).await;
+            if let Some(place) = place {
+                place.keep();
+            }
         }
         let attempt = Attempt::begin(&slot);
         // Weak: the model keeps this function, and the slot keeps the model.
@@ -86,6 +121,29 @@ impl ModelStore {
             loaded = Model::load(file(), self.limits).await;
         }
         attempt.end(loaded.map(Rc::new))
+    }
+
+    /// Takes a place for a request, before anything is loaded or prepared for it.
+    ///
+    /// # Errors
+    ///
+    /// 3040 if the model serves too many requests already.
+    pub async fn place(&self, source: &dyn Source) -> Result<Place> {
+        let slot = Rc::clone(self.slots.borrow_mut().entry(source.identity()).or_default());
+        let others = slot.preparing(self.limits.abandoned_after_ms);
+        let seen = Rc::new(Cell::new(now_ms()));
+        slot.preparing.borrow_mut().push(Rc::clone(&seen));
+        let place = Place { slot, seen };
+        let model = match &*place.slot.state.borrow() {
+            State::Ready(model) => Some(Rc::clone(model)),
+            _ => None,
+        };
+        match model {
+            Some(model) => model.engine().await.check_room(others)?,
+            None if others >= self.limits.sequences => return Err(too_many(others)),
+            None => {}
+        }
+        Ok(place)
     }
 
     /// The models in memory.

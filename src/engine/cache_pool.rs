@@ -3,10 +3,11 @@
 use crate::backend::{Backend, CacheId};
 use crate::error::Result;
 
-/// A bounded set of caches. Caches that no sequence uses keep their contents as prefixes for later requests.
+/// A set of caches. Those that no sequence uses keep their contents as prefixes for later requests, as long as there are no more caches
+/// than `kept`.
 pub struct CachePool {
     entries: Vec<Entry>,
-    limit: usize,
+    kept: usize,
 }
 
 struct Entry {
@@ -19,23 +20,29 @@ struct Entry {
 }
 
 impl CachePool {
-    /// `limit`: maximum number of caches.
-    pub fn new(limit: usize) -> Self {
-        Self { entries: Vec::new(), limit }
+    pub fn new(kept: usize) -> Self {
+        Self { entries: Vec::new(), kept }
     }
 
-    /// Whether every cache is in use and the limit allows no further one.
+    /// Whether a further sequence needs a cache beyond the `kept` ones, because all of these are in use.
     pub fn is_full(&self) -> bool {
-        self.entries.len() >= self.limit && self.entries.iter().all(|entry| entry.in_use)
+        self.entries.len() >= self.kept && self.entries.iter().all(|entry| entry.in_use)
     }
 
     /// A cache for a sequence that starts with `tokens`, and the number of these tokens that it already holds. That is at most all
-    /// but one, since the last token must be computed for its logits. `None` when all caches are in use. `now` is the current step.
+    /// but one, since the last token must be computed for its logits. When all caches are in use, `may_add` decides whether there may be a
+    /// further one; otherwise `None`. `now` is the current step.
     ///
     /// # Errors
     ///
     /// The backend's error if it cannot create a cache.
-    pub async fn acquire(&mut self, backend: &mut dyn Backend, tokens: &[u32], now: u64) -> Result<Option<(CacheId, usize)>> {
+    pub async fn acquire(
+        &mut self,
+        backend: &mut dyn Backend,
+        tokens: &[u32],
+        may_add: bool,
+        now: u64,
+    ) -> Result<Option<(CacheId, usize)>> {
         let usable = &tokens[..tokens.len().saturating_sub(1)];
         let shared = |entry: &Entry| entry.tokens.iter().zip(usable).take_while(|(a, b)| a == b).count();
         // The cache with the longest common prefix; among equals, the one that loses fewest tokens when truncated to that prefix.
@@ -47,7 +54,7 @@ impl CachePool {
             // The sequence continues where this cache ends, so nothing is lost.
             Some(best) if self.entries[best].tokens.len() == common => best,
             _ => {
-                let Some(target) = self.empty_entry(backend, best)? else { return Ok(None) };
+                let Some(target) = self.empty_entry(backend, best, may_add)? else { return Ok(None) };
                 match best {
                     // A copy costs far less than computing the prefix, and the other conversation keeps its cache.
                     Some(best) if best != target && common > 0 => self.copy_or_cut(backend, best, target, common, now).await,
@@ -75,9 +82,10 @@ impl CachePool {
         target
     }
 
-    /// The index of a new cache, or of the least recently used free one, which is emptied unless it is `source`. `None` if all are in use.
-    fn empty_entry(&mut self, backend: &mut dyn Backend, source: Option<usize>) -> Result<Option<usize>> {
-        if self.entries.len() < self.limit {
+    /// The index of a new cache, or of the least recently used free one, which is emptied unless it is `source`. `None` if all are in
+    /// use and there may be no further one.
+    fn empty_entry(&mut self, backend: &mut dyn Backend, source: Option<usize>, may_add: bool) -> Result<Option<usize>> {
+        if self.entries.len() < self.kept || (may_add && self.is_full()) {
             self.entries.push(Entry { id: backend.create_cache()?, tokens: Vec::new(), in_use: false, used: 0 });
             return Ok(Some(self.entries.len() - 1));
         }
@@ -99,10 +107,16 @@ impl CachePool {
         }
     }
 
-    /// Records that a sequence no longer uses its cache.
-    pub fn release(&mut self, id: CacheId) {
+    /// Records that a sequence no longer uses its cache. If there are more than `kept` caches, the least recently used free one is freed.
+    pub fn release(&mut self, backend: &mut dyn Backend, id: CacheId) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) {
             entry.in_use = false;
+        }
+        let free = (0..self.entries.len()).filter(|index| !self.entries[*index].in_use);
+        if self.entries.len() > self.kept
+            && let Some(oldest) = free.min_by_key(|index| self.entries[*index].used)
+        {
+            backend.release_cache(self.entries.swap_remove(oldest).id);
         }
     }
 

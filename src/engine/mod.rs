@@ -14,28 +14,38 @@ use crate::error::{AiError, ErrorCode, Result};
 use crate::grammar::Constraint;
 use crate::host::now_ms;
 use cache_pool::CachePool;
-use sequence::Sequence;
+use sequence::{Moment, Sequence};
 use std::collections::BTreeMap;
 
 /// Limits of an engine.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Maximum number of KV caches: those of sequences in progress, and those of finished ones that are kept for their prefix.
+    /// KV caches that there may always be, and that are kept for their prefixes when no sequence uses them.
     pub caches: usize,
-    /// Maximum number of unfinished sequences; one more is refused with 3040.
+    /// Bytes of keys and values up to which further sequences get a cache, by the most positions that each of them can reach.
+    pub cache_bytes: u64,
+    /// Maximum number of sequences in progress; one more is refused with 3040. Those whose callers do not read do not count.
     pub sequences: usize,
-    /// Milliseconds without a poll after which a sequence may lose its KV cache to one whose caller waits. (Long enough that a reader
-    /// that is still busy with the last piece keeps its cache: without it the whole prompt would be computed again.)
+    /// Maximum number of sequences in all. One more replaces the one whose caller has been idle for longest.
+    pub unread: usize,
+    /// Milliseconds without a poll after which a caller counts as idle: then its sequence does not count as in progress, and may lose its
+    /// KV cache to one whose caller waits.
     pub idle_after_ms: f64,
-    /// Milliseconds without a poll after which a sequence may be dropped for a new one, if there are `sequences` already.
+    /// Milliseconds without a poll after which a sequence may be dropped for a new one, if there are `unread` already.
     pub abandoned_after_ms: f64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { caches: 4, sequences: 64, idle_after_ms: 1_000.0, abandoned_after_ms: 60_000.0 }
+        Self { caches: 4, cache_bytes: 1 << 30, sequences: 64, unread: 1024, idle_after_ms: 1_000.0, abandoned_after_ms: 60_000.0 }
     }
 }
+
+/// The most prompts of a step. More at once would only delay the first ones.
+const PROMPTS: usize = 4;
+
+/// Steps after which a caller that did not poll can have done so, even in workerd, which lets others run only every few steps.
+const STEPS_TO_POLL: u64 = 64;
 
 /// Schedules many sequences on one backend.
 pub struct Engine {
@@ -48,6 +58,9 @@ pub struct Engine {
     last_served: SequenceId,
     /// Counts steps; used to find the least recently used cache.
     clock: u64,
+    /// Milliseconds that steps have taken in all, and the end of the last one.
+    busy_ms: f64,
+    stepped_at: f64,
     computed_tokens: u64,
     /// Why the backend is lost, until another one replaces it.
     lost: Option<AiError>,
@@ -65,6 +78,8 @@ impl Engine {
             next_id: 0,
             last_served: SequenceId(0),
             clock: 0,
+            busy_ms: 0.0,
+            stepped_at: f64::NEG_INFINITY,
             computed_tokens: 0,
             lost: None,
             out_of_gpu_memory: Vec::new(),
@@ -77,23 +92,33 @@ impl Engine {
     ///
     /// 3040 when there are too many sequences, 5006 when the prompt has no tokens.
     pub fn submit(&mut self, prompt: Vec<u32>, params: GenerationParams, constraint: Option<Constraint>) -> Result<SequenceId> {
-        if self.sequences.len() >= self.limits.sequences && !self.drop_abandoned() {
-            return Err(AiError::new(
-                ErrorCode::OutOfCapacity,
-                format!("Out of capacity: {} requests are already waiting. Try again later.", self.sequences.len()),
-            ));
-        }
+        self.check_room(0)?;
         if prompt.is_empty() {
             return Err(AiError::invalid_input("The prompt has no tokens. Send a text that is not empty."));
         }
         self.next_id += 1;
         let id = SequenceId(self.next_id);
-        self.sequences.insert(id, Sequence::new(prompt, params, constraint));
+        self.sequences.insert(id, Sequence::new(prompt, params, constraint, self.moment()));
         Ok(id)
     }
 
-    /// Drops the sequence with the longest time since its last poll, if that exceeds the limit: a caller that left without cancelling
-    /// must not hold a place for ever. Returns whether one was dropped.
+    /// Checks whether one more sequence may begin, if `others` are about to begin as well.
+    ///
+    /// # Errors
+    ///
+    /// 3040 when there are too many sequences.
+    pub fn check_room(&mut self, others: usize) -> Result<()> {
+        let idle_after = self.limits.idle_after_ms;
+        let in_progress = self.sequences.values().filter(|sequence| self.idle_ms(sequence).is_none_or(|ms| ms < idle_after)).count();
+        let is_full = self.sequences.len() + others >= self.limits.unread;
+        if in_progress + others >= self.limits.sequences || (is_full && !self.drop_abandoned()) {
+            return Err(too_many(in_progress + others));
+        }
+        Ok(())
+    }
+
+    /// Drops the sequence whose caller has been idle for longest, if that exceeds the limit: a caller that left without cancelling must not
+    /// hold memory for ever. Returns whether one was dropped.
     fn drop_abandoned(&mut self) -> bool {
         let abandoned = self.longest_idle(self.limits.abandoned_after_ms, |_| true);
         if let Some(id) = abandoned {
@@ -102,21 +127,35 @@ impl Engine {
         abandoned.is_some()
     }
 
-    /// Among the sequences that satisfy `filter`, the one with the longest time since its last poll, if that is at least `at_least_ms`.
+    fn moment(&self) -> Moment {
+        Moment { ms: now_ms(), busy_ms: self.busy_ms, step: self.clock }
+    }
+
+    /// For how many milliseconds a sequence's caller could have polled it and did not; `None` while it waits. The time of steps does not
+    /// count, because nothing else runs then. Where clocks stand still during a step (workerd), the number of steps decides whether the
+    /// caller had a chance, unless there are no steps.
+    fn idle_ms(&self, sequence: &Sequence) -> Option<f64> {
+        let polled = sequence.idle_since()?;
+        let now = self.moment();
+        let had_chance = now.step - polled.step >= STEPS_TO_POLL || now.ms - self.stepped_at >= self.limits.idle_after_ms;
+        Some(if had_chance { (now.ms - polled.ms) - (now.busy_ms - polled.busy_ms) } else { 0.0 })
+    }
+
+    /// Among the sequences that satisfy `filter`, the one whose caller has been idle for longest, if that is at least `at_least_ms`.
     fn longest_idle(&self, at_least_ms: f64, filter: impl Fn(&Sequence) -> bool) -> Option<SequenceId> {
-        let idle =
-            self.sequences.iter().filter(|(_, sequence)| filter(sequence)).filter_map(|(id, sequence)| Some((*id, sequence.idle_since()?)));
-        let longest = idle.min_by(|a, b| a.1.total_cmp(&b.1));
-        longest.filter(|(_, since)| now_ms() - since >= at_least_ms).map(|(id, _)| id)
+        let fitting = self.sequences.iter().filter(|(_, sequence)| filter(sequence));
+        let idle = fitting.filter_map(|(id, sequence)| Some((*id, self.idle_ms(sequence)?)));
+        idle.filter(|(_, ms)| *ms >= at_least_ms).max_by(|a, b| a.1.total_cmp(&b.1)).map(|(id, _)| id)
     }
 
     /// The next event of a sequence, if there is one. Otherwise the sequence counts as waited for from now on, and steps advance it until
     /// it has an event. The last event removes the sequence; an unknown id returns [`Event::Failed`] with 3008.
     pub fn poll(&mut self, id: SequenceId) -> Option<Event> {
+        let now = self.moment();
         let Some(sequence) = self.sequences.get_mut(&id) else {
             return Some(Event::Failed(AiError::new(ErrorCode::Aborted, "The request was aborted.")));
         };
-        let event = sequence.take_event();
+        let event = sequence.take_event(now);
         if let Some(Event::Finished(_) | Event::Failed(_)) = event {
             self.remove(id);
         }
@@ -217,31 +256,41 @@ impl Engine {
 
     /// Advances the sequences that are waited for: a decoding sequence by one token, a prompt by one chunk.
     pub async fn step(&mut self) {
+        let started = now_ms();
+        self.advance().await;
+        self.stepped_at = now_ms();
+        self.busy_ms += self.stepped_at - started;
+    }
+
+    async fn advance(&mut self) {
         if self.lost.is_some() {
             return;
         }
         self.clock += 1;
-        let waiting = self.next_sequences();
-        if waiting.is_empty() {
-            return;
-        }
-        let prefilling = waiting.iter().filter(|id| self.sequences[id].missing() > 1).count();
-        let decoding = waiting.len() - prefilling;
-        let chunk = (self.backend.rows_per_step().saturating_sub(decoding) / prefilling.max(1)).max(1);
+        let rows = self.backend.rows_per_step();
+        let (decoding, prompts) = self.next_sequences(rows);
+        let chunk = (rows.saturating_sub(decoding.len()) / prompts.len().max(1)).max(1);
+        self.last_served = decoding.last().copied().unwrap_or(self.last_served);
+        let mut without_memory = None;
         // Tokens are copied, so that sequences are not borrowed while the backend computes.
         let mut planned: Vec<(SequenceId, Vec<u32>, Wanted)> = Vec::new();
-        for id in waiting {
+        for id in decoding.into_iter().chain(prompts) {
             match self.prepare(id, chunk).await {
                 Ok(Some((tokens, wanted))) => planned.push((id, tokens, wanted)),
                 Ok(None) => {}
                 Err(error) if self.backend.is_lost() => return self.mark_lost(error),
+                // Others hold the memory that is missing. They go on, and this sequence is tried again in the next step.
+                Err(error) if error.code == ErrorCode::OutOfCapacity && self.backend.gpu().is_none() => without_memory = Some((id, error)),
                 Err(error) => self.fail_or_set_aside(id, error),
             }
         }
         if planned.is_empty() {
+            // Nobody can go on, unless one of them gives its memory up.
+            if let Some((id, error)) = without_memory {
+                self.fail(id, error);
+            }
             return;
         }
-        self.last_served = planned.last().map_or(self.last_served, |(id, ..)| *id);
         let batch: Vec<Work<'_>> = planned
             .iter()
             .filter_map(|(id, tokens, wanted)| {
@@ -277,17 +326,20 @@ impl Engine {
         }
     }
 
-    /// The sequences that are waited for, starting after the one served last, at most as many as there are caches. Those that have a cache
-    /// come first, so that a started sequence continues before another one starts.
-    fn next_sequences(&self) -> Vec<SequenceId> {
+    /// The sequences that are waited for, at most as many as a step has rows: those that decode, starting after the one served last, and
+    /// prompts in the order of their arrival. Prompts get at least a quarter of the rows, so that everybody begins.
+    fn next_sequences(&self, rows: usize) -> (Vec<SequenceId>, Vec<SequenceId>) {
         let waits = |(id, sequence): (&SequenceId, &Sequence)| sequence.is_waited_for().then_some(*id);
         let after = self.sequences.range((std::ops::Bound::Excluded(self.last_served), std::ops::Bound::Unbounded));
         let before = self.sequences.range(..=self.last_served);
         let waiting = after.chain(before).filter_map(waits);
-        let (started, mut next): (Vec<_>, Vec<_>) = waiting.partition(|id| self.sequences[id].cache.is_some());
-        next.splice(0..0, started);
-        next.truncate(self.limits.caches.max(1));
-        next
+        let has_cache = |id: &SequenceId| self.sequences[id].cache.is_some();
+        let (mut decoding, mut prompts): (Vec<_>, Vec<_>) = waiting.partition(|id| has_cache(id) && self.sequences[id].missing() <= 1);
+        // One that has a cache continues before another one starts.
+        prompts.sort_unstable_by_key(|id| (!has_cache(id), *id));
+        prompts.truncate(PROMPTS);
+        decoding.truncate(if prompts.is_empty() { rows } else { rows - rows / 4 });
+        (decoding, prompts)
     }
 
     /// Assigns a cache to a sequence and reserves space in it. Returns the next tokens to compute (at most `chunk`) and the output that is
@@ -312,20 +364,31 @@ impl Engine {
         Ok(Some((tokens, wanted)))
     }
 
-    /// Finds a cache for a sequence; if all are in use, takes one from a sequence that has been idle for long enough. Returns whether it
-    /// found one.
+    /// Finds a cache for a sequence. If all are in use and there is no room for a further one, takes one from a sequence whose caller is
+    /// idle. Returns whether it found one.
     async fn acquire_cache(&mut self, id: SequenceId) -> Result<bool> {
-        if self.caches.is_full()
+        let may_add = self.has_room_for_cache(id);
+        if !may_add
+            && self.caches.is_full()
             && let Some(idle) = self.longest_idle(self.limits.idle_after_ms, |sequence| sequence.cache.is_some())
         {
             self.release_cache(idle);
         }
         let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(false) };
-        let Some((cache, computed)) = self.caches.acquire(self.backend.as_mut(), &sequence.tokens, self.clock).await? else {
-            return Ok(false);
-        };
+        let acquired = self.caches.acquire(self.backend.as_mut(), &sequence.tokens, may_add, self.clock).await?;
+        let Some((cache, computed)) = acquired else { return Ok(false) };
         sequence.start(cache, computed);
         Ok(true)
+    }
+
+    /// Whether the keys and values of a sequence fit into `cache_bytes` beside those of the sequences that have a cache.
+    fn has_room_for_cache(&self, id: SequenceId) -> bool {
+        let begun = self.sequences.iter().filter(|(other, sequence)| **other == id || sequence.cache.is_some());
+        let positions = begun.map(|(_, sequence)| sequence.most_positions() as u64).fold(0, u64::saturating_add);
+        let p = self.backend.hyperparameters();
+        // Two bytes for each number of a key or a value.
+        let bytes = 4 * (p.layers * p.kv_width()) as u64;
+        positions.saturating_mul(bytes) <= self.limits.cache_bytes
     }
 
     /// Takes a sequence's cache away. If the sequence continues, it computes again whatever its next cache does not hold.
@@ -334,7 +397,7 @@ impl Engine {
             && let Some(cache) = sequence.cache.take()
         {
             sequence.computed = 0;
-            self.caches.release(cache);
+            self.caches.release(self.backend.as_mut(), cache);
         }
     }
 
@@ -349,4 +412,9 @@ impl Engine {
             sequence.fail(error);
         }
     }
+}
+
+/// 3040: there are too many requests. `waiting`: those in progress.
+pub fn too_many(waiting: usize) -> AiError {
+    AiError::new(ErrorCode::OutOfCapacity, format!("Out of capacity: {waiting} requests are already waiting. Try again later."))
 }

@@ -3,7 +3,6 @@
 use crate::backend::{Answer, CacheId, ROWS, Wanted};
 use crate::error::{AiError, Result};
 use crate::grammar::Constraint;
-use crate::host::now_ms;
 use crate::sampling::{Sampler, SamplingParams};
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
@@ -61,6 +60,7 @@ pub struct Sequence {
     pub cache: Option<CacheId>,
     /// Prompt tokens that the cache already held when the sequence started.
     pub cached_tokens: usize,
+    has_started: bool,
     prompt_length: usize,
     params: GenerationParams,
     sampler: Sampler,
@@ -68,13 +68,24 @@ pub struct Sequence {
     constraint: Option<Constraint>,
     events: VecDeque<Event>,
     waited_for: bool,
-    /// Time of the last poll, in milliseconds of [`now_ms`].
-    polled_at: f64,
+    /// When its caller last polled it.
+    polled: Moment,
     ended: bool,
 }
 
+/// A time, as the engine measures how long callers are idle.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moment {
+    /// In milliseconds of [`crate::host::now_ms`].
+    pub ms: f64,
+    /// Milliseconds that the engine's steps have taken in all. Callers had no chance to poll meanwhile.
+    pub busy_ms: f64,
+    /// Number of steps so far.
+    pub step: u64,
+}
+
 impl Sequence {
-    pub fn new(prompt: Vec<u32>, params: GenerationParams, constraint: Option<Constraint>) -> Self {
+    pub fn new(prompt: Vec<u32>, params: GenerationParams, constraint: Option<Constraint>, now: Moment) -> Self {
         let sampler = Sampler::new(params.sampling.clone(), &prompt);
         let mut sequence = Self {
             prompt_length: prompt.len(),
@@ -82,12 +93,13 @@ impl Sequence {
             computed: 0,
             cache: None,
             cached_tokens: 0,
+            has_started: false,
             params,
             sampler,
             constraint,
             events: VecDeque::new(),
             waited_for: false,
-            polled_at: now_ms(),
+            polled: now,
             ended: false,
         };
         if sequence.params.max_tokens == 0 {
@@ -97,10 +109,10 @@ impl Sequence {
     }
 
     /// Returns an event, or records that the caller waits for one.
-    pub fn take_event(&mut self) -> Option<Event> {
+    pub fn take_event(&mut self, now: Moment) -> Option<Event> {
         let event = self.events.pop_front();
         self.waited_for = event.is_none();
-        self.polled_at = now_ms();
+        self.polled = now;
         event
     }
 
@@ -109,17 +121,22 @@ impl Sequence {
         self.waited_for && !self.ended && self.events.is_empty()
     }
 
-    /// Time of the last poll in milliseconds; `None` while the sequence is waited for.
-    pub fn idle_since(&self) -> Option<f64> {
-        (!self.is_waited_for()).then_some(self.polled_at)
+    /// When its caller last polled it; `None` while the sequence is waited for.
+    pub fn idle_since(&self) -> Option<Moment> {
+        (!self.is_waited_for()).then_some(self.polled)
+    }
+
+    /// The most positions that its cache will hold.
+    pub fn most_positions(&self) -> usize {
+        self.prompt_length.saturating_add(self.params.max_tokens)
     }
 
     /// Assigns a cache that holds the first `computed` tokens.
     pub fn start(&mut self, cache: CacheId, computed: usize) {
         self.cache = Some(cache);
         self.computed = computed;
-        // Once the answer has tokens, a start only replaces a cache that another sequence took, which saves the request nothing.
-        if self.tokens.len() == self.prompt_length {
+        // Later starts only replace a cache that another sequence took, which saves the request nothing.
+        if !std::mem::replace(&mut self.has_started, true) {
             self.cached_tokens = computed;
         }
     }
@@ -217,7 +234,7 @@ mod tests {
     fn the_rest_of_a_prompt_is_the_same_whatever_the_rows_of_a_step() {
         for limit in [32, 64, 96, 128, 256] {
             let params = GenerationParams { max_tokens: 1, sampling: SamplingParams::default(), end_tokens: Rc::default() };
-            let mut sequence = Sequence::new(vec![1; 250], params, None);
+            let mut sequence = Sequence::new(vec![1; 250], params, None, Moment { ms: 0.0, busy_ms: 0.0, step: 0 });
             let mut steps = Vec::new();
             while sequence.missing() > 0 {
                 let count = sequence.next_tokens(limit).len();

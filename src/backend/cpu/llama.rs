@@ -223,15 +223,6 @@ impl Backend for CpuBackend {
     }
 
     fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {
-        let outcome = self.run(batch);
-        if outcome.is_err() {
-            // Remove the positions that a failed batch appended.
-            for work in batch {
-                if let Some(cache) = self.caches.get_mut(&work.cache) {
-                    cache.truncate(cache.length());
-                }
-            }
-        }
-        Box::pin(ready(outcome))
+        Box::pin(ready(self.run(batch)))
     }
 }

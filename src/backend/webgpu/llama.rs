@@ -406,6 +406,10 @@ impl Backend for WebGpuBackend {
 
     fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>> {
         Box::pin(async move {
+            if from == to {
+                self.truncate_cache(to, length);
+                return Ok(());
+            }
             let Some(positions) = self.caches.get(&from).map(|source| length.min(source.length())) else { return Ok(()) };
             let Some(target) = self.caches.get_mut(&to) else { return Ok(()) };
             target.truncate(0);
