@@ -1,7 +1,8 @@
 // The WebAssembly instance of this thread, and the loop that drives its operations.
 //
-// All work happens inside `poll()`, which this loop calls. So a trap (out of memory, a bug) is an exception in the request that caused
-// it. The broken instance is then replaced by a new one, which the next request uses.
+// All work happens inside `poll()`, which this loop calls. So a trap (out of memory, a bug) is an exception in a request. The broken
+// instance is then replaced by a new one, which the next request uses. The request that caused the trap fails; the others are computed
+// again on the new instance (replay.js).
 
 import { candidates } from "./builds.js";
 import { abortError, aiError, AiInternalError, InferenceUpstreamError } from "./errors.js";
@@ -136,31 +137,68 @@ function isTrap(error) {
 }
 
 /**
- * Calls into wasm. Errors of the crate are thrown as InferenceUpstreamError. A trap replaces the instance and is thrown as error 3040.
+ * Calls into wasm. Errors of the crate are thrown as InferenceUpstreamError. A trap replaces the instance: it is thrown as error 5004 if
+ * this request caused it, otherwise as an error for which `isRestart` is true.
  *
  * @template T
- * @param {number} since the `epoch()` of the instance that `work` uses; error 3040 if it has been replaced
+ * @param {number} since the `epoch()` of the instance that `work` uses; if that has been replaced, `isRestart` is true for the error
  * @param {() => T} work synchronous
+ * @param {number} [ticket] the number of the request that calls
  * @returns {T}
  */
-export function call(since, work) {
+export function call(since, work, ticket = 0) {
+  const guilty = guiltyTickets.get(ticket);
+  if (guilty !== undefined) throw broken(guilty);
   if (since !== current) throw restarted("another request broke it");
-  if (lostReason !== undefined) throw replaced(lostReason);
+  if (lostReason !== undefined) {
+    const reason = lostReason;
+    replace();
+    throw restarted(reason);
+  }
   try {
     return work();
   } catch (error) {
-    if (isTrap(error)) throw replaced(error.message);
+    if (isTrap(error)) throw afterTrap(error.message, ticket);
     if (error?.internalCode) throw new InferenceUpstreamError(error.message, error);
     throw error;
   }
 }
 
 /**
- * Replaces the instance by a new one with new memory. Returns the error to throw.
+ * The reason why an instance broke, by the ticket of the request that broke it while another request's turn computed for both.
+ *
+ * @type {Map<number, string>}
+ */
+const guiltyTickets = new Map();
+
+/** The number of a new request. */
+export const newTicket = () => (tickets = (tickets % 0xffff_ffff) + 1);
+let tickets = 0;
+
+/** @param {number} ticket of a request that has ended */
+export const forgetTicket = (ticket) => void guiltyTickets.delete(ticket);
+
+/**
+ * Replaces the instance after a trap. Returns the error of the request in whose turn it happened.
  *
  * @param {string} reason
+ * @param {number} ticket
  */
-function replaced(reason) {
+function afterTrap(reason, ticket) {
+  const blamed = running.glue.blamedTicket?.() ?? 0;
+  replace();
+  if (blamed === 0 || blamed === ticket) return broken(reason);
+  guiltyTickets.set(blamed, reason);
+  return restarted("another request broke it");
+}
+
+/** @param {string} reason */
+function broken(reason) {
+  return aiError(5004, 400, `This request broke the engine (${reason}), which was restarted; other requests go on. If memory ran out, use a smaller model or a shorter prompt. Otherwise it is a bug: please report it.`);
+}
+
+/** Replaces the instance by a new one with new memory. */
+function replace() {
   current += 1;
   pool.stop();
   pool = NO_THREADS;
@@ -171,13 +209,24 @@ function replaced(reason) {
     // There is not enough memory for a new instance yet. The next call tries again.
     lostReason = error.message;
   }
-  return restarted(reason);
 }
+
+/** Errors of calls whose instance was lost through no fault of theirs. */
+const restarts = new WeakSet();
 
 /** @param {string} reason */
 function restarted(reason) {
-  return aiError(3040, 429, `The engine ran out of memory or failed (${reason}) and was restarted. Try again; if it happens again, use a smaller model or a shorter prompt.`);
+  const error = aiError(3040, 429, `The engine was restarted (${reason}). Try again.`);
+  restarts.add(error);
+  return error;
 }
+
+/**
+ * Whether a call failed because its instance was lost, so that it may succeed on the new one.
+ *
+ * @param {unknown} error
+ */
+export const isRestart = (error) => typeof error === "object" && error !== null && restarts.has(error);
 
 /** Size of the instance's memory in bytes. It never shrinks, so this is also the peak since the instance was last replaced. */
 export function memoryBytes() {
@@ -203,13 +252,14 @@ export function release(handle, since) {
  * @param {number} [since] the `epoch()` of the instance that `begin` uses
  * @param {Set<WasmObject>} [running] contains the task while it runs. Removing the task from the set aborts the operation; the remover
  *   frees it
+ * @param {number} [ticket] the number of the request that the operation belongs to
  * @returns {Promise<T>} the operation's result
  * @throws {DOMException} `AbortError` if the signal fires
  * @throws {InferenceUpstreamError} if the operation fails
  */
-export async function drive(begin, signal, since = current, running = new Set()) {
+export async function drive(begin, signal, since = current, running = new Set(), ticket = 0) {
   if (signal?.aborted) throw abortError(signal);
-  const task = call(since, begin);
+  const task = call(since, begin, ticket);
   const abort = abortWatch(signal);
   running.add(task);
   driven += 1;
@@ -218,8 +268,8 @@ export async function drive(begin, signal, since = current, running = new Set())
     /** @type {unknown} */
     let value;
     for (;;) {
-      const wanted = call(since, () => task.poll(failed, value));
-      if (wanted === undefined) return call(since, () => task.take());
+      const wanted = call(since, () => task.poll(failed, value), ticket);
+      if (wanted === undefined) return call(since, () => task.take(), ticket);
       try {
         value = await (wanted === null ? yieldToEventLoop() : abort.race(wanted));
         failed = false;

@@ -138,6 +138,10 @@ export interface Glue {
   __wbg_reset_state(): void;
   Ai: new (config: AiConfig) => CoreAi;
   maxBodyBytes(): number;
+  /** The ticket of the request that the instance worked for when it trapped; 0 if that is unknown. */
+  blamedTicket(): number;
+  /** Fails in one of the ways in which a bug can, as if it worked for the request `ticket`. For tests. */
+  fail(how: "panic" | "stack" | "memory", ticket: number): void;
   /** `params` is JSON text. */
   models(params: string): ModelListing[];
   /** Only in the multithreaded builds. Does not return. */
@@ -164,9 +168,28 @@ export interface Task<Result> extends WasmObject {
   take(): Result;
 }
 
+/** What makes the answer to a request differ from the answer to an equal one. */
+export interface Nonce {
+  /** 16 bytes. */
+  random: Uint8Array<ArrayBuffer>;
+  /** Unix time in seconds. */
+  created: number;
+  /** The request's number in this thread, at least 1. */
+  ticket: number;
+}
+
 export interface CoreAi extends WasmObject {
-  generate(model: string, input: string): Task<CoreAnswer>;
-  fetch(method: string, url: string, headers: string, body: Uint8Array | undefined, tooLarge: boolean): Task<CoreHttpAnswer>;
+  generate(model: string, input: string, random: Uint8Array, created: number, ticket: number): Task<CoreAnswer>;
+  fetch(
+    method: string,
+    url: string,
+    headers: string,
+    body: Uint8Array | undefined,
+    tooLarge: boolean,
+    random: Uint8Array,
+    created: number,
+    ticket: number,
+  ): Task<CoreHttpAnswer>;
   load(model: string): Task<LoadedModel>;
   tokenize(model: string, input: string): Task<TokenizedPrompt>;
   stats(): Pick<AiStats, "models">;

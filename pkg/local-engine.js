@@ -2,13 +2,14 @@
 
 import { checkBuild } from "./builds.js";
 import { call, drive, epoch, facts, glue, memoryBytes, release } from "./instance.js";
+import { again, start as startAnswer } from "./replay.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { closed } from "./errors.js";
 import { toSource } from "./source.js";
 
 /**
  * @import { AiConfig, CustomModelSource, ModelsParameters } from "./index.d.ts"
- * @import { Answer, Chunks, CoreAi, CoreChunks, Engine, HttpAnswer, HttpRequest, WasmObject } from "./internal.d.ts"
+ * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, Engine, HttpAnswer, HttpRequest } from "./internal.d.ts"
  */
 
 /** @implements {Engine} */
@@ -62,15 +63,15 @@ export class LocalEngine {
    * @returns {Promise<Answer>}
    */
   async generate(model, input, signal) {
-    const { core, since } = await this.#ready();
-    const answer = await drive(() => core.generate(model, input), signal, since);
-    return {
-      stream: answer.stream,
-      servedBy: answer.servedBy,
-      computedBy: JSON.parse(answer.computedBy),
-      object: () => drive(() => answer.object(), signal, since).finally(() => release(answer, since)),
-      ...streamMethods(answer, signal, since),
-    };
+    const { facts, whole, chunk, free } = await startAnswer(
+      async ({ random, created, ticket }) => {
+        const { core, since } = await this.#ready();
+        return { begin: () => core.generate(model, input, random, created, ticket), since };
+      },
+      (/** @type {CoreAnswer} */ { stream, servedBy, computedBy }) => ({ stream, servedBy, computedBy: JSON.parse(computedBy) }),
+      signal,
+    );
+    return { ...facts, object: () => whole((answer) => answer.object()), chunk, free };
   }
 
   /**
@@ -81,10 +82,15 @@ export class LocalEngine {
    * @returns {Promise<HttpAnswer>}
    */
   async fetch({ method, url, headers, body, tooLarge }, signal) {
-    const { core, since } = await this.#ready();
-    const answer = await drive(() => core.fetch(method, url, JSON.stringify(headers), body, tooLarge), signal, since);
-    const { status, stream } = answer;
-    return { status, headers: JSON.parse(answer.headers), body: answer.body, stream, ...streamMethods(answer, signal, since) };
+    const { facts, chunk, free } = await startAnswer(
+      async ({ random, created, ticket }) => {
+        const { core, since } = await this.#ready();
+        return { begin: () => core.fetch(method, url, JSON.stringify(headers), body, tooLarge, random, created, ticket), since };
+      },
+      (/** @type {CoreHttpAnswer} */ { status, headers, body, stream }) => ({ status, headers: JSON.parse(headers), body, stream }),
+      signal,
+    );
+    return { ...facts, chunk, free };
   }
 
   /** Maximum length of a body that `fetch` accepts, in bytes. */
@@ -94,9 +100,11 @@ export class LocalEngine {
   }
 
   /** Loads the model file that serves an id. */
-  async load(model = DEFAULT_MODEL.id) {
-    const { core, since } = await this.#ready();
-    return drive(() => core.load(model), undefined, since);
+  load(model = DEFAULT_MODEL.id) {
+    return again(async () => {
+      const { core, since } = await this.#ready();
+      return drive(() => core.load(model), undefined, since);
+    });
   }
 
   /**
@@ -105,9 +113,11 @@ export class LocalEngine {
    * @param {string} model
    * @param {string} input JSON text
    */
-  async tokenize(model, input) {
-    const { core, since } = await this.#ready();
-    return drive(() => core.tokenize(model, input), undefined, since);
+  tokenize(model, input) {
+    return again(async () => {
+      const { core, since } = await this.#ready();
+      return drive(() => core.tokenize(model, input), undefined, since);
+    });
   }
 
   /**
@@ -125,24 +135,4 @@ export class LocalEngine {
     const { core, since } = await this.#ready();
     return { ...facts(), ...call(since, () => core.stats()), memoryBytes: memoryBytes() };
   }
-}
-
-/**
- * @param {CoreChunks} answer
- * @param {AbortSignal | undefined} signal
- * @param {number} since
- * @returns {Chunks}
- */
-function streamMethods(answer, signal, since) {
-  /** @type {Set<WasmObject>} */
-  const running = new Set();
-  return {
-    chunk: () => drive(() => answer.chunk(), signal, since, running),
-    // Frees the tasks now, not when they continue: in workerd, the timer that a task waits for may have ended with its request.
-    free() {
-      for (const task of running) release(task, since);
-      running.clear();
-      release(answer, since);
-    },
-  };
 }

@@ -6,7 +6,7 @@ mod common;
 
 use common::{LLAMA31, ai_with, real_model, start};
 use serde_json::{Value, json};
-use workers_ai_local::ai::Ai;
+use workers_ai_local::ai::{Ai, Nonce};
 use workers_ai_local::engine::Limits;
 use workers_ai_local::error::Result;
 use workers_ai_local::http::{Body, Cors, Request, Response, handle};
@@ -18,13 +18,13 @@ fn ai() -> Ai {
 }
 
 async fn object(ai: &Ai, input: Value) -> Result<Value> {
-    ai.answer(LLAMA31, TextGenerationRequest::from_value(input), Dialect::Binding).await?.object().await
+    ai.answer(LLAMA31, TextGenerationRequest::from_value(input), Dialect::Binding, Nonce::default()).await?.object().await
 }
 
 /// The parsed events of a stream. The last one is `[DONE]`.
 async fn events(ai: &Ai, mut input: Value) -> Result<Vec<Value>> {
     input["stream"] = true.into();
-    let mut answer = ai.answer(LLAMA31, TextGenerationRequest::from_value(input), Dialect::Binding).await?;
+    let mut answer = ai.answer(LLAMA31, TextGenerationRequest::from_value(input), Dialect::Binding, Nonce::default()).await?;
     let mut text = String::new();
     while let Some(chunk) = answer.next_chunk().await? {
         text += &chunk;
@@ -168,7 +168,7 @@ fn a_grammar_does_not_constrain_other_requests() {
 async fn send(ai: &Ai, method: &str, url: &str, headers: &[(&str, &str)], body: Value) -> Response {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-    handle(ai, &Cors::Off, &Request { method: method.into(), url: url.into(), headers, body, too_large: false }).await
+    handle(ai, &Cors::Off, &Request { method: method.into(), url: url.into(), headers, body, ..Request::default() }).await
 }
 
 async fn body_of(response: Response) -> String {

@@ -1,6 +1,6 @@
 //! One answer in progress.
 
-use super::{ComputedBy, Model};
+use super::{ComputedBy, Model, Nonce};
 use crate::engine::{Event, FinishReason, GenerationParams, SequenceId};
 use crate::error::Result;
 use crate::grammar::{Constraint, fits};
@@ -42,6 +42,7 @@ pub struct Generation {
     ready: VecDeque<Part>,
     usage: Usage,
     finish_reason: Option<FinishReason>,
+    nonce: Nonce,
 }
 
 impl Generation {
@@ -56,6 +57,7 @@ impl Generation {
         params: GenerationParams,
         text: AnswerText,
         expectation: Expectation,
+        nonce: Nonce,
     ) -> Result<Self> {
         let usage = Usage { prompt_tokens: prompt.len(), ..Usage::default() };
         let Expectation { constraint, calls, call_constraint, checked_tools, must_complete } = expectation;
@@ -73,6 +75,7 @@ impl Generation {
             ready: VecDeque::new(),
             usage,
             finish_reason: None,
+            nonce,
         })
     }
 
@@ -146,9 +149,10 @@ impl Generation {
     }
 
     /// `text` is what the call was read from.
-    fn push_call(&mut self, call: ToolCall, text: String) {
+    fn push_call(&mut self, mut call: ToolCall, text: String) {
         let tool = self.checked_tools.iter().find(|tool| tool.name == call.name);
         if tool.is_none_or(|tool| fits(&tool.parameters, &call.arguments)) {
+            call.id = self.nonce.call_id(self.called);
             self.called += 1;
             self.ready.push_back(Part::Call(call));
         } else if !text.is_empty() {

@@ -5,6 +5,7 @@ mod backends;
 mod expect;
 mod generation;
 mod model;
+mod nonce;
 mod store;
 mod templates;
 
@@ -12,6 +13,7 @@ pub use answer::Answer;
 pub use backends::{BackendChoice, LoadProgress, Phase, ShaderProgress};
 pub use generation::Generation;
 pub use model::{ComputedBy, Model};
+pub use nonce::Nonce;
 
 use crate::catalog;
 use crate::engine::{GenerationParams, Limits};
@@ -65,12 +67,12 @@ impl Ai {
     /// # Errors
     ///
     /// Like [`Ai::generate`]. 5007 (no such model) takes precedence over the error in `request`, such as 5006 (invalid input).
-    pub async fn answer(&self, model_id: &str, request: Result<TextGenerationRequest>, dialect: Dialect) -> Result<Answer> {
+    pub async fn answer(&self, model_id: &str, request: Result<TextGenerationRequest>, dialect: Dialect, nonce: Nonce) -> Result<Answer> {
         self.source_of(model_id)?;
         let request = request?;
         let stream = request.stream;
         let shape = AnswerShape { tools_offered: !request.tools.is_empty(), json: request.response_format != ResponseFormat::Text };
-        let generation = self.generate(model_id, request).await?;
+        let generation = self.generate(model_id, request, nonce).await?;
         Ok(Answer::new(generation, dialect, shape, stream))
     }
 
@@ -80,7 +82,7 @@ impl Ai {
     ///
     /// 5007 if no file serves the model id; an error of the load; 5004 if the chat template cannot be used; 5006 if a schema cannot
     /// be guaranteed; 5021 if prompt and answer exceed the context window; 3040 if too many requests are in progress.
-    pub async fn generate(&self, model_id: &str, request: TextGenerationRequest) -> Result<Generation> {
+    pub async fn generate(&self, model_id: &str, request: TextGenerationRequest, nonce: Nonce) -> Result<Generation> {
         let source = self.source_of(model_id)?;
         // Kept until the request is in the engine, where it has a place of its own.
         let place = self.store.place(&*source).await?;
@@ -88,11 +90,13 @@ impl Ai {
         let (text, template) = self.rendered(&model, model_id, &request)?;
         let prompt = model.tokenizer.encode(&text)?;
         let max_tokens = answer_length(model_id, &request, prompt.len(), model.positions())?;
-        let params = GenerationParams { max_tokens, sampling: request.sampling.clone(), end_tokens: Rc::clone(&model.end_tokens) };
+        let mut sampling = request.sampling.clone();
+        sampling.seed.get_or_insert(nonce.seed());
+        let params = GenerationParams { max_tokens, sampling, end_tokens: Rc::clone(&model.end_tokens), ticket: nonce.ticket };
         let continues = matches!(request.prompt, Prompt::Raw(_));
         let expectation = expect::expectation(&request, &template, &model)?;
         let text = AnswerText::new(model.tokenizer.stream_decoder(continues), request.stop);
-        let generation = Generation::start(model, prompt, params, text, expectation).await;
+        let generation = Generation::start(model, prompt, params, text, expectation, nonce).await;
         drop(place);
         generation
     }

@@ -4,6 +4,7 @@
 //! advances every sequence that has a waiting caller. So no request depends on another one staying alive, and waiting
 //! requests share each pass over the weights.
 
+pub mod blame;
 mod cache_pool;
 mod sequence;
 

@@ -1,5 +1,6 @@
 //! One sequence: a prompt, followed by the answer as it grows.
 
+use super::blame::work_for;
 use crate::backend::{Answer, CacheId, ROWS, Wanted};
 use crate::error::{AiError, Result};
 use crate::grammar::Constraint;
@@ -19,6 +20,8 @@ pub struct GenerationParams {
     pub sampling: SamplingParams,
     /// Tokens that end the answer and are not part of it.
     pub end_tokens: Rc<HashSet<u32>>,
+    /// The request's ticket, see [`super::blame`].
+    pub ticket: u32,
 }
 
 /// Why an answer ended.
@@ -168,7 +171,10 @@ impl Sequence {
 
     /// Draws the next token from the backend's output after the last one.
     pub fn accept(&mut self, answer: Answer) {
-        match self.next_token(answer) {
+        work_for(self.params.ticket);
+        let next = self.next_token(answer);
+        work_for(0);
+        match next {
             Err(error) => self.fail(error),
             Ok((None, _)) => self.end(Event::Finished(FinishReason::Stop)),
             Ok((Some(token), complete)) => {
@@ -233,7 +239,7 @@ mod tests {
     #[test]
     fn the_rest_of_a_prompt_is_the_same_whatever_the_rows_of_a_step() {
         for limit in [32, 64, 96, 128, 256] {
-            let params = GenerationParams { max_tokens: 1, sampling: SamplingParams::default(), end_tokens: Rc::default() };
+            let params = GenerationParams { max_tokens: 1, sampling: SamplingParams::default(), end_tokens: Rc::default(), ticket: 0 };
             let mut sequence = Sequence::new(vec![1; 250], params, None, Moment { ms: 0.0, busy_ms: 0.0, step: 0 });
             let mut steps = Vec::new();
             while sequence.missing() > 0 {

@@ -10,9 +10,8 @@ mod rest;
 
 pub use cors::Cors;
 
-use crate::ai::{Ai, Answer};
+use crate::ai::{Ai, Answer, Nonce};
 use crate::error::{AiError, ErrorCode, Result};
-use crate::host::random_bytes;
 use crate::input::TextGenerationRequest;
 use crate::output::Dialect;
 use path::Route;
@@ -31,6 +30,7 @@ pub struct Request {
     pub body: Vec<u8>,
     /// The body is longer than [`MAX_BODY_BYTES`] and was not read.
     pub too_large: bool,
+    pub nonce: Nonce,
 }
 
 impl Request {
@@ -113,7 +113,7 @@ async fn route(ai: &Ai, request: &Request) -> Response {
         response.status = 405;
         return response;
     }
-    let id = request_id();
+    let id = request.nonce.request_id();
     let response = match &route {
         Route::BindingRun => binding_run(ai, request).await,
         Route::BindingModels => Ok(Response::json(200, &json!({"result": crate::catalog::search(&query)}))),
@@ -158,7 +158,7 @@ async fn binding_run(ai: &Ai, request: &Request) -> Result<Response> {
         return bad("The batch queue is not available locally. Leave options.queueRequest out.");
     }
     let inputs = body.get_mut("inputs").map(Value::take).unwrap_or_default();
-    let answer = ai.answer(model, TextGenerationRequest::from_value(inputs), Dialect::Binding).await?;
+    let answer = ai.answer(model, TextGenerationRequest::from_value(inputs), Dialect::Binding, request.nonce).await?;
     respond(answer, |object| object).await
 }
 
@@ -173,13 +173,4 @@ async fn respond(answer: Answer, envelope: impl FnOnce(Value) -> Value) -> Resul
         Response::json(200, &envelope(answer.object().await?))
     };
     Ok(response.with("workers-ai-local-model", served_by))
-}
-
-/// A new random UUID (version 4).
-fn request_id() -> String {
-    let mut bytes = random_bytes::<16>();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let group = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]].map(group).join("-")
 }

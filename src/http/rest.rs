@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// `POST …/ai/run/:model`. The body is the input.
 pub async fn run(ai: &Ai, model: &str, request: &Request) -> Result<Response> {
     let input = request.json().and_then(TextGenerationRequest::from_value);
-    let answer = ai.answer(model, input, Dialect::Binding).await?;
+    let answer = ai.answer(model, input, Dialect::Binding, request.nonce).await?;
     respond(answer, |object| enveloped(&object)).await
 }
 

@@ -4,9 +4,9 @@ use super::answer::{Answer, HttpAnswer};
 use super::convert::{property, to_error, to_js};
 use super::source::{HostSource, JsSource};
 use super::task::Task;
-use crate::ai;
+use crate::ai::{self, Nonce};
 use crate::catalog;
-use crate::engine::Limits;
+use crate::engine::{Limits, blame};
 use crate::gguf::Source;
 use crate::http::{self, Cors};
 use crate::input::TextGenerationRequest;
@@ -76,22 +76,36 @@ impl Ai {
         Ai { inner: Rc::new(ai::Ai::new(ai::Config { models, default, strict, limits, backend, on_progress, on_warning })), cors }
     }
 
-    /// Starts a request. The task resolves to an [`Answer`]. `input` is JSON text, as `JSON.stringify` writes it.
-    pub fn generate(&self, model: String, input: &str) -> Task {
+    /// Starts a request. The task resolves to an [`Answer`]. `input` is JSON text, as `JSON.stringify` writes it. `random` (16 bytes),
+    /// `created` (Unix time in seconds) and `ticket` are the request's [`Nonce`].
+    pub fn generate(&self, model: String, input: &str, random: &[u8], created: f64, ticket: u32) -> Task {
+        let nonce = nonce_of(random, created, ticket);
         let inner = Rc::clone(&self.inner);
         let request = TextGenerationRequest::from_json(input);
         Task::new(async move {
-            let answer = inner.answer(&model, request, Dialect::Binding).await;
+            let answer = inner.answer(&model, request, Dialect::Binding, nonce).await;
             answer.map(|answer| Answer::new(answer).into()).map_err(|error| to_error(&error))
         })
     }
 
     /// Answers an HTTP request. The task resolves to an [`HttpAnswer`]. `headers` is JSON text, `[[name, value], …]` with
     /// names in lower case. The caller omits a body of more than `maxBodyBytes()` and sets `too_large`.
-    pub fn fetch(&self, method: String, url: String, headers: &str, body: Option<Vec<u8>>, too_large: bool) -> Task {
+    #[expect(clippy::too_many_arguments, reason = "wasm-bindgen passes no structs")]
+    pub fn fetch(
+        &self,
+        method: String,
+        url: String,
+        headers: &str,
+        body: Option<Vec<u8>>,
+        too_large: bool,
+        random: &[u8],
+        created: f64,
+        ticket: u32,
+    ) -> Task {
         let (inner, cors) = (Rc::clone(&self.inner), Rc::clone(&self.cors));
         let headers = serde_json::from_str(headers).unwrap_or_default();
-        let request = http::Request { method, url, headers, body: body.unwrap_or_default(), too_large };
+        let request =
+            http::Request { method, url, headers, body: body.unwrap_or_default(), too_large, nonce: nonce_of(random, created, ticket) };
         Task::new(async move { Ok(HttpAnswer::new(http::handle(&inner, &cors, &request).await).into()) })
     }
 
@@ -137,6 +151,37 @@ impl Ai {
             })
             .collect();
         to_js(&json!({"models": models}))
+    }
+}
+
+fn nonce_of(random: &[u8], created: f64, ticket: u32) -> Nonce {
+    Nonce { random: random.try_into().unwrap_or_default(), created: created as u64, ticket }
+}
+
+/// The ticket of the request that the engine worked for when the instance trapped; 0 if that is unknown.
+#[wasm_bindgen(js_name = blamedTicket)]
+pub fn blamed_ticket() -> u32 {
+    blame::ticket()
+}
+
+/// Fails in one of the ways in which a bug can, while the engine works for the request `ticket`: `"panic"`, `"stack"` (overflow) or
+/// `"memory"` (no more of it). For tests.
+#[wasm_bindgen]
+pub fn fail(how: &str, ticket: u32) {
+    #[expect(unconditional_recursion, reason = "it is to overflow the stack")]
+    fn deeper(depth: &[u64; 64]) -> u64 {
+        let mut next = *depth;
+        next[0] += 1;
+        deeper(&std::hint::black_box(next)) + next[1]
+    }
+    blame::work_for(ticket);
+    match how {
+        "stack" => drop(deeper(&[0; 64])),
+        "memory" => loop {
+            std::mem::forget(std::hint::black_box(Vec::<u8>::with_capacity(64 << 20)));
+        },
+        #[expect(clippy::panic, reason = "it is to panic")]
+        _ => panic!("a test's panic"),
     }
 }
 

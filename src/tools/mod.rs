@@ -50,7 +50,7 @@ pub enum ToolChoice {
 /// A complete call of a tool.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolCall {
-    /// Nine letters and digits, see [`new_call_id`].
+    /// Empty until the answer's [`Nonce`](crate::ai::Nonce) names it.
     pub id: String,
     pub name: String,
     /// A JSON object that matches the tool's schema.
@@ -135,12 +135,6 @@ impl CallFormat {
     }
 }
 
-/// A new, random id for a call: nine letters and digits, which even the strictest chat templates (Mistral's) accept.
-pub fn new_call_id() -> String {
-    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    crate::host::random_bytes::<9>().iter().map(|byte| char::from(ALPHABET[usize::from(*byte) % 62])).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,10 +149,9 @@ mod tests {
 
     #[test]
     fn a_call_has_both_shapes() {
-        let call = ToolCall { id: new_call_id(), name: "f".into(), arguments: json!({"a": 1}) };
+        let call = ToolCall { id: String::new(), name: "f".into(), arguments: json!({"a": 1}) };
         assert_eq!(call.flat()["arguments"], json!({"a": 1}));
         assert_eq!(call.flat()["function"], call.nested()["function"]);
         assert_eq!(call.nested()["function"]["arguments"], "{\"a\":1}");
-        assert_eq!(call.id.len(), 9);
     }
 }

@@ -1,7 +1,7 @@
 //! Extracts tool calls from the text of an answer while it is generated.
 
 use super::python;
-use super::{MARKERS, ToolCall, new_call_id};
+use super::{MARKERS, ToolCall};
 use serde_json::Value;
 
 /// A classified piece of an answer.
@@ -141,7 +141,7 @@ impl CallReader {
     fn report_calls(&mut self, calls: Vec<(String, Value)>, length: usize, found: &mut Vec<Found>) {
         let mut text = std::mem::take(&mut self.skipped) + &self.take(length);
         for (name, arguments) in calls {
-            found.push(Found::Call(ToolCall { id: new_call_id(), name, arguments }, std::mem::take(&mut text)));
+            found.push(Found::Call(ToolCall { id: String::new(), name, arguments }, std::mem::take(&mut text)));
         }
         self.stage = Stage::Text;
     }
@@ -226,7 +226,7 @@ impl CallReader {
         let length = values.byte_offset();
         let text = self.take(skipped + length);
         if let Some((name, arguments)) = parts_of(&value).filter(|(name, _)| self.names.contains(name)) {
-            found.push(Found::Call(ToolCall { id: new_call_id(), name, arguments }, text));
+            found.push(Found::Call(ToolCall { id: String::new(), name, arguments }, text));
         }
         true
     }

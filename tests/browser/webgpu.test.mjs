@@ -50,12 +50,12 @@ describe("without a real GPU", () => {
     }
   });
 
-  it("backend: \"webgpu\" without an adapter is error 3040 with a clear message", async () => {
+  it("backend: \"webgpu\" without an adapter is error 5004 with a clear message", async () => {
     const browser = await launch();
     try {
       const { page } = await openAi(browser, files.url, { backend: "webgpu" });
       const { error } = await inPage(page, async (ai) => ai.load());
-      assert.match(error, /^AiError: 3040: There is no WebGPU adapter here\. Set backend: "cpu" to compute on the CPU\.$/);
+      assert.match(error, /^AiError: 5004: There is no WebGPU adapter here\. Set backend: "cpu" to compute on the CPU\.$/);
     } finally {
       await browser.close();
     }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::io::Cursor;
 use std::path::PathBuf;
 use std::rc::Rc;
-use workers_ai_local::ai::{Ai, BackendChoice, Config, Generation};
+use workers_ai_local::ai::{Ai, BackendChoice, Config, Generation, Nonce};
 use workers_ai_local::backend::Answer;
 use workers_ai_local::backend::cpu::{CpuBackend, CpuWeights};
 use workers_ai_local::engine::Limits;
@@ -60,7 +60,7 @@ pub fn ai_from(source: Rc<dyn Source>, limits: Limits) -> (Ai, Rc<RefCell<Vec<St
 
 /// Starts a request given as JSON.
 pub async fn start(ai: &Ai, model: &str, input: serde_json::Value) -> Result<Generation> {
-    ai.generate(model, TextGenerationRequest::from_value(input)?).await
+    ai.generate(model, TextGenerationRequest::from_value(input)?, Nonce::default()).await
 }
 
 /// The complete text of an answer. Panics at a call.

@@ -206,7 +206,7 @@ test("a trap in the build with threads is survived: a fresh instance, fresh memo
     },
     { argument: { STORY, instance: new URL("../../pkg/instance.js", import.meta.url).href } },
   );
-  assert.match(outcome.trapped, /^3040: The engine .* was restarted/);
+  assert.match(outcome.trapped, /^5004: This request broke the engine \(unreachable\)/);
   assert.deepEqual([outcome.after, outcome.again], [outcome.before, outcome.before]);
   assert.deepEqual(outcome.threads, [2, 2]);
   assert.deepEqual([outcome.epoch, outcome.sameMemory], [1, false]);

@@ -89,7 +89,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// 3040 if there is no WebGPU, no adapter or no device, if the only adapter is a software adapter and `choice` excludes it, or if the
+    /// 5004 if there is no WebGPU, no adapter or no device, if the only adapter is a software adapter and `choice` excludes it, or if the
     /// adapter's limits are too small. The text names the adapter and the reason.
     pub async fn request(choice: &Choice) -> Result<Self> {
         let (instance, has_packed_dot) = instance().await?;
@@ -431,8 +431,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// 5004: this machine has no GPU that can compute. Trying again does not help.
 fn unavailable(text: String) -> AiError {
-    AiError::new(ErrorCode::OutOfCapacity, text)
+    AiError::invalid_data(text)
 }
 
 fn lost(reason: &str) -> AiError {
