@@ -93,7 +93,9 @@ fn cpu() -> CpuBackend {
 fn submit(engine: &mut Engine, first: u32, length: u32) -> SequenceId {
     let prompt: Vec<u32> = (0..length).map(|i| (first + i * 37) % TINY_VOCABULARY as u32).collect();
     let sampling = SamplingParams { temperature: 1.0, seed: Some(7), ..SamplingParams::default() };
-    engine.submit(prompt, GenerationParams { max_tokens: 12, sampling, end_tokens: Rc::new(HashSet::new()), ticket: 0 }, None).expect("a place")
+    engine
+        .submit(prompt, GenerationParams { max_tokens: 12, sampling, end_tokens: Rc::new(HashSet::new()), ticket: 0 }, None)
+        .expect("a place")
 }
 
 /// Generates two answers to their ends and replaces the backend whenever it is lost or out of memory. Returns the answers' tokens and the

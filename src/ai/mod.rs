@@ -109,7 +109,7 @@ impl Ai {
     pub async fn tokenize(&self, model_id: &str, request: &TextGenerationRequest) -> Result<(Vec<u32>, String)> {
         let model = self.load(model_id).await?;
         let (text, _) = self.rendered(&model, model_id, request)?;
-        Ok((model.tokenizer.encode(&text)?, text))
+        Ok((model.tokenizer.encode(&text)?, model.tokenizer.without_marks(text)))
     }
 
     /// The text that the model continues, and the chat template that rendered it.
@@ -124,7 +124,7 @@ impl Ai {
                 model.name
             ));
         }
-        Ok((render(request, &template)?, template))
+        Ok((render(request, &template, &|text| model.tokenizer.as_text(text))?, template))
     }
 
     /// Configured ids that are not in the catalogue, sorted.

@@ -1,5 +1,6 @@
 //! The parts of Python and of Hugging Face's Jinja environment that chat templates use and minijinja lacks.
 
+use super::metered::charge;
 use crate::host::unix_seconds;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
@@ -127,6 +128,8 @@ fn operand_length(text: &str) -> usize {
 
 /// Python's methods that minijinja's own compatibility module lacks, and the ones that [`rewritten`] writes.
 fn method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -> Outcome {
+    let per_byte = if matches!(method, "split" | "rsplit" | "splitlines" | "__reversed__") { 50 } else { 1 };
+    charge([value].into_iter().chain(arguments), per_byte)?;
     let argument = |index: usize| arguments.get(index).and_then(Value::as_str).unwrap_or_default();
     let missing = || Error::new(ErrorKind::InvalidOperation, format!("{method}: not found"));
     match (value.as_str(), method) {

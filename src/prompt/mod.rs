@@ -5,6 +5,7 @@
 
 mod builtin;
 mod jinja;
+mod metered;
 mod template;
 mod tools;
 
@@ -20,16 +21,24 @@ use serde_json::{Map, Value, json};
 ///
 /// If the template does not support tools, tools and tool turns are written into the messages instead.
 ///
+/// `as_text` marks the names of control tokens in the texts of user, tool and system turns as text: only the template and raw prompts can
+/// make control tokens.
+///
 /// # Errors
 ///
 /// 5004 if the template fails or rejects the messages.
-pub fn render(request: &TextGenerationRequest, template: &ChatTemplate) -> Result<String> {
+pub fn render(request: &TextGenerationRequest, template: &ChatTemplate, as_text: &dyn Fn(&str) -> String) -> Result<String> {
     let variables = &request.template_variables;
-    let turns = match &request.prompt {
+    let mut turns = match &request.prompt {
         Prompt::Raw(text) => return Ok(text.clone()),
         Prompt::Unscoped(text) => vec![json!({"role": "user", "content": text})],
         Prompt::Messages(messages) => tools::normalise_turns(messages),
     };
+    for turn in turns.iter_mut().filter(|turn| turn["role"] != "assistant") {
+        if let Some(content) = turn.get_mut("content") {
+            mark_as_text(content, as_text);
+        }
+    }
     let offered = if request.tool_choice == ToolChoice::None { &[][..] } else { &request.tools };
     let tool_turns = turns.iter().any(|turn| turn.get("tool_calls").is_some() || turn["role"] == "tool");
     if !template.supports_tools() && (tool_turns || !offered.is_empty()) {
@@ -62,6 +71,16 @@ fn render_turns(template: &ChatTemplate, turns: &[Value], variables: &Map<String
     let both = merged.as_deref().and_then(with_arguments_in_text);
     let other = [in_text, merged, both].into_iter().flatten().find_map(|turns| template.render(&turns, variables).ok());
     other.map_or(rendered, Ok)
+}
+
+/// Marks a turn's content: a text, or a list of parts that have texts.
+fn mark_as_text(content: &mut Value, as_text: &dyn Fn(&str) -> String) {
+    match content {
+        Value::String(text) => *text = as_text(text),
+        Value::Array(parts) => parts.iter_mut().for_each(|part| mark_as_text(part, as_text)),
+        Value::Object(fields) => fields.get_mut("text").into_iter().for_each(|text| mark_as_text(text, as_text)),
+        _ => {}
+    }
 }
 
 /// Sets the content of a turn that consists of calls to `null`, as OpenAI's API does.

@@ -1,6 +1,6 @@
 //! A model's chat template, rendered in the same way as by Hugging Face's `apply_chat_template`.
 
-use super::jinja;
+use super::{jinja, metered};
 use crate::error::{AiError, Result};
 use crate::tools::CallFormat;
 use minijinja::syntax::SyntaxConfig;
@@ -8,8 +8,9 @@ use minijinja::value::{Serde, Value as JinjaValue};
 use minijinja::{Environment, Error};
 use serde_json::{Map, Value};
 
-/// Maximum number of minijinja instructions per rendering, so that a damaged template cannot loop forever.
-const FUEL: u64 = 20_000_000;
+/// Maximum number of minijinja instructions per rendering, so that a damaged template cannot loop forever: for the template, and for each
+/// message and tool.
+const FUEL: [u64; 2] = [1_000_000, 10_000];
 
 /// A compiled chat template, with the texts of the model's BOS and EOS tokens.
 pub struct ChatTemplate {
@@ -30,7 +31,7 @@ impl ChatTemplate {
     pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self> {
         let mut environment = Environment::new();
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|error| invalid(&error))?);
-        environment.set_fuel(Some(FUEL));
+        metered::extend(&mut environment);
         jinja::extend(&mut environment);
         environment.add_template_owned("chat", jinja::rewritten(source)).map_err(|error| invalid(&error))?;
         let names = environment.get_template("chat").map_err(|error| invalid(&error))?.undeclared_variables(false);
@@ -69,7 +70,12 @@ impl ChatTemplate {
         context.insert("add_generation_prompt".into(), Value::Bool(true));
         context.insert("bos_token".into(), Value::String(self.bos_token.clone()));
         context.insert("eos_token".into(), Value::String(self.eos_token.clone()));
-        let template = self.environment.get_template("chat").map_err(|error| failed(&error))?;
+        let tools = variables.get("tools").and_then(Value::as_array).map_or(0, Vec::len);
+        let [base, each] = FUEL;
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(base + each * (messages.len() + tools) as u64));
+        metered::begin();
+        let template = environment.get_template("chat").map_err(|error| failed(&error))?;
         template.render(JinjaValue::from(Serde(&context))).map_err(|error| failed(&error))
     }
 }
@@ -136,5 +142,19 @@ mod tests {
         assert!(error.to_string().ends_with("roles must alternate"), "{error}");
         assert!(render("{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}", json!([])).is_err());
         assert!(render("{% if %}", json!([])).is_err());
+    }
+
+    /// Minutes of work before: only the instructions around it were counted.
+    #[test]
+    fn costly_filters_and_methods_end() {
+        for costly in ["('a' * 1000) | upper | sort | join", "('a' * 100000) | upper | lower | title", "('a b ' * 1000).split(' ')"] {
+            let source = format!("{{% for i in range(30000) %}}{{{{ ({costly}) | length }}}}{{% endfor %}}");
+            let error = render(&source, json!([])).expect_err(costly);
+            assert!(error.text.contains("too much to do"), "{error}");
+        }
+        let long = "word ".repeat(100_000);
+        let trimmed =
+            render("{{ messages[0]['content'] | trim | replace('word', 'w') | upper }}", json!([{"content": long}])).expect("text");
+        assert_eq!(trimmed.len(), 199_999);
     }
 }

@@ -28,6 +28,8 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     byte_encoding: ByteEncoding,
     kinds: Vec<TokenKind>,
+    /// The names of control tokens.
+    control_names: Vec<String>,
     /// Whether SentencePiece puts a space in front of a text. If so, the answer's first token starts with one too.
     space_prefix: bool,
     /// The token that a prompt must start with, if there is one.
@@ -115,6 +117,7 @@ impl Tokenizer {
             end_of_generation,
             bos_text: text_of(bos),
             eos_text: text_of(eos),
+            control_names: control_names(&vocabulary),
             kinds: vocabulary.kinds,
         })
     }
@@ -137,6 +140,23 @@ impl Tokenizer {
             tokens.insert(0, bos);
         }
         Ok(tokens)
+    }
+
+    /// A text in which `encode` finds no control tokens: their names in it are marked, and `encode` removes the marks.
+    pub fn as_text(&self, text: &str) -> String {
+        let mut marked = text.to_owned();
+        for name in self.control_names.iter().filter(|name| text.contains(name.as_str())) {
+            let mut letters = name.chars();
+            if let Some(first) = letters.next() {
+                marked = marked.replace(name.as_str(), &format!("{first}{}{}", pre::MARK, letters.as_str()));
+            }
+        }
+        marked
+    }
+
+    /// A text without the marks of [`Tokenizer::as_text`].
+    pub fn without_marks(&self, text: String) -> String {
+        if text.contains(pre::MARK) { text.replace(pre::MARK, "") } else { text }
     }
 
     /// Whether the vocabulary has an entry with this text.
@@ -201,4 +221,10 @@ impl Tokenizer {
         text.extend(decoder.finish());
         text
     }
+}
+
+/// The names of control tokens. One of a single character is a character of ordinary texts too.
+fn control_names(vocabulary: &Vocabulary) -> Vec<String> {
+    let named = vocabulary.tokens.iter().zip(&vocabulary.kinds).filter(|(_, kind)| **kind == TokenKind::Control);
+    named.map(|(text, _)| text.clone()).filter(|text| text.chars().nth(1).is_some()).collect()
 }

@@ -11,6 +11,10 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
+/// The mark inside the name of a control token that is meant as text (`Tokenizer::as_text`). The first step of every pipeline removes it,
+/// after control tokens were found. Noncharacters of Unicode, which occur in no text.
+pub const MARK: &str = "\u{fdd0}\u{fdef}\u{fdd1}";
+
 /// Words of Llama 3: contractions, letters with one leading sign, digits in groups of up to three, signs, line ends, spaces.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Words of Qwen 2: like Llama 3, but single digits.
@@ -47,7 +51,8 @@ pub fn byte_level(header: &Header, vocabulary: &Vocabulary) -> Result<Tokenizer,
         other => return Err(format!("its splitting '{other}' (tokenizer.ggml.pre) is not known")),
     };
     let mut tokenizer = Tokenizer::new(bpe(vocabulary, vocabulary.merges.clone(), false, ignores_merges)?);
-    tokenizer.with_normalizer(normalizer).map_err(|error| error.to_string())?;
+    let steps = unmarked()?.into_iter().chain(normalizer).collect();
+    tokenizer.with_normalizer(Some(NormalizerSequence::new(steps))).map_err(|error| error.to_string())?;
     tokenizer.with_pre_tokenizer(Some(splitting));
     Ok(tokenizer)
 }
@@ -60,13 +65,18 @@ pub fn byte_level(header: &Header, vocabulary: &Vocabulary) -> Result<Tokenizer,
 pub fn sentence_piece(vocabulary: &Vocabulary, space_prefix: bool) -> Result<Tokenizer, String> {
     let mut tokenizer = Tokenizer::new(bpe(vocabulary, merges_from_scores(vocabulary), true, false)?);
     let spaces: NormalizerWrapper = Replace::new(" ", "▁").map_err(|error| error.to_string())?.into();
-    let mut steps = Vec::new();
+    let mut steps: Vec<NormalizerWrapper> = unmarked()?.into_iter().collect();
     if space_prefix {
         steps.push(NormalizerWrapper::from(Prepend::new("▁".into())));
     }
     steps.push(spaces);
     tokenizer.with_normalizer(Some(NormalizerSequence::new(steps))).map_err(|error| error.to_string())?;
     Ok(tokenizer)
+}
+
+/// The step that removes [`MARK`].
+fn unmarked() -> Result<Option<NormalizerWrapper>, String> {
+    Ok(Some(Replace::new(MARK, "").map_err(|error| error.to_string())?.into()))
 }
 
 fn by_pattern(pattern: &str) -> Result<PreTokenizerWrapper, String> {
