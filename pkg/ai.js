@@ -172,17 +172,23 @@ export class Ai {
     if (request.bodyUsed) throw new TypeError("The request's body has already been read.");
     const { method, url, signal } = request;
     if (signal?.aborted) throw abortError(signal);
+    const held = new HeldBody();
     try {
-      const { body, tooLarge } = await bodyOf(request, this.#engine);
+      const { body, tooLarge } = await bodyOf(request, this.#engine, held);
       if (signal?.aborted) throw abortError(signal);
       const answer = await this.#engine.fetch({ method, url, headers: [...request.headers], body, tooLarge }, signal);
       const { status, headers } = answer;
+      const free = () => {
+        held.release();
+        answer.free();
+      };
       // The stream keeps a reference to the request: in Node, a collected request's signal no longer follows the caller's.
-      if (answer.stream) return new Response(byteStream({ ...answer, request }, signal), { status, headers });
-      answer.free();
+      if (answer.stream) return new Response(byteStream({ ...answer, free, request }, signal), { status, headers });
+      free();
       // Some statuses do not allow a body, not even an empty one.
       return new Response(answer.body?.length ? answer.body : null, { status, headers });
     } catch (error) {
+      held.release();
       if (!error?.internalCode) throw error;
       return failedResponse(error);
     }
@@ -250,14 +256,67 @@ function toJson(inputs) {
   }
 }
 
+/** Bytes that the larger bodies of all requests of this thread may have together. */
+const MAX_HELD_BYTES = 64 << 20;
+/** A body of up to this many bytes is read without waiting for others. */
+const SMALL_BODY = 64 << 10;
+
+/** A body in memory, until its request has been answered. Bodies that find no room are read later. */
+class HeldBody {
+  static #free = MAX_HELD_BYTES;
+  /**
+   * Resumes the bodies that wait for room, in their order.
+   *
+   * @type {(() => void)[]}
+   */
+  static #waiting = [];
+  #bytes = 0;
+
+  /**
+   * Makes room for a body before more of it is read than a small one has.
+   *
+   * @param {number} most the most bytes that it may have
+   * @param {AbortSignal} [signal]
+   */
+  async reserve(most, signal) {
+    while (HeldBody.#free < most) {
+      await new Promise((resolve, reject) => {
+        const aborted = () => reject(abortError(signal));
+        signal?.addEventListener("abort", aborted, { once: true });
+        HeldBody.#waiting.push(() => {
+          signal?.removeEventListener("abort", aborted);
+          resolve(undefined);
+        });
+      });
+    }
+    this.keep(most);
+  }
+
+  /**
+   * Gives back the room that the body does not need.
+   *
+   * @param {number} bytes
+   */
+  keep(bytes) {
+    HeldBody.#free += this.#bytes - bytes;
+    this.#bytes = bytes;
+    for (const resume of HeldBody.#waiting.splice(0)) resume();
+  }
+
+  release() {
+    if (this.#bytes > 0) this.keep(0);
+  }
+}
+
 /**
  * Reads a request's body, up to the number of bytes that the handler accepts. A longer body is `tooLarge`: its rest is not read, so it is
  * never completely in memory.
  *
  * @param {Request} request
  * @param {Engine} engine
+ * @param {HeldBody} held makes room for it
  */
-async function bodyOf(request, engine) {
+async function bodyOf(request, engine, held) {
   // In Firefox, `Request.body` is undefined. There, the whole body is in memory anyway.
   const stream = request.body === undefined ? (await request.blob()).stream() : request.body;
   if (!stream) return { tooLarge: false };
@@ -272,14 +331,19 @@ async function bodyOf(request, engine) {
     let tooLarge = Number(headers.get("content-length")) > limit;
     while (!tooLarge) {
       const { done, value } = await reader.read();
-      if (done) return { body: new Uint8Array(await new Blob(chunks).arrayBuffer()), tooLarge };
+      if (done) {
+        if (length > SMALL_BODY) held.keep(length);
+        return { body: new Uint8Array(await new Blob(chunks).arrayBuffer()), tooLarge };
+      }
+      if (length <= SMALL_BODY && length + value.length > SMALL_BODY) await held.reserve(limit, signal);
       chunks.push(value);
       length += value.length;
       tooLarge = length > limit;
     }
-    stopReading();
     return { tooLarge: true };
   } finally {
+    // Also after an error. A body that was read to its end is not affected.
+    stopReading();
     signal?.removeEventListener("abort", stopReading);
   }
 }

@@ -131,6 +131,25 @@ pub fn find(id: &str) -> Option<&'static Card> {
     CARDS.iter().find(|card| card.id == id)
 }
 
+/// Ids of text generation in the types that Cloudflare publishes (`AiModels` of `@cloudflare/workers-types`), one per line. The stand-in
+/// answers for those that have no card, too. `tests/node/catalogue.test.mjs` compares the list with the types.
+const PUBLISHED_IDS: &str = include_str!("catalog_ids.txt");
+
+/// Whether an id is one of text generation: it has a card, or is published.
+pub fn is_known(id: &str) -> bool {
+    find(id).is_some() || PUBLISHED_IDS.lines().any(|line| line == id)
+}
+
+/// The known id, or the one of `others`, that is written most like `id`, if it is much like it.
+pub fn nearest<'a>(id: &str, others: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// How much of an id must agree, from 0 to 1.
+    const LIKE: f64 = 0.8;
+    let known = CARDS.iter().map(|card| card.id).chain(PUBLISHED_IDS.lines()).chain(others);
+    let likeness = |other: &str| strsim::normalized_levenshtein(&id.to_lowercase(), &other.to_lowercase());
+    let (nearest, like) = known.map(|other| (other, likeness(other))).max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (like >= LIKE).then_some(nearest)
+}
+
 /// A card in the format of the models API.
 #[derive(Debug, Serialize)]
 pub struct ModelListing {
@@ -215,6 +234,17 @@ mod tests {
         }
         let card = find("@cf/meta/llama-2-7b-chat-int8").expect("in the catalogue");
         assert_eq!((card.max_tokens_stream, card.max_tokens_object, card.context_window), (1800, 256, Some(2048)));
+    }
+
+    #[test]
+    fn the_nearest_id_is_found_where_one_is_near() {
+        let own = ["@cf/own/model"];
+        let near = |id| nearest(id, own.into_iter());
+        assert_eq!(near("@cf/meta/llama-3.1-8b-instuct"), Some("@cf/meta/llama-3.1-8b-instruct"));
+        assert_eq!(near("@cf/meta/Llama-3.3-70B-instruct-fp8-fast"), Some("@cf/meta/llama-3.3-70b-instruct-fp8-fast"));
+        assert_eq!(near("@cf/own/modle"), Some("@cf/own/model"));
+        assert_eq!(near("@cf/x/y"), None);
+        assert_eq!(near(""), None);
     }
 
     #[test]

@@ -165,8 +165,10 @@ impl Ai {
         if let Some(source) = self.config.models.get(model_id) {
             return Ok(Rc::clone(source));
         }
-        if catalog::find(model_id).is_none() {
-            return Err(AiError::no_such_model(model_id));
+        if !catalog::is_known(model_id) {
+            let AiError { code, text } = AiError::no_such_model(model_id);
+            let nearest = catalog::nearest(model_id, self.config.models.keys().map(String::as_str));
+            return Err(AiError::new(code, nearest.map_or(text.clone(), |nearest| format!("{text}. Did you mean {nearest}?"))));
         }
         let is_default = model_id == catalog::DEFAULT_MODEL_ID;
         let default = self.config.default.as_ref().filter(|_| is_default || !self.config.strict);

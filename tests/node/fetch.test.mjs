@@ -189,6 +189,35 @@ describe("a body that is too long", () => {
     assert.deepEqual(seen, { bytes: 0, cancelled: true });
   });
 
+  test("together with the others waits until there is room: 64 MiB of large bodies at once, and small ones go on", async () => {
+    const abort = new AbortController();
+    const seen = { bytes: 0 };
+    /** 7 MiB, and then nothing more until the request is aborted. */
+    const stalled = () => {
+      let left = 7;
+      const pull = (controller) => {
+        if (left === 0) return new Promise(() => {});
+        left -= 1;
+        seen.bytes += 1 << 20;
+        controller.enqueue(new Uint8Array(1 << 20).fill(0x20));
+      };
+      return new ReadableStream({ pull }, { highWaterMark: 0 });
+    };
+    // Referred to until the end: a stream to which nothing refers is collected, with the request that reads it.
+    const bodies = Array.from({ length: 12 }, stalled);
+    const stuck = bodies.map((body) => ai.fetch(RUN, { method: "POST", body, duplex: "half", signal: abort.signal }));
+    await sleep(200);
+    // Eight are read; of each of the others the first piece has come.
+    assert.equal(seen.bytes, (8 * 7 + 4) << 20);
+    assert.equal((await run({ prompt: "a", max_tokens: 1 })).status, 200);
+    const large = () => run({ prompt: "a", max_tokens: 1, filler: " ".repeat(7 << 20) });
+    const waiting = large();
+    abort.abort();
+    for (const { status } of await Promise.allSettled(stuck)) assert.equal(status, "rejected");
+    assert.equal(bodies.length, 12);
+    for (const { status } of await Promise.all([waiting, ...Array.from({ length: 12 }, large)])) assert.equal(status, 200);
+  });
+
   test("is longer than any valid input: the longest allowed prompt is within the limit", async () => {
     // Four bytes per character; 5021 because these are more tokens than the context window holds.
     const response = await run({ prompt: "😀".repeat(131_072 / 2), raw: true });

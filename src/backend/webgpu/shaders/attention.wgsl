@@ -189,7 +189,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 let m = four(cache[a + i + 2u]);
                 let n = four(cache[a + i + 3u]);
                 let at = of_four + i * 4u;
-                sums_a += products(k, at) + products(l, at + 4u) + products(m, at + 8u) + products(n, at + 12u);
+                // One after the other, as for more queries: then a position has the same bits in a prompt and on its own.
+                sums_a += products(k, at);
+                sums_a += products(l, at + 4u);
+                sums_a += products(m, at + 8u);
+                sums_a += products(n, at + 12u);
             }
             for (; i < HEAD_QUADS; i++) {
                 sums_a += products(four(cache[a + i]), of_four + i * 4u);
