@@ -252,6 +252,14 @@ describe("the Web Worker's script", () => {
     await page.close();
   });
 
+  it("reports a configuration that it refuses", async (t) => {
+    const server = await serve();
+    t.after(server.close);
+    const { page, outcome } = await inPageOf(browser, server.url, { config: { default: {} }, work: answer });
+    assert.match(outcome, /^AiInternalError: default is not a model file\./);
+    await page.close();
+  });
+
   it("is error 3040 only if it had loaded and then fails; the next call starts another one", async (t) => {
     const server = await serve();
     t.after(server.close);
