@@ -1,47 +1,41 @@
 // The Web Worker of a page's `Ai`. It runs the engine and receives calls as messages from remote-engine.js.
 
-import { DEFAULT_MODEL } from "./default-model.js";
+import { createEngine } from "./browser-engine.js";
 import { toMessage } from "./errors.js";
-import { start } from "./instance.js";
-import { LocalEngine } from "./local-engine.js";
-import { cachedHttp } from "./browser-cache.js";
-import { builds } from "./wasm/builds.js";
+import { isForeign, startForeign } from "./module-worker.js";
+import { builds as singleBuilds } from "./wasm/single-builds.js";
+import { builds as threadBuilds } from "./wasm/thread-builds.js";
 
 /**
  * @import { AiConfig } from "./index.d.ts"
- * @import { Answer, Host, HttpAnswer, WorkerCalls, WorkerNotices } from "./internal.d.ts"
+ * @import { Answer, Engine, HttpAnswer, StartThread, WorkerCalls, WorkerNotices } from "./internal.d.ts"
  * @typedef {Record<string, (fields: any, signal?: AbortSignal) => unknown>} Handlers by call; `any`: the fields depend on the call
  */
 
-/** @type {Host<URL>} */
-const HOST = {
-  builds,
-  cores: navigator.hardwareConcurrency ?? 1,
-  mayShare: globalThis.crossOriginIsolated === true,
-  async compile(wasm) {
-    const response = await fetch(wasm);
-    if (!response.ok) throw new Error(`${wasm} cannot be loaded: ${response.status} ${response.statusText}`);
-    // Some servers do not send the content type, and some browsers cannot compile from a stream.
-    const canStream = response.headers.get("content-type")?.startsWith("application/wasm") && WebAssembly.compileStreaming;
-    return canStream ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
-  },
-  startThread(shared, { ready, ended }) {
-    const thread = new Worker(new URL("./browser-thread.js", import.meta.url), { type: "module" });
-    thread.addEventListener("message", ready, { once: true });
-    thread.addEventListener("error", (event) => {
-      // `ended` handles it. Otherwise it would become an error of this worker, which ends the engine.
-      event.preventDefault();
-      ended(event.message || "a worker thread failed");
-    });
-    thread.postMessage(shared);
-    return () => thread.terminate();
-  },
-};
+const BUILDS = { ...singleBuilds, ...threadBuilds };
+
+/** Where this module was loaded from. Bundlers replace `new URL("…", import.meta.url)`, but not a URL that is relative to this constant. */
+const HERE = import.meta.url;
+
+/** @type {StartThread} */
+function startThread(shared, { ready, ended }) {
+  const thread = isForeign(HERE)
+    ? startForeign(new URL("browser-thread.js", HERE))
+    : new Worker(new URL("./browser-thread.js", import.meta.url), { type: "module" });
+  thread.addEventListener("message", ready, { once: true });
+  thread.addEventListener("error", (event) => {
+    // `ended` handles it. Otherwise it would become an error of this worker, which ends the engine.
+    event.preventDefault();
+    ended(event.message || "a worker thread failed");
+  });
+  thread.postMessage(shared);
+  return () => thread.terminate();
+}
 
 /**
  * Created by the first call, `configure`.
  *
- * @type {LocalEngine}
+ * @type {Engine}
  */
 let engine;
 /**
@@ -68,8 +62,7 @@ const calls = {
     const onProgress = observe.progress ? (progress) => postMessage({ event: "progress", value: progress }) : undefined;
     /** @type {AiConfig["onWarning"]} */
     const onWarning = observe.warning ? (text) => postMessage({ event: "warning", value: text }) : undefined;
-    const defaultModel = config.default ?? cachedHttp(DEFAULT_MODEL.url);
-    engine = new LocalEngine((settings) => start(settings, HOST), { ...config, default: defaultModel, onProgress, onWarning });
+    engine = createEngine({ ...config, onProgress, onWarning }, () => BUILDS, startThread);
   },
   async generate({ id, model, input }, signal) {
     const answer = await engine.generate(model, input, signal);
@@ -123,3 +116,6 @@ addEventListener("message", async ({ data }) => {
     if (!answers.has(data.id)) aborts.delete(data.id);
   }
 });
+
+// Everything is loaded: remote-engine.js may send calls.
+postMessage("ready");

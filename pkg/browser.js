@@ -1,7 +1,11 @@
-// The entry for browsers. The engine runs in a dedicated Web Worker, so that the page stays responsive.
+// The entry for browsers. The engine runs in a dedicated Web Worker, so that the page stays responsive. In a worker that cannot start
+// another one (a shared worker), it runs in that thread.
 
 import { Ai as BaseAi } from "./ai.js";
+import { createEngine } from "./browser-engine.js";
 import { DEFAULT_MODEL } from "./default-model.js";
+import { AiInternalError } from "./errors.js";
+import { firstLoaded, isForeign, startForeign } from "./module-worker.js";
 import { RemoteEngine } from "./remote-engine.js";
 
 export { AiInternalError, InferenceUpstreamError } from "./errors.js";
@@ -10,6 +14,52 @@ export { DEFAULT_MODEL };
 export class Ai extends BaseAi {
   /** @param {import("./index.d.ts").AiConfig} [config] */
   constructor(config = {}) {
-    super(new RemoteEngine(() => new Worker(new URL("./browser-worker.js", import.meta.url), { type: "module" }), config));
+    super(typeof Worker === "function" ? new RemoteEngine(startWorker, config) : createEngine(config, loadBuilds));
+  }
+}
+
+/** Where this module was loaded from. Bundlers replace `new URL("…", import.meta.url)`, but not a URL that is relative to this constant. */
+const HERE = import.meta.url;
+
+/**
+ * The folder to which the dev server of Vite 5 to 7 moves this module, merged with its imports, but not the worker. The package itself stays
+ * where npm installed it.
+ */
+const MOVED = /\/node_modules\/\.vite\/deps\/[^/]*$/;
+const INSTALLED = "/node_modules/workers-ai-local/pkg/";
+
+const FIX_VITE = 'With Vite, set `optimizeDeps: { exclude: ["workers-ai-local"] }`.';
+
+/**
+ * Starts the engine's Web Worker.
+ *
+ * @returns {Promise<Worker>}
+ * @throws {AiInternalError} if it cannot be loaded, with what to do
+ */
+async function startWorker() {
+  const file = new URL("browser-worker.js", HERE.replace(MOVED, INSTALLED));
+  const foreign = isForeign(file);
+  // Bundlers recognise exactly this form: they bundle the worker and replace its URL.
+  const bundled = () => new Worker(new URL("./browser-worker.js", import.meta.url), { type: "module" });
+  const installed = () => (foreign ? startForeign(file) : new Worker(file, { type: "module" }));
+  const ways = MOVED.test(HERE) ? [installed, bundled] : foreign ? [bundled, installed] : [bundled];
+  try {
+    return await firstLoaded(ways);
+  } catch (error) {
+    const fix = foreign
+      ? `It is from another origin, ${file.origin}: that server must allow this page by CORS, and a Content Security Policy of the page must allow it in script-src, and blob: in worker-src.`
+      : `The server must have browser-worker.js beside browser.js, and a Content Security Policy of the page must allow it in worker-src. ${FIX_VITE}`;
+    throw new AiInternalError(`The engine's Web Worker could not be started: ${error.message}. ${fix}`);
+  }
+}
+
+/** Loads the builds only where the engine runs in this thread: a page does not need them. */
+async function loadBuilds() {
+  try {
+    return (await import("./wasm/single-builds.js")).builds;
+  } catch (error) {
+    throw new AiInternalError(
+      `The engine could not be loaded: ${error.message}. In a service worker, import Ai from "workers-ai-local/service-worker", which needs no import().`,
+    );
   }
 }

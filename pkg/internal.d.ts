@@ -219,8 +219,8 @@ export interface CoreHttpAnswer extends CoreChunks {
 // ── Messages between remote-engine.js and browser-worker.js ──
 
 /**
- * The calls to the Web Worker: it receives `{id, call}` and the fields of the first parameter, and answers `{id, value}` or
- * `{id, error}`.
+ * The calls to the Web Worker. Once it has loaded, it sends `"ready"`. Then it receives `{id, call}` and the fields of the first parameter,
+ * and answers `{id, value}` or `{id, error}`.
  */
 export type WorkerCalls = {
   configure(fields: { config: AiConfig; observe: { progress: boolean; warning: boolean } }): void;

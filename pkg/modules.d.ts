@@ -10,6 +10,14 @@ declare module "*/wasm/builds.js" {
   export const builds: import("./internal.d.ts").Builds<URL>;
 }
 
+declare module "*/wasm/single-builds.js" {
+  export const builds: import("./internal.d.ts").Builds<URL>;
+}
+
+declare module "*/wasm/thread-builds.js" {
+  export const builds: import("./internal.d.ts").Builds<URL>;
+}
+
 declare module "*/wasm/workerd-builds.js" {
   export const builds: import("./internal.d.ts").Builds<() => Promise<{ default: WebAssembly.Module }>>;
 }

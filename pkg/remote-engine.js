@@ -22,13 +22,32 @@ import { AiInternalError, abortError, aiError, closed, fromMessage } from "./err
  * @typedef {Awaited<ReturnType<WorkerCalls[Call]>>} Value
  */
 
+/**
+ * The engines with calls that are not answered yet. The listeners of a worker hold its engine weakly, and nothing else may hold it: its `Ai`
+ * may be gone although its caller still waits.
+ *
+ * @type {Set<RemoteEngine>}
+ */
+const busy = new Set();
+
+/**
+ * Ends the worker of an engine that nobody can use any more. A worker does not end by itself.
+ *
+ * @type {FinalizationRegistry<Worker>}
+ */
+const abandoned = new FinalizationRegistry((worker) => worker.terminate());
+
 /** @implements {Engine} */
 export class RemoteEngine {
   #startWorker;
   #config;
   /** @type {Observers} */
   #observers;
-  /** @type {Worker | undefined} */
+  /**
+   * The worker, once it has loaded.
+   *
+   * @type {Promise<Worker> | undefined}
+   */
   #worker;
   #closed = false;
   #next = 0;
@@ -40,7 +59,7 @@ export class RemoteEngine {
   #waiting = new Map();
 
   /**
-   * @param {() => Worker} startWorker
+   * @param {() => Promise<Worker>} startWorker resolves when the worker has loaded
    * @param {AiConfig} config
    * @throws {AiInternalError} if the configuration is invalid, or has a source with `open()`, which cannot be sent to a worker
    */
@@ -54,17 +73,55 @@ export class RemoteEngine {
     if (isCustom) throw new AiInternalError("A source with open() cannot be sent to a Web Worker. Use a URL, a Blob or bytes.");
   }
 
-  /** Returns the worker. The first call starts it, so that creating an `Ai` is cheap. */
+  /** Returns the worker. The first call starts it, so that creating an `Ai` is cheap; so does the first one after a failure. */
   #port() {
     if (this.#closed) throw closed();
-    if (this.#worker) return this.#worker;
-    const worker = this.#startWorker();
-    worker.addEventListener("message", ({ data }) => this.#take(data));
-    worker.addEventListener("error", (event) => this.#lose(worker, event.message || "its script could not be loaded"));
-    this.#worker = worker;
+    if (!this.#worker) {
+      const worker = this.#start();
+      this.#worker = worker;
+      worker.catch(() => {
+        if (this.#worker === worker) this.#worker = undefined;
+      });
+    }
+    return this.#worker;
+  }
+
+  async #start() {
+    const worker = await this.#startWorker();
+    if (this.#closed) {
+      worker.terminate();
+      throw closed();
+    }
+    RemoteEngine.#listen(worker, new WeakRef(this));
+    abandoned.register(this, worker, worker);
     const observe = { progress: !!this.#observers.progress, warning: !!this.#observers.warning };
-    this.#call("configure", { config: absolute(this.#config), observe }).catch(() => {});
+    try {
+      await this.#call("configure", { config: absolute(this.#config), observe }, undefined, Promise.resolve(worker));
+    } catch (error) {
+      end(worker);
+      throw error;
+    }
     return worker;
+  }
+
+  /**
+   * Listens to a worker that has loaded. Its listeners do not keep the engine alive.
+   *
+   * @param {Worker} worker
+   * @param {WeakRef<RemoteEngine>} reference
+   */
+  static #listen(worker, reference) {
+    worker.addEventListener("message", ({ data }) => {
+      const engine = reference.deref();
+      if (engine) engine.#take(data);
+    });
+    /** @param {ErrorEvent} event */
+    const fail = ({ message }) => {
+      end(worker);
+      const engine = reference.deref();
+      if (engine) engine.#lose(message || "it ended");
+    };
+    worker.addEventListener("error", fail, { once: true });
   }
 
   /**
@@ -74,34 +131,39 @@ export class RemoteEngine {
    */
   #take({ id, value, error, event }) {
     if (event) return void this.#observers[event]?.(value);
-    const waiting = this.#waiting.get(id);
-    this.#waiting.delete(id);
+    const waiting = this.#answered(id);
     if (error) waiting?.reject(fromMessage(error));
     else waiting?.resolve(value);
   }
 
   /**
-   * Handles a failed worker: rejects its calls. The next call starts a new worker.
+   * Handles a worker that had loaded and then failed: rejects its calls. The next call starts a new worker.
    *
-   * @param {Worker} worker
    * @param {string} reason
    */
-  #lose(worker, reason) {
-    if (this.#worker === worker) this.#worker = undefined;
-    worker.terminate();
-    this.#rejectAll(aiError(3040, 429, `The engine's Web Worker failed: ${reason}. Try again.`));
+  #lose(reason) {
+    this.#worker = undefined;
+    this.#rejectAll(lost(reason));
+  }
+
+  /** @param {number} id */
+  #answered(id) {
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    if (this.#waiting.size === 0) busy.delete(this);
+    return waiting;
   }
 
   /** @param {Error} error */
   #rejectAll(error) {
-    for (const { reject } of this.#waiting.values()) reject(error);
-    this.#waiting.clear();
+    for (const id of this.#waiting.keys()) this.#answered(id)?.reject(error);
   }
 
   /** Ends the worker, and with it every call. */
   async close() {
     this.#closed = true;
-    this.#worker?.terminate();
+    // One that is still loading ends in `#start`.
+    this.#worker?.then(end, () => {});
     this.#worker = undefined;
     this.#rejectAll(closed());
   }
@@ -113,18 +175,15 @@ export class RemoteEngine {
    * @param {Call} call
    * @param {Fields<WorkerCalls[Call]>} fields
    * @param {number} [id]
+   * @param {Promise<Worker>} [port]
    * @returns {Promise<Value<Call>>}
    */
-  #call(call, fields, id = (this.#next += 1)) {
+  #call(call, fields, id = (this.#next += 1), port) {
     return new Promise((resolve, reject) => {
-      const port = this.#port();
+      const worker = port ?? this.#port();
       this.#waiting.set(id, { resolve, reject });
-      try {
-        port.postMessage({ id, call, ...fields });
-      } catch (error) {
-        this.#waiting.delete(id);
-        reject(new AiInternalError(`The arguments cannot be sent to the engine's Web Worker: ${error.message}`));
-      }
+      busy.add(this);
+      worker.then((worker) => post(worker, { id, call, ...fields })).catch((error) => this.#answered(id)?.reject(error));
     });
   }
 
@@ -136,7 +195,7 @@ export class RemoteEngine {
    * @param {Parameters<WorkerNotices[Notice]>[0]} fields
    */
   #notify(call, fields) {
-    this.#worker?.postMessage({ call, ...fields });
+    this.#worker?.then((worker) => post(worker, { call, ...fields }), () => {});
   }
 
   /**
@@ -169,6 +228,7 @@ export class RemoteEngine {
    * @param {AbortSignal} [signal]
    */
   async #open(call, fields, signal) {
+    const port = this.#port();
     const id = (this.#next += 1);
     const abort = () => this.#notify("abort", { id });
     signal?.addEventListener("abort", abort, { once: true });
@@ -185,8 +245,12 @@ export class RemoteEngine {
         throw signal?.aborted ? abortError(signal) : error;
       }
     };
-    const object = () => withAbortReason(this.#call("object", { answer: id })).finally(free);
-    const chunk = () => withAbortReason(this.#call("chunk", { answer: id }));
+    // After a failure, there may be another worker, which does not have the answer.
+    const check = async () => {
+      if (this.#worker !== port && !this.#closed) throw lost("it had this answer");
+    };
+    const object = () => withAbortReason(check().then(() => this.#call("object", { answer: id }))).finally(free);
+    const chunk = () => withAbortReason(check().then(() => this.#call("chunk", { answer: id })));
     const free = () => {
       forget();
       abort();
@@ -224,6 +288,28 @@ export class RemoteEngine {
 
   stats() {
     return this.#call("stats", {});
+  }
+}
+
+/** @param {string} reason */
+const lost = (reason) => aiError(3040, 429, `The engine's Web Worker failed: ${reason}. Try again.`);
+
+/** @param {Worker} worker */
+function end(worker) {
+  abandoned.unregister(worker);
+  worker.terminate();
+}
+
+/**
+ * @param {Worker} worker
+ * @param {object} message
+ * @throws {AiInternalError} if the message cannot be cloned
+ */
+function post(worker, message) {
+  try {
+    worker.postMessage(message);
+  } catch (error) {
+    throw new AiInternalError(`The arguments cannot be sent to the engine's Web Worker: ${error.message}`);
   }
 }
 

@@ -21,9 +21,14 @@ const PACKAGE = "workers-ai-local";
 const NAME = "workers_ai_local";
 const PROFILE = "wasm";
 const OUTPUT = inProject("pkg", "wasm");
-/** Lists of the builds that exist, in a form that bundlers can follow, for the package's entries. workerd imports modules and has no threads. */
+/**
+ * Lists of the builds that exist, in a form that bundlers can follow, for the package's entries. workerd imports modules and has no threads.
+ * Browsers import the glue statically: service workers allow nothing else, and Vite by default bundles a worker into one file.
+ */
 const INDEX = "builds.js";
 const WORKERD_INDEX = "workerd-builds.js";
+const SINGLE_INDEX = "single-builds.js";
+const THREAD_INDEX = "thread-builds.js";
 /** `DOT_PRODUCT` as a file, because workerd cannot compile bytes. */
 const DOT_PRODUCT_FILE = "dot-product.wasm";
 /** Everything that the output depends on. */
@@ -146,14 +151,23 @@ async function compile(name, { cargo, env, args }) {
 
 async function writeIndex(current) {
   const module = (name) => `./${name}/${NAME}_bg.wasm`;
-  const glue = (name) => `glue: () => import("./${name}/${NAME}.js")`;
-  const index = (names, wasm) => {
-    const entries = names.map((name) => `  "${name}": { ${glue(name)}, wasm: ${wasm(name)} },\n`);
-    return `// Written by \`npm run build\`: the builds that exist.\n\nexport const builds = {\n${entries.join("")}};\n`;
+  const glue = (name) => `./${name}/${NAME}.js`;
+  const imported = (name) => `() => import("${glue(name)}")`;
+  const url = (name) => `new URL("${module(name)}", import.meta.url)`;
+  const index = (names, glue, wasm, imports = "") => {
+    const entries = names.map((name) => `  "${name}": { glue: ${glue(name)}, wasm: ${wasm(name)} },\n`);
+    return `// Written by \`npm run build\`: the builds that exist.\n\n${imports}export const builds = {\n${entries.join("")}};\n`;
   };
+  const staticIndex = (names) => {
+    const imports = names.map((name, number) => `import * as glue${number} from "${glue(name)}";\n`);
+    return index(names, (name) => `async () => glue${names.indexOf(name)}`, url, imports.length > 0 ? `${imports.join("")}\n` : "");
+  };
+  const single = current.filter((name) => !BUILDS[name].shared);
   const files = {
-    [INDEX]: index(current, (name) => `new URL("${module(name)}", import.meta.url)`),
-    [WORKERD_INDEX]: index(current.filter((name) => !BUILDS[name].shared), (name) => `() => import("${module(name)}")`),
+    [INDEX]: index(current, imported, url),
+    [WORKERD_INDEX]: index(single, imported, (name) => `() => import("${module(name)}")`),
+    [SINGLE_INDEX]: staticIndex(single),
+    [THREAD_INDEX]: staticIndex(current.filter((name) => BUILDS[name].shared)),
     [DOT_PRODUCT_FILE]: DOT_PRODUCT,
   };
   // The whole folder ships, so files of earlier versions are removed.

@@ -36,12 +36,14 @@ describe("the packed package", () => {
     const installed = path.join(folder, "node_modules", "workers-ai-local");
     const files = await readdir(installed, { recursive: true });
     const { exports, bin } = JSON.parse(await readFile(path.join(installed, "package.json"), "utf8"));
-    const entries = Object.values(exports["."]).flatMap((condition) => Object.values(condition));
+    const entries = [...Object.values(exports["."]), exports["./service-worker"]].flatMap((condition) => Object.values(condition));
     for (const file of [...entries, ...Object.values(bin), "wrangler.toml", "README.md", "www/index.html"]) {
       assert.ok(files.includes(path.normalize(file)), `${file} is missing`);
     }
-    const builds = await readFile(path.join(installed, "pkg", "wasm", "builds.js"), "utf8");
-    for (const [, file] of builds.matchAll(/(?:import|URL)\("\.\/([^"]+)"/g)) assert.ok(files.includes(path.join("pkg", "wasm", file)), `${file} is missing`);
+    for (const list of ["builds.js", "single-builds.js", "thread-builds.js"]) {
+      const builds = await readFile(path.join(installed, "pkg", "wasm", list), "utf8");
+      for (const [, file] of builds.matchAll(/(?:import\(|URL\(|from )"\.\/([^"]+)"/g)) assert.ok(files.includes(path.join("pkg", "wasm", file)), `${file} is missing`);
+    }
     const others = files.filter((file) => /\.(rs|gguf|test\.mjs)$|^(src|tests|scripts|target|node_modules)\//.test(file));
     assert.deepEqual(others, []);
   });

@@ -15,6 +15,7 @@ import {
   type TextGenerationOutput,
   type ToolChoice,
 } from "workers-ai-local";
+import { Ai as ServiceWorkerAi } from "workers-ai-local/service-worker";
 
 /** Fails to compile if the two types differ. */
 function same<Expected>() {
@@ -22,6 +23,8 @@ function same<Expected>() {
 }
 
 const MODEL = "@cf/meta/llama-3.1-8b-instruct";
+
+same<typeof Ai>()(ServiceWorkerAi);
 
 export async function answers(ai: Ai, decided: boolean): Promise<void> {
   // The type of the result depends on the input and the options.

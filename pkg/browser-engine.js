@@ -1,0 +1,40 @@
+// The engine in a thread of a browser: in the Web Worker of a page's `Ai`, or where no Web Worker can be started.
+
+import { cachedHttp } from "./browser-cache.js";
+import { DEFAULT_MODEL } from "./default-model.js";
+import { AiInternalError } from "./errors.js";
+import { start } from "./instance.js";
+import { LocalEngine } from "./local-engine.js";
+
+/**
+ * @import { AiConfig } from "./index.d.ts"
+ * @import { Builds, StartThread } from "./internal.d.ts"
+ */
+
+/**
+ * Creates the engine of this thread.
+ *
+ * @param {AiConfig} config
+ * @param {() => Builds<URL> | Promise<Builds<URL>>} loadBuilds called before each use
+ * @param {StartThread} [startThread] without it, the engine computes in one thread
+ * @throws {AiInternalError} if the configuration is invalid
+ */
+export function createEngine(config, loadBuilds, startThread) {
+  const mayShare = startThread !== undefined && globalThis.crossOriginIsolated === true;
+  const cores = navigator.hardwareConcurrency ?? 1;
+  /** @param {AiConfig} settings */
+  const initialise = async (settings) => start(settings, { builds: await loadBuilds(), cores, mayShare, compile, startThread });
+  return new LocalEngine(initialise, { ...config, default: config.default ?? cachedHttp(DEFAULT_MODEL.url) });
+}
+
+/** @param {URL} wasm */
+async function compile(wasm) {
+  const response = await fetch(wasm);
+  if (!response.ok) throw new Error(`${wasm} cannot be loaded: ${response.status} ${response.statusText}`);
+  const type = response.headers.get("content-type") ?? "";
+  // Servers of single-page apps answer with their page instead of 404.
+  if (type.startsWith("text/html")) throw new AiInternalError(`${wasm} is a page of HTML, not WebAssembly: the server does not have the file.`);
+  // Some servers do not send the content type, and some browsers cannot compile from a stream.
+  const canStream = type.startsWith("application/wasm") && WebAssembly.compileStreaming;
+  return canStream ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
+}
