@@ -26,7 +26,8 @@ const HELP = `Usage: npm run soak [-- options]
 
   --requests N   number of requests, half of them in Node and half to serve (default: 1000)
   --seed S       repeats the mix of an earlier run
-  --real SHARE   share of the requests that go to the real model, 0 to 1 (default: 0.1)`;
+  --real SHARE   share of the requests that go to the real model, 0 to 1 (default: 0.1)
+  --only TARGET  only the half to this target: node or serve`;
 
 /** Requests in progress at the same time. */
 const AT_ONCE = 4;
@@ -37,6 +38,8 @@ const SAMPLES = 32;
 /** The memory may grow by this share over the second half of the requests. With fewer requests it still grows to what they need at most. */
 const MAX_GROWTH = 0.02;
 const MIN_FOR_MEMORY = 200;
+/** A request that takes longer hangs. */
+const LATE_MS = 60_000;
 /** The package's limit of unfinished requests per model. */
 const QUEUE = 64;
 const QUEUE_IS_FULL = 3040;
@@ -50,7 +53,7 @@ await main(async () => {
   if (options.help) return void console.log(HELP);
   if (!existsSync(inProject("pkg/wasm/builds.js"))) throw new UserError("the package is not built: run npm run build");
   process.env.WORKERS_AI_LOCAL_MODEL = await ensureModel();
-  const { seed, requests, real } = options;
+  const { seed, requests, real, only } = options;
   say(`seed ${seed}: repeat this mix with npm run soak -- --requests ${requests} --real ${real} --seed ${seed}`);
 
   const random = new Random(seed);
@@ -61,14 +64,12 @@ await main(async () => {
     const alone = await answersAlone(small, [...questions.small, ...questions.real], faults);
     const draw = () => plan(random, random.chance(real) ? random.pick(questions.real) : random.pick(questions.small));
     const half = Math.ceil(requests / 2);
-    const reports = [
-      await soak("Node", await inNode(small), Array.from({ length: half }, draw), alone),
-      await soak("serve", await overServe(small), Array.from({ length: requests - half }, draw), alone),
-    ];
+    const plans = { node: Array.from({ length: half }, draw), serve: Array.from({ length: requests - half }, draw) };
+    const reports = [];
+    if (only !== "serve") reports.push(await soak("Node", await inNode(small), plans.node, alone));
+    if (only !== "node") reports.push(await soak("serve", await overServe(small), plans.serve, alone));
     console.log(`\n${table(reports)}`);
-    faults.push(...reports.flatMap((report) => report.faults));
-    for (const fault of faults) console.log(`\n✗ ${fault}`);
-    process.exitCode = faults.length > 0 ? 1 : 0;
+    process.exitCode = faults.length > 0 || reports.some((report) => report.faults.length > 0) ? 1 : 0;
   } finally {
     await small.remove();
   }
@@ -81,7 +82,7 @@ function optionsFrom(args) {
   try {
     ({ values } = parseArgs({
       args,
-      options: { requests: { type: "string" }, seed: { type: "string" }, real: { type: "string" }, help: { type: "boolean", short: "h" } },
+      options: { requests: { type: "string" }, seed: { type: "string" }, real: { type: "string" }, only: { type: "string" }, help: { type: "boolean", short: "h" } },
     }));
   } catch (error) {
     throw new UserError(`${error.message.split("\n")[0]}\n${HELP}`);
@@ -91,8 +92,10 @@ function optionsFrom(args) {
     if (!valid(value)) throw new UserError(`--${name} cannot be "${values[name]}"\n${HELP}`);
     return value;
   };
+  if (values.only && !["node", "serve"].includes(values.only)) throw new UserError(`--only takes node or serve, not "${values.only}"`);
   return {
     help: values.help,
+    only: values.only,
     requests: number("requests", 1000, (value) => Number.isInteger(value) && value >= 2),
     seed: number("seed", newSeed(), (value) => Number.isInteger(value) && value >= 0),
     real: number("real", 0.1, (value) => value >= 0 && value <= 1),
@@ -109,6 +112,7 @@ function optionsFrom(args) {
  * @property {Record<string, (question: object, model: string, signal?: AbortSignal) => Promise<ReadableStream>>} open a stream, by surface
  * @property {() => Promise<Record<string, number>>} memory bytes, by what they are
  * @property {() => Promise<string[]>} leftovers what is still there after the last request
+ * @property {boolean} [isOurs] the streams are the package's own
  * @property {() => Promise<void>} close
  */
 
@@ -134,6 +138,7 @@ async function inNode(small) {
   };
   return {
     ...askingBy(client, ["run", "wire", "rest", "openAi"]),
+    isOurs: true,
     async memory() {
       return { wasm: (await ai.stats()).memoryBytes, rss: process.memoryUsage().rss };
     },
@@ -205,7 +210,7 @@ async function answersAlone(small, questions, faults) {
       // The stream has the text as it was computed, where the object has a JSON value.
       const streamed = await target.ask.rest({ ...input, stream: true }, model).catch((error) => ({ failed: error }));
       if (!streamed.failed && saidBy(streamed, input) !== said) {
-        faults.push(`alone, an object and a stream differ\n  object   ${said}\n  stream   ${saidBy(streamed, input)}\n  request  ${JSON.stringify(question)}`);
+        blame(faults, `alone, an object and a stream differ\n  object   ${said}\n  stream   ${saidBy(streamed, input)}\n  request  ${JSON.stringify(question)}`);
       }
       answers.set(question, { said, text: streamed.failed ? undefined : streamed.text });
       progress(answers.size);
@@ -254,7 +259,7 @@ async function soak(name, target, plans, alone) {
   for (let from = 0; from < plans.length; from += each) {
     const rest = plans.slice(from, from + each);
     const worker = async () => {
-      for (let next; (next = rest.shift()); ) await check(target, next, alone.get(next.question), report);
+      for (let next; (next = rest.shift()); ) await inTime(check(target, next, alone.get(next.question), report), next, report);
     };
     await Promise.all(Array.from({ length: AT_ONCE }, worker));
     collectGarbage();
@@ -262,25 +267,31 @@ async function soak(name, target, plans, alone) {
     report.memory.push(await target.memory());
     progress(Math.min(from + each, plans.length), `${report.faults.length} faults, ${inMegabytes(report.memory.at(-1))}`);
   }
-  report.faults.push(...(await target.leftovers()).map((left) => `${name}: ${left}`));
+  for (const left of await target.leftovers()) blame(report.faults, `${name}: ${left}`);
   report.milliseconds = Date.now() - started;
   report.growth = growthOf(report.memory);
   for (const [what, { from, to }] of plans.length < MIN_FOR_MEMORY ? [] : Object.entries(report.growth)) {
-    if (to > from * (1 + MAX_GROWTH)) report.faults.push(`${name}: ${what} grew over the second half, from ${megabytes(from)} to ${megabytes(to)}`);
+    if (to > from * (1 + MAX_GROWTH)) blame(report.faults, `${name}: ${what} grew over the second half, from ${megabytes(from)} to ${megabytes(to)}`);
   }
   await target.close();
   return report;
+}
+
+/** Waits for one request, but not forever: one that never ends is a fault. */
+async function inTime(checked, { question, ...how }, { name, faults }) {
+  let timer;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(() => resolve(blame(faults, `${name}: no end within ${duration(LATE_MS)}\n  how      ${JSON.stringify(how)}\n  request  ${JSON.stringify(question)}`)), LATE_MS);
+  });
+  await Promise.race([checked, late]).finally(() => clearTimeout(timer));
 }
 
 /** Makes one request. */
 async function check(target, { question, surface: index, stream, end, after }, expected, report) {
   const { model, input } = question;
   const surface = Object.keys(target.ask)[index % Object.keys(target.ask).length];
-  const fault = (what, got) => {
-    const text = `${report.name}, ${surface}, ${stream ? "stream" : "object"}, ${end} after ${after}: ${what}\n  got      ${got}\n  expected ${expected.said}\n  request  ${JSON.stringify({ model, input })}`;
-    report.faults.push(text);
-    say(`✗ ${text}`);
-  };
+  const fault = (what, got) =>
+    blame(report.faults, `${report.name}, ${surface}, ${stream ? "stream" : "object"}, ${end} after ${after}: ${what}\n  got      ${got}\n  expected ${expected.said}\n  request  ${JSON.stringify({ model, input })}`);
   const differ = (got) => {
     report.differ += 1;
     fault("the answer differs", got);
@@ -301,7 +312,7 @@ async function check(target, { question, surface: index, stream, end, after }, e
       if (saidBy(answer, input) !== expected.said) differ(saidBy(answer, input));
       return;
     }
-    const received = await beginning(await target.open[surface](input, model, leave.signal), after, end, leave);
+    const received = await beginning(await target.open[surface](input, model, leave.signal), after, end, leave, target.isOurs);
     report.compared += 1;
     if (expected.text !== undefined && !expected.text.startsWith(received)) differ(JSON.stringify(received));
   } catch (error) {
@@ -322,8 +333,8 @@ function isExpected(error, { said }) {
   return code !== undefined && (error.internalCode === code || error.code === "ERR_ASSERTION" || error.message === "terminated");
 }
 
-/** Reads at least `pieces` events of a stream, if it has so many, then ends the reading; returns the text so far. */
-async function beginning(stream, pieces, end, leave) {
+/** Reads at least `pieces` events of a stream, if it has so many, then ends the reading; returns the text so far. `isOurs`: the stream is the package's own, not one of Node's `fetch`. */
+async function beginning(stream, pieces, end, leave, isOurs) {
   const reader = stream.getReader();
   const decoder = new TextDecoder();
   let data = "";
@@ -341,15 +352,21 @@ async function beginning(stream, pieces, end, leave) {
     .map(({ response, choices }) => response ?? choices?.[0]?.delta.content ?? "")
     .join("");
   if (end === "cancel") await reader.cancel();
-  if (end === "abort" && !done) {
+  if (end === "abort") {
     leave.abort();
-    const after = await reader.read().catch(() => ({ done: true }));
-    if (!after.done) throw new Error("a stream continues after its signal was aborted");
+    const next = isOurs ? await reader.read().catch(() => ({ done: true })) : { done: true };
+    if (!next.done) throw new Error("a stream continues after its signal was aborted");
   }
   return text;
 }
 
 // ── Report ──
+
+/** Adds a fault to a list, and prints it at once. */
+function blame(faults, text) {
+  faults.push(text);
+  console.log(`\n✗ ${text}\n`);
+}
 
 /** Prints how far it is, at most every five seconds. */
 function progressOf(label, total) {
