@@ -110,20 +110,22 @@ export const list = (elements) => ({
  * Serialises a whole file.
  *
  * @param {Record<string, {type: number, value: Uint8Array}>} entries the metadata, in this order
- * @param {{name: string, dims: number[], values: Float32Array}[]} tensors F32 tensors; `dims` begins with the number of columns, as in GGUF
+ * @param {{name: string, dims: number[], values?: Float32Array, type?: number, bytes?: Uint8Array}[]} tensors F32 tensors with `values`, or of any
+ *   `type` with `bytes`; `dims` begins with the number of columns, as in GGUF
  * @returns {Uint8Array}
  */
 export function ggufFile(entries, tensors) {
   let end = 0;
-  const placed = tensors.map(({ name, dims, values }) => {
+  const data = tensors.map(({ values, bytes }) => bytes ?? f32s(values));
+  const placed = tensors.map(({ name, dims, type = F32 }, index) => {
     const offset = end;
-    end += Math.ceil((4 * values.length) / ALIGNMENT) * ALIGNMENT;
-    return { name, dims, type: F32, offset };
+    end += Math.ceil(data[index].length / ALIGNMENT) * ALIGNMENT;
+    return { name, dims, type, offset };
   });
   const header = writeHeader({ entries: Object.entries(entries).map(([key, value]) => ({ key, ...value })), tensors: placed });
   const file = new Uint8Array(header.length + end);
   file.set(header);
-  tensors.forEach(({ values }, index) => file.set(f32s(values), header.length + placed[index].offset));
+  data.forEach((bytes, index) => file.set(bytes, header.length + placed[index].offset));
   return file;
 }
 
@@ -170,10 +172,9 @@ export function u32(value) {
   return bytes;
 }
 
+/** Node runs on little-endian machines only, and GGUF is little-endian too. */
 function f32s(values) {
-  const bytes = Buffer.alloc(4 * values.length);
-  values.forEach((value, index) => bytes.writeFloatLE(value, 4 * index));
-  return bytes;
+  return new Uint8Array(Float32Array.from(values).buffer);
 }
 
 export function u64(value) {

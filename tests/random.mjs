@@ -47,8 +47,11 @@ export class Random {
 /** The default seed: that of a run that found a bug, so that a regression is found again. */
 const USUAL = 1_350_306_277;
 
+/** A seed that is new each time. */
+export const newSeed = () => Math.floor(Math.random() * 2 ** 32);
+
 /** The seed of this run: `SEED=…` from the environment (`SEED=random` chooses one at random), otherwise the default. */
-export const SEED = process.env.SEED === "random" ? Math.floor(Math.random() * 2 ** 32) : Number(process.env.SEED ?? USUAL);
+export const SEED = process.env.SEED === "random" ? newSeed() : Number(process.env.SEED ?? USUAL);
 
 /** The number of cases: `COUNT=…` from the environment, otherwise `usual`, which suits a normal run. */
 export const countOf = (usual) => (process.env.COUNT ? Number(process.env.COUNT) : usual);

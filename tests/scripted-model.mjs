@@ -9,6 +9,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { flag, float, ggufFile, int, ints, list, string } from "./gguf-fixtures.mjs";
 
+/** @import { Random } from "./random.mjs" */
+
 /** The chat template of SmolLM2 and of many other models, without a default system turn. */
 export const CHATML =
   "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}" +
@@ -22,9 +24,13 @@ export const USER_DEFINED = 4;
 const HEAD_WIDTH = 32;
 /** A successor's weight. Its logit is √width times that, and all others are 0: at temperature 5 nothing else is ever drawn. */
 const LOUD = 100;
+/** The same where the other weights are random: less, so that it is not heard through the attention. Never another token up to temperature 1.5. */
+const LOUD_IN_NOISE = 3;
+/** Half the width of the random weights: of matrices that read the hidden state, of those that add to it, and of the words' logits. */
+const NOISE = { reads: 0.09, adds: 0.009, words: 0.35 };
 
 /** GPT-2's characters for the 256 bytes: printable ones stand for themselves. */
-const BYTE_CHARACTERS = (() => {
+export const BYTE_CHARACTERS = (() => {
   const printable = (byte) => (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
   let next = 0x100;
   return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(printable(byte) ? byte : next++));
@@ -45,6 +51,8 @@ export const spelled = (text) => Array.from(Buffer.from(text, "utf8"), (byte) =>
  * @param {string} [options.eos] the token that ends a turn
  * @param {Record<string, object | null>} [options.metadata] entries that are added, replaced, or with `null` removed
  * @param {number} [options.context] positions
+ * @param {{random: Random, words: string[]}} [options.noise] random weights: where the script says nothing, the answer is made of these words,
+ *   and depends on the whole prompt and on the seed
  * @returns {{bytes: Uint8Array, tokens: string[]}} the file, and its vocabulary as the file spells it
  */
 export function scriptedModel({
@@ -56,6 +64,7 @@ export function scriptedModel({
   eos = "<|im_end|>",
   metadata = {},
   context = 2048,
+  noise,
 } = {}) {
   const tokens = [...BYTE_CHARACTERS];
   const kinds = tokens.map(() => NORMAL);
@@ -75,27 +84,37 @@ export function scriptedModel({
   const successors = new Map();
   [ofText(after), ...answer].forEach((token, index, all) => successors.set(token, all[index + 1] ?? end));
   for (const [from, to] of Object.entries(next)) successors.set(ofText(from), ofText(to));
+  const words = noise ? [end, ...noise.words.map(ofText)] : [];
 
   const width = Math.ceil(tokens.length / 32) * 32;
-  const matrix = (name, rows, columns, set = []) => {
-    const values = new Float32Array(rows * columns);
-    for (const [row, column, value] of set) values[row * columns + column] = value;
-    return { name, dims: [columns, rows], values };
-  };
+  const drawn = (length, half) => new Float32Array(length).map(() => (2 * noise.random.next() - 1) * half);
+  const matrix = (name, rows, columns, half = 0) => ({
+    name,
+    dims: [columns, rows],
+    values: noise && half > 0 ? drawn(rows * columns, half) : new Float32Array(rows * columns),
+  });
   const norm = (name) => ({ name, dims: [width], values: new Float32Array(width).fill(1) });
+  const embedding = matrix("token_embd.weight", tokens.length, width);
+  const output = matrix("output.weight", tokens.length, width);
+  for (const word of words) output.values.set(drawn(width, NOISE.words), word * width);
+  tokens.forEach((_, token) => {
+    embedding.values[token * width + token] = 1;
+    const next = successors.get(token) ?? (noise ? undefined : end);
+    if (next !== undefined) output.values[next * width + token] = noise ? LOUD_IN_NOISE : LOUD;
+  });
   const tensors = [
-    matrix("token_embd.weight", tokens.length, width, tokens.map((_, token) => [token, token, 1])),
+    embedding,
     norm("blk.0.attn_norm.weight"),
-    matrix("blk.0.attn_q.weight", HEAD_WIDTH, width),
-    matrix("blk.0.attn_k.weight", HEAD_WIDTH, width),
-    matrix("blk.0.attn_v.weight", HEAD_WIDTH, width),
-    matrix("blk.0.attn_output.weight", width, HEAD_WIDTH),
+    matrix("blk.0.attn_q.weight", HEAD_WIDTH, width, NOISE.reads),
+    matrix("blk.0.attn_k.weight", HEAD_WIDTH, width, NOISE.reads),
+    matrix("blk.0.attn_v.weight", HEAD_WIDTH, width, NOISE.reads),
+    matrix("blk.0.attn_output.weight", width, HEAD_WIDTH, NOISE.adds),
     norm("blk.0.ffn_norm.weight"),
-    matrix("blk.0.ffn_gate.weight", HEAD_WIDTH, width),
-    matrix("blk.0.ffn_up.weight", HEAD_WIDTH, width),
-    matrix("blk.0.ffn_down.weight", width, HEAD_WIDTH),
+    matrix("blk.0.ffn_gate.weight", HEAD_WIDTH, width, NOISE.reads),
+    matrix("blk.0.ffn_up.weight", HEAD_WIDTH, width, NOISE.reads),
+    matrix("blk.0.ffn_down.weight", width, HEAD_WIDTH, NOISE.adds),
     norm("output_norm.weight"),
-    matrix("output.weight", tokens.length, width, tokens.map((_, token) => [successors.get(token) ?? end, token, LOUD])),
+    output,
   ];
   const entries = {
     "general.architecture": string("llama"),

@@ -10,14 +10,13 @@ import { networkInterfaces } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { Ai, DEFAULT_MODEL } from "workers-ai-local";
 import { createServer } from "../../pkg/cli/serve.js";
 import { freePort, listening } from "../../scripts/lib/ports.mjs";
 import { MODEL, MODEL_PATH } from "../real-model.mjs";
+import { CLI, startServe } from "../serve-process.mjs";
 import { chunksOf, eventsIn, readAnswer } from "../sse.mjs";
 
-const CLI = fileURLToPath(new URL("../../pkg/cli.js", import.meta.url));
 const STORY = { prompt: "Once upon a time", raw: true, temperature: 1, seed: 5, max_tokens: 10 };
 /** Has more tokens than any test reads. */
 const LONG = { ...STORY, max_tokens: 2000 };
@@ -25,23 +24,6 @@ const LONG = { ...STORY, max_tokens: 2000 };
 const WHILE = 400;
 const RUN = `/client/v4/accounts/local/ai/run/${MODEL}`;
 const CHAT = { model: MODEL, messages: [{ role: "user", content: "Name a colour." }], temperature: 0, max_tokens: 8 };
-
-/** Starts `serve`, and resolves when it prints the address it listens on. */
-async function startServe(...args) {
-  const child = spawn(process.execPath, [CLI, "serve", ...args], { stdio: ["ignore", "pipe", "pipe"] });
-  const ended = once(child, "close").then(([code]) => code);
-  const server = { child, ended, said: "", out: "", stop: () => (child.kill("SIGTERM"), ended) };
-  child.stdout.setEncoding("utf8").on("data", (text) => (server.out += text));
-  await new Promise((resolve, reject) => {
-    child.stderr.setEncoding("utf8").on("data", (text) => {
-      server.said += text;
-      server.url ??= /Listening on (http:\S+) /.exec(server.said)?.[1];
-      if (server.url) resolve();
-    });
-    ended.then((code) => reject(new Error(`serve ended with ${code}: ${server.said}`)));
-  });
-  return server;
-}
 
 /** Runs a command that fails, until it exits; returns its exit code and stderr. */
 async function failing(...args) {
