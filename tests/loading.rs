@@ -72,7 +72,7 @@ fn unsupported_files_are_5004_with_the_reason() {
         ("architecture 'mamba'", with("general.architecture", text("mamba"))),
         ("tokenizer", with("tokenizer.ggml.model", text("bert"))),
         ("block_count", with("llama.block_count", Value::U32(0))),
-        ("no tensor for", with("llama.block_count", Value::U32(2))),
+        ("no tensor 'blk.1.attn_norm.weight'", with("llama.block_count", Value::U32(2))),
         ("must be", with("llama.feed_forward_length", Value::U32(64))),
         ("contradict", with("llama.attention.head_count_kv", Value::U32(3))),
         ("'yarn'", with("llama.rope.scaling.type", text("yarn"))),

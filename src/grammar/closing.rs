@@ -2,7 +2,8 @@
 
 use llguidance::TokenParser;
 use llguidance::toktrie::Recognizer;
-use std::collections::{HashSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::hash::Hash;
 
 /// Number of tokens to spare when the closing path is taken.
@@ -11,8 +12,12 @@ const SLACK: usize = 2;
 /// While more tokens than this remain beyond twice the closing path, the model's tokens are not checked.
 const UNCHECKED: usize = 128;
 
-/// Limit of the search, in texts that are tried. A search takes milliseconds; a grammar that needs more is not completed in time.
-const MAX_NODES: usize = 20_000;
+/// Limit of a search, in bytes that are tried: about a second. A search takes milliseconds; a grammar that needs more is not completed in
+/// time.
+const MAX_TRIES: usize = 200_000;
+
+/// How many bytes longer a text may be to avoid an open bracket.
+const DEPTH_COST: usize = 16;
 
 /// Monitors how many tokens the closing path needs, and takes the path while the remaining tokens suffice.
 pub struct ClosingPath {
@@ -26,12 +31,14 @@ pub struct ClosingPath {
     recheck_at: usize,
     /// Length of the path when it was last computed.
     last_length: usize,
+    /// Whether a search was given up. The next one would be, too.
+    gave_up: bool,
 }
 
 impl ClosingPath {
     /// `parser` is at the start of the answer, and every complete answer ends with `last_byte`.
     pub fn new(parser: TokenParser, last_byte: u8) -> Self {
-        Self { parser, last_byte, path: VecDeque::new(), recheck_at: usize::MAX, last_length: 0 }
+        Self { parser, last_byte, path: VecDeque::new(), recheck_at: usize::MAX, last_length: 0, gave_up: false }
     }
 
     /// Advances past a token of the answer.
@@ -43,8 +50,11 @@ impl ClosingPath {
     /// Returns the next token of the closing path if it must be taken now, with `remaining` tokens left; `None` if the model may still
     /// choose freely, or if the path is not known.
     pub fn next(&mut self, remaining: usize) -> Option<u32> {
-        if self.path.is_empty() && remaining <= self.recheck_at {
-            let path = path_to_end(&self.parser, self.last_byte)?;
+        if self.path.is_empty() && remaining <= self.recheck_at && !self.gave_up {
+            let Some(path) = path_to_end(&self.parser, self.last_byte) else {
+                self.gave_up = true;
+                return None;
+            };
             self.last_length = path.len();
             if path.len() + SLACK >= remaining {
                 self.path = path;
@@ -62,7 +72,7 @@ impl ClosingPath {
     pub fn instead_of(&mut self, token: u32, remaining: usize) -> Option<u32> {
         let structural = |byte: &u8| b"[{,:\"".contains(byte);
         let begins_something = self.parser.token_env.tok_trie().token(token).iter().any(structural);
-        if !begins_something || remaining > 2 * self.last_length + UNCHECKED {
+        if !begins_something || self.gave_up || remaining > 2 * self.last_length + UNCHECKED {
             return None;
         }
         let mut after = self.parser.deep_clone();
@@ -76,7 +86,7 @@ impl ClosingPath {
     }
 }
 
-/// The tokens of the shortest completion; `None` if none was found.
+/// The tokens of a short completion; `None` if none was found.
 fn path_to_end(parser: &TokenParser, last_byte: u8) -> Option<VecDeque<u32>> {
     let mut parser = parser.deep_clone();
     let mut bytes = parser.force_bytes();
@@ -138,20 +148,27 @@ struct Node {
     place: Place,
 }
 
-/// Breadth-first search over bytes for the shortest text that ends with `last_byte` outside all brackets. Texts that lead to the same
-/// state of the lexer at the same place are tried once, so the letters of a string do not multiply.
+/// Best-first search over bytes for a short text that ends with `last_byte` outside all brackets. Texts that lead to the same state of the
+/// lexer at the same place are tried once, so the letters of a string do not multiply. Texts with few open brackets come first: where any
+/// JSON is allowed, the many ways to nest it are not tried.
 fn shortest<R: Recognizer, S: Eq + Hash>(recognizer: &mut R, state_of: impl Fn(&R) -> S, start: Place, last_byte: u8) -> Option<Vec<u8>> {
     let alphabet = alphabet();
     let mut nodes = vec![Node { before: 0, byte: 0, length: 0, place: start }];
     let mut seen = HashSet::from([(state_of(recognizer), start)]);
+    // By cost, then in the order in which they were found.
+    let mut open = BinaryHeap::from([Reverse((0, 0))]);
     // The text that the recogniser is behind.
     let mut current: Vec<u8> = Vec::new();
-    let mut next = 0;
-    while next < nodes.len() && nodes.len() < MAX_NODES {
+    let mut tries = 0;
+    while let Some(Reverse((_, next))) = open.pop() {
+        if tries > MAX_TRIES {
+            break;
+        }
         let text = text_of(&nodes, next);
         let common = text.iter().zip(&current).take_while(|(a, b)| a == b).count();
         recognizer.pop_bytes(current.len() - common);
         current.truncate(common);
+        tries += text.len() - common + alphabet.len();
         for byte in text.iter().skip(common) {
             if !recognizer.try_push_byte(*byte) {
                 // It was accepted when the node was made, so this does not happen.
@@ -168,14 +185,15 @@ fn shortest<R: Recognizer, S: Eq + Hash>(recognizer: &mut R, state_of: impl Fn(&
             let is_new = seen.insert((state_of(recognizer), place));
             recognizer.pop_bytes(1);
             if is_new {
-                nodes.push(Node { before: next, byte: *byte, length: nodes[next].length + 1, place });
+                let length = nodes[next].length + 1;
+                nodes.push(Node { before: next, byte: *byte, length, place });
                 if *byte == last_byte && place.depth == 0 && !place.in_string {
                     recognizer.pop_bytes(current.len());
                     return Some(text_of(&nodes, nodes.len() - 1));
                 }
+                open.push(Reverse((length + DEPTH_COST * place.depth, nodes.len() - 1)));
             }
         }
-        next += 1;
     }
     recognizer.pop_bytes(current.len());
     None

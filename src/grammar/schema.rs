@@ -405,6 +405,31 @@ impl<'a> Preparation<'a> {
     }
 }
 
+/// Moves an exclusive bound that is a whole number inwards where the other bound has the same integer part: there llguidance lets the bound
+/// itself through.
+fn narrow_exclusive_bounds(schema: &mut Map<String, Value>) {
+    /// By how much, at least, and relative to the bound.
+    const LEAST: f64 = 1e-6;
+    let number = |key: &str| schema.get(key).and_then(Value::as_f64);
+    let moved = |from: f64, towards: f64| {
+        let step = LEAST.max(from.abs() * 1e-9).min((towards - from).abs() / 2.0);
+        from + step.copysign(towards - from)
+    };
+    let lower = number("exclusiveMinimum").zip(number("maximum").or(number("exclusiveMaximum")));
+    let upper = number("exclusiveMaximum").zip(number("minimum").or(number("exclusiveMinimum")));
+    let near = |(bound, other): &(f64, f64)| bound.fract() == 0.0 && (other - bound).abs() < 1.0 && other != bound;
+    for (bounds, exclusive, inclusive) in [(lower, "exclusiveMinimum", "minimum"), (upper, "exclusiveMaximum", "maximum")] {
+        if let Some((bound, other)) = bounds.filter(near) {
+            schema.remove(exclusive);
+            // The other inclusive bound of the same side, if there is one, may be the narrower one.
+            let inward = moved(bound, other);
+            let both = schema.get(inclusive).and_then(Value::as_f64);
+            let narrower = both.map_or(inward, |both| if inclusive == "minimum" { both.max(inward) } else { both.min(inward) });
+            schema.insert(inclusive.into(), narrower.into());
+        }
+    }
+}
+
 /// Adds bounds to numbers, objects and arrays that have none. With `keep_open`, objects and arrays stay as they are.
 fn narrow(schema: &mut Map<String, Value>, keep_open: bool) {
     let literal = schema.contains_key("const") || schema.contains_key("enum");
@@ -413,8 +438,12 @@ fn narrow(schema: &mut Map<String, Value>, keep_open: bool) {
         Some(Value::Array(several)) => several.iter().any(|one| one == name),
         _ => false,
     };
-    let (number, object, array) = (has_type("number") || has_type("integer"), has_type("object"), has_type("array"));
+    let integer = has_type("integer");
+    let (number, object, array) = (has_type("number") || integer, has_type("object"), has_type("array"));
     if number && !literal {
+        if !integer {
+            narrow_exclusive_bounds(schema);
+        }
         if !schema.contains_key("minimum") && !schema.contains_key("exclusiveMinimum") {
             schema.insert("minimum".into(), (-MAX_SAFE_INTEGER).into());
         }

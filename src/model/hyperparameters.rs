@@ -89,7 +89,8 @@ impl Hyperparameters {
             && vocabulary > 0;
         if !consistent {
             return Err(AiError::invalid_data(format!(
-                "{name} cannot be used as a model: its numbers contradict each other ({parameters:?})."
+                "{name} cannot be used as a model: its numbers contradict each other ({} heads, {} of keys and values, of {} dimensions, {} of them rotated, with the base {}; {vocabulary} tokens).",
+                parameters.heads, parameters.kv_heads, parameters.head_width, parameters.rope_width, parameters.rope_base
             )));
         }
         Ok(parameters)

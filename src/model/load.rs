@@ -54,6 +54,26 @@ impl Role {
         })
     }
 
+    /// The name of its tensor in a file.
+    pub fn name(self) -> String {
+        let (layer, part) = match self {
+            Self::TokenEmbedding => return "token_embd.weight".into(),
+            Self::OutputNorm => return "output_norm.weight".into(),
+            Self::Output => return "output.weight".into(),
+            Self::RopeDivisors => return "rope_freqs.weight".into(),
+            Self::AttentionNorm(layer) => (layer, "attn_norm"),
+            Self::Query(layer) => (layer, "attn_q"),
+            Self::Key(layer) => (layer, "attn_k"),
+            Self::Value(layer) => (layer, "attn_v"),
+            Self::AttentionOutput(layer) => (layer, "attn_output"),
+            Self::FfnNorm(layer) => (layer, "ffn_norm"),
+            Self::Gate(layer) => (layer, "ffn_gate"),
+            Self::Up(layer) => (layer, "ffn_up"),
+            Self::Down(layer) => (layer, "ffn_down"),
+        };
+        format!("blk.{layer}.{part}.weight")
+    }
+
     /// The shape that a tensor of this role must have.
     pub fn shape(self, p: &Hyperparameters) -> Vec<usize> {
         match self {
@@ -196,7 +216,7 @@ pub async fn load_weights(
         }
     }
     if let Some(missing) = Role::required(parameters.layers).find(|role| !present.contains(role)) {
-        return Err(AiError::invalid_data(format!("{name} cannot be used as a model: it has no tensor for {missing:?}.")));
+        return Err(AiError::invalid_data(format!("{name} cannot be used as a model: it has no tensor '{}'.", missing.name())));
     }
     // If the file's length is known, a file that is too short is rejected before anything is loaded.
     if let (Some(size), Some((_, last))) = (reader.size(), wanted.iter().max_by_key(|(_, entry)| entry.offset + entry.length))

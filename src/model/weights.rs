@@ -107,5 +107,5 @@ impl<M> WeightCollector<M> {
 }
 
 fn missing(role: Role) -> AiError {
-    AiError::invalid_data(format!("The model has no tensor for {role:?}."))
+    AiError::invalid_data(format!("The model has no tensor '{}'.", role.name()))
 }

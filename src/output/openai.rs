@@ -21,7 +21,9 @@ impl Completion {
     pub fn object(&self, whole: &CompleteAnswer) -> Value {
         let mut message = json!({"role": "assistant", "content": whole.text, "refusal": null});
         if !whole.calls.is_empty() {
-            message["content"] = Value::Null;
+            if whole.text.is_empty() {
+                message["content"] = Value::Null;
+            }
             message["tool_calls"] = whole.calls.iter().map(ToolCall::nested).collect();
         }
         let choice = json!({"index": 0, "message": message, "logprobs": null, "finish_reason": whole.finish_reason.as_str()});

@@ -23,6 +23,42 @@ pub fn extend(environment: &mut Environment<'static>) {
     environment.add_filter("center", |text: String, width: Option<usize>| center(&text, width.unwrap_or(80)));
 }
 
+/// The most words and signs of a tag outside its strings, and the most `elif` of a template. minijinja's parser and compiler call themselves
+/// for each operator and each `elif`, and their stack is WebAssembly's.
+const MAX_TAG_WORDS: usize = 1000;
+const MAX_ELIFS: usize = 500;
+
+/// Why a template is too long for the stack, if it is.
+pub fn too_deep(source: &str) -> Option<String> {
+    let mut elifs = 0;
+    let mut rest = source;
+    while let Some(start) = rest.find("{{").into_iter().chain(rest.find("{%")).min() {
+        let tag = rest.get(start..).unwrap_or_default();
+        let (tag, after) = tag.split_at_checked(end_of_tag(tag)).unwrap_or((tag, ""));
+        if words_of(tag) > MAX_TAG_WORDS {
+            return Some(format!("a tag has more than {MAX_TAG_WORDS} words and operators"));
+        }
+        elifs += usize::from(tag.trim_start_matches(['{', '%', '-', '+']).trim_start().starts_with("elif"));
+        rest = after;
+    }
+    (elifs > MAX_ELIFS).then(|| format!("it has more than {MAX_ELIFS} branches (elif)"))
+}
+
+/// Words, numbers, strings and signs of a tag.
+fn words_of(tag: &str) -> usize {
+    let mut words = 0;
+    let mut in_word = false;
+    let mut rest = tag;
+    while let Some(letter) = rest.chars().next() {
+        let continues = letter.is_alphanumeric() || letter == '_';
+        words += usize::from(!letter.is_whitespace() && !(continues && in_word));
+        in_word = continues;
+        let length = if letter == '"' || letter == '\'' { string_length(rest) } else { letter.len_utf8() };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    words
+}
+
 /// Rewrites what minijinja cannot parse or gets wrong, outside strings and only inside tags:
 /// - `{% generation %}` and `{% endgeneration %}`, which only mark the assistant's text for training, become tags without effect;
 /// - `value[::-1]` becomes a method, because minijinja 3.0 panics for an empty list;

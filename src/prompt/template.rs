@@ -29,6 +29,9 @@ impl ChatTemplate {
     ///
     /// 5004 if `source` is not a valid template.
     pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self> {
+        if let Some(reason) = jinja::too_deep(source) {
+            return Err(AiError::invalid_data(format!("The model's chat template is not valid: {reason}.")));
+        }
         let mut environment = Environment::new();
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|error| invalid(&error))?);
         metered::extend(&mut environment);
@@ -142,6 +145,19 @@ mod tests {
         assert!(error.to_string().ends_with("roles must alternate"), "{error}");
         assert!(render("{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}", json!([])).is_err());
         assert!(render("{% if %}", json!([])).is_err());
+    }
+
+    /// Each overflowed the stack of a WebAssembly instance.
+    #[test]
+    fn long_chains_of_operators_are_an_error() {
+        for link in ["-", "not ", "1+", "1**", "'a'~", "1 and ", "x.", "f()(", "x|string|", "1 if 1 else "] {
+            assert!(render(&format!("{{{{ {} 1 }}}}", link.repeat(1001)), json!([])).is_err(), "{link}");
+        }
+        let branches = |count| format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(count));
+        assert!(render(&branches(501), json!([])).is_err());
+        assert_eq!(render(&branches(500), json!([])), Ok(String::new()));
+        let long = format!("{{{{ '{}' }}}}", "a b ".repeat(5000));
+        assert_eq!(render(&long, json!([])).map(|text| text.len()), Ok(20_000), "strings may be long");
     }
 
     /// Minutes of work before: only the instructions around it were counted.
