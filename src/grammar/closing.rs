@@ -12,12 +12,12 @@ const SLACK: usize = 2;
 /// While more tokens than this remain beyond twice the closing path, the model's tokens are not checked.
 const UNCHECKED: usize = 128;
 
-/// Limit of a search, in bytes that are tried: about a second. A search takes milliseconds; a grammar that needs more is not completed in
+/// Limit of a search, in bytes that are tried: some seconds. A search takes milliseconds; a grammar that needs more is not completed in
 /// time.
-const MAX_TRIES: usize = 200_000;
+const MAX_TRIES: usize = 1_000_000;
 
 /// How many bytes longer a text may be to avoid an open bracket.
-const DEPTH_COST: usize = 16;
+const DEPTH_COST: usize = 64;
 
 /// Monitors how many tokens the closing path needs, and takes the path while the remaining tokens suffice.
 pub struct ClosingPath {
