@@ -24,7 +24,7 @@ export function createEngine(config, loadBuilds, startThread) {
   const cores = navigator.hardwareConcurrency ?? 1;
   /** @param {AiConfig} settings */
   const initialise = async (settings) => start(settings, { builds: await loadBuilds(), cores, mayShare, compile, startThread });
-  return new LocalEngine(initialise, { ...config, default: config.default ?? cachedHttp(DEFAULT_MODEL.url) });
+  return new LocalEngine(initialise, { ...config, default: config.default ?? cachedHttp(DEFAULT_MODEL.url, DEFAULT_MODEL.sha256) });
 }
 
 /** @param {URL} wasm */

@@ -32,6 +32,8 @@ export interface HttpModelSource {
   url: string | URL;
   /** Headers of each request, for instance `authorization`. */
   headers?: Record<string, string>;
+  /** The file's SHA-256, as 64 hexadecimal digits. It is compared while the file is read: another file is error 5004. */
+  sha256?: string;
 }
 
 /** A file in an R2 bucket. `bucket` is the R2 binding. */
@@ -55,6 +57,8 @@ export interface R2ModelObject {
 export interface CustomModelSource {
   /** Name of the file, also used in messages. Different files must have different names, because a loaded model is identified by it. */
   name: string;
+  /** The file's SHA-256, as 64 hexadecimal digits: see `HttpModelSource`. */
+  sha256?: string;
   /** Starts to read at the byte `offset`. Called again with another offset after a failed read. */
   open(offset: number): Promise<ModelFileStream>;
 }
@@ -314,7 +318,7 @@ export type ToolCall = {
 
 /** The answer as one object. */
 export type TextGenerationOutput = {
-  /** The text; in JSON mode, the object; `null` if the model calls tools. */
+  /** The text; in JSON mode, the object; `null` if the model calls tools and says nothing else. */
   response: string | object | null;
   /** The model's tool calls. Present if the input has `tools`. */
   tool_calls?: ToolCall[];

@@ -1,5 +1,6 @@
 // The entry for Node. The engine runs in this thread; model files can be given by path.
 
+import { createHash } from "node:crypto";
 import { createWriteStream, rmSync } from "node:fs";
 import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
 import { availableParallelism, homedir } from "node:os";
@@ -134,15 +135,18 @@ async function download(url, target, onProgress) {
   process.once("exit", clear);
   try {
     const stream = await http(url).open(0);
+    const hash = createHash("sha256");
     let loaded = 0;
     const chunks = async function* () {
       for (let chunk; (chunk = await stream.read()) !== undefined; yield chunk) {
         loaded += chunk.length;
+        hash.update(chunk);
         onProgress?.({ model: "download", phase: "download", loaded, total: stream.size ?? DEFAULT_MODEL.size });
       }
     };
     await pipeline(Readable.from(chunks()), createWriteStream(part));
     if (loaded !== DEFAULT_MODEL.size) throw sourceError("interrupted", `the download has ${loaded} bytes instead of ${DEFAULT_MODEL.size}`);
+    if (hash.digest("hex") !== DEFAULT_MODEL.sha256) throw sourceError("interrupted", "the download has another SHA-256 than the model");
     await rename(part, target);
   } catch (error) {
     clear();

@@ -22,7 +22,7 @@ const STALLED_AFTER_MS = 30_000;
 /**
  * Converts a configured value to a source.
  *
- * @param {unknown} value a URL (string or URL), `{url, headers}`, a Blob, bytes, `{bucket, key}` of R2, an R2 object, or an
+ * @param {unknown} value a URL (string or URL), `{url, headers, sha256}`, a Blob, bytes, `{bucket, key}` of R2, an R2 object, or an
  *   object with `name` and `open(offset)`
  * @param {string} place the value's place in the configuration, for error messages
  * @returns {Source}
@@ -36,7 +36,7 @@ export function toSource(value, place) {
   if (value && typeof value === "object") {
     const source = /** @type {Partial<CustomModelSource & HttpModelSource & R2ModelSource & R2ModelObject>} */ (value);
     if (typeof source.open === "function") return custom(/** @type {CustomModelSource} */ (value));
-    if (source.url) return http(source.url, source.headers);
+    if (source.url) return http(source.url, source.headers, source.sha256);
     if (typeof source.bucket?.get === "function" && source.key) return r2(source.bucket, source.key);
     if (source.body && source.key) return r2Object(/** @type {R2ModelObject} */ (value));
   }
@@ -112,15 +112,17 @@ async function unstalled(promise) {
  *
  * @param {string | URL} url
  * @param {Record<string, string>} [headers]
+ * @param {string} [sha256] of the file
  * @returns {Source}
  */
-export function http(url, headers = {}) {
+export function http(url, headers = {}, sha256) {
   const name = String(url);
   /** @type {Version | undefined} the file whose beginning was read */
   let first;
   return {
     name,
     identity: JSON.stringify([name, Object.entries(headers).sort()]),
+    sha256,
     async open(offset) {
       const condition = first?.etag ?? first?.modified;
       const range = offset > 0 ? { range: `bytes=${offset}-`, ...(condition && { "if-range": condition }) } : {};
@@ -287,6 +289,10 @@ function custom(source) {
   return {
     name: source.name,
     identity: identityOf(source),
+    // May change when reading begins: a stored copy was verified before.
+    get sha256() {
+      return source.sha256;
+    },
     open: (offset) => source.open(offset),
   };
 }

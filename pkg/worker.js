@@ -37,7 +37,7 @@ function localAi(env) {
   const models = typeof env.AI_MODELS === "string" ? JSON.parse(env.AI_MODELS) : (env.AI_MODELS ?? {});
   return new LocalAi({
     models: Object.fromEntries(Object.entries(models).map(([id, value]) => [id, file(value)])),
-    default: file(env.DEFAULT_MODEL ?? (env.MODELS ? DEFAULT_MODEL.file : DEFAULT_MODEL.url)),
+    ...(env.DEFAULT_MODEL || env.MODELS ? { default: file(env.DEFAULT_MODEL ?? DEFAULT_MODEL.file) } : {}),
     strict: String(env.STRICT) === "true",
     queue: env.QUEUE === undefined ? undefined : Number(env.QUEUE),
     build: env.BUILD,

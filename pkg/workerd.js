@@ -74,6 +74,6 @@ function keepContextUntilFreed(answer) {
 export class Ai extends BaseAi {
   /** @param {AiConfig} [config] */
   constructor(config = {}) {
-    super(new WorkerdEngine({ default: DEFAULT_MODEL.url, ...config }));
+    super(new WorkerdEngine({ default: { url: DEFAULT_MODEL.url, sha256: DEFAULT_MODEL.sha256 }, ...config }));
   }
 }

@@ -266,7 +266,7 @@ fn many_answers_at_once_all_begin_and_compute_nothing_twice() {
             order.borrow_mut().push(("begins", index));
             let text = first + &text_of(&mut generation).await.expect("text");
             order.borrow_mut().push(("ends", index));
-            (text, generation.usage().clone())
+            (text, *generation.usage())
         };
         Box::pin(future) as std::pin::Pin<Box<dyn Future<Output = (String, workers_ai_local::output::Usage)>>>
     });

@@ -132,6 +132,7 @@ async fn load_on_cpu(tensors: &[TensorEntry], parameters: &Hyperparameters, mut 
     }
     let mut weights = CpuWeights::default();
     load_weights(tensors, parameters, &mut reader, &mut weights).await?;
+    reader.verify().await?;
     Ok(Box::new(CpuBackend::new(parameters.clone(), weights)?))
 }
 
@@ -170,6 +171,7 @@ mod gpu {
             let mut weights = WebGpuWeights::new(&self.0);
             weights.start_compiling(parameters, tensors).await;
             load_weights(tensors, parameters, &mut reader, &mut weights).await?;
+            reader.verify().await?;
             let bytes = reader.progress();
             drop(reader);
             let report =

@@ -3,6 +3,7 @@
 use super::source::{ByteStream, Source, SourceError};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::host::pause;
+use sha2::{Digest, Sha256};
 use std::rc::Rc;
 
 /// Milliseconds before each further attempt of a read that got no byte; after the last one the read fails.
@@ -27,13 +28,15 @@ pub struct Reader {
     chunk: Vec<u8>,
     /// How many bytes of `chunk` have been returned.
     consumed: usize,
+    /// The SHA-256 of everything read so far, and the one that the whole file must have.
+    hash: Option<(Sha256, String)>,
     on_progress: Box<dyn Fn(Progress)>,
 }
 
 impl Reader {
     /// A reader at the start of the source. `on_progress` is called after each chunk.
     pub fn new(source: Rc<dyn Source>, on_progress: Box<dyn Fn(Progress)>) -> Self {
-        Self { source, stream: None, size: None, position: 0, chunk: Vec::new(), consumed: 0, on_progress }
+        Self { source, stream: None, size: None, position: 0, chunk: Vec::new(), consumed: 0, hash: None, on_progress }
     }
 
     /// The source's name, for messages.
@@ -62,6 +65,9 @@ impl Reader {
         if self.consumed == self.chunk.len() {
             self.chunk = self.fetch_chunk().await?;
             self.consumed = 0;
+            if let Some((hash, _)) = &mut self.hash {
+                hash.update(&self.chunk);
+            }
             (self.on_progress)(self.progress());
         }
         let start = self.consumed;
@@ -95,6 +101,27 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// Reads the rest of the file and compares its SHA-256 with the one that the source names, if it names one.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if they differ; otherwise like [`Reader::next`].
+    pub async fn verify(&mut self) -> Result<()> {
+        if self.hash.is_none() {
+            return Ok(());
+        }
+        while !self.next(usize::MAX).await?.is_empty() {}
+        let Some((hash, expected)) = self.hash.take() else { return Ok(()) };
+        let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        if found.eq_ignore_ascii_case(&expected) {
+            return Ok(());
+        }
+        Err(AiError::invalid_data(format!(
+            "{} is not the expected file: its SHA-256 is {found} instead of {expected}. It was damaged on its way, or replaced. Get the file again.",
+            self.name()
+        )))
     }
 
     /// The error (5004) for a file that ends before `wanted` bytes.
@@ -162,6 +189,9 @@ impl Reader {
         if self.stream.is_none() {
             let opened = self.source.open(self.position).await?;
             self.size = opened.size.or(self.size);
+            if self.position == 0 && self.chunk.is_empty() {
+                self.hash = self.source.sha256().map(|expected| (Sha256::new(), expected));
+            }
             self.stream = Some(opened.stream);
         }
         match &mut self.stream {

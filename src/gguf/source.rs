@@ -30,6 +30,10 @@ pub trait Source {
     fn identity(&self) -> String {
         self.name()
     }
+    /// The SHA-256 that the file must have, as 64 hexadecimal digits, if it is known and not yet verified. Asked when reading has begun.
+    fn sha256(&self) -> Option<String> {
+        None
+    }
     /// Starts reading at `offset` (bytes from the start of the file).
     ///
     /// # Errors

@@ -21,6 +21,9 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     fn identity(this: &HostSource) -> Option<String>;
 
+    #[wasm_bindgen(method, getter)]
+    fn sha256(this: &HostSource) -> Option<String>;
+
     /// Starts reading at `offset` (bytes). The promise resolves to a `HostStream`.
     #[wasm_bindgen(method, catch)]
     fn open(this: &HostSource, offset: f64) -> Result<Promise, JsValue>;
@@ -50,6 +53,10 @@ impl Source for JsSource {
 
     fn identity(&self) -> String {
         self.0.identity().unwrap_or_else(|| self.0.name())
+    }
+
+    fn sha256(&self) -> Option<String> {
+        self.0.sha256()
     }
 
     fn open(&self, offset: u64) -> LocalFuture<'_, Result<OpenedSource, SourceError>> {

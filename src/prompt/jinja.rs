@@ -51,7 +51,8 @@ fn words_of(tag: &str) -> usize {
     let mut rest = tag;
     while let Some(letter) = rest.chars().next() {
         let continues = letter.is_alphanumeric() || letter == '_';
-        words += usize::from(!letter.is_whitespace() && !(continues && in_word));
+        let begins = !(continues && in_word);
+        words += usize::from(begins && !letter.is_whitespace());
         in_word = continues;
         let length = if letter == '"' || letter == '\'' { string_length(rest) } else { letter.len_utf8() };
         rest = rest.get(length..).unwrap_or_default();

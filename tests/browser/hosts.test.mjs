@@ -10,6 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { builds } from "../../pkg/wasm/builds.js";
 import { listening } from "../../scripts/lib/ports.mjs";
+import { WORDS } from "../lost-instance.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
 import { launch, openPage } from "./chromium.mjs";
 
@@ -66,6 +67,41 @@ const answer = async (Ai, { id, config }) => {
   const { response } = await ai.run(id, { prompt: "Hi" });
   return response;
 };
+
+describe("a stream goes on, to the same text, while another request", () => {
+  let browser;
+  let server;
+  before(async () => {
+    browser = await launch();
+    const files = { "/lost-instance.js": await readFile(new URL("../lost-instance.mjs", import.meta.url)), "/counting.gguf": scriptedModel({ script: WORDS }).bytes };
+    server = await serve({ files });
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  for (const how of ["panic", "stack", "memory"]) {
+    it(`breaks the instance by ${how}`, async () => {
+      const { page } = await openPage(browser);
+      await page.goto(`${server.url}/`);
+      // The engine in the page's own thread, where its instance can be reached.
+      const outcome = await page.evaluate(
+        async ({ id, how }) => {
+          const { Ai } = await import("/pkg/service-worker.js");
+          const { glue } = await import("/pkg/instance.js");
+          const { streamWhileAnotherBreaks } = await import("/lost-instance.js");
+          const of = (file) => new Ai({ default: file, onWarning() {} });
+          return streamWhileAnotherBreaks(glue, of("/counting.gguf"), of("/model.gguf"), id, how);
+        },
+        { id: ID, how },
+      );
+      assert.match(outcome.error, /^5004: This request broke the engine/);
+      assert.deepEqual([outcome.text, outcome.later], [WORDS.join(""), SAYS]);
+      await page.close();
+    });
+  }
+});
 
 describe("in a worker that can start no other", () => {
   let browser;

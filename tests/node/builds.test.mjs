@@ -177,7 +177,7 @@ describe("without the package `webgpu`, which this project does not have under i
 
   test("the GPU and nothing else is an error, which says what helps", async () => {
     const outcome = await inOneProcess((Ai) => new Ai({ backend: "webgpu" }).load().catch(({ name, message }) => `${name}: ${message}`));
-    assert.equal(outcome, `AiError: 3040: ${NO_WEBGPU} Set backend: "cpu" to compute on the CPU.`);
+    assert.equal(outcome, `AiError: 5004: ${NO_WEBGPU} Set backend: "cpu" to compute on the CPU.`);
   });
 });
 

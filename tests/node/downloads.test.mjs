@@ -1,6 +1,7 @@
 // Downloads that break off: what continues is the file that was begun, or an error says that it changed.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { Ai, InferenceUpstreamError } from "workers-ai-local";
@@ -31,13 +32,21 @@ before(async () => {
 });
 after(() => server.close());
 
-async function load({ with: begun = {}, then }) {
+async function load({ with: begun = {}, then, sha256 }) {
   requests = [];
   headers = begun;
   answer = then;
-  const ai = new Ai({ models: { [MODEL]: `${server.url}/model.gguf?${Math.random()}` }, onWarning() {} });
+  const ai = new Ai({ models: { [MODEL]: { url: `${server.url}/model.gguf?${Math.random()}`, sha256 } }, onWarning() {} });
   return (await ai.run(MODEL, HI)).response;
 }
+
+/** A source that reads bytes. */
+const inMemory = (bytes) => ({
+  async open(offset) {
+    const rest = [new Uint8Array(bytes.subarray(offset))];
+    return { size: bytes.length, read: async () => rest.pop(), cancel() {} };
+  },
+});
 
 const range = (file, from, more = {}) => ({ "content-range": `bytes ${from}-${file.length - 1}/${file.length}`, "content-length": file.length - from, ...more });
 const partial = (file, more) => ({ response, from }) => response.writeHead(206, range(file, from, more)).end(file.subarray(from));
@@ -81,5 +90,26 @@ describe("a download that breaks off", () => {
     const then = (exchange) => (requests.length === 2 ? exchange.response.writeHead(503, { "retry-after": "1" }).end() : partial(first)(exchange));
     assert.equal(await load({ then }), "The first.");
     assert.ok(requests[2].at - requests[1].at > 990, `${requests[2].at - requests[1].at} ms`);
+  });
+});
+
+describe("a file whose SHA-256 is known", () => {
+  const sha256 = createHash("sha256").update(first).digest("hex");
+
+  test("is read if it is that file, also where the download broke off, and also with bytes behind the last tensor", async () => {
+    assert.equal(await load({ then: partial(first), sha256 }), "The first.");
+    assert.equal(await load({ then: partial(first), sha256: sha256.toUpperCase() }), "The first.");
+    const longer = Buffer.concat([first, Buffer.from("more")]);
+    const ai = new Ai({ models: { [MODEL]: { name: "longer", sha256: createHash("sha256").update(longer).digest("hex"), ...inMemory(longer) } } });
+    assert.equal((await ai.run(MODEL, HI)).response, "The first.");
+  });
+
+  test("is 5004 if one bit is another, even where no validator tells", async () => {
+    const damaged = Buffer.from(first);
+    damaged[damaged.length - 5] ^= 1;
+    await assert.rejects(load({ then: partial(damaged), sha256 }), {
+      name: "AiError",
+      message: new RegExp(`^5004: .* is not the expected file: its SHA-256 is [0-9a-f]{64} instead of ${sha256}\\.`),
+    });
   });
 });
