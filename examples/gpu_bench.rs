@@ -4,8 +4,8 @@
 //! cargo run --release --features webgpu --example gpu_bench -- --shape 8b --type Q4_0
 //! ```
 //!
-//! `--shape 135m|1b|8b`, `--type F16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0|Q4_K|Q5_K|Q6_K`, `--prompt 512`, `--tokens 64`, `--chunk 256` (rows of a submission), `--adapter NAME` (a part of
-//! its name; any adapter is accepted, including software adapters), `--without f16,subgroups,packed-dot`, `--check` (first compares each
+//! `--shape 135m|1b|8b`, `--type F16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0|Q4_K|Q5_K|Q6_K`, `--prompt 512`, `--tokens 64`,
+//! `--chunk 256` (rows of a submission), `--adapter NAME` (a part of its name; any adapter is accepted, including software adapters), `--without f16,subgroups,packed-dot`, `--check` (first compares each
 //! shader with its reference), `--as-hardware` (uses the shaders meant for hardware on a software adapter too), `--profile` (prints how
 //! long each kind of dispatch takes on the GPU's clock).
 

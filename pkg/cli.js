@@ -10,6 +10,19 @@ import { HELP } from "./cli/help.js";
 /** @import { Options } from "./cli/arguments.js" */
 
 /**
+ * The options of the commands that read a prompt.
+ *
+ * @type {Options}
+ */
+const PROMPT_OPTIONS = {
+  model: { type: "string" },
+  gguf: { type: "string" },
+  system: { type: "string" },
+  raw: { type: "boolean" },
+  json: { type: "boolean" },
+};
+
+/**
  * For each command, its options besides `--help` and the function that runs it. Its module is loaded on use, so that `--help` is fast.
  * `any`: the values are those of the options, which the module declares as `Values`.
  *
@@ -18,28 +31,18 @@ import { HELP } from "./cli/help.js";
 const COMMANDS = {
   run: {
     options: {
-      model: { type: "string" },
-      gguf: { type: "string" },
-      system: { type: "string" },
+      ...PROMPT_OPTIONS,
       "max-tokens": { type: "string" },
       temperature: { type: "string" },
       "top-p": { type: "string" },
       "top-k": { type: "string" },
       seed: { type: "string" },
-      raw: { type: "boolean" },
-      json: { type: "boolean" },
       stats: { type: "boolean" },
     },
     start: async (...args) => (await import("./cli/run.js")).run(...args),
   },
   tokenize: {
-    options: {
-      model: { type: "string" },
-      gguf: { type: "string" },
-      system: { type: "string" },
-      raw: { type: "boolean" },
-      json: { type: "boolean" },
-    },
+    options: PROMPT_OPTIONS,
     start: async (...args) => (await import("./cli/run.js")).tokenize(...args),
   },
   serve: {

@@ -9,7 +9,7 @@ import { toSource } from "./source.js";
 
 /**
  * @import { AiConfig, CustomModelSource, ModelsParameters } from "./index.d.ts"
- * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, Engine, HttpAnswer, HttpRequest } from "./internal.d.ts"
+ * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, Engine, HttpAnswer, HttpRequest, Task } from "./internal.d.ts"
  */
 
 /** @implements {Engine} */
@@ -99,12 +99,22 @@ export class LocalEngine {
     return call(epoch(), () => glue().maxBodyBytes());
   }
 
-  /** Loads the model file that serves an id. */
-  load(model = DEFAULT_MODEL.id) {
+  /**
+   * Runs an operation, again if the instance is lost meanwhile.
+   *
+   * @template T
+   * @param {(core: CoreAi) => Task<T>} begin
+   */
+  #drive(begin) {
     return again(async () => {
       const { core, since } = await this.#ready();
-      return drive(() => core.load(model), undefined, since);
+      return drive(() => begin(core), undefined, since);
     });
+  }
+
+  /** Loads the model file that serves an id. */
+  load(model = DEFAULT_MODEL.id) {
+    return this.#drive((core) => core.load(model));
   }
 
   /**
@@ -114,10 +124,7 @@ export class LocalEngine {
    * @param {string} input JSON text
    */
   tokenize(model, input) {
-    return again(async () => {
-      const { core, since } = await this.#ready();
-      return drive(() => core.tokenize(model, input), undefined, since);
-    });
+    return this.#drive((core) => core.tokenize(model, input));
   }
 
   /**

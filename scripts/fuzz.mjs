@@ -1,5 +1,5 @@
-// `npm run fuzz`: random and damaged inputs to the built package, for as long as it is told: requests, chat templates, model files, schemas, and
-// answers with what looks like tool calls. Any answer and any documented error is right; a trap of the engine, a hang and everything else is a fault.
+// `npm run fuzz`: random and damaged inputs to the built package, for a given number of minutes: requests, chat templates, model files,
+// schemas, and answers with what looks like tool calls. Any answer and any documented error is right; a trap of the engine, a hang and everything else is a fault.
 
 import { fork } from "node:child_process";
 import { existsSync } from "node:fs";

@@ -145,7 +145,8 @@ pub fn nearest<'a>(id: &str, others: impl Iterator<Item = &'a str>) -> Option<&'
     /// How much of an id must agree, from 0 to 1.
     const LIKE: f64 = 0.8;
     let known = CARDS.iter().map(|card| card.id).chain(PUBLISHED_IDS.lines()).chain(others);
-    let likeness = |other: &str| strsim::normalized_levenshtein(&id.to_lowercase(), &other.to_lowercase());
+    let id = id.to_lowercase();
+    let likeness = |other: &str| strsim::normalized_levenshtein(&id, &other.to_lowercase());
     let (nearest, like) = known.map(|other| (other, likeness(other))).max_by(|a, b| a.1.total_cmp(&b.1))?;
     (like >= LIKE).then_some(nearest)
 }

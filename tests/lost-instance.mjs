@@ -3,13 +3,16 @@
 /** A long answer of a small model, token by token. */
 export const WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split(" ").map((word) => ` ${word}`);
 
-/** Makes the next `poll` of any request fail inside wasm: whoever is polled breaks the instance. */
-function failOnce(glue, how) {
+/**
+ * Makes the next `poll` of any request fail inside wasm: the request that is polled breaks the instance, or the one with the given ticket, if
+ * the engine works for that one.
+ */
+export function failOnce(glue, how, ticket = 0) {
   const { prototype } = glue().Task;
   const { poll } = prototype;
   prototype.poll = function () {
     prototype.poll = poll;
-    return glue().fail(how, 0);
+    return glue().fail(how, ticket);
   };
 }
 

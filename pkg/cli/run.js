@@ -21,6 +21,18 @@ const NUMBERS = /** @type {const} */ (["max-tokens", "temperature", "top-p", "to
 const { stdin, stdout } = process;
 
 /**
+ * The `Ai` that the options ask for, with its progress on stderr, and the model id.
+ *
+ * @param {Values} values
+ */
+function engineFor(values) {
+  const model = values.model ?? DEFAULT_MODEL.id;
+  const file = values.gguf ?? process.env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file;
+  const models = values.gguf === undefined ? {} : { [model]: values.gguf };
+  return { ai: new Ai({ models, onProgress: loadProgress(path.basename(file)), onWarning: note }), model };
+}
+
+/**
  * `workers-ai-local tokenize`: prints the prompt as the model reads it, and its tokens.
  *
  * @param {Values} values
@@ -29,8 +41,7 @@ const { stdin, stdout } = process;
  */
 export async function tokenize(values, positionals) {
   const prompt = await promptFrom(positionals);
-  const model = values.model ?? DEFAULT_MODEL.id;
-  const ai = new Ai({ models: values.gguf === undefined ? {} : { [model]: values.gguf }, onProgress: loadProgress(path.basename(values.gguf ?? DEFAULT_MODEL.file)), onWarning: note });
+  const { ai, model } = engineFor(values);
   const { tokens, text } = await ai.tokenize(model, inputFrom(values, prompt)).finally(clearStatus);
   console.log(values.json ? JSON.stringify({ tokens, text }) : `${text}\n\n${tokens.length} tokens: ${tokens.join(" ")}`);
 }
@@ -51,13 +62,7 @@ export async function run(values, positionals) {
   // Only once: a second Ctrl+C ends the process immediately.
   process.once("SIGINT", () => abort.abort());
 
-  const model = values.model ?? DEFAULT_MODEL.id;
-  const file = values.gguf ?? process.env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file;
-  const ai = new Ai({
-    models: values.gguf === undefined ? {} : { [model]: values.gguf },
-    onProgress: loadProgress(path.basename(file)),
-    onWarning: note,
-  });
+  const { ai, model } = engineFor(values);
 
   const out = values.json ? null : writer();
   try {

@@ -166,9 +166,11 @@ impl Ai {
             return Ok(Rc::clone(source));
         }
         if !catalog::is_known(model_id) {
-            let AiError { code, text } = AiError::no_such_model(model_id);
-            let nearest = catalog::nearest(model_id, self.config.models.keys().map(String::as_str));
-            return Err(AiError::new(code, nearest.map_or(text.clone(), |nearest| format!("{text}. Did you mean {nearest}?"))));
+            let mut error = AiError::no_such_model(model_id);
+            if let Some(nearest) = catalog::nearest(model_id, self.config.models.keys().map(String::as_str)) {
+                error.text += &format!(". Did you mean {nearest}?");
+            }
+            return Err(error);
         }
         let is_default = model_id == catalog::DEFAULT_MODEL_ID;
         let default = self.config.default.as_ref().filter(|_| is_default || !self.config.strict);

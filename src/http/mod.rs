@@ -30,6 +30,7 @@ pub struct Request {
     pub body: Vec<u8>,
     /// The body is longer than [`MAX_BODY_BYTES`] and was not read.
     pub too_large: bool,
+    /// The source of the answer's id, time and seed.
     pub nonce: Nonce,
 }
 

@@ -28,50 +28,55 @@ pub enum Role {
     Down(usize),
 }
 
+/// The names of tensors that a file has once.
+const NAMES: [(&str, Role); 4] = [
+    ("token_embd.weight", Role::TokenEmbedding),
+    ("output_norm.weight", Role::OutputNorm),
+    ("output.weight", Role::Output),
+    ("rope_freqs.weight", Role::RopeDivisors),
+];
+
+/// The role of a tensor in the layer with a number.
+type RoleInLayer = fn(usize) -> Role;
+
+/// The names of the tensors of a layer, behind `blk.` and the layer's number.
+const LAYER_NAMES: [(&str, RoleInLayer); 9] = [
+    ("attn_norm.weight", Role::AttentionNorm),
+    ("attn_q.weight", Role::Query),
+    ("attn_k.weight", Role::Key),
+    ("attn_v.weight", Role::Value),
+    ("attn_output.weight", Role::AttentionOutput),
+    ("ffn_norm.weight", Role::FfnNorm),
+    ("ffn_gate.weight", Role::Gate),
+    ("ffn_up.weight", Role::Up),
+    ("ffn_down.weight", Role::Down),
+];
+
 impl Role {
     /// The role of a tensor with this name; `None` for tensors that the computation does not use.
     pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "token_embd.weight" => return Some(Self::TokenEmbedding),
-            "output_norm.weight" => return Some(Self::OutputNorm),
-            "output.weight" => return Some(Self::Output),
-            "rope_freqs.weight" => return Some(Self::RopeDivisors),
-            _ => {}
+        if let Some((_, role)) = NAMES.iter().find(|(known, _)| *known == name) {
+            return Some(*role);
         }
         let (layer, part) = name.strip_prefix("blk.")?.split_once('.')?;
-        let layer = layer.parse().ok()?;
-        Some(match part {
-            "attn_norm.weight" => Self::AttentionNorm(layer),
-            "attn_q.weight" => Self::Query(layer),
-            "attn_k.weight" => Self::Key(layer),
-            "attn_v.weight" => Self::Value(layer),
-            "attn_output.weight" => Self::AttentionOutput(layer),
-            "ffn_norm.weight" => Self::FfnNorm(layer),
-            "ffn_gate.weight" => Self::Gate(layer),
-            "ffn_up.weight" => Self::Up(layer),
-            "ffn_down.weight" => Self::Down(layer),
-            _ => return None,
-        })
+        let (_, of_layer) = LAYER_NAMES.iter().find(|(known, _)| *known == part)?;
+        Some(of_layer(layer.parse().ok()?))
     }
 
     /// The name of its tensor in a file.
     pub fn name(self) -> String {
-        let (layer, part) = match self {
-            Self::TokenEmbedding => return "token_embd.weight".into(),
-            Self::OutputNorm => return "output_norm.weight".into(),
-            Self::Output => return "output.weight".into(),
-            Self::RopeDivisors => return "rope_freqs.weight".into(),
-            Self::AttentionNorm(layer) => (layer, "attn_norm"),
-            Self::Query(layer) => (layer, "attn_q"),
-            Self::Key(layer) => (layer, "attn_k"),
-            Self::Value(layer) => (layer, "attn_v"),
-            Self::AttentionOutput(layer) => (layer, "attn_output"),
-            Self::FfnNorm(layer) => (layer, "ffn_norm"),
-            Self::Gate(layer) => (layer, "ffn_gate"),
-            Self::Up(layer) => (layer, "ffn_up"),
-            Self::Down(layer) => (layer, "ffn_down"),
+        let layer = match self {
+            Self::TokenEmbedding | Self::OutputNorm | Self::Output | Self::RopeDivisors => None,
+            Self::AttentionNorm(layer) | Self::Query(layer) | Self::Key(layer) | Self::Value(layer) | Self::AttentionOutput(layer) => {
+                Some(layer)
+            }
+            Self::FfnNorm(layer) | Self::Gate(layer) | Self::Up(layer) | Self::Down(layer) => Some(layer),
         };
-        format!("blk.{layer}.{part}.weight")
+        match layer {
+            None => NAMES.iter().find(|(_, role)| *role == self).map(|(name, _)| (*name).to_owned()),
+            Some(layer) => LAYER_NAMES.iter().find(|(_, of_layer)| of_layer(layer) == self).map(|(name, _)| format!("blk.{layer}.{name}")),
+        }
+        .unwrap_or_default()
     }
 
     /// The shape that a tensor of this role must have.
@@ -244,4 +249,18 @@ pub async fn load_weights(
         sink.finish()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_role_is_found_by_its_name() {
+        for role in Role::required(12).chain([Role::Output, Role::RopeDivisors]) {
+            assert_eq!(Role::from_name(&role.name()), Some(role));
+        }
+        assert_eq!(Role::Query(11).name(), "blk.11.attn_q.weight");
+        assert_eq!(Role::from_name("blk.0.attn_q.bias"), None);
+    }
 }

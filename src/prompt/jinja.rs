@@ -1,6 +1,6 @@
 //! The parts of Python and of Hugging Face's Jinja environment that chat templates use and minijinja lacks.
 
-use super::metered::charge;
+use super::metered::{ITEM, charge};
 use crate::host::unix_seconds;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
@@ -31,17 +31,29 @@ const MAX_ELIFS: usize = 500;
 /// Why a template is too long for the stack, if it is.
 pub fn too_deep(source: &str) -> Option<String> {
     let mut elifs = 0;
-    let mut rest = source;
-    while let Some(start) = rest.find("{{").into_iter().chain(rest.find("{%")).min() {
-        let tag = rest.get(start..).unwrap_or_default();
-        let (tag, after) = tag.split_at_checked(end_of_tag(tag)).unwrap_or((tag, ""));
+    for (_, tag) in pieces(source) {
         if words_of(tag) > MAX_TAG_WORDS {
             return Some(format!("a tag has more than {MAX_TAG_WORDS} words and operators"));
         }
         elifs += usize::from(tag.trim_start_matches(['{', '%', '-', '+']).trim_start().starts_with("elif"));
-        rest = after;
     }
     (elifs > MAX_ELIFS).then(|| format!("it has more than {MAX_ELIFS} branches (elif)"))
+}
+
+/// The tags of a template, each with the text in front of it. After the last tag, the rest of the text with an empty tag.
+fn pieces(source: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = Some(source);
+    std::iter::from_fn(move || {
+        let source = rest?;
+        let Some(start) = source.find("{{").into_iter().chain(source.find("{%")).min() else {
+            rest = None;
+            return Some((source, ""));
+        };
+        let (text, tag) = source.split_at_checked(start).unwrap_or((source, ""));
+        let (tag, after) = tag.split_at_checked(end_of_tag(tag)).unwrap_or((tag, ""));
+        rest = Some(after);
+        Some((text, tag))
+    })
 }
 
 /// Words, numbers, strings and signs of a tag.
@@ -66,16 +78,10 @@ fn words_of(tag: &str) -> usize {
 /// - `'text' % value` becomes a method, because minijinja has no operator for it.
 pub fn rewritten(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{{").into_iter().chain(rest.find("{%")).min() {
-        let (text, tag) = rest.split_at_checked(start).unwrap_or((rest, ""));
-        let end = end_of_tag(tag);
-        let (tag, after) = tag.split_at_checked(end).unwrap_or((tag, ""));
+    for (text, tag) in pieces(source) {
         out.push_str(text);
         out.push_str(&rewritten_tag(tag));
-        rest = after;
     }
-    out.push_str(rest);
     out
 }
 
@@ -165,7 +171,7 @@ fn operand_length(text: &str) -> usize {
 
 /// Python's methods that minijinja's own compatibility module lacks, and the ones that [`rewritten`] writes.
 fn method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -> Outcome {
-    let per_byte = if matches!(method, "split" | "rsplit" | "splitlines" | "__reversed__") { 50 } else { 1 };
+    let per_byte = if matches!(method, "split" | "rsplit" | "splitlines" | "__reversed__") { ITEM } else { 1 };
     charge([value].into_iter().chain(arguments), per_byte)?;
     let argument = |index: usize| arguments.get(index).and_then(Value::as_str).unwrap_or_default();
     let missing = || Error::new(ErrorKind::InvalidOperation, format!("{method}: not found"));

@@ -10,7 +10,7 @@ use std::cell::Cell;
 const MOST: u64 = 100_000_000;
 
 /// Units of an item of a list, or of a character that becomes a value of its own.
-const ITEM: u64 = 50;
+pub const ITEM: u64 = 50;
 
 thread_local! {
     static LEFT: Cell<u64> = const { Cell::new(MOST) };

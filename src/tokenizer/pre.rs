@@ -51,7 +51,7 @@ pub fn byte_level(header: &Header, vocabulary: &Vocabulary) -> Result<Tokenizer,
         other => return Err(format!("its splitting '{other}' (tokenizer.ggml.pre) is not known")),
     };
     let mut tokenizer = Tokenizer::new(bpe(vocabulary, vocabulary.merges.clone(), false, ignores_merges)?);
-    let steps = unmarked()?.into_iter().chain(normalizer).collect();
+    let steps = [unmarked()?].into_iter().chain(normalizer).collect();
     tokenizer.with_normalizer(Some(NormalizerSequence::new(steps))).map_err(|error| error.to_string())?;
     tokenizer.with_pre_tokenizer(Some(splitting));
     Ok(tokenizer)
@@ -65,7 +65,7 @@ pub fn byte_level(header: &Header, vocabulary: &Vocabulary) -> Result<Tokenizer,
 pub fn sentence_piece(vocabulary: &Vocabulary, space_prefix: bool) -> Result<Tokenizer, String> {
     let mut tokenizer = Tokenizer::new(bpe(vocabulary, merges_from_scores(vocabulary), true, false)?);
     let spaces: NormalizerWrapper = Replace::new(" ", "▁").map_err(|error| error.to_string())?.into();
-    let mut steps: Vec<NormalizerWrapper> = unmarked()?.into_iter().collect();
+    let mut steps = vec![unmarked()?];
     if space_prefix {
         steps.push(NormalizerWrapper::from(Prepend::new("▁".into())));
     }
@@ -75,8 +75,8 @@ pub fn sentence_piece(vocabulary: &Vocabulary, space_prefix: bool) -> Result<Tok
 }
 
 /// The step that removes [`MARK`].
-fn unmarked() -> Result<Option<NormalizerWrapper>, String> {
-    Ok(Some(Replace::new(MARK, "").map_err(|error| error.to_string())?.into()))
+fn unmarked() -> Result<NormalizerWrapper, String> {
+    Ok(Replace::new(MARK, "").map_err(|error| error.to_string())?.into())
 }
 
 fn by_pattern(pattern: &str) -> Result<PreTokenizerWrapper, String> {

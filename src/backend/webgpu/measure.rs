@@ -4,7 +4,7 @@ use super::context::Context;
 use crate::error::Result;
 use crate::host::now_ms;
 
-/// Every thread copies `PER_THREAD` groups of 16 bytes, one stride apart.
+/// Every thread copies four groups of 16 bytes, as far apart as the workgroup is wide.
 const COPY: &str = "
 @group(0) @binding(0) var<storage, read> source: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read_write> copy: array<vec4<u32>>;
