@@ -25,13 +25,14 @@ const TYPES_OF_EXACTNESS = "Q4_1,Q4_K";
 
 /**
  * The steps, in the order in which they run. `needs`: other steps and pieces of the set-up. `test` gets the set-up's results and `count`,
- * which it calls with a number of tests that ran. `long`: whether the step has long tests, and the others.
+ * which it calls with a number of tests that ran. `long`: whether the step has long tests; "only" if it has no others.
  */
 const STEPS = {
   format: { what: "rustfmt, and a line in ARCHITECTURE.md for every file", test: checkFormat },
   lints: { what: "clippy, for this machine and for WebAssembly", needs: ["toolchain"], test: checkLints },
   licences: { what: "licences and sources of the crates, by cargo-deny", test: checkLicences },
   rust: { what: "native Rust tests", needs: ["vulkan"], test: cargoTest, long: true },
+  loom: { what: "every order of the thread pool's accesses, by loom", test: modelThreads, long: "only" },
   build: { what: "the package", needs: ["toolchain"], test: ({ long }) => build(long ? ALL_BUILDS : BUILDS_OF_THE_GATE), long: true },
   kernels: { what: "the relaxed-SIMD kernels beside their reference", needs: ["toolchain"], test: relaxedKernels },
   types: { what: "TypeScript: types of the package, its JavaScript, examples", needs: ["build"], test: checkTypes },
@@ -46,7 +47,7 @@ await main(async () => {
   const args = process.argv.slice(2);
   const long = args.includes("--long");
   const chosen = args.filter((arg) => arg !== "--long");
-  const offered = Object.keys(STEPS).filter((name) => !long || STEPS[name].long);
+  const offered = Object.keys(STEPS).filter((name) => (long ? STEPS[name].long : STEPS[name].long !== "only"));
   const unknown = chosen.find((name) => !offered.includes(name));
   if (unknown) throw new UserError(`no step "${unknown}": choose from ${offered.join(", ")}`);
   const wanted = (name) => chosen.length === 0 || chosen.includes(name) || chosen.some((other) => STEPS[other].needs?.includes(name));
@@ -126,6 +127,18 @@ async function cargoTest({ vulkan, long, count }) {
     run(cargo, ["test", "--locked", "--no-fail-fast", ...(long ? ["--", "--ignored"] : [])], {
       // Incremental compilation only helps the clone that compiles again, and costs the others time.
       env: { ...vulkan, CARGO_TARGET_DIR: folder, CARGO_INCREMENTAL: "0", TYPES: process.env.TYPES ?? TYPES_OF_EXACTNESS },
+      onLine: counting(/^test result: \w+\. (\d+) passed/, count),
+    }),
+  );
+}
+
+/** The models in kernels/src/threads.rs, optimised, because they try some hundred thousand orders. */
+async function modelThreads({ count }) {
+  const cargo = which("cargo");
+  if (!cargo) throw new UserError("cargo is missing: install Rust from https://rustup.rs");
+  await withCargoTarget("loom", { cargo, clean: ["--release"] }, (folder) =>
+    run(cargo, ["test", "--locked", "--release", "--package", "workers-ai-local-kernels", "--lib", "threads::models"], {
+      env: { CARGO_TARGET_DIR: folder, CARGO_INCREMENTAL: "0", RUSTFLAGS: "--cfg loom" },
       onLine: counting(/^test result: \w+\. (\d+) passed/, count),
     }),
   );

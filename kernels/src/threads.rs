@@ -6,15 +6,48 @@
 
 #![cfg_attr(not(any(test, target_feature = "atomics")), allow(dead_code, reason = "builds without threads have no helpers"))]
 
-use std::cell::UnsafeCell;
-use std::hint::spin_loop;
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{LazyLock, PoisonError};
+use sync::{AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, UnsafeCell, fence, spin_loop};
 
 /// Polls of the shared state before a helper parks: some tens of microseconds, the pause between two products of a token.
-const SPINS: usize = 30_000;
+const SPINS: usize = if cfg!(loom) { 1 } else { 30_000 };
+
+/// The standard library's synchronisation.
+#[cfg(not(loom))]
+mod sync {
+    pub use std::hint::spin_loop;
+    pub use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+    pub use std::sync::{Condvar, Mutex};
+
+    /// Like loom's, whose accesses are calls.
+    pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        pub fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+            read(self.0.get())
+        }
+
+        pub fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+            write(self.0.get())
+        }
+    }
+}
+
+/// loom's, which tries every order in which the threads' accesses can happen.
+#[cfg(loom)]
+mod sync {
+    pub use loom::cell::UnsafeCell;
+    pub use loom::hint::spin_loop;
+    pub use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+    pub use loom::sync::{Condvar, Mutex};
+}
 
 /// A function that computes one piece of the range.
 type Job<'a> = dyn Fn(Range<usize>) + Sync + 'a;
@@ -39,6 +72,8 @@ struct ThreadPool {
     offer: UnsafeCell<Option<Offer>>,
     /// Start of the next piece.
     next: AtomicUsize,
+    /// A helper's piece of the current job panicked.
+    helper_panicked: AtomicBool,
     /// Number of helpers that are parked or about to park.
     parked: AtomicUsize,
     lock: Mutex<()>,
@@ -51,7 +86,7 @@ const OPEN: usize = 1 << 30;
 // inside the gate. The gate's read-modify-writes order these accesses.
 unsafe impl Sync for ThreadPool {}
 
-static POOL: ThreadPool = ThreadPool::new();
+static POOL: LazyLock<ThreadPool> = LazyLock::new(ThreadPool::new);
 
 /// Runs `job` over `0..total` on all threads, in pieces of up to `piece_size`, and returns when all pieces are done. If there is only one
 /// piece, no helper, or another caller uses the pool, this thread computes the whole range in one call.
@@ -106,7 +141,7 @@ pub fn help() -> ! {
 }
 
 impl ThreadPool {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
             helpers: AtomicUsize::new(0),
             busy: AtomicBool::new(false),
@@ -114,6 +149,7 @@ impl ThreadPool {
             gate: AtomicUsize::new(0),
             offer: UnsafeCell::new(None),
             next: AtomicUsize::new(0),
+            helper_panicked: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
             lock: Mutex::new(()),
             wake: Condvar::new(),
@@ -129,31 +165,28 @@ impl ThreadPool {
             job(0..total);
             return;
         }
-        // SAFETY: only the lifetime changes. The job is not used after this function returns: helpers read it inside the gate, which
-        // is closed and empty by then.
+        // SAFETY: only the lifetime changes. The job is not used after this function returns or unwinds: helpers read it inside the gate,
+        // which is closed and empty by then.
         let job: &Job<'static> = unsafe { std::mem::transmute::<&Job<'_>, &Job<'static>>(job) };
         self.next.store(0, Ordering::Relaxed);
-        // SAFETY: this caller holds `busy`, and the previous caller left the gate closed and empty.
-        unsafe { *self.offer.get() = Some(Offer { job, total, piece_size }) };
+        self.offer.with_mut(|offer| {
+            // SAFETY: this caller holds `busy`, and the previous caller left the gate closed and empty.
+            unsafe { *offer = Some(Offer { job, total, piece_size }) };
+        });
         self.gate.store(OPEN, Ordering::Release);
-        self.jobs.fetch_add(1, Ordering::SeqCst);
-        if self.parked.load(Ordering::SeqCst) > 0 {
+        self.jobs.fetch_add(1, Ordering::Release);
+        // With the fence of `wait_for_job`: either that helper sees the new job, or this thread sees that it parks.
+        fence(Ordering::SeqCst);
+        if self.parked.load(Ordering::Relaxed) > 0 {
             // Under the lock, so that a helper that is about to park either has seen the new job or receives this notification.
             let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
             self.wake.notify_all();
         }
+        // Also when a piece panics: the job's data must outlive the helpers' use of it.
+        let open = OpenJob(self);
         self.run_pieces(job, total, piece_size);
-        self.gate.fetch_and(!OPEN, Ordering::AcqRel);
-        // The helpers inside finish their last piece. Pieces are short: a helper that takes seconds no longer exists.
-        let mut polls = 0u32;
-        while self.gate.load(Ordering::Acquire) != 0 {
-            spin_loop();
-            polls = polls.wrapping_add(1);
-            if polls.is_multiple_of(1 << 20) {
-                panic_after_20_seconds(polls >> 20);
-            }
-        }
-        self.busy.store(false, Ordering::Release);
+        drop(open);
+        assert!(!self.helper_panicked.swap(false, Ordering::Relaxed), "a piece of the job panicked in another thread");
     }
 
     /// Joins every job from now on.
@@ -177,16 +210,23 @@ impl ThreadPool {
         }
     }
 
-    /// Joins the offered job, if it is still open.
+    /// Joins the offered job, if it is still open. If a piece panics, the caller panics too.
     fn join_job(&self) {
         let enter = |gate: usize| (gate & OPEN != 0).then_some(gate + 1);
         if self.gate.fetch_update(Ordering::AcqRel, Ordering::Relaxed, enter).is_err() {
             return;
         }
-        // SAFETY: the offer is not written while a helper is inside the gate.
-        if let Some(offer) = unsafe { &*self.offer.get() } {
-            // The caller stays inside `run` until the gate is empty, so the data that the job borrows is alive.
-            self.run_pieces(offer.job, offer.total, offer.piece_size);
+        let pieces = AssertUnwindSafe(|| {
+            self.offer.with(|offer| {
+                // SAFETY: the offer is not written while a helper is inside the gate.
+                if let Some(offer) = unsafe { &*offer } {
+                    // The caller stays inside `run` until the gate is empty, so the data that the job borrows is alive.
+                    self.run_pieces(offer.job, offer.total, offer.piece_size);
+                }
+            });
+        });
+        if catch_unwind(pieces).is_err() {
+            self.helper_panicked.store(true, Ordering::Relaxed);
         }
         self.gate.fetch_sub(1, Ordering::AcqRel);
     }
@@ -194,7 +234,7 @@ impl ThreadPool {
     /// Returns when there is a job that `seen` does not include, and updates `seen`.
     fn wait_for_job(&self, seen: &mut usize) {
         let is_new = |seen: &mut usize| {
-            let jobs = self.jobs.load(Ordering::SeqCst);
+            let jobs = self.jobs.load(Ordering::Acquire);
             std::mem::replace(seen, jobs) != jobs
         };
         for _ in 0..SPINS {
@@ -204,18 +244,39 @@ impl ThreadPool {
             spin_loop();
         }
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.parked.fetch_add(1, Ordering::SeqCst);
+        self.parked.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         while !is_new(seen) {
             guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
-        self.parked.fetch_sub(1, Ordering::SeqCst);
+        self.parked.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Panics 20 seconds after the first of a series of calls, which are numbered by `call` from 1. A helper that failed (a bug, or its worker
-/// was ended) occupies the gate for ever. The instance is then unusable, and the panic makes the package replace it.
+/// A job that helpers may join. Dropping it closes the gate, waits for the helpers inside and lets the next caller in.
+struct OpenJob<'a>(&'a ThreadPool);
+
+impl Drop for OpenJob<'_> {
+    fn drop(&mut self) {
+        let pool = self.0;
+        pool.gate.fetch_and(!OPEN, Ordering::AcqRel);
+        // The helpers inside finish their last piece. Pieces are short: a helper that takes seconds no longer exists.
+        let mut polls = 0u32;
+        while pool.gate.load(Ordering::Acquire) != 0 {
+            spin_loop();
+            polls = polls.wrapping_add(1);
+            if polls.is_multiple_of(1 << 20) {
+                abort_after_20_seconds(polls >> 20);
+            }
+        }
+        pool.busy.store(false, Ordering::Release);
+    }
+}
+
+/// Aborts 20 seconds after the first of a series of calls, which are numbered by `call` from 1. A helper that no longer exists (its worker
+/// was ended) occupies the gate for ever. The instance is then unusable, and the trap makes the package replace it.
 #[cold]
-fn panic_after_20_seconds(call: u32) {
+fn abort_after_20_seconds(call: u32) {
     use std::cell::Cell;
     thread_local! {
         static SINCE: Cell<f64> = const { Cell::new(0.0) };
@@ -224,10 +285,79 @@ fn panic_after_20_seconds(call: u32) {
     if call == 1 {
         SINCE.set(now);
     }
-    assert!(now - SINCE.get() < 20_000.0, "a helper thread is gone");
+    if now - SINCE.get() >= 20_000.0 {
+        std::process::abort();
+    }
 }
 
-#[cfg(test)]
+/// `npm run test:long -- loom`: every order of the accesses of a caller and its helpers, up to some preemptions.
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use std::sync::Arc;
+
+    const JOBS: usize = 2;
+
+    /// Runs `JOBS` jobs of `pieces` pieces; each piece writes its own cell, which loom checks for races, once.
+    fn jobs_with(helpers: usize, pieces: usize, preemptions: usize) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(preemptions);
+        model.check(move || {
+            let pool = Arc::new(ThreadPool::new());
+            pool.helpers.store(helpers, Ordering::Relaxed);
+            let threads: Vec<_> = (0..helpers)
+                .map(|_| {
+                    let pool = Arc::clone(&pool);
+                    loom::thread::spawn(move || {
+                        let mut seen = 0;
+                        while seen < JOBS {
+                            pool.wait_for_job(&mut seen);
+                            pool.join_job();
+                        }
+                    })
+                })
+                .collect();
+            for _ in 0..JOBS {
+                let written: Vec<_> = (0..pieces).map(|_| UnsafeCell::new(0)).collect();
+                let written = Shared(written);
+                pool.run(pieces, 1, &|range| {
+                    for cell in &written.get()[range] {
+                        // SAFETY: each piece is computed by one thread.
+                        cell.with_mut(|count| unsafe { *count += 1 });
+                    }
+                });
+                for cell in written.get() {
+                    // SAFETY: the job is over.
+                    assert_eq!(cell.with(|count| unsafe { *count }), 1);
+                }
+            }
+            for thread in threads {
+                thread.join().unwrap();
+            }
+        });
+    }
+
+    struct Shared(Vec<UnsafeCell<u32>>);
+    // SAFETY: each piece is computed by one thread.
+    unsafe impl Sync for Shared {}
+    impl Shared {
+        fn get(&self) -> &[UnsafeCell<u32>] {
+            &self.0
+        }
+    }
+
+    #[test]
+    fn one_helper() {
+        jobs_with(1, 3, 3);
+    }
+
+    #[test]
+    fn two_helpers() {
+        jobs_with(2, 2, 2);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::sync::Arc;
@@ -264,6 +394,27 @@ mod tests {
                     std::thread::sleep(std::time::Duration::from_millis(20));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_piece_that_panics_in_any_thread_makes_the_caller_panic_and_the_pool_goes_on() {
+        let pool = pool(2);
+        for bad in 0..40 {
+            let computed = AtomicU64::new(0);
+            let run = AssertUnwindSafe(|| {
+                pool.run(40, 1, &|range| {
+                    assert!(range.start != bad, "a test's panic");
+                    computed.fetch_add(1, Ordering::Relaxed);
+                });
+            });
+            assert!(catch_unwind(run).is_err(), "piece {bad}");
+            assert_eq!(pool.gate.load(Ordering::Relaxed), 0);
+            let after = AtomicU64::new(0);
+            pool.run(40, 1, &|_| {
+                after.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(after.load(Ordering::Relaxed), 40, "after a panic in piece {bad}");
         }
     }
 
