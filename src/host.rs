@@ -53,7 +53,7 @@ pub fn yield_now() -> impl Future<Output = ()> {
 }
 
 /// A callback, and a future that completes once the callback has been called.
-#[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
+#[cfg(not(target_arch = "wasm32"))]
 pub fn signal() -> (impl FnOnce() + Send + 'static, impl Future<Output = ()>) {
     use std::sync::{Arc, Mutex, PoisonError};
     use std::task::Waker;
@@ -79,12 +79,16 @@ pub fn signal() -> (impl FnOnce() + Send + 'static, impl Future<Output = ()>) {
 
 /// A callback, and a future that completes once the callback has been called. It uses a promise, so that JavaScript
 /// does not have to poll.
-#[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
+#[cfg(target_arch = "wasm32")]
 pub fn signal() -> (impl FnOnce() + 'static, impl Future<Output = ()>) {
-    let mut resolve = None;
-    let promise = js_sys::Promise::new(&mut |call, _| resolve = Some(call));
+    let resolve = std::panic::AssertUnwindSafe(std::cell::Cell::new(None));
+    let promise = js_sys::Promise::new(&mut |call, _| {
+        // The whole, which is unwind safe, and not the field in it.
+        let resolve = &resolve;
+        resolve.set(Some(call));
+    });
     let call = move || {
-        if let Some(resolve) = resolve {
+        if let Some(resolve) = resolve.take() {
             // A promise's resolve function does not throw.
             let _ = resolve.call0(&wasm_bindgen::JsValue::UNDEFINED);
         }

@@ -177,18 +177,20 @@ impl Generation {
     async fn next_event(&mut self) -> Event {
         loop {
             // The engine is borrowed only while another request's step is computed; then this request waits for the end of that step.
-            if let Ok(mut engine) = self.model.engine.try_borrow_mut() {
-                for sequence in self.model.abandoned.borrow_mut().drain(..) {
-                    engine.cancel(sequence);
-                }
-                if let Some(constraint) = self.pending_constraint.take() {
-                    engine.constrain(self.sequence, constraint);
-                }
-                self.usage.cached_tokens = self.usage.cached_tokens.max(engine.cached_tokens(self.sequence));
-                match engine.poll(self.sequence) {
-                    Some(event) => return event,
-                    None => self.model.advance(&mut engine).await,
-                }
+            let Ok(mut engine) = self.model.engine.try_borrow_mut() else {
+                self.model.step_end().await;
+                continue;
+            };
+            for sequence in self.model.abandoned.borrow_mut().drain(..) {
+                engine.cancel(sequence);
+            }
+            if let Some(constraint) = self.pending_constraint.take() {
+                engine.constrain(self.sequence, constraint);
+            }
+            self.usage.cached_tokens = self.usage.cached_tokens.max(engine.cached_tokens(self.sequence));
+            match engine.poll(self.sequence) {
+                Some(event) => return event,
+                None => self.model.advance(engine).await,
             }
             // After every step, other requests, timers and cancellation get a turn.
             yield_now().await;

@@ -7,7 +7,7 @@ use crate::engine::{Engine, Limits, SequenceId};
 use crate::error::{ErrorCode, Result};
 use crate::gguf::Header;
 use crate::grammar::{Constraint, Grammar, GrammarCompiler};
-use crate::host::yield_now;
+use crate::host::signal;
 use crate::model::Hyperparameters;
 use crate::prompt::ChatTemplate;
 use crate::tokenizer::Tokenizer;
@@ -22,8 +22,10 @@ pub struct Model {
     pub name: String,
     pub tokenizer: Tokenizer,
     pub end_tokens: Rc<HashSet<u32>>,
-    /// Borrowed for one step at a time; a request that finds it borrowed waits.
+    /// Borrowed for one step at a time; a request that finds it borrowed waits for [`Model::step_end`].
     pub engine: RefCell<Engine>,
+    /// Wake the requests that wait for the end of a step.
+    waiting: RefCell<Vec<Box<dyn FnOnce()>>>,
     /// Sequences whose requests ended while the engine was borrowed.
     pub(super) abandoned: RefCell<Vec<SequenceId>>,
     templates: Templates,
@@ -37,6 +39,22 @@ pub struct Model {
     last_activity: Cell<(usize, u64)>,
     /// Whether the CPU once failed to take the model over for lack of memory.
     too_large_for_cpu: Cell<bool>,
+}
+
+/// A step that is being computed. At its end, also when its request is dropped, the requests that wait for it are woken.
+struct Step<'a> {
+    model: &'a Model,
+    engine: Option<RefMut<'a, Engine>>,
+}
+
+impl Drop for Step<'_> {
+    fn drop(&mut self) {
+        // Before anybody is woken.
+        self.engine = None;
+        for wake in self.model.waiting.take() {
+            wake();
+        }
+    }
 }
 
 /// Which backend computes a model.
@@ -73,6 +91,7 @@ impl Model {
             end_tokens: Rc::new(tokenizer.end_of_generation().clone()),
             tokenizer,
             engine: RefCell::new(Engine::new(backend, limits)),
+            waiting: RefCell::default(),
             abandoned: RefCell::default(),
             templates,
             grammars: OnceCell::new(),
@@ -100,13 +119,27 @@ impl Model {
         loop {
             match self.engine.try_borrow_mut() {
                 Ok(engine) => return engine,
-                Err(_) => yield_now().await,
+                Err(_) => self.step_end().await,
             }
         }
     }
 
+    /// Waits until the step that is being computed has ended, without being polled meanwhile.
+    pub(super) async fn step_end(&self) {
+        let (wake, end) = signal();
+        self.waiting.borrow_mut().push(Box::new(wake));
+        end.await;
+    }
+
     /// Advances the engine by one step. If its backend is lost or out of memory, loads the model into another one.
-    pub(super) async fn advance(&self, engine: &mut Engine) {
+    pub(super) async fn advance(&self, engine: RefMut<'_, Engine>) {
+        let mut step = Step { model: self, engine: Some(engine) };
+        if let Some(engine) = &mut step.engine {
+            self.compute(engine).await;
+        }
+    }
+
+    async fn compute(&self, engine: &mut Engine) {
         self.last_activity.set((engine.active(), engine.computed_tokens()));
         engine.step().await;
         self.leave_full_gpu(engine).await;

@@ -12,6 +12,4 @@ pub mod gpu;
 mod source;
 mod task;
 
-#[cfg(feature = "webgpu")]
-pub use task::settled;
-pub use task::sleep;
+pub use task::{settled, sleep};

@@ -87,7 +87,7 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
       for (const prompt of PROMPTS) expected.push(await onCpu(prompt));
       expected.push(await onCpu(PROMPTS[0] + expected[0]));
       outcome = await inInstalled(
-        async (Ai, { model, prompts, greedy }) => {
+        async (Ai, { model, prompts, greedy, instance }) => {
           const globals = () => JSON.stringify([Object.getOwnPropertyNames(globalThis), Object.getOwnPropertyDescriptor(globalThis, "navigator")]);
           const before = globals();
           const progress = [];
@@ -108,6 +108,17 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
           const pieces = events.map((event) => JSON.parse(event.slice("data: ".length)));
           const later = await counters();
 
+          const { glue } = await import(instance);
+          const { prototype } = glue().Task;
+          const { poll } = prototype;
+          let polls = 0;
+          prototype.poll = function (...results) {
+            polls += 1;
+            return poll.apply(this, results);
+          };
+          const together = await Promise.all(prompts.map((prompt) => ai.run(model, { ...greedy, prompt })));
+          prototype.poll = poll;
+
           const seeded = { raw: true, prompt: prompts.at(-1), temperature: 1, seed: 5, max_tokens: 3 };
           const [a, b] = [await ai.run(model, seeded), await ai.run(model, seeded)];
           const controller = new AbortController();
@@ -120,13 +131,15 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
             streamed: pieces.map(({ response }) => response).join(""),
             usage: pieces.at(-1).usage,
             work: Object.fromEntries(Object.keys(later).map((key) => [key, later[key] - earlier[key]])),
+            together: together.map(({ response }) => response),
+            polls,
             seeded: [a.response, b.response],
             aborted: await aborted,
             globals: before === globals(),
             stats: await ai.stats(),
           };
         },
-        { model: MODEL, prompts: PROMPTS, greedy: GREEDY },
+        { model: MODEL, prompts: PROMPTS, greedy: GREEDY, instance: new URL("instance.js", installed).href },
       );
     });
 
@@ -138,6 +151,11 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
     });
 
     test("writes and streams the CPU's greedy text", () => assert.deepEqual([...outcome.texts, outcome.streamed], expected));
+
+    test("requests wait for the GPU without being polled, also for the step of another one", () => {
+      assert.deepEqual(outcome.together, expected.slice(0, PROMPTS.length));
+      assert.ok(outcome.polls > 0 && outcome.polls < 100, `${outcome.polls} polls`);
+    });
 
     test("needs one submission per token, and reads back little", () => {
       const { submissions, bytesReadBack, buffersCreated } = outcome.work;
