@@ -1,8 +1,8 @@
 // The WebAssembly instance of this thread, and the loop that drives its operations.
 //
-// All work happens inside `poll()`, which this loop calls. So a trap (out of memory, a bug) is an exception in a request. The broken
-// instance is then replaced by a new one, which the next request uses. The request that caused the trap fails; the others are computed
-// again on the new instance (replay.js).
+// All work happens inside `poll()`, which this loop calls. A panic (a bug) is an error of the request that caused it. A trap (out of memory,
+// the stack's end) is an exception in a request. The broken instance is then replaced by a new one, which the next request uses. The
+// request that caused the trap fails; the others are computed again on the new instance (replay.js).
 
 import { candidates } from "./builds.js";
 import { abortError, aiError, AiInternalError, InferenceUpstreamError } from "./errors.js";
@@ -160,6 +160,8 @@ export function call(since, work, ticket = 0) {
   } catch (error) {
     if (isTrap(error)) throw afterTrap(error.message, ticket);
     if (error?.internalCode) throw new InferenceUpstreamError(error.message, error);
+    // wasm-bindgen's error for a panic; those inside `poll` are errors of the crate.
+    if (error?.name === "PanicError") throw aiError(5004, 400, `This call failed because of a bug in workers-ai-local (${error.message}). Please report it.`);
     throw error;
   }
 }
@@ -185,7 +187,8 @@ export const forgetTicket = (ticket) => void guiltyTickets.delete(ticket);
  * @param {number} ticket
  */
 function afterTrap(reason, ticket) {
-  const blamed = running.glue.blamedTicket?.() ?? 0;
+  // From the exports themselves: wasm-bindgen's function refuses to be called after a trap.
+  const blamed = exportsOf(running).blamedTicket() >>> 0;
   replace();
   if (blamed === 0 || blamed === ticket) return broken(reason);
   guiltyTickets.set(blamed, reason);

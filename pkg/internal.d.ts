@@ -133,19 +133,23 @@ export interface ThreadEvents {
 
 export interface Glue {
   /** Instantiates the module. Once that is done, only returns the exports. */
-  initSync(options: InitOptions): { readonly memory: WebAssembly.Memory };
+  initSync(options: InitOptions): Exports;
   /** Replaces the instance by a new one. */
   __wbg_reset_state(): void;
   Ai: new (config: AiConfig) => CoreAi;
   maxBodyBytes(): number;
-  /** The ticket of the request that the instance worked for when it trapped; 0 if that is unknown. */
-  blamedTicket(): number;
-  /** Fails in one of the ways in which a bug can, as if it worked for the request `ticket`. For tests. */
-  fail(how: "panic" | "stack" | "memory", ticket: number): void;
+  /** Makes the next `poll` of any task fail in one of the ways in which a bug can, as if it worked for the request `ticket`. For tests. */
+  failNextPoll(how: "panic" | "stack" | "memory", ticket: number): void;
   /** `params` is JSON text. */
   models(params: string): ModelListing[];
   /** Only in the multithreaded builds. Does not return. */
   workThread?(): void;
+}
+
+interface Exports {
+  readonly memory: WebAssembly.Memory;
+  /** The ticket of the request that the instance worked for when it trapped; 0 if that is unknown. A 32-bit number, possibly negative. */
+  blamedTicket(): number;
 }
 
 interface InitOptions {

@@ -12,7 +12,8 @@ import { run, which } from "./lib/process.mjs";
 import { UserError, main, say, withProgress } from "./lib/report.mjs";
 import { hashFiles, isStamped, stamp, unstamp } from "./lib/stamp.mjs";
 import { withCargoTarget } from "./lib/user-cache.mjs";
-import { FEATURES, bind, cargoEnvironment, optimise } from "./lib/wasm.mjs";
+import { unwindingWgpu } from "./lib/wgpu.mjs";
+import { EXCEPTIONS, FEATURES, bind, cargoEnvironment, optimise } from "./lib/wasm.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
 import { STD_SOURCES_HELP, WASM_TARGET, ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
 import { ensureWasmBindgen } from "./setup/wasm-bindgen.mjs";
@@ -34,7 +35,7 @@ const DOT_PRODUCT_FILE = "dot-product.wasm";
 /** Everything that the output depends on. */
 const INPUTS = [
   ...["src", "kernels", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"],
-  ...["scripts/build.mjs", "scripts/lib/wasm.mjs", "scripts/bindgen", "node_modules/binaryen/package.json"],
+  ...["scripts/build.mjs", "scripts/lib/wasm.mjs", "scripts/lib/wgpu.mjs", "scripts/bindgen", "node_modules/binaryen/package.json"],
 ];
 
 const ATOMICS = ["atomics", "threads"];
@@ -116,7 +117,8 @@ async function make(name, inputs) {
   await bind(wasmBindgen, compiled, folder, NAME);
   await importErrorClasses(path.join(folder, `${NAME}.js`));
   const [wasm] = outputs(name);
-  await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, relaxed ? [...features, RELAXED_SIMD] : features));
+  const used = [...features, ...(relaxed ? [RELAXED_SIMD] : []), ...(toolchain.unwinds ? [EXCEPTIONS] : [])];
+  await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, used));
   await stamp(stampOf(name), inputs);
   await reportSize(wasm);
 }
@@ -130,16 +132,16 @@ async function importErrorClasses(glue) {
 }
 
 /** Compiles the crate; resolves to the path of the module. */
-async function compile(name, { cargo, env, args }) {
-  const { features, link, target, relaxed } = BUILDS[name];
-  // Of two ways in which std does some things, the shorter one: std runs per request, not per token.
-  if (args.length > 0) args = [...args, "-Z", "build-std-features=optimize_for_size"];
+async function compile(name, { cargo, env, args, unwinds }) {
+  const { link, target, relaxed } = BUILDS[name];
+  const features = unwinds ? [...BUILDS[name].features, EXCEPTIONS] : BUILDS[name].features;
+  if (unwinds) args = [...args, ...(await unwindingWgpu({ cargo, env }))];
   if (relaxed) args = [...args, "--features", "relaxed-simd"];
   const profile = ["--target", WASM_TARGET, "--profile", PROFILE];
   const compiled = inProject("target", `${name}.wasm`);
   say(`Compiling the crate for WebAssembly, "${name}" (some minutes the first time) …`);
   await withCargoTarget(target, { cargo, env, clean: profile }, async (folder) => {
-    const settings = { env: { ...env, ...cargoEnvironment(features, folder, link) } };
+    const settings = { env: { ...env, ...cargoEnvironment(features, folder, { unwinds, link }) } };
     // The module's file name has no hash: without this, cargo could take the module of another build for a fresh one of this build.
     await run(cargo, ["clean", "--package", PACKAGE, ...profile], { ...settings, onLine: () => {} });
     await run(cargo, ["rustc", "--package", PACKAGE, "--lib", "--crate-type", "cdylib", ...profile, ...args], settings);

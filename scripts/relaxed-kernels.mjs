@@ -6,7 +6,7 @@ import { inProject } from "./lib/project.mjs";
 import { run, which } from "./lib/process.mjs";
 import { hashFiles, isStamped, stamp, unstamp } from "./lib/stamp.mjs";
 import { withCargoTarget } from "./lib/user-cache.mjs";
-import { FEATURES, bind, cargoEnvironment } from "./lib/wasm.mjs";
+import { EXCEPTIONS, FEATURES, bind, cargoEnvironment } from "./lib/wasm.mjs";
 import { WASM_TARGET, ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
 import { ensureWasmBindgen } from "./setup/wasm-bindgen.mjs";
 
@@ -21,15 +21,14 @@ export async function buildRelaxedKernels() {
   const output = inProject("target", "relaxed-kernels");
   const inputs = await hashFiles(...INPUTS);
   if (await isStamped(STAMP, inputs)) return output;
-  const { cargo, env, args } = (await ensureToolchainWithStd()) ?? (await ensureToolchain());
+  const { cargo, env, args, unwinds } = (await ensureToolchainWithStd()) ?? (await ensureToolchain());
   const wasmBindgen = await ensureWasmBindgen({ nativeCargo: which("cargo") ?? cargo });
   await unstamp(STAMP);
   const profile = ["--target", WASM_TARGET, "--profile", PROFILE];
-  const std = args.length > 0 ? [...args, "-Z", "build-std-features=optimize_for_size"] : [];
   await withCargoTarget("wasm", { cargo, env, clean: profile }, async (folder) => {
     const features = ["--features", "relaxed-simd,export-comparison"];
-    await run(cargo, ["rustc", "--locked", "--package", PACKAGE, "--lib", "--crate-type", "cdylib", ...features, ...profile, ...std], {
-      env: { ...env, ...cargoEnvironment(FEATURES, folder) },
+    await run(cargo, ["rustc", "--locked", "--package", PACKAGE, "--lib", "--crate-type", "cdylib", ...features, ...profile, ...args], {
+      env: { ...env, ...cargoEnvironment(unwinds ? [...FEATURES, EXCEPTIONS] : FEATURES, folder, { unwinds }) },
     });
     await bind(wasmBindgen, path.join(folder, WASM_TARGET, PROFILE, `${NAME}.wasm`), output, NAME, ["--no-typescript"]);
   });

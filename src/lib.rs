@@ -23,6 +23,7 @@ pub mod input;
 mod js;
 pub mod model;
 pub mod output;
+mod panics;
 pub mod prompt;
 pub mod sampling;
 pub mod tokenizer;

@@ -1,5 +1,4 @@
-//! A backend is lost, or runs out of memory, in the middle of answers. The engine continues with another backend, and no token is lost or
-//! repeated.
+//! A backend is lost, runs out of memory or panics in the middle of answers. The engine continues, and no token is lost or repeated.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::string_slice, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,21 +15,32 @@ use workers_ai_local::gguf::LocalFuture;
 use workers_ai_local::model::Hyperparameters;
 use workers_ai_local::sampling::SamplingParams;
 
-/// The CPU backend disguised as a GPU that is lost after `batches` batches, and that has room for `room` tokens in all.
+/// The CPU backend, by default disguised as a GPU, that is lost after `batches` batches, that has room for `room` tokens in all, and that
+/// panics when it is to compute the token `poison`.
 struct Faulty {
     inner: CpuBackend,
+    is_gpu: bool,
     batches: usize,
     room: usize,
+    poison: Option<u32>,
     lost: bool,
 }
 
 impl Faulty {
     fn lost_after(batches: usize) -> Box<Self> {
-        Box::new(Self { inner: cpu(), batches, room: usize::MAX, lost: false })
+        Box::new(Self { batches, ..Self::new() })
     }
 
     fn with_room_for(room: usize) -> Box<Self> {
-        Box::new(Self { inner: cpu(), batches: usize::MAX, room, lost: false })
+        Box::new(Self { room, ..Self::new() })
+    }
+
+    fn panicking_at(poison: u32, is_gpu: bool) -> Box<Self> {
+        Box::new(Self { poison: Some(poison), is_gpu, ..Self::new() })
+    }
+
+    fn new() -> Self {
+        Self { inner: cpu(), is_gpu: true, batches: usize::MAX, room: usize::MAX, poison: None, lost: false }
     }
 }
 
@@ -61,7 +71,7 @@ impl Backend for Faulty {
     }
 
     fn gpu(&self) -> Option<Gpu> {
-        Some(Gpu { adapter: "faulty".into(), counters: Default::default() })
+        self.is_gpu.then(|| Gpu { adapter: "faulty".into(), counters: Default::default() })
     }
 
     fn is_lost(&self) -> bool {
@@ -82,6 +92,7 @@ impl Backend for Faulty {
             return Box::pin(std::future::ready(Err(AiError::out_of_memory("the device", 0))));
         }
         self.batches -= 1;
+        assert!(!batch.iter().any(|work| self.poison.is_some_and(|poison| work.tokens.contains(&poison))), "a test's panic");
         self.inner.forward(batch)
     }
 }
@@ -90,8 +101,12 @@ fn cpu() -> CpuBackend {
     load(TinyModel::default().gguf()).0
 }
 
+fn prompt(first: u32, length: u32) -> Vec<u32> {
+    (0..length).map(|i| (first + i * 37) % TINY_VOCABULARY as u32).collect()
+}
+
 fn submit(engine: &mut Engine, first: u32, length: u32) -> SequenceId {
-    let prompt: Vec<u32> = (0..length).map(|i| (first + i * 37) % TINY_VOCABULARY as u32).collect();
+    let prompt = prompt(first, length);
     let sampling = SamplingParams { temperature: 1.0, seed: Some(7), ..SamplingParams::default() };
     engine
         .submit(prompt, GenerationParams { max_tokens: 12, sampling, end_tokens: Rc::new(HashSet::new()), ticket: 0 }, None)
@@ -152,6 +167,50 @@ fn without_another_backend_every_answer_ends_with_the_error() {
         assert!(matches!(event, Some(Event::Failed(error)) if error.text == "no backend"));
     }
     assert_eq!(engine.active(), 0);
+}
+
+#[test]
+fn a_panic_ends_the_sequence_that_causes_it_and_no_other() {
+    let (expected, _) = answers(Engine::new(Box::new(cpu()), Limits::default()));
+    let prompts = [prompt(5, 60), prompt(90, 9)];
+    let is_only_in = |index: usize, token: &u32| !prompts[1 - index].contains(token) && !expected[1 - index].contains(token);
+    for harmful in [0, 1] {
+        let in_prompt = prompts[harmful].iter().filter(|token| is_only_in(harmful, token)).map(|token| (*token, 0));
+        let new_in_answer = |(_, token): &(usize, &u32)| is_only_in(harmful, token) && !prompts[harmful].contains(token);
+        // The last token is never computed.
+        let in_answer = expected[harmful][..11].iter().enumerate().filter(new_in_answer);
+        // A token reaches the caller before it is computed.
+        let in_answer =
+            in_answer.map(|(_, token)| (*token, expected[harmful].iter().position(|other| other == token).expect("it is there") + 1));
+        let poisons: Vec<_> = in_prompt.step_by(7).chain(in_answer).collect();
+        assert!(poisons.iter().any(|(_, delivered)| *delivered > 1), "one while the answer is decoded");
+        for (poison, delivered) in poisons {
+            for is_gpu in [false, true] {
+                let mut engine = Engine::new(Faulty::panicking_at(poison, is_gpu), Limits::default());
+                let sequences = [submit(&mut engine, 5, 60), submit(&mut engine, 90, 9)];
+                let (mut tokens, mut ends) = ([Vec::new(), Vec::new()], [None, None]);
+                while ends.contains(&None) {
+                    for index in 0..2 {
+                        match ends[index].is_none().then(|| engine.poll(sequences[index])).flatten() {
+                            Some(Event::Token(token)) => tokens[index].push(token),
+                            end @ Some(_) => ends[index] = end,
+                            None => {}
+                        }
+                    }
+                    pollster::block_on(engine.step());
+                    if engine.lost().is_some() {
+                        engine.replace_backend(Faulty::panicking_at(poison, is_gpu));
+                    }
+                }
+                let place = format!("token {poison}, sequence {harmful}, GPU: {is_gpu}");
+                assert_eq!(tokens[1 - harmful], expected[1 - harmful], "{place}");
+                assert_eq!(ends[1 - harmful], Some(Event::Finished(FinishReason::Length)), "{place}");
+                assert_eq!(tokens[harmful], expected[harmful][..delivered], "{place}");
+                let Some(Event::Failed(error)) = &ends[harmful] else { panic!("{place}: {ends:?}") };
+                assert!(error.text.contains("a test's panic") && error.text.contains("bug"), "{error}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -18,12 +18,18 @@ export const IMPLIED_FEATURES = [
   ["multivalue", "multivalue"],
 ];
 
+/** What builds that unwind use besides. */
+export const EXCEPTIONS = ["exception-handling", "exception-handling"];
+
 /** The environment in which cargo compiles for these features, into a folder. */
-export const cargoEnvironment = (features, folder, link = []) => ({
+export const cargoEnvironment = (features, folder, { unwinds, link = [] }) => ({
   CARGO_TARGET_DIR: folder,
+  CARGO_PROFILE_WASM_PANIC: unwinds ? "unwind" : "abort",
   // The "encoded" form, because one flag has quotes in it.
   CARGO_ENCODED_RUSTFLAGS: [
     `-Ctarget-feature=${features.map(([rustc]) => `+${rustc}`).join(",")}`,
+    // The older form of exceptions, which every engine has.
+    ...(unwinds ? ["-Cpanic=unwind", "-Cllvm-args=-wasm-use-legacy-eh=true"] : []),
     ...["--cfg", 'getrandom_backend="wasm_js"'],
     ...link.map((argument) => `-Clink-arg=${argument}`),
   ].join("\x1f"),

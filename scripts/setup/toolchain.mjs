@@ -22,7 +22,7 @@ const DEBIAN_HELP = `on Debian, as root, \`apt-get install ${DEBIAN_PACKAGES.joi
 /** How to install what `ensureToolchainWithStd` did not find. */
 export const STD_SOURCES_HELP = `Get them with \`rustup component add rust-src\`, or ${DEBIAN_HELP}.`;
 
-/** How to call cargo for wasm: `spawn(cargo, ["build", ...args], { env: { ...process.env, ...env } })`. */
+/** How to call cargo for wasm: `spawn(cargo, ["build", ...args], { env: { ...process.env, ...env } })`. `unwinds`: whether panics unwind. */
 export async function ensureToolchain() {
   const route = await firstThatWorks(routes());
   if (route) return route;
@@ -43,7 +43,7 @@ export const pathToolchainHasWasm = async () => (which("rustc") !== null && (awa
 
 async function firstThatWorks(routes) {
   for await (const route of routes) {
-    if (await works(route)) return { cargo: route.cargo, env: route.env, args: route.args };
+    if (await works(route)) return { cargo: route.cargo, env: route.env, args: route.args, unwinds: route.unwinds === true };
   }
   return null;
 }
@@ -76,7 +76,10 @@ const buildingStd = (pair) => ({
   ...pair,
   // A stable compiler refuses -Z options without RUSTC_BOOTSTRAP.
   env: { ...pair.env, RUSTC_BOOTSTRAP: "1" },
-  args: ["-Z", "build-std=std,panic_abort"],
+  // Of two ways in which std does some things, the shorter one: std runs per request, not per token.
+  args: ["-Z", "build-std=std,panic_unwind", "-Z", "build-std-features=optimize_for_size"],
+  // Installed standard libraries abort.
+  unwinds: true,
   // Compiles in seconds, and needs the same sources and linker.
   trialArgs: ["-Z", "build-std=core"],
 });

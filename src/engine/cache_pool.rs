@@ -120,6 +120,13 @@ impl CachePool {
         }
     }
 
+    /// Frees all caches.
+    pub fn clear(&mut self, backend: &mut dyn Backend) {
+        for entry in self.entries.drain(..) {
+            backend.release_cache(entry.id);
+        }
+    }
+
     /// Frees the caches that no sequence uses. Returns whether there were any.
     pub fn clear_free(&mut self, backend: &mut dyn Backend) -> bool {
         let before = self.entries.len();

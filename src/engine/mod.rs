@@ -14,6 +14,7 @@ use crate::backend::{Backend, Gpu, Wanted, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::grammar::Constraint;
 use crate::host::now_ms;
+use crate::panics::caught_async;
 use cache_pool::CachePool;
 use sequence::{Moment, Sequence};
 use std::collections::BTreeMap;
@@ -65,6 +66,8 @@ pub struct Engine {
     computed_tokens: u64,
     /// Why the backend is lost, until another one replaces it.
     lost: Option<AiError>,
+    /// The sequences that the current step computes.
+    in_step: Vec<SequenceId>,
     /// Sequences for which the GPU has no memory; another backend may have enough.
     out_of_gpu_memory: Vec<(SequenceId, AiError)>,
 }
@@ -83,6 +86,7 @@ impl Engine {
             stepped_at: f64::NEG_INFINITY,
             computed_tokens: 0,
             lost: None,
+            in_step: Vec::new(),
             out_of_gpu_memory: Vec::new(),
         }
     }
@@ -258,9 +262,33 @@ impl Engine {
     /// Advances the sequences that are waited for: a decoding sequence by one token, a prompt by one chunk.
     pub async fn step(&mut self) {
         let started = now_ms();
-        self.advance().await;
+        self.in_step.clear();
+        if let Err(error) = caught_async(self.advance()).await {
+            self.after_panic(&error);
+        }
         self.stepped_at = now_ms();
         self.busy_ms += self.stepped_at - started;
+    }
+
+    /// Makes the engine whole after a step that panicked. Its sequences are computed again, each in steps of its own until it is past the
+    /// token at which the panic was: so the one that causes it ends with `error`, and the others go on.
+    fn after_panic(&mut self, error: &AiError) {
+        let step = std::mem::take(&mut self.in_step);
+        if self.backend.gpu().is_some() {
+            self.mark_lost(error.clone());
+        } else {
+            // The weights are never written, and the other buffers are filled anew in each step.
+            self.caches.clear(self.backend.as_mut());
+            self.forget_caches();
+        }
+        let alone = step.len() == 1;
+        for id in step {
+            match self.sequences.get_mut(&id) {
+                Some(sequence) if alone && sequence.is_suspect() => sequence.fail(error.clone()),
+                Some(sequence) => sequence.suspect(),
+                None => {}
+            }
+        }
     }
 
     async fn advance(&mut self) {
@@ -276,6 +304,7 @@ impl Engine {
         // Tokens are copied, so that sequences are not borrowed while the backend computes.
         let mut planned: Vec<(SequenceId, Vec<u32>, Wanted)> = Vec::new();
         for id in decoding.into_iter().chain(prompts) {
+            self.in_step.push(id);
             match self.prepare(id, chunk).await {
                 Ok(Some((tokens, wanted))) => planned.push((id, tokens, wanted)),
                 Ok(None) => {}
@@ -309,7 +338,7 @@ impl Engine {
                     if let Some(cache) = sequence.cache {
                         self.caches.extend(cache, &tokens, self.clock);
                     }
-                    sequence.computed += tokens.len();
+                    sequence.add_computed(tokens.len());
                     self.computed_tokens += tokens.len() as u64;
                     if wanted != Wanted::Nothing
                         && let Some(answer) = answers.next()
@@ -328,14 +357,20 @@ impl Engine {
     }
 
     /// The sequences that are waited for, at most as many as a step has rows: those that decode, starting after the one served last, and
-    /// prompts in the order of their arrival. Prompts get at least a quarter of the rows, so that everybody begins.
+    /// prompts in the order of their arrival. Prompts get at least a quarter of the rows, so that everybody begins. One that is suspected of
+    /// a panic comes alone.
     fn next_sequences(&self, rows: usize) -> (Vec<SequenceId>, Vec<SequenceId>) {
         let waits = |(id, sequence): (&SequenceId, &Sequence)| sequence.is_waited_for().then_some(*id);
         let after = self.sequences.range((std::ops::Bound::Excluded(self.last_served), std::ops::Bound::Unbounded));
         let before = self.sequences.range(..=self.last_served);
         let waiting = after.chain(before).filter_map(waits);
         let has_cache = |id: &SequenceId| self.sequences[id].cache.is_some();
-        let (mut decoding, mut prompts): (Vec<_>, Vec<_>) = waiting.partition(|id| has_cache(id) && self.sequences[id].missing() <= 1);
+        let waiting: Vec<_> = waiting.collect();
+        if let Some(suspect) = waiting.iter().find(|id| self.sequences[id].is_suspect()) {
+            return (Vec::new(), vec![*suspect]);
+        }
+        let (mut decoding, mut prompts): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|id| has_cache(id) && self.sequences[id].missing() <= 1);
         // One that has a cache continues before another one starts.
         prompts.sort_unstable_by_key(|id| (!has_cache(id), *id));
         prompts.truncate(PROMPTS);

@@ -4,6 +4,7 @@ use super::blame::work_for;
 use crate::backend::{Answer, CacheId, ROWS, Wanted};
 use crate::error::{AiError, Result};
 use crate::grammar::Constraint;
+use crate::panics::caught;
 use crate::sampling::{Sampler, SamplingParams};
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
@@ -74,6 +75,8 @@ pub struct Sequence {
     /// When its caller last polled it.
     polled: Moment,
     ended: bool,
+    /// The number of tokens that were to be computed in a step that panicked, until they have been computed.
+    suspect_up_to: usize,
 }
 
 /// A time, as the engine measures how long callers are idle.
@@ -104,6 +107,7 @@ impl Sequence {
             waited_for: false,
             polled: now,
             ended: false,
+            suspect_up_to: 0,
         };
         if sequence.params.max_tokens == 0 {
             sequence.end(Event::Finished(FinishReason::Length));
@@ -159,6 +163,24 @@ impl Sequence {
         rest[..count].to_vec()
     }
 
+    /// Records that a step that computed this sequence panicked.
+    pub fn suspect(&mut self) {
+        self.suspect_up_to = self.tokens.len();
+    }
+
+    /// Records that the cache holds `count` further tokens.
+    pub fn add_computed(&mut self, count: usize) {
+        self.computed += count;
+        if self.computed >= self.suspect_up_to {
+            self.suspect_up_to = 0;
+        }
+    }
+
+    /// Whether this sequence may have caused a panic.
+    pub fn is_suspect(&self) -> bool {
+        self.suspect_up_to > 0
+    }
+
     /// Makes the answer follow a grammar from the next token on.
     pub fn constrain(&mut self, constraint: Constraint) {
         self.constraint = Some(constraint);
@@ -172,7 +194,8 @@ impl Sequence {
     /// Draws the next token from the backend's output after the last one.
     pub fn accept(&mut self, answer: Answer) {
         work_for(self.params.ticket);
-        let next = self.next_token(answer);
+        // A sequence that panics here has ended, so nobody uses what it left half done.
+        let next = caught(|| self.next_token(answer)).flatten();
         work_for(0);
         match next {
             Err(error) => self.fail(error),

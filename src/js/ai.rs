@@ -14,6 +14,7 @@ use crate::output::Dialect;
 use js_sys::{Array, Function, Object};
 use serde_json::json;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 
@@ -26,7 +27,8 @@ fn start() {
 /// Text generation with local models. The package's `Ai` wraps it for JavaScript programs.
 #[wasm_bindgen]
 pub struct Ai {
-    inner: Rc<ai::Ai>,
+    /// Unwind safe: a task that panics is dropped with its borrows and places, and the engine makes itself whole again.
+    inner: AssertUnwindSafe<Rc<ai::Ai>>,
     cors: Rc<Cors>,
 }
 
@@ -73,16 +75,18 @@ impl Ai {
             _ => ai::BackendChoice::Auto,
         };
         let cors = Rc::new(cors_from(&property(config, "cors")));
-        Ai { inner: Rc::new(ai::Ai::new(ai::Config { models, default, strict, limits, backend, on_progress, on_warning })), cors }
+        let inner = Rc::new(ai::Ai::new(ai::Config { models, default, strict, limits, backend, on_progress, on_warning }));
+        Ai { inner: AssertUnwindSafe(inner), cors }
     }
 
     /// Starts a request. The task resolves to an [`Answer`]. `input` is JSON text, as `JSON.stringify` writes it. `random` (16 bytes),
     /// `created` (Unix time in seconds) and `ticket` are the request's [`Nonce`].
-    pub fn generate(&self, model: String, input: &str, random: &[u8], created: f64, ticket: u32) -> Task {
+    pub fn generate(&self, model: String, input: String, random: &[u8], created: f64, ticket: u32) -> Task {
         let nonce = nonce_of(random, created, ticket);
         let inner = Rc::clone(&self.inner);
-        let request = TextGenerationRequest::from_json(input);
         Task::new(async move {
+            let request = TextGenerationRequest::from_json(&input);
+            drop(input);
             let answer = inner.answer(&model, request, Dialect::Binding, nonce).await;
             answer.map(|answer| Answer::new(answer).into()).map_err(|error| to_error(&error))
         })
@@ -110,11 +114,10 @@ impl Ai {
     }
 
     /// Renders and tokenises a request without computing an answer. The task resolves to `{tokens, text}`. `input` is JSON text.
-    pub fn tokenize(&self, model: String, input: &str) -> Task {
+    pub fn tokenize(&self, model: String, input: String) -> Task {
         let inner = Rc::clone(&self.inner);
-        let request = TextGenerationRequest::from_json(input);
         Task::new(async move {
-            let tokenized = match request {
+            let tokenized = match TextGenerationRequest::from_json(&input) {
                 Ok(request) => inner.tokenize(&model, &request).await,
                 Err(error) => Err(error),
             };
@@ -162,27 +165,6 @@ fn nonce_of(random: &[u8], created: f64, ticket: u32) -> Nonce {
 #[wasm_bindgen(js_name = blamedTicket)]
 pub fn blamed_ticket() -> u32 {
     blame::ticket()
-}
-
-/// Fails in one of the ways in which a bug can, while the engine works for the request `ticket`: `"panic"`, `"stack"` (overflow) or
-/// `"memory"` (no more of it). For tests.
-#[wasm_bindgen]
-pub fn fail(how: &str, ticket: u32) {
-    #[expect(unconditional_recursion, reason = "it is to overflow the stack")]
-    fn deeper(depth: &[u64; 64]) -> u64 {
-        let mut next = *depth;
-        next[0] += 1;
-        deeper(&std::hint::black_box(next)) + next[1]
-    }
-    blame::work_for(ticket);
-    match how {
-        "stack" => drop(deeper(&[0; 64])),
-        "memory" => loop {
-            std::mem::forget(std::hint::black_box(Vec::<u8>::with_capacity(64 << 20)));
-        },
-        #[expect(clippy::panic, reason = "it is to panic")]
-        _ => panic!("a test's panic"),
-    }
 }
 
 /// `true` or "*" allows every origin, a list or another string only the origins in it; anything else is off.

@@ -7,11 +7,13 @@ use crate::http::{Body, Response};
 use js_sys::{JSON, Uint8Array};
 use serde_json::json;
 use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 
-/// An answer in progress: `None` while a task reads from it, and once it is complete.
-type Slot = Rc<RefCell<Option<ai::Answer>>>;
+/// An answer in progress: `None` while a task reads from it, and once it is complete. Unwind safe, because a task that panics has taken the
+/// answer out.
+type Slot = AssertUnwindSafe<Rc<RefCell<Option<ai::Answer>>>>;
 
 /// The answer to an accepted request. Freeing it stops the computation.
 #[wasm_bindgen]
@@ -25,7 +27,7 @@ pub struct Answer {
 impl Answer {
     pub fn new(answer: ai::Answer) -> Self {
         let (stream, served_by, computed_by) = (answer.is_stream(), answer.served_by().to_owned(), answer.computed_by());
-        Self { slot: Rc::new(RefCell::new(Some(answer))), stream, served_by, computed_by }
+        Self { slot: AssertUnwindSafe(Rc::new(RefCell::new(Some(answer)))), stream, served_by, computed_by }
     }
 }
 
@@ -84,7 +86,7 @@ impl HttpAnswer {
             Body::Stream(answer) => (None, Some(*answer)),
         };
         let stream = answer.is_some();
-        Self { status: response.status, headers: response.headers, body, slot: Rc::new(RefCell::new(answer)), stream }
+        Self { status: response.status, headers: response.headers, body, slot: AssertUnwindSafe(Rc::new(RefCell::new(answer))), stream }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::task::settled;
 use js_sys::{Function, Promise, Reflect};
+use std::panic::{AssertUnwindSafe, UnwindSafe};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(raw_module = "../../gpu.js")]
@@ -51,7 +52,7 @@ impl HostGpu {
     /// The text of a JavaScript exception.
     pub fn while_shown<T>(&self, work: impl FnOnce() -> T) -> Result<T, String> {
         let (mut work, mut result) = (Some(work), None);
-        while_shown(&self.0, &mut || result = work.take().map(|work| work())).map_err(text_of)?;
+        while_shown(&self.0, &mut unwind_safe(|| result = work.take().map(|work| work()))).map_err(text_of)?;
         result.ok_or_else(|| "gpu.js did not run the callback.".to_owned())
     }
 }
@@ -79,7 +80,7 @@ impl PendingPipeline {
     ///
     /// The text of a JavaScript exception.
     pub fn begin<T>(device: &JsValue, create: impl Fn() -> T) -> Result<Self, String> {
-        let pipeline = begin_pipeline(device, &mut || drop(create())).map_err(text_of)?;
+        let pipeline = begin_pipeline(device, &mut unwind_safe(|| drop(create()))).map_err(text_of)?;
         Ok(Self { device: device.clone(), pipeline })
     }
 
@@ -92,8 +93,17 @@ impl PendingPipeline {
     pub async fn finish<T>(self, create: impl Fn() -> T) -> Result<T, String> {
         let pipeline = settled(self.pipeline).await.map_err(text_of)?;
         let mut result = None;
-        take_pipeline(&self.device, &pipeline, &mut || result = Some(create())).map_err(text_of)?;
+        take_pipeline(&self.device, &pipeline, &mut unwind_safe(|| result = Some(create()))).map_err(text_of)?;
         result.ok_or_else(|| "wgpu made no pipeline".to_owned())
+    }
+}
+
+/// `work` as a callback for JavaScript. If it panics, the panic goes on as an exception in the caller, whose result is then an error.
+fn unwind_safe(work: impl FnMut()) -> impl FnMut() + UnwindSafe {
+    let mut work = AssertUnwindSafe(work);
+    move || {
+        let work = &mut work;
+        (work.0)();
     }
 }
 

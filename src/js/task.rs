@@ -1,9 +1,13 @@
 //! Futures that JavaScript drives: the package's `drive(task)` polls, awaits the promise that the poll returns, and polls again.
 
+use super::convert::to_error;
+use crate::engine::blame;
 use crate::gguf::LocalFuture;
+use crate::panics::caught;
 use js_sys::{Function, Promise, Reflect};
-use std::cell::RefCell;
-use std::future::Future;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, ready};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use wasm_bindgen::prelude::*;
@@ -16,18 +20,21 @@ thread_local! {
     static AWAITED: RefCell<Option<Promise>> = const { RefCell::new(None) };
     /// The result of the promise that the future waited for last.
     static RESULT: RefCell<Option<PromiseResult>> = const { RefCell::new(None) };
+    /// Makes the next poll fail. For tests.
+    static FAILURE: Cell<Option<fn()>> = const { Cell::new(None) };
 }
 
 /// A running operation. Freeing it cancels the operation.
 #[wasm_bindgen]
 pub struct Task {
-    future: LocalFuture<'static, PromiseResult>,
+    /// Unwind safe, because it is dropped when it panics.
+    future: AssertUnwindSafe<LocalFuture<'static, PromiseResult>>,
     result: JsValue,
 }
 
 impl Task {
     pub fn new(future: impl Future<Output = PromiseResult> + 'static) -> Self {
-        Self { future: Box::pin(future), result: JsValue::UNDEFINED }
+        Self { future: AssertUnwindSafe(Box::pin(future)), result: JsValue::UNDEFINED }
     }
 }
 
@@ -35,15 +42,25 @@ impl Task {
 impl Task {
     /// Continues the operation. `failed` and `value` are the result of the promise that the last call returned: its value, or the reason
     /// of its rejection if `failed`. Returns a promise to wait for, `null` to yield to the event loop once, or `undefined` when the
-    /// result is available from `take`. Throws the operation's error.
+    /// result is available from `take`. Throws the operation's error; 5004 if it panics.
     pub fn poll(&mut self, failed: bool, value: JsValue) -> Result<JsValue, JsValue> {
         RESULT.set(Some(if failed { Err(value) } else { Ok(value) }));
         AWAITED.set(None);
-        let polled = self.future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let polled = caught(|| {
+            if let Some(fail) = FAILURE.take() {
+                fail();
+            }
+            self.future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        });
         RESULT.set(None);
         match polled {
-            Poll::Pending => Ok(AWAITED.take().map_or(JsValue::NULL, JsValue::from)),
-            Poll::Ready(result) => {
+            Err(error) => {
+                // Lets go of everything that the operation holds.
+                self.future = AssertUnwindSafe(Box::pin(ready(Ok(JsValue::UNDEFINED))));
+                Err(to_error(&error))
+            }
+            Ok(Poll::Pending) => Ok(AWAITED.take().map_or(JsValue::NULL, JsValue::from)),
+            Ok(Poll::Ready(result)) => {
                 self.result = result?;
                 Ok(JsValue::UNDEFINED)
             }
@@ -72,6 +89,29 @@ pub fn settled(promise: Promise) -> impl Future<Output = PromiseResult> {
         }
     }
     Wait(Some(promise))
+}
+
+/// Makes the next poll of a task fail in one of the ways in which a bug can, while the engine works for the request `ticket`: `"panic"`,
+/// `"stack"` (overflow) or `"memory"` (no more of it). For tests.
+#[wasm_bindgen(js_name = failNextPoll)]
+pub fn fail_next_poll(how: &str, ticket: u32) {
+    #[expect(unconditional_recursion, reason = "it is to overflow the stack")]
+    fn deeper(depth: &[u64; 64]) -> u64 {
+        let mut next = *depth;
+        next[0] += 1;
+        deeper(&std::hint::black_box(next)) + next[1]
+    }
+    blame::work_for(ticket);
+    FAILURE.set(Some(match how {
+        "stack" => || {
+            deeper(&[0; 64]);
+        },
+        "memory" => || loop {
+            std::mem::forget(std::hint::black_box(Vec::<u8>::with_capacity(64 << 20)));
+        },
+        #[expect(clippy::panic, reason = "it is to panic")]
+        _ => || panic!("a test's panic"),
+    }));
 }
 
 /// Waits for about `milliseconds`, with the host's `setTimeout`.

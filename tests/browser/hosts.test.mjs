@@ -10,7 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { builds } from "../../pkg/wasm/builds.js";
 import { listening } from "../../scripts/lib/ports.mjs";
-import { WORDS } from "../lost-instance.mjs";
+import { FAILURES, WORDS } from "../lost-instance.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
 import { launch, openPage } from "./chromium.mjs";
 
@@ -81,7 +81,7 @@ describe("a stream goes on, to the same text, while another request", () => {
     await server?.close();
   });
 
-  for (const how of ["panic", "stack", "memory"]) {
+  for (const how of Object.keys(FAILURES)) {
     it(`breaks the instance by ${how}`, async () => {
       const { page } = await openPage(browser);
       await page.goto(`${server.url}/`);
@@ -89,15 +89,15 @@ describe("a stream goes on, to the same text, while another request", () => {
       const outcome = await page.evaluate(
         async ({ id, how }) => {
           const { Ai } = await import("/pkg/service-worker.js");
-          const { glue } = await import("/pkg/instance.js");
+          const instance = await import("/pkg/instance.js");
           const { streamWhileAnotherBreaks } = await import("/lost-instance.js");
           const of = (file) => new Ai({ default: file, onWarning() {} });
-          return streamWhileAnotherBreaks(glue, of("/counting.gguf"), of("/model.gguf"), id, how);
+          return streamWhileAnotherBreaks(instance, of("/counting.gguf"), of("/model.gguf"), id, how);
         },
         { id: ID, how },
       );
-      assert.match(outcome.error, /^5004: This request broke the engine/);
-      assert.deepEqual([outcome.text, outcome.later], [WORDS.join(""), SAYS]);
+      assert.match(outcome.error, FAILURES[how].says);
+      assert.deepEqual([outcome.text, outcome.later, outcome.replaced], [WORDS.join(""), SAYS, FAILURES[how].replaced]);
       await page.close();
     });
   }
