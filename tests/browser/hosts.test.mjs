@@ -2,6 +2,7 @@
 // or behind a dev server. And the life of its Web Worker: it loads or says why not, and it ends with its `Ai`.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import path from "node:path";
@@ -10,6 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { builds } from "../../pkg/wasm/builds.js";
 import { listening } from "../../scripts/lib/ports.mjs";
+import { FILE, SAYS as FILE_SAYS, startDownloadServer } from "../download-server.mjs";
 import { WORDS } from "../lost-instance.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
 import { launch, openPage } from "./chromium.mjs";
@@ -101,6 +103,52 @@ describe("a stream goes on, to the same text, while another request", () => {
       await page.close();
     });
   }
+});
+
+describe("a model file on a server of another origin", () => {
+  let browser;
+  let server;
+  let files;
+  let page;
+  before(async () => {
+    browser = await launch();
+    [server, files] = [await serve(), await startDownloadServer()];
+    ({ page } = await openPage(browser));
+    await page.goto(`${server.url}/`);
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+    await files?.close();
+  });
+
+  /** What the model of a source says, or the error. */
+  const says = (source) =>
+    page.evaluate(
+      async ({ id, source }) => {
+        const { Ai } = await import("/pkg/browser.js");
+        const ai = new Ai({ default: source, threads: 1, onWarning() {} });
+        const text = await ai.run(id, { prompt: "Hi" }).then(({ response }) => response, ({ message }) => message);
+        await ai.close();
+        return text;
+      },
+      { id: ID, source },
+    );
+
+  it("is found behind redirects, which the browser follows", async () => {
+    assert.equal(await says(`${files.url}/3/m.gguf`), FILE_SAYS);
+  });
+
+  it("is compared with its SHA-256", async () => {
+    const sha256 = createHash("sha256").update(FILE).digest("hex");
+    assert.equal(await says({ url: `${files.url}/0/m.gguf`, sha256 }), FILE_SAYS);
+    assert.match(await says({ url: `${files.url}/0/m.gguf`, sha256: sha256.replace(/^./, (digit) => (digit === "0" ? "1" : "0")) }), /^5004: .* is not the expected file/);
+  });
+
+  it("is 3008 if it changes before its second half", async () => {
+    assert.match(await says(`${files.url}/changes.gguf`), /^3008: .* changed while it was read/);
+    assert.equal(await says(`${files.url}/changes.gguf`), "The other.");
+  });
 });
 
 describe("in a worker that can start no other", () => {
