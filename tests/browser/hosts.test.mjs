@@ -336,6 +336,27 @@ describe("the Web Worker's script", () => {
     await page.close();
   });
 
+  it("is started by a Web Worker of the program, too", async (t) => {
+    const program = `
+      import { Ai } from "/pkg/browser.js";
+      addEventListener("message", async ({ data: { id, config } }) => {
+        const ai = new Ai({ onWarning() {}, ...config });
+        postMessage((await ai.run(id, { prompt: "Hi" })).response);
+      });`;
+    const server = await serve({ files: { "/program.js": program } });
+    t.after(server.close);
+    const { page, problems, outcome } = await inPageOf(browser, server.url, {
+      work: (Ai, options) =>
+        new Promise((resolve) => {
+          const program = new Worker("/program.js", { type: "module" });
+          program.onmessage = ({ data }) => resolve(data);
+          program.postMessage(options);
+        }),
+    });
+    assert.deepEqual([outcome, problems], [SAYS, []]);
+    await page.close();
+  });
+
   it("reports a configuration that it refuses", async (t) => {
     const server = await serve();
     t.after(server.close);
