@@ -218,6 +218,29 @@ describe("a body that is too long", () => {
     for (const { status } of await Promise.all([waiting, ...Array.from({ length: 12 }, large)])) assert.equal(status, 200);
   });
 
+  test("that never ends gives its room back when nothing refers to it any more", async () => {
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc");
+    const piece = new Uint8Array(1 << 20).fill(0x20);
+    /** 7 MiB, and then nothing more, ever. */
+    const endless = () => {
+      let left = 7;
+      return new ReadableStream({ pull: (controller) => (left-- > 0 ? controller.enqueue(piece) : new Promise(() => {})) }, { highWaterMark: 0 });
+    };
+    const bodies = Array.from({ length: 20 }, endless);
+    for (const body of bodies) ai.fetch(RUN, { method: "POST", body, duplex: "half" });
+    let answered = 0;
+    const large = Array.from({ length: 3 }, () => run({ prompt: "a", max_tokens: 1, filler: " ".repeat(7 << 20) }).then(({ status }) => void (answered += status === 200)));
+    await sleep(100);
+    assert.equal(answered, 0, "precondition: there is no room");
+    bodies.length = 0;
+    for (let round = 0; round < 100 && answered < large.length; round += 1) {
+      collect();
+      await sleep(20);
+    }
+    assert.equal(answered, large.length);
+  });
+
   test("is longer than any valid input: the longest allowed prompt is within the limit", async () => {
     // Four bytes per character; 5021 because these are more tokens than the context window holds.
     const response = await run({ prompt: "😀".repeat(131_072 / 2), raw: true });
