@@ -146,6 +146,9 @@ export function scriptedModel({
   return { bytes: ggufFile(Object.fromEntries(present), tensors), tokens };
 }
 
+/** A script that is a call of a tool. */
+export const callScript = (name, values) => [`{"name": ${JSON.stringify(name)}, `, `"arguments": ${JSON.stringify(values)}}`];
+
 /** Writes a scripted model to a file, for programs and servers that take a path; `remove` deletes it. */
 export async function scriptedFile(options) {
   const folder = await mkdtemp(join(tmpdir(), "workers-ai-local-model-"));
