@@ -9,6 +9,7 @@ import path from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { DEFAULT_MODEL } from "../../pkg/default-model.js";
 import { builds } from "../../pkg/wasm/builds.js";
 import { listening } from "../../scripts/lib/ports.mjs";
 import { FILE, SAYS as FILE_SAYS, startDownloadServer } from "../download-server.mjs";
@@ -148,6 +149,32 @@ describe("a model file on a server of another origin", () => {
   it("is 3008 if it changes before its second half", async () => {
     assert.match(await says(`${files.url}/changes.gguf`), /^3008: .* changed while it was read/);
     assert.equal(await says(`${files.url}/changes.gguf`), "The other.");
+  });
+});
+
+describe("the default model", () => {
+  it("is 5004 if the server sends another file, and that is not kept", async (t) => {
+    const [browser, server] = [await launch(), await serve()];
+    t.after(async () => {
+      await browser.close();
+      await server.close();
+    });
+    const { page } = await openPage(browser);
+    let asked = 0;
+    await page.context().route(DEFAULT_MODEL.url, (route) => {
+      asked += 1;
+      return route.fulfill({ body: Buffer.from(MODEL), headers: { "access-control-allow-origin": "*" } });
+    });
+    await page.goto(`${server.url}/`);
+    const message = await page.evaluate(async (id) => {
+      const { Ai } = await import("/pkg/browser.js");
+      return new Ai({ threads: 1, onWarning() {} }).run(id, { prompt: "Hi" }).then(() => "no error", ({ message }) => message);
+    }, ID);
+    assert.match(message, /^5004: .* is not the expected file: its SHA-256 is /);
+    assert.equal(asked, 1);
+    const kept = () => page.evaluate(async (url) => Boolean(await (await caches.open("workers-ai-local")).match(url)), DEFAULT_MODEL.url);
+    for (let tries = 0; tries < 100 && (await kept()); tries += 1) await sleep(20);
+    assert.equal(await kept(), false);
   });
 });
 

@@ -2,12 +2,17 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import { Ai, InferenceUpstreamError } from "workers-ai-local";
+import { Ai, DEFAULT_MODEL, InferenceUpstreamError } from "workers-ai-local";
 import { listening } from "../../scripts/lib/ports.mjs";
 import { FILE as first, SAYS, startDownloadServer } from "../download-server.mjs";
+import { MODEL_PATH, PARIS } from "../real-model.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
+import { inOneProcess } from "./one-process.mjs";
 
 const MODEL = "@cf/own/downloaded";
 const HI = { messages: [{ role: "user", content: "Hi" }] };
@@ -193,5 +198,49 @@ describe("a file whose SHA-256 is known", () => {
       name: "AiError",
       message: new RegExp(`^5004: .* is not the expected file: its SHA-256 is [0-9a-f]{64} instead of ${sha256}\\.`),
     });
+  });
+});
+
+describe("the default model", () => {
+  /** Loads it twice in a process whose `fetch` sends `file`, with one bit changed or not, and whose cache is `folder`. */
+  async function downloaded(t, { damaged }) {
+    const folder = await mkdtemp(path.join(tmpdir(), "workers-ai-local-cache-"));
+    t.after(() => rm(folder, { recursive: true, force: true }));
+    const outcome = await inOneProcess(
+      async (Ai, { input }) => {
+        const ask = () => new Ai({ onWarning() {} }).run("@cf/huggingface/smollm2-135m-instruct", input).then(({ response }) => response, ({ message }) => message);
+        return { said: [await ask(), await ask()], asked: globalThis.asked };
+      },
+      {
+        argument: { input: { ...PARIS, max_tokens: 1 } },
+        before: () => {
+          const { openAsBlob, readFileSync } = process.getBuiltinModule("node:fs");
+          const { SENT_FILE: file, DAMAGED: damaged } = process.env;
+          globalThis.asked = [];
+          globalThis.fetch = async (url) => {
+            globalThis.asked.push(url);
+            const whole = await openAsBlob(file);
+            const middle = whole.size >> 1;
+            const byte = readFileSync(file)[middle] ^ (damaged ? 1 : 0);
+            const sent = new Blob([whole.slice(0, middle), Uint8Array.of(byte), whole.slice(middle + 1)]);
+            return new Response(sent, { headers: { "content-length": String(sent.size) } });
+          };
+          const { setTimeout } = globalThis;
+          globalThis.setTimeout = (work, ms, ...rest) => setTimeout(work, ms / 20, ...rest);
+        },
+        env: { WORKERS_AI_LOCAL_MODEL: "", WORKERS_AI_LOCAL_CACHE: folder, SENT_FILE: MODEL_PATH, DAMAGED: damaged ? "yes" : "" },
+      },
+    );
+    return { ...outcome, kept: await readdir(folder) };
+  }
+
+  test("is downloaded once, and kept", async (t) => {
+    assert.deepEqual(await downloaded(t, { damaged: false }), { said: [" Paris", " Paris"], asked: [DEFAULT_MODEL.url], kept: [DEFAULT_MODEL.file] });
+  });
+
+  test("is 3008 if its SHA-256 is another, and not kept", async (t) => {
+    const { said, kept } = await downloaded(t, { damaged: true });
+    for (const message of said) assert.match(message, /^3008: .*the download has another SHA-256 than the model/);
+    assert.deepEqual(kept, []);
   });
 });

@@ -67,6 +67,18 @@ describe("a request", () => {
     });
   }
 
+  test("may begin with a byte order mark, on every surface", async () => {
+    const bodies = {
+      [RUN]: STORY,
+      "/v1/chat/completions": { model: MODEL, messages: [{ role: "user", content: "Hi" }], max_tokens: 1 },
+      "/run?version=3": { inputs: STORY, options: {} },
+    };
+    for (const [path, body] of Object.entries(bodies)) {
+      const response = await ai.fetch(path, { method: "POST", headers: { "cf-consn-model-id": MODEL }, body: `\uFEFF${JSON.stringify(body)}` });
+      assert.equal(response.status, 200, `${path}: ${await response.text()}`);
+    }
+  });
+
   test("may have no body", async () => {
     const ids = (await (await ai.fetch("/v1/models")).json()).data.map(({ id }) => id);
     const names = (await ai.models()).map(({ name }) => name);
@@ -276,6 +288,16 @@ describe("a signal", () => {
       await works();
     });
   }
+
+  test("with a reason of the caller's rejects with this error", async () => {
+    const reason = new Error("mine");
+    await assert.rejects(run(LONG, { signal: AbortSignal.abort(reason) }), (error) => error === reason);
+    const abort = new AbortController();
+    const running = run(LONG, { signal: abort.signal });
+    setTimeout(() => abort.abort(reason), WHILE);
+    await assert.rejects(running, (error) => error === reason);
+    await isOver();
+  });
 
   test("aborts a stream in progress: its reader receives the AbortError", async () => {
     const abort = new AbortController();
