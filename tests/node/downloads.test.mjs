@@ -105,6 +105,8 @@ describe("a download that breaks off", () => {
       message: /^3008: .*: the server answered (with bytes from 10, not from \d+|a range request with several ranges or none)\./,
     });
     assert.equal(requests.length, 4);
+    const waits = requests.slice(1).map(({ at }, index) => at - requests[index].at);
+    for (const [index, wait] of WAITS.slice(0, 3).entries()) assert.ok(waits[index] > wait / 20 - 2, `${waits}`);
   });
 
   for (const status of [503, 429]) {
