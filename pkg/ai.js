@@ -261,7 +261,10 @@ const MAX_HELD_BYTES = 64 << 20;
 /** A body of up to this many bytes is read without waiting for others. */
 const SMALL_BODY = 64 << 10;
 
-/** A body in memory, until its request has been answered. Bodies that find no room are read later. */
+/**
+ * A body in memory, until its request has been answered, or until nothing refers to the request any more: if its stream never ends and is
+ * garbage, so is the request. Bodies that find no room are read later.
+ */
 class HeldBody {
   static #free = MAX_HELD_BYTES;
   /**
@@ -270,7 +273,15 @@ class HeldBody {
    * @type {(() => void)[]}
    */
   static #waiting = [];
-  #bytes = 0;
+  /**
+   * Gives back the room of bodies that are garbage. workerd has it from the compatibility date 2025-05-05 on.
+   *
+   * @type {FinalizationRegistry<{bytes: number}> | undefined}
+   */
+  static #garbage = typeof FinalizationRegistry === "function" ? new FinalizationRegistry((room) => HeldBody.#resize(room, 0)) : undefined;
+
+  /** Apart from the body, which it outlives. */
+  #room = { bytes: 0 };
 
   /**
    * Makes room for a body before more of it is read than a small one has.
@@ -289,6 +300,7 @@ class HeldBody {
         });
       });
     }
+    HeldBody.#garbage?.register(this, this.#room);
     this.keep(most);
   }
 
@@ -298,13 +310,21 @@ class HeldBody {
    * @param {number} bytes
    */
   keep(bytes) {
-    HeldBody.#free += this.#bytes - bytes;
-    this.#bytes = bytes;
-    for (const resume of HeldBody.#waiting.splice(0)) resume();
+    HeldBody.#resize(this.#room, bytes);
   }
 
   release() {
-    if (this.#bytes > 0) this.keep(0);
+    if (this.#room.bytes > 0) this.keep(0);
+  }
+
+  /**
+   * @param {{bytes: number}} room
+   * @param {number} bytes
+   */
+  static #resize(room, bytes) {
+    HeldBody.#free += room.bytes - bytes;
+    room.bytes = bytes;
+    for (const resume of HeldBody.#waiting.splice(0)) resume();
   }
 }
 

@@ -30,7 +30,10 @@ export type ModelSource =
 /** A file over HTTP. An interrupted download is resumed if the server supports range requests. */
 export interface HttpModelSource {
   url: string | URL;
-  /** Headers of each request, for instance `authorization`. */
+  /**
+   * Headers of each request, for instance `authorization`. Where the server redirects to another origin, they are not sent to it (a browser
+   * withholds `authorization` only).
+   */
   headers?: Record<string, string>;
   /** The file's SHA-256, as 64 hexadecimal digits. It is compared while the file is read: another file is error 5004. */
   sha256?: string;

@@ -41,9 +41,9 @@ export const glue = () => running.glue;
 export const facts = () => ({ build: running.build, threads: 1 + pool.size });
 
 /**
- * Promise of the configuration with which the first `Ai` of this thread started the build.
+ * Promise of the number of threads that the first `Ai` of this thread asked for, when it started the build.
  *
- * @type {Promise<AiConfig> | undefined}
+ * @type {Promise<number | undefined> | undefined}
  */
 let first;
 
@@ -57,22 +57,22 @@ let first;
  * @throws {AiInternalError} if no build can run here, or the requested build or threads differ from those of the first `Ai`
  */
 export async function start(config, host) {
+  const { build = "auto", threads } = config;
   first ??= startFirst(candidates(config, host), host).then(
-    () => config,
+    () => threads,
     (error) => {
       first = undefined;
       throw error;
     },
   );
-  const { build = "auto", threads } = config;
-  const firstConfig = await first;
+  const firstThreads = await first;
   /** @param {string} setting */
   const refuse = (setting) => {
     throw new AiInternalError(`${setting} is not possible: another Ai in this thread has already started the build "${running.build}" (threads: ${running.threads}), and all Ais in a thread share it.`);
   };
   if (build !== "auto" && build !== running.build) refuse(`build: "${build}"`);
   // The same request as the first one is accepted, even if fewer threads were available.
-  if (threads !== undefined && threads !== firstConfig.threads && threads !== running.threads) refuse(`threads: ${threads}`);
+  if (threads !== undefined && threads !== firstThreads && threads !== running.threads) refuse(`threads: ${threads}`);
 }
 
 /**

@@ -12,10 +12,27 @@ import { toSource } from "./source.js";
  * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, Engine, HttpAnswer, HttpRequest, Task } from "./internal.d.ts"
  */
 
+/**
+ * A function that calls `callback` while something else refers to it. The crate keeps what it gets until its `Ai` is freed, which a callback
+ * that refers to this `Ai` would prevent for ever.
+ *
+ * @template Value
+ * @param {((value: Value) => void) | undefined} callback
+ */
+export function weakly(callback) {
+  // workerd has it from the compatibility date 2025-05-05 on.
+  if (typeof callback !== "function" || typeof WeakRef !== "function") return callback;
+  const reference = new WeakRef(callback);
+  return (/** @type {Value} */ value) => reference.deref()?.(value);
+}
+
 /** @implements {Engine} */
 export class LocalEngine {
   #initialise;
+  /** As it was given, except that files are sources. */
   #config;
+  /** For the crate. */
+  #settings;
   /**
    * The crate's `Ai`, and the `epoch()` of its instance.
    *
@@ -36,6 +53,7 @@ export class LocalEngine {
     const models = Object.entries(config.models ?? {}).map(([id, value]) => [id, source(value, `models["${id}"]`)]);
     const defaultModel = config.default === undefined ? undefined : source(config.default, "default");
     this.#config = { ...config, models: Object.fromEntries(models), default: defaultModel };
+    this.#settings = { ...this.#config, onProgress: weakly(config.onProgress), onWarning: weakly(config.onWarning) };
   }
 
   /** Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced. */
@@ -43,7 +61,7 @@ export class LocalEngine {
     if (this.#closed) throw closed();
     await this.#initialise(this.#config);
     const since = epoch();
-    if (this.#started?.since !== since) this.#started = { core: call(since, () => new (glue().Ai)(this.#config)), since };
+    if (this.#started?.since !== since) this.#started = { core: call(since, () => new (glue().Ai)(this.#settings)), since };
     return this.#started;
   }
 

@@ -13,7 +13,7 @@ import { Ai as BaseAi } from "./ai.js";
 import { DEFAULT_MODEL, modelFolder } from "./default-model.js";
 import { provideGpu } from "./gpu.js";
 import { start } from "./instance.js";
-import { LocalEngine } from "./local-engine.js";
+import { LocalEngine, weakly } from "./local-engine.js";
 import { dawn } from "./node-gpu.js";
 import { http, sourceError, toSource } from "./source.js";
 import { builds } from "./wasm/builds.js";
@@ -52,7 +52,7 @@ provideGpu(dawn);
 export class Ai extends BaseAi {
   /** @param {AiConfig} [config] */
   constructor(config = {}) {
-    const { default: fallback = defaultModel(config.onProgress), ...rest } = config;
+    const { default: fallback = defaultModel(weakly(config.onProgress)), ...rest } = config;
     super(new LocalEngine((settings) => start(settings, HOST), { ...rest, default: fallback }, nodeSource));
   }
 }

@@ -19,6 +19,10 @@ const PIECE = 1 << 20;
 /** A connection that brings no byte for so long counts as lost. */
 const STALLED_AFTER_MS = 30_000;
 
+/** A download follows so many redirects. */
+const MAX_REDIRECTS = 5;
+const REDIRECTS = [301, 302, 303, 307, 308];
+
 /**
  * Converts a configured value to a source.
  *
@@ -126,7 +130,7 @@ export function http(url, headers = {}, sha256) {
     async open(offset) {
       const condition = first?.etag ?? first?.modified;
       const range = offset > 0 ? { range: `bytes=${offset}-`, ...(condition && { "if-range": condition }) } : {};
-      const response = await unstalled(fetch(name, { headers: { ...headers, ...range } }));
+      const response = await request(name, headers, range);
       const { status } = response;
       try {
         if (!response.ok || !response.body) throw statusError(response);
@@ -141,6 +145,39 @@ export function http(url, headers = {}, sha256) {
       }
     },
   };
+}
+
+/**
+ * A GET that follows redirects.
+ *
+ * @param {string} url
+ * @param {Record<string, string>} own headers for the URL's own origin: they may be secret, and another one does not get them
+ * @param {Record<string, string>} range headers for every origin
+ */
+async function request(url, own, range) {
+  for (let redirects = 0; ; redirects += 1) {
+    const headers = { ...own, ...range };
+    const response = await unstalled(fetch(url, { headers, redirect: "manual" }));
+    // A browser hides where a redirect leads, and follows up to 20 of them itself. It withholds `authorization` from other origins.
+    if (/** @type {string} */ (response.type) === "opaqueredirect") return unstalled(fetch(url, { headers }));
+    const location = REDIRECTS.includes(response.status) && response.headers.get("location");
+    if (!location) return response;
+    await response.body?.cancel().catch(() => {});
+    if (redirects === MAX_REDIRECTS) throw sourceError("refused", `there are more than ${MAX_REDIRECTS} redirects, the last one from ${url}`);
+    const next = redirectTarget(location, url);
+    if (next.origin !== new URL(url).origin) own = {};
+    url = next.href;
+  }
+}
+
+/**
+ * @param {string} location
+ * @param {string} from
+ */
+function redirectTarget(location, from) {
+  const target = URL.canParse(location, from) ? new URL(location, from) : undefined;
+  if (!target || !/^https?:$/.test(target.protocol)) throw sourceError("refused", `${from} redirects to ${location}, which is no HTTP address`);
+  return target;
 }
 
 /** @param {Response} response */
@@ -195,8 +232,8 @@ function checkSame(first, now) {
  */
 function checkRange(response, offset) {
   const start = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "")?.[1];
-  if (start === undefined) throw sourceError("refused", "the server answered a range request with several ranges or none");
-  if (Number(start) !== offset) throw sourceError("refused", `the server answered with bytes from ${start}, not from ${offset}`);
+  if (start === undefined) throw sourceError("interrupted", "the server answered a range request with several ranges or none");
+  if (Number(start) !== offset) throw sourceError("interrupted", `the server answered with bytes from ${start}, not from ${offset}`);
 }
 
 /**

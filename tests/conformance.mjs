@@ -9,6 +9,7 @@ import assert from "node:assert/strict";
 import { glue } from "../pkg/instance.js";
 import { MODEL, PARIS } from "./real-model.mjs";
 import { validatorOf } from "./schemas.mjs";
+import { callScript, scriptedModel } from "./scripted-model.mjs";
 
 /** All API surfaces with their titles, in the order of the page's columns. */
 export const SURFACES = { run: "`run()`", wire: "binding wire", rest: "REST", openAi: "OpenAI" };
@@ -22,8 +23,18 @@ const HTTP = ["wire", "rest", "openAi"];
  */
 const WINDOWED = "@cf/meta/llama-2-7b-chat-int8";
 /** Ids that the tests configure: a model file whose download breaks off, and one that does not exist. */
-export const BROKEN = "@cf/test/broken";
-export const MISSING = "@cf/test/missing";
+const BROKEN = "@cf/test/broken";
+const MISSING = "@cf/test/missing";
+/** Ids of scripted models: one always calls a tool, one never does. */
+const CALLING = "@cf/test/calling";
+const TALKING = "@cf/test/talking";
+/** The files of all these ids. */
+export const MODELS = {
+  [BROKEN]: { name: "broken.gguf", open: () => Promise.reject(new Error("the connection was cut")) },
+  [MISSING]: "no-such-file.gguf",
+  [CALLING]: scriptedModel({ script: callScript("getWeather", { city: "Rome" }) }).bytes,
+  [TALKING]: scriptedModel().bytes,
+};
 
 const QUESTION = "Name a colour.";
 const HI = { messages: [{ role: "user", content: QUESTION }], max_tokens: 4 };
@@ -87,8 +98,10 @@ function assertCalls({ response, tool_calls, finish_reason }) {
 }
 
 const isColour = (value) => assert.equal(validatorOf(COLOUR)(value), null, JSON.stringify(value));
-const computed = async (ai) => (await ai.stats()).models[0].tokens;
-const active = async (ai) => (await ai.stats()).models[0].active;
+/** Of all models together: tokens computed so far, and requests in progress. */
+const sumOf = (key) => async (ai) => (await ai.stats()).models.reduce((sum, model) => sum + model[key], 0);
+export const computed = sumOf("tokens");
+const active = sumOf("active");
 
 const INPUT = [
   {
@@ -310,9 +323,12 @@ const INPUT = [
     meaning: "`auto` (default): text, or calls that match their schemas",
     async prove({ ask, surface }) {
       for (const tool_choice of ["auto", undefined]) {
-        const outcome = await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice, max_tokens: 30 });
-        if (outcome.tool_calls.length > 0) assertCalls(outcome);
-        else assert.equal(typeof outcome.text, "string");
+        for (const stream of [false, true]) {
+          const input = { ...TOOLS, tools: toolsOf(surface), tool_choice, stream };
+          const [called, said] = [await ask(input, CALLING), await ask(input, TALKING)];
+          assert.deepEqual([called.tool_calls, called.finish_reason], [[{ name: "getWeather", arguments: { city: "Rome" } }], "tool_calls"]);
+          assert.deepEqual([said.text, said.tool_calls, said.finish_reason], ["Hello there!", [], "stop"]);
+        }
       }
     },
   },

@@ -18,8 +18,10 @@ export const CHATML =
 
 /** Kinds of tokens in GGUF. */
 export const NORMAL = 1;
+export const UNKNOWN = 2;
 export const CONTROL = 3;
 export const USER_DEFINED = 4;
+export const BYTE = 6;
 
 const HEAD_WIDTH = 32;
 /** A successor's weight. Its logit is √width times that, and all others are 0: at temperature 5 nothing else is ever drawn. */
@@ -145,6 +147,9 @@ export function scriptedModel({
   const present = Object.entries(entries).filter(([, value]) => value !== null);
   return { bytes: ggufFile(Object.fromEntries(present), tensors), tokens };
 }
+
+/** A script that is a call of a tool. */
+export const callScript = (name, values) => [`{"name": ${JSON.stringify(name)}, `, `"arguments": ${JSON.stringify(values)}}`];
 
 /** Writes a scripted model to a file, for programs and servers that take a path; `remove` deletes it. */
 export async function scriptedFile(options) {

@@ -188,9 +188,8 @@ async function answer(asked, turn, watch, signal) {
   let end = null;
   for await (const data of eventData(stream)) {
     if (data === "[DONE]") return end;
-    /** @type {TextGenerationEvent & {errors?: {message: string}[]}} */
+    /** @type {TextGenerationEvent} */
     const event = JSON.parse(data);
-    if (event.errors?.length) throw new Error(event.errors[0].message);
     if (event.usage) end = event;
     if (event.response) {
       watch.piece();

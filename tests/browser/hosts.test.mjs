@@ -2,14 +2,17 @@
 // or behind a dev server. And the life of its Web Worker: it loads or says why not, and it ends with its `Ai`.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { DEFAULT_MODEL } from "../../pkg/default-model.js";
 import { builds } from "../../pkg/wasm/builds.js";
 import { listening } from "../../scripts/lib/ports.mjs";
+import { FILE, SAYS as FILE_SAYS, startDownloadServer } from "../download-server.mjs";
 import { FAILURES, WORDS } from "../lost-instance.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
 import { launch, openPage } from "./chromium.mjs";
@@ -101,6 +104,78 @@ describe("a stream goes on, to the same text, while another request", () => {
       await page.close();
     });
   }
+});
+
+describe("a model file on a server of another origin", () => {
+  let browser;
+  let server;
+  let files;
+  let page;
+  before(async () => {
+    browser = await launch();
+    [server, files] = [await serve(), await startDownloadServer()];
+    ({ page } = await openPage(browser));
+    await page.goto(`${server.url}/`);
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+    await files?.close();
+  });
+
+  /** What the model of a source says, or the error. */
+  const says = (source) =>
+    page.evaluate(
+      async ({ id, source }) => {
+        const { Ai } = await import("/pkg/browser.js");
+        const ai = new Ai({ default: source, threads: 1, onWarning() {} });
+        const text = await ai.run(id, { prompt: "Hi" }).then(({ response }) => response, ({ message }) => message);
+        await ai.close();
+        return text;
+      },
+      { id: ID, source },
+    );
+
+  it("is found behind redirects, which the browser follows", async () => {
+    assert.equal(await says(`${files.url}/3/m.gguf`), FILE_SAYS);
+  });
+
+  it("is compared with its SHA-256", async () => {
+    const sha256 = createHash("sha256").update(FILE).digest("hex");
+    assert.equal(await says({ url: `${files.url}/0/m.gguf`, sha256 }), FILE_SAYS);
+    assert.match(await says({ url: `${files.url}/0/m.gguf`, sha256: sha256.replace(/^./, (digit) => (digit === "0" ? "1" : "0")) }), /^5004: .* is not the expected file/);
+  });
+
+  it("is 3008 if it changes before its second half", async () => {
+    assert.match(await says(`${files.url}/changes.gguf`), /^3008: .* changed while it was read/);
+    assert.equal(await says(`${files.url}/changes.gguf`), "The other.");
+  });
+});
+
+describe("the default model", () => {
+  it("is 5004 if the server sends another file, and that is not kept", async (t) => {
+    const [browser, server] = [await launch(), await serve()];
+    t.after(async () => {
+      await browser.close();
+      await server.close();
+    });
+    const { page } = await openPage(browser);
+    let asked = 0;
+    await page.context().route(DEFAULT_MODEL.url, (route) => {
+      asked += 1;
+      return route.fulfill({ body: Buffer.from(MODEL), headers: { "access-control-allow-origin": "*" } });
+    });
+    await page.goto(`${server.url}/`);
+    const message = await page.evaluate(async (id) => {
+      const { Ai } = await import("/pkg/browser.js");
+      return new Ai({ threads: 1, onWarning() {} }).run(id, { prompt: "Hi" }).then(() => "no error", ({ message }) => message);
+    }, ID);
+    assert.match(message, /^5004: .* is not the expected file: its SHA-256 is /);
+    assert.equal(asked, 1);
+    const kept = () => page.evaluate(async (url) => Boolean(await (await caches.open("workers-ai-local")).match(url)), DEFAULT_MODEL.url);
+    for (let tries = 0; tries < 100 && (await kept()); tries += 1) await sleep(20);
+    assert.equal(await kept(), false);
+  });
 });
 
 describe("in a worker that can start no other", () => {
@@ -285,6 +360,27 @@ describe("the Web Worker's script", () => {
     t.after(server.close);
     const { page, outcome } = await inPageOf(browser, server.url, { work: answer });
     assert.match(outcome, /^AiInternalError: The engine's Web Worker could not be started: .*worker-src/);
+    await page.close();
+  });
+
+  it("is started by a Web Worker of the program, too", async (t) => {
+    const program = `
+      import { Ai } from "/pkg/browser.js";
+      addEventListener("message", async ({ data: { id, config } }) => {
+        const ai = new Ai({ onWarning() {}, ...config });
+        postMessage((await ai.run(id, { prompt: "Hi" })).response);
+      });`;
+    const server = await serve({ files: { "/program.js": program } });
+    t.after(server.close);
+    const { page, problems, outcome } = await inPageOf(browser, server.url, {
+      work: (Ai, options) =>
+        new Promise((resolve) => {
+          const program = new Worker("/program.js", { type: "module" });
+          program.onmessage = ({ data }) => resolve(data);
+          program.postMessage(options);
+        }),
+    });
+    assert.deepEqual([outcome, problems], [SAYS, []]);
     await page.close();
   });
 

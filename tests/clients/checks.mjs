@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Ajv } from "ajv";
 import { z } from "zod";
+import { callScript } from "../scripted-model.mjs";
 
 /** A catalogue id; the default model computes its answers. */
 export const MODEL = "@cf/meta/llama-3.1-8b-instruct";
@@ -32,6 +33,10 @@ export const ORDER = z.object({
   express: z.boolean().optional(),
 });
 export const NOTHING = z.object({});
+/** The id of a model that always makes the same call of the tool `weather`. */
+export const CALLING_MODEL = "@cf/own/calling";
+export const ITS_CALL = { city: "Oslo" };
+export const CALLER = { script: callScript("weather", ITS_CALL) };
 export const ASK_WEATHER = "What is the weather in Oslo?";
 /** A `max_tokens` that is enough for the longest call that these schemas allow. */
 export const CALL_TOKENS = 400;

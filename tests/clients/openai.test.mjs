@@ -5,7 +5,8 @@ import { after, before, describe, test } from "node:test";
 import OpenAI from "openai";
 import { zodFunction, zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
-import { ASK_PERSON, ASK_WEATHER, CALL_TOKENS, CITY, LONG_REPORT, MODEL, NOTHING, ORDER, PERSON, assertFits } from "./checks.mjs";
+import { scriptedFile } from "../scripted-model.mjs";
+import { ASK_PERSON, ASK_WEATHER, CALLER, CALLING_MODEL, CALL_TOKENS, CITY, ITS_CALL, LONG_REPORT, MODEL, NOTHING, ORDER, PERSON, assertFits } from "./checks.mjs";
 import { startServer } from "./server.mjs";
 
 const messages = [
@@ -29,14 +30,19 @@ const force = (name) => ({ type: "function", function: { name } });
 const DESCRIBE = { model: MODEL, messages: [{ role: "user", content: ASK_PERSON }], temperature: 0, max_tokens: CALL_TOKENS };
 const JSON_SCHEMA = { type: "json_schema", json_schema: { name: "person", strict: true, schema: parameters(PERSON) } };
 
+let caller;
 let server;
 let client;
 const create = (body, options) => client.chat.completions.create(body, options);
 before(async () => {
-  server = await startServer();
+  caller = await scriptedFile(CALLER);
+  server = await startServer("--gguf", caller.path, "--model", CALLING_MODEL);
   client = new OpenAI({ baseURL: `${server.url}/client/v4/accounts/account/ai/v1`, apiKey: "key" });
 });
-after(() => server?.stop());
+after(async () => {
+  await server?.stop();
+  await caller?.remove();
+});
 
 async function collect(stream) {
   const chunks = [];
@@ -199,6 +205,18 @@ describe("tools", () => {
     const streamed = await client.chat.completions.stream({ ...CALLING, tool_choice: "auto", max_tokens: 64 }).finalMessage();
     assert.equal(streamed.content ?? "", message.content ?? "");
     assert.deepEqual(streamed.tool_calls?.map((call) => call.function.name), message.tool_calls?.map((call) => call.function.name));
+  });
+
+  test("auto, of a model that calls: its call; also streamed", async () => {
+    const body = { ...CALLING, model: CALLING_MODEL, tool_choice: "auto" };
+    const [whole, streamed] = [await create(body), await client.chat.completions.stream(body).finalChatCompletion()];
+    for (const { choices } of [whole, streamed]) {
+      const [{ message, finish_reason }] = choices;
+      assertCalls(message.tool_calls, ["weather"]);
+      assert.deepEqual(message.tool_calls.map((call) => JSON.parse(call.function.arguments)), [ITS_CALL]);
+      assert.equal(finish_reason, "tool_calls");
+      assert.equal(message.content ?? "", "");
+    }
   });
 
   test("none: text", async () => {

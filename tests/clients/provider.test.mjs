@@ -7,7 +7,9 @@ import { APICallError, Output, generateText, isStepCount, streamText, tool } fro
 import { Ai } from "workers-ai-local";
 import { createWorkersAI } from "workers-ai-provider";
 import { z } from "zod";
-import { ASK_PERSON, ASK_WEATHER, CALL_TOKENS, CITY, LONG_REPORT, MODEL, NOTHING, ORDER, PERSON, assertFits, eventually } from "./checks.mjs";
+import { MODEL_PATH } from "../real-model.mjs";
+import { scriptedFile, scriptedModel } from "../scripted-model.mjs";
+import { ASK_PERSON, ASK_WEATHER, CALLER, CALLING_MODEL, CALL_TOKENS, CITY, ITS_CALL, LONG_REPORT, MODEL, NOTHING, ORDER, PERSON, assertFits, eventually } from "./checks.mjs";
 import { startServer } from "./server.mjs";
 
 const API = "https://api.cloudflare.com";
@@ -27,19 +29,24 @@ const TOOLS = {
 };
 const CALLING = { prompt: ASK_WEATHER, tools: TOOLS, temperature: 0, maxOutputTokens: CALL_TOKENS };
 
-const ai = new Ai({ onWarning() {} });
+const ai = new Ai({ models: { [CALLING_MODEL]: scriptedModel(CALLER).bytes }, onWarning() {} });
+let caller;
 let server;
 /** Number of requests sent to the server. */
 let sent = 0;
 before(async () => {
   await ai.load(MODEL);
-  server = await startServer();
+  caller = await scriptedFile(CALLER);
+  server = await startServer("--gguf", caller.path, "--model", CALLING_MODEL);
 });
-after(() => server?.stop());
+after(async () => {
+  await server?.stop();
+  await caller?.remove();
+});
 
 /** The numbers of requests in progress and of tokens computed so far, in this process. */
 async function activity() {
-  const [{ active, tokens }] = (await ai.stats()).models;
+  const { active, tokens } = (await ai.stats()).models.find(({ name }) => name === MODEL_PATH);
   return { active, tokens };
 }
 
@@ -289,6 +296,16 @@ for (const [mode, { provider, errorIn, statusOf, brokenOff, work, mark, stopped 
         assert.equal(await result.finishReason, whole.finishReason);
         const plain = ({ toolName, input }) => ({ toolName, input });
         assert.deepEqual((await result.toolCalls).map(plain), whole.toolCalls.map(plain));
+      });
+
+      test("auto, of a model that calls: its call; also streamed", async () => {
+        const ask = { ...CALLING, model: provider()(CALLING_MODEL) };
+        const [whole, streamed] = [await generateText(ask), streamText({ onError() {}, ...ask })];
+        for (const { toolCalls, finishReason, text } of [whole, streamed]) {
+          assertCalls(await toolCalls, ["weather"]);
+          assert.deepEqual((await toolCalls).map(({ input }) => input), [ITS_CALL]);
+          assert.deepEqual([await finishReason, await text], ["tool-calls", ""]);
+        }
       });
 
       test("none: no call, as the client requires", async () => {

@@ -45,6 +45,15 @@ test("prints one object with --json", async () => {
   assert.equal(finish_reason, "length");
 });
 
+test("tokenize prints the prompt as the model reads it, and its tokens", async () => {
+  const { out, code } = await cli(["tokenize", "--raw", "The capital of France is"]);
+  assert.equal(code, 0);
+  assert.equal(out, "The capital of France is\n\n5 tokens: 504 3575 282 4649 314\n");
+  const { tokens, text } = JSON.parse((await cli(["tokenize", "--json", "--system", "Be brief.", "Hi"])).out);
+  assert.match(text, /^<\|im_start\|>system\nBe brief\.<\|im_end\|>\n<\|im_start\|>user\nHi<\|im_end\|>\n/);
+  assert.equal(tokens.filter((token) => token === 1).length, 3, "<|im_start|> is one token");
+});
+
 test("lists the catalogue", async () => {
   const { out, code } = await cli(["models"]);
   assert.equal(code, 0);

@@ -5,15 +5,11 @@ import { readFile, writeFile } from "node:fs/promises";
 import { before, describe, test } from "node:test";
 import { Ai } from "workers-ai-local";
 import { PAGE, pageOf } from "../../scripts/conformance.mjs";
-import { BROKEN, MISSING, ROUTES, SECTIONS, SURFACES } from "../conformance.mjs";
+import { MODELS, ROUTES, SECTIONS, SURFACES, computed } from "../conformance.mjs";
 import { MODEL } from "../real-model.mjs";
 import { surfacesOf } from "../surfaces.mjs";
 
-const models = {
-  [BROKEN]: { name: "broken.gguf", open: () => Promise.reject(new Error("the connection was cut")) },
-  [MISSING]: "no-such-file.gguf",
-};
-const ai = new Ai({ models, onWarning() {} });
+const ai = new Ai({ models: MODELS, onWarning() {} });
 const surfaces = surfacesOf(ai);
 /** The result of each row on each surface: `marks.get(row)[surface]`. */
 const marks = new Map();
@@ -42,15 +38,14 @@ async function proof(row, surface) {
 /** Checks that every input of a row causes the row's error, and that 5006 computes no tokens. Returns the code as a string. */
 async function refusal({ inputs, model, refused, says, busy }, surface) {
   const { ask, leave } = busy ? await busyAsk(surface) : surfaces[surface];
-  const computed = async () => (await ai.stats()).models[0].tokens;
-  const before = await computed();
+  const before = await computed(ai);
   try {
     for (const input of inputs) {
       const { code, message } = await ask(typeof input === "function" ? input() : input, model);
       assert.equal(code, refused, message ?? `an answer, not an error: ${JSON.stringify(input).slice(0, 300)}`);
       if (says) assert.match(message, says);
     }
-    if (refused === 5006) assert.equal(await computed(), before);
+    if (refused === 5006) assert.equal(await computed(ai), before);
   } finally {
     await leave?.();
   }

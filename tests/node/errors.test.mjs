@@ -48,6 +48,12 @@ function source(name, bytes, { size, forever = false } = {}) {
   };
 }
 
+/** A file that begins with a list of `count` elements of a GGUF type. */
+function beginningOfList(type, count) {
+  const [tensors, entries, length, list] = [u64(1), u64(1), u64(1), 9];
+  return Buffer.concat([Buffer.from("GGUF"), u32(3), tensors, entries, length, Buffer.from("a"), u32(list), u32(type), u64(count)]);
+}
+
 describe("a model file that cannot be used", () => {
   const cutOff = /.* is cut off: /;
   const FILES = {
@@ -69,6 +75,9 @@ describe("a model file that cannot be used", () => {
     "an alignment of 0": [changed("general.alignment", 0), 5004, /.*'general\.alignment' is missing or out of range/],
     "a dimension that 32 bits take for another": [patched(head, firstDimension, u64(2n ** 32n + 32n)), 5004, /.*has a dimension of 4294967328/],
     "heads that overflow 32 bits": [changed("llama.attention.key_length", 1 << 24), 5004, /.*contradict each other/],
+    "heads whose width is 0 in 32 bits": [writeHeader(withEntry(withEntry(header, "llama.attention.head_count", 1 << 8), "llama.attention.key_length", 1 << 24)), 5004, /.*contradict each other/],
+    "a list of 100 MB": [source("list", beginningOfList(0, 1e8), { size: 1e12, forever: true }), 5004, /.*the lists in its metadata have more than 8388608 elements/],
+    "a list of lists of 100 MB": [source("lists", beginningOfList(9, 1e8), { size: 1e12, forever: true }), 5004, /.*the lists in its metadata have more than 8388608 elements/],
     "no layers": [changed("llama.block_count", 0), 5004, /.*'llama\.block_count' is missing or out of range/],
     "a layer count above the number of layers": [changed("llama.block_count", 31), 5004, /.*it has no tensor 'blk\.30\.attn_norm\.weight'/],
     "contradictory head counts": [changed("llama.attention.head_count_kv", 4), 5004, /.*contradict each other/],

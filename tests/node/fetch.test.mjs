@@ -67,6 +67,18 @@ describe("a request", () => {
     });
   }
 
+  test("may begin with a byte order mark, on every surface", async () => {
+    const bodies = {
+      [RUN]: STORY,
+      "/v1/chat/completions": { model: MODEL, messages: [{ role: "user", content: "Hi" }], max_tokens: 1 },
+      "/run?version=3": { inputs: STORY, options: {} },
+    };
+    for (const [path, body] of Object.entries(bodies)) {
+      const response = await ai.fetch(path, { method: "POST", headers: { "cf-consn-model-id": MODEL }, body: `\uFEFF${JSON.stringify(body)}` });
+      assert.equal(response.status, 200, `${path}: ${await response.text()}`);
+    }
+  });
+
   test("may have no body", async () => {
     const ids = (await (await ai.fetch("/v1/models")).json()).data.map(({ id }) => id);
     const names = (await ai.models()).map(({ name }) => name);
@@ -218,6 +230,29 @@ describe("a body that is too long", () => {
     for (const { status } of await Promise.all([waiting, ...Array.from({ length: 12 }, large)])) assert.equal(status, 200);
   });
 
+  test("that never ends gives its room back when nothing refers to it any more", async () => {
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc");
+    const piece = new Uint8Array(1 << 20).fill(0x20);
+    /** 7 MiB, and then nothing more, ever. */
+    const endless = () => {
+      let left = 7;
+      return new ReadableStream({ pull: (controller) => (left-- > 0 ? controller.enqueue(piece) : new Promise(() => {})) }, { highWaterMark: 0 });
+    };
+    const bodies = Array.from({ length: 20 }, endless);
+    for (const body of bodies) ai.fetch(RUN, { method: "POST", body, duplex: "half" });
+    let answered = 0;
+    const large = Array.from({ length: 3 }, () => run({ prompt: "a", max_tokens: 1, filler: " ".repeat(7 << 20) }).then(({ status }) => void (answered += status === 200)));
+    await sleep(100);
+    assert.equal(answered, 0, "precondition: there is no room");
+    bodies.length = 0;
+    for (let round = 0; round < 100 && answered < large.length; round += 1) {
+      collect();
+      await sleep(20);
+    }
+    assert.equal(answered, large.length);
+  });
+
   test("is longer than any valid input: the longest allowed prompt is within the limit", async () => {
     // Four bytes per character; 5021 because these are more tokens than the context window holds.
     const response = await run({ prompt: "😀".repeat(131_072 / 2), raw: true });
@@ -253,6 +288,16 @@ describe("a signal", () => {
       await works();
     });
   }
+
+  test("with a reason of the caller's rejects with this error", async () => {
+    const reason = new Error("mine");
+    await assert.rejects(run(LONG, { signal: AbortSignal.abort(reason) }), (error) => error === reason);
+    const abort = new AbortController();
+    const running = run(LONG, { signal: abort.signal });
+    setTimeout(() => abort.abort(reason), WHILE);
+    await assert.rejects(running, (error) => error === reason);
+    await isOver();
+  });
 
   test("aborts a stream in progress: its reader receives the AbortError", async () => {
     const abort = new AbortController();

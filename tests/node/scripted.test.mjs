@@ -1,11 +1,18 @@
 // Models whose answers are known exactly: what becomes of a text, a call, a template or an end token does not depend on what a real model says.
 
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { Ai, InferenceUpstreamError } from "workers-ai-local";
-import { CHATML, CONTROL, NORMAL, USER_DEFINED, scriptedModel } from "../scripted-model.mjs";
-import { string } from "../gguf-fixtures.mjs";
-import { answerIn, chunksOf } from "../sse.mjs";
+import { z } from "zod";
+import { listening } from "../../scripts/lib/ports.mjs";
+import { flag, float, int, ints, list, string } from "../gguf-fixtures.mjs";
+import { validatorOf } from "../schemas.mjs";
+import { BYTE, CHATML, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, scriptedModel, spelled } from "../scripted-model.mjs";
+import { answerIn, chunksOf, eventsIn } from "../sse.mjs";
 
 const MODEL = "@cf/own/scripted";
 const HI = { messages: [{ role: "user", content: "Hi" }] };
@@ -65,6 +72,8 @@ describe("an answer with tools offered", () => {
       assert.equal(answer.finish_reason, calls.length > 0 ? "tool_calls" : "stop");
       const chunks = await chunksOf(await run({ ...HI, tools: TOOLS, stream: true }));
       assert.equal(answerIn(...chunks).text, text ?? "");
+      const deltas = eventsIn(...chunks).slice(0, -1).flatMap((event) => JSON.parse(event).tool_calls ?? []);
+      assert.deepEqual(deltas.map(({ function: { name, arguments: values } }) => ({ name, arguments: JSON.parse(values) })), calls);
     });
   }
 });
@@ -82,7 +91,9 @@ describe("a forced call", () => {
     test(`of parameters with ${what} has an object`, async () => {
       const { tool_calls } = await force(parameters, { max_tokens: 100 });
       assert.equal(tool_calls.length, 1);
-      assert.ok(tool_calls[0].arguments !== null && typeof tool_calls[0].arguments === "object" && !Array.isArray(tool_calls[0].arguments));
+      const { arguments: values } = tool_calls[0];
+      assert.ok(values !== null && typeof values === "object" && !Array.isArray(values));
+      assert.equal(validatorOf(parameters)(values), null, JSON.stringify(values));
     });
   }
 
@@ -97,6 +108,7 @@ describe("a forced call", () => {
     ["duration", { type: "string", format: "duration" }, (text) => /^P/.test(text)],
     ["date-time", { type: "string", format: "date-time" }, (text) => !Number.isNaN(Date.parse(text))],
     ["digits", within("^\\d{4,4}-\\d{2}$"), (text) => /^\d{4}-\d{2}$/.test(text)],
+    ["digits, without anchors", within("\\d{4,4}-\\d{2}"), (text) => /\d{4}-\d{2}/.test(text)],
     ["foo and bar", within("^foo.*bar$"), (text) => /^foo.*bar$/s.test(text)],
     ["nested lists", { type: "array", minItems: 2, items: { type: "array", minItems: 2, items: { type: "integer", minimum: 100 } } }, (list) => list.length >= 2],
   ]) {
@@ -111,18 +123,27 @@ describe("a forced call", () => {
 });
 
 describe("schemas that a mask cannot enforce", () => {
-  const never = { type: "object", properties: { a: { not: {} }, b: { type: "array", uniqueItems: true, items: { type: "integer" } } } };
-  test("are answered where the model chooses", async () => {
-    const { response } = await scripted().run({ ...HI, tools: [{ name: "f", parameters: never }] });
-    assert.equal(response, "Hello there!");
-  });
+  const never = { type: "object", properties: { a: { not: {} } } };
+  for (const [what, parameters, fits, other] of [
+    ["not", never, { b: 1 }, { a: 1 }],
+    ["z.never().optional()", z.toJSONSchema(z.object({ a: z.never().optional() })), {}, { a: 1 }],
+    ["z.record of an enum", z.toJSONSchema(z.object({ a: z.record(z.enum(["x", "y"]), z.int()) })), { a: { x: 1, y: 2 } }, { a: { x: 1, y: 2, z: 3 } }],
+    ["uniqueItems", { type: "object", properties: { a: { type: "array", uniqueItems: true } } }, { a: [1, 2] }, { a: [1, 1] }],
+    ["if and then", { type: "object", if: { required: ["a"] }, then: { required: ["b"] } }, { a: 1, b: 2 }, { a: 1 }],
+    ["a format that is only a hint", { type: "object", properties: { a: { type: "string", format: "hostname" } } }, { a: "a.example" }, { a: 1 }],
+  ]) {
+    const tools = [{ name: "f", parameters }];
+    test(`are answered where the model chooses: ${what}`, async () => {
+      assert.equal((await scripted().run({ ...HI, tools })).response, "Hello there!");
+    });
 
-  test("and a call that does not fit is text", async () => {
-    const call = (values) => ["<function=f>", JSON.stringify(values), "</function>"];
-    const said = (values) => scripted({ script: call(values) }).run({ ...HI, tools: [{ name: "f", parameters: never }] });
-    assert.deepEqual(flat((await said({ b: [1, 2] })).tool_calls), [{ name: "f", arguments: { b: [1, 2] } }]);
-    assert.deepEqual((await said({ b: [1, 1] })).tool_calls, []);
-  });
+    test(`and a call that does not fit is text: ${what}`, async () => {
+      const said = (values) => scripted({ script: ["<function=f>", JSON.stringify(values), "</function>"] }).run({ ...HI, tools });
+      assert.deepEqual(flat((await said(fits)).tool_calls), [{ name: "f", arguments: fits }]);
+      const { response, tool_calls } = await said(other);
+      assert.deepEqual([response, tool_calls], [`<function=f>${JSON.stringify(other)}</function>`, []]);
+    });
+  }
 
   test("are 5006 where a call is forced", () =>
     assert.rejects(scripted().run({ ...HI, tools: [{ name: "f", parameters: never }], tool_choice: "required" }), isError(5006, /cannot be guaranteed/)));
@@ -138,7 +159,9 @@ describe("what a request can make long has a bound", () => {
   for (const [what, input] of [
     ["129 tools", { ...HI, tools: many(129, (index) => ({ name: `f${index}` })) }],
     ["100,000 tools", { ...HI, tools: many(100_000, (index) => ({ name: `f${index}` })) }],
+    ["3,500 tools, one of which must be called", { ...HI, tools: many(3500, (index) => ({ name: `f${index}` })), tool_choice: "required" }],
     ["17 stop strings", { ...HI, stop: many(17, String) }],
+    ["100,000 stop strings", { ...HI, stop: many(100_000, String) }],
     ["a long stop string", { ...HI, stop: "a".repeat(2000) }],
     ["10,001 messages", { messages: many(10_001, () => ({ role: "user", content: "a" })) }],
     ["an object with 6,000 properties", json({ type: "object", properties: Object.fromEntries(many(6000, (index) => [`p${index}`, { type: "string" }])) })],
@@ -163,15 +186,42 @@ describe("what a request can make long has a bound", () => {
   });
 });
 
+describe("a place in the queue", () => {
+  test("is taken before anything else is computed: where there is none, 3040 comes before every later error", async () => {
+    const ai = new Ai({ queue: 1, models: { [MODEL]: scriptedModel().bytes } });
+    const stream = await ai.run(MODEL, { ...HI, stream: true });
+    const long = { prompt: "x".repeat(9000) };
+    await assert.rejects(ai.run(MODEL, long), isError(3040, /Out of capacity/));
+    await stream.cancel();
+    await assert.rejects(ai.run(MODEL, long), isError(5021, /exceeded/));
+  });
+
+  test("is lent out while its reader stands still, and the answer is complete all the same", async () => {
+    const { run } = scripted({ script: ["One", " two", " three"] });
+    const streams = [];
+    for (let count = 0; count < 64; count += 1) streams.push(await run({ ...HI, stream: true }));
+    await assert.rejects(run(HI), isError(3040, /Out of capacity/));
+    // A reader stands still after a second.
+    await sleep(1100);
+    while (streams.length < 70) streams.push(await run({ ...HI, stream: true }));
+    assert.equal((await run(HI)).response, "One two three");
+    for (const stream of streams) assert.equal(answerIn(...(await chunksOf(stream))).text, "One two three");
+  });
+});
+
 /** A template that shows what it gets. */
 const SHOWS = (text) => `${text}{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}{{ "\n" }}`;
+const textOf = async (options, input) => (await scripted(options).ai.tokenize(MODEL, input)).text;
 const tokensOf = async (options, input) => (await scripted(options).run({ max_tokens: 1, ...input })).usage.prompt_tokens;
 
 describe("a chat template", () => {
+  /** Mistral 7B Instruct v0.1's, with a line end where the script goes on. */
   const ALTERNATES =
     "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}" +
     "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}" +
-    "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]\n' }}{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}";
+    "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]\n' }}" +
+    "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token }}" +
+    "{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}";
   const system = [{ role: "system", content: "Be brief." }, { role: "user", content: "Hi" }];
 
   test("that refuses system turns gets their text in front of the first user turn", async () => {
@@ -180,6 +230,41 @@ describe("a chat template", () => {
     assert.equal((await scripted(options).run({ messages: system })).response, "Hello there!");
     assert.equal(await tokensOf(options, { messages: system }), await tokensOf(options, { messages: merged }));
     assert.equal((await scripted(options).run({ messages: system, tools: [TOOLS[0]] })).response, "Hello there!");
+    assert.equal(await textOf(options, { messages: system }), "<|endoftext|>[INST] Be brief.\n\nHi [/INST]\n");
+  });
+
+  test("that refuses system turns works with tools, a forced call, and the turns after it", async () => {
+    const options = { template: ALTERNATES };
+    const tools = [{ name: "f", description: "Finds it.", parameters: TOOLS[0].parameters }];
+    const first = await textOf(options, { ...HI, tools });
+    assert.match(first, /^<\|endoftext\|>\[INST\] [^]*"Finds it\."[^]*\n\nHi \[\/INST\]\n$/);
+    const { tool_calls } = await scripted(options).run({ ...HI, tools, tool_choice: "required", seed: 1 });
+    assert.equal(validatorOf(tools[0].parameters)(tool_calls[0].arguments), null);
+    const turns = [
+      ...HI.messages,
+      { role: "assistant", content: null, tool_calls: [{ id: "a", type: "function", function: { name: "f", arguments: '{"a":1}' } }] },
+      { role: "tool", tool_call_id: "a", content: "It is here." },
+    ];
+    const second = await textOf(options, { messages: turns, tools });
+    assert.ok(second.startsWith(first), "the prompt goes on as it began");
+    assert.match(second.slice(first.length), /"name": "f", "arguments": \{"a": ?1\}[^]*<\|im_end\|>\[INST\] [^]*It is here\. \[\/INST\]\n$/);
+    assert.equal((await scripted(options).run({ messages: turns, tools })).response, "Hello there!");
+  });
+
+  test("gets tools as they were given: without a description where there is none", async () => {
+    const tools = [{ name: "f" }, { type: "function", function: { name: "g", parameters: {} } }, { name: "h", description: "H." }];
+    const shown = JSON.parse(await textOf({ template: "{{ tools | tojson }}{{ '\n' }}" }, { ...HI, tools }));
+    assert.deepEqual(shown.map(({ function: { name, description } }) => [name, description]), [["f", undefined], ["g", undefined], ["h", "H."]]);
+    assert.doesNotMatch(await textOf({ template: CHATML }, { ...HI, tools: tools.slice(0, 2) }), /"description"/);
+  });
+
+  test("that asks whether a content is none gets none for the content of a call's turn", async () => {
+    const template = "{% for m in messages %}{{ 'nothing' if m.content is none else m.content }};{% endfor %}{{ tools }}{{ '\n' }}";
+    for (const content of [null, "", undefined]) {
+      const call = { role: "assistant", content, tool_calls: [{ id: "a", type: "function", function: { name: "f", arguments: "{}" } }] };
+      const messages = [...HI.messages, call, { role: "tool", tool_call_id: "a", content: "1" }];
+      assert.equal(await textOf({ template }, { messages }), "Hi;nothing;1;None\n");
+    }
   });
 
   for (const [what, template, plain] of [
@@ -235,9 +320,10 @@ describe("a chat template", () => {
     const loop = (calls) => `{% for m in messages %}{% if m.tool_calls %}{% for c in m.tool_calls %}${calls}{% endfor %}{% endif %}{% endfor %}{{ tools }}{{ "\n" }}`;
     const items = loop("{% for k, v in c.function.arguments.items() %}{{ k }}{% endfor %}");
     const concatenates = loop("{{ c.function.name + c.function.arguments }}");
-    for (const value of ["", null, '{"a": ', '{"a": 1}', { a: 1 }]) {
-      for (const template of [items, concatenates]) {
+    for (const [value, asItems, asText] of [["", "", "f{}"], [null, "", "f{}"], ['{"a": ', "", "f{}"], ['{"a": 1}', "a", 'f{"a":1}'], [{ a: 1 }, "a", 'f{"a":1}']]) {
+      for (const [template, text] of [[items, asItems], [concatenates, asText]]) {
         assert.equal((await scripted({ template }).run(history(value))).response, "Hello there!", `${JSON.stringify(value)} in ${template}`);
+        assert.equal((await textOf({ template }, history(value))).replace(/None\n$/, "").replaceAll(" ", ""), text);
       }
     }
   });
@@ -250,6 +336,64 @@ describe("the vocabulary's own rules", () => {
     assert.deepEqual([await count("llama-bpe"), await count("tekken"), await count("gpt-2"), await count("smollm")], [4, 4, 3, 3]);
   });
 
+  test("a text is split as the name in the file says", async () => {
+    /** How many tokens two characters are whose union is in the vocabulary: one only where no split is between them. */
+    const split = (pre, pair) =>
+      tokensOf(
+        {
+          tokens: [{ text: pair, kind: NORMAL }],
+          metadata: {
+            "tokenizer.ggml.pre": string(pre),
+            "tokenizer.ggml.merges": list([string("À Á"), string(`${spelled(pair[0])} ${spelled(pair[1])}`)]),
+          },
+        },
+        { prompt: pair, raw: true },
+      );
+    const pairs = ["ab", " a", "!!", "a1", "!a", "12", " 1", "\n\n", " \n"];
+    const counts = async (pre) => Promise.all(pairs.map((pair) => split(pre, pair)));
+    // By hand, from the patterns in the tokenizer.json of GPT-2, Llama 3 and DeepSeek Coder.
+    assert.deepEqual(await counts("gpt-2"), [1, 1, 1, 2, 2, 1, 1, 1, 1]);
+    assert.deepEqual(await counts("llama-bpe"), [1, 1, 1, 2, 1, 1, 2, 1, 1]);
+    assert.deepEqual(await counts("deepseek-coder"), [1, 1, 1, 2, 2, 2, 2, 2, 2]);
+  });
+
+  test("a marker of CodeLlama that is written without its space is text, as SentencePiece has it", async () => {
+    const pieces = ["▁", ..."PRESUFMIDab<>", "▁a", "▁b", "▁<", "PR", "SU", "ID"];
+    const bytes = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`);
+    const tokens = [...new Set(["<unk>", "<s>", "</s>", ...bytes, ...pieces, "▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"])];
+    const kinds = tokens.map((text, id) => (id === 0 ? UNKNOWN : bytes.includes(text) ? BYTE : id < 3 || /^▁<...>$/.test(text) ? CONTROL : NORMAL));
+    const further = tokens.length - scriptedModel({ script: [] }).tokens.length;
+    const { ai } = scripted({
+      script: [],
+      template: null,
+      tokens: Array.from({ length: further }, (_, index) => ({ text: `<${index}>`, kind: CONTROL })),
+      metadata: {
+        "tokenizer.ggml.model": string("llama"),
+        "tokenizer.ggml.pre": null,
+        "tokenizer.ggml.merges": null,
+        "tokenizer.ggml.tokens": list(tokens.map(string)),
+        "tokenizer.ggml.scores": list(tokens.map((_, id) => float(-id))),
+        "tokenizer.ggml.token_type": ints(kinds),
+        "tokenizer.ggml.bos_token_id": int(1),
+        "tokenizer.ggml.eos_token_id": int(2),
+        "tokenizer.ggml.unknown_token_id": int(0),
+        "tokenizer.ggml.add_bos_token": flag(true),
+      },
+    });
+    const read = async (prompt) => (await ai.tokenize(MODEL, { prompt, raw: true })).tokens.map((token) => tokens[token]).join(" ");
+    assert.equal(await read("<PRE> a <SUF> b <MID>"), "<s> ▁< PR E > ▁a ▁< SU F > ▁b ▁< M ID >");
+    assert.equal(await read("▁<PRE> a"), "<s> ▁<PRE> ▁ ▁a");
+  });
+
+  for (const kind of [NORMAL, USER_DEFINED]) {
+    test(`<|im_end|> of type ${kind} ends an answer, though eos_token_id is another token`, async () => {
+      const options = { script: ["Hello"], eos: "<|endoftext|>", next: { Hello: "<|im_end|>" } };
+      const kinds = scriptedModel(options).tokens.map((text) => (text === "<|im_end|>" ? kind : /^<\|.*\|>$/.test(text) ? CONTROL : NORMAL));
+      const { response, finish_reason } = await scripted({ ...options, metadata: { "tokenizer.ggml.token_type": ints(kinds) } }).run(HI);
+      assert.deepEqual([response, finish_reason], ["Hello", "stop"]);
+    });
+  }
+
   for (const [text, kind] of [["<|im_end|>", CONTROL], ["<|eot_id|>", NORMAL], ["<end_of_turn>", USER_DEFINED], ["[EOT]", NORMAL], ["<｜end▁of▁sentence｜>", USER_DEFINED], ["<eos>", NORMAL]]) {
     test(`${text} of type ${kind} ends an answer, though eos_token_id is another token`, async () => {
       const { run } = scripted({ script: ["Hello"], eos: "<|endoftext|>", tokens: [{ text, kind }], next: { Hello: text } });
@@ -258,6 +402,19 @@ describe("the vocabulary's own rules", () => {
     });
   }
 });
+
+const { bytes } = scriptedModel();
+
+/** Bytes by which the memory of WebAssembly grows while `work` is repeated forty times, after as many rounds in which it grows once. */
+async function memoryOf(work) {
+  const { ai } = scripted();
+  const repeated = async () => {
+    for (let round = 0; round < 40; round += 1) await work();
+    return (await ai.stats()).memoryBytes;
+  };
+  const before = await repeated();
+  return (await repeated()) - before;
+}
 
 describe("files", () => {
   test("with the same name in two buckets are two models", async () => {
@@ -271,11 +428,38 @@ describe("files", () => {
     assert.deepEqual([(await ai.run("a", HI)).response, (await ai.run("b", HI)).response], ["First", "Second"]);
   });
 
-  test("of an Ai that is closed are freed, and later calls say so", async () => {
-    const { ai, run } = scripted();
-    await run(HI);
-    await ai.close();
-    await assert.rejects(run(HI), { name: "AiInternalError", message: /closed/ });
+  test("of one URL with other headers are two models", async (t) => {
+    const files = { one: scriptedModel({ script: ["First"] }).bytes, two: scriptedModel({ script: ["Second"] }).bytes };
+    const server = await listening(createServer((request, response) => response.end(files[request.headers["x-file"]])));
+    t.after(server.close);
+    const file = (name) => ({ url: `${server.url}/m.gguf`, headers: { "x-file": name } });
+    const ai = new Ai({ models: { a: file("one"), b: file("two") } });
+    assert.deepEqual([(await ai.run("a", HI)).response, (await ai.run("b", HI)).response], ["First", "Second"]);
+  });
+
+  for (const [how, end] of [["close()", (ai) => ai.close()], ["Symbol.asyncDispose", (ai) => ai[Symbol.asyncDispose]()]]) {
+    test(`of an Ai that is ended by ${how} are freed, and later calls say so`, async () => {
+      const grown = await memoryOf(async () => {
+        const { ai, run } = scripted();
+        await run(HI);
+        await end(ai);
+        await assert.rejects(run(HI), { name: "AiInternalError", message: /closed/ });
+      });
+      assert.ok(grown < 10 * bytes.length, `${grown} bytes for 40 models of ${bytes.length}`);
+    });
+  }
+
+  test("of an Ai to which nothing refers any more are freed, even if its own callbacks do", async () => {
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc");
+    const grown = await memoryOf(async () => {
+      const ai = new Ai({ models: { [MODEL]: bytes }, onProgress: () => ai.backend, onWarning: () => ai.backend });
+      await ai.run(MODEL, HI);
+      collect();
+      // Finalizers run in a task of their own.
+      await sleep(5);
+    });
+    assert.ok(grown < 10 * bytes.length, `${grown} bytes for 40 models of ${bytes.length}`);
   });
 });
 

@@ -330,6 +330,27 @@ describe("serve with options", () => {
     }
   });
 
+  test("--host 0.0.0.0 says who can use the server; --key asks for a bearer token, and answers under every name", async () => {
+    const WARNING = /Every machine that reaches this address can use the server\. --key KEY asks for a bearer token\./;
+    const asked = async (...args) => {
+      const server = await startServe("--port", "0", ...args);
+      const { port } = new URL(server.url);
+      const status = async (headers) => {
+        const sent = httpRequest({ port, host: "127.0.0.1", path: "/v1/models", headers }).end();
+        const [response] = await once(sent, "response");
+        response.resume();
+        return response.statusCode;
+      };
+      const key = { authorization: "Bearer secret" };
+      const seen = [await status({}), await status({ host: "dev.example" }), await status({ host: "dev.example", ...key }), await status({ host: "evil.example", ...key })];
+      await server.stop();
+      return { warned: WARNING.test(server.said), seen };
+    };
+    assert.deepEqual(await asked("--host", "0.0.0.0"), { warned: true, seen: [200, 200, 200, 200] });
+    assert.deepEqual(await asked("--host", "0.0.0.0", "--key", "secret"), { warned: false, seen: [401, 401, 200, 200] });
+    assert.deepEqual(await asked("--allow-host", "dev.example"), { warned: false, seen: [200, 200, 200, 403] });
+  });
+
   for (const [args, says] of [
     [["now"], 'serve takes no argument "now"'],
     [["--loud"], "unknown option --loud"],

@@ -191,6 +191,10 @@ describe("an AbortSignal", () => {
   test("with a reason of the caller's causes this error, before the start and in the middle", async () => {
     const reason = new Error("no longer needed");
     await assert.rejects(run(STORY, { signal: AbortSignal.abort(reason) }), (error) => error === reason);
+    const early = new AbortController();
+    const running = run({ ...LONG, stream: false }, { signal: early.signal });
+    setTimeout(() => early.abort(reason), WHILE);
+    await assert.rejects(running, (error) => error === reason);
     const abort = new AbortController();
     const reader = (await stream(LONG, { signal: abort.signal })).getReader();
     await reader.read();

@@ -6,6 +6,7 @@ import { Ai, InferenceUpstreamError } from "workers-ai-local";
 import { SEED, countOf, forEachCase } from "../random.mjs";
 import { MODEL } from "../real-model.mjs";
 import { parametersSchema, validatorOf } from "../schemas.mjs";
+import { callScript, scriptedModel } from "../scripted-model.mjs";
 import { answerIn, chunksOf, eventsIn } from "../sse.mjs";
 
 const WEATHER = {
@@ -261,6 +262,31 @@ describe("an optional call", () => {
     }
     t.diagnostic(JSON.stringify(outcomes));
   });
+
+  // Whether the real model calls is its affair. These models always do.
+  for (const choice of ["auto", undefined]) {
+    test(`the answer is the call that the model writes, as object and as stream (tool_choice: ${choice})`, async () => {
+      const wanted = { name: "getWeather", arguments: { city: "Paris", unit: "C" } };
+      const calling = new Ai({ default: scriptedModel({ script: callScript(wanted.name, wanted.arguments) }).bytes, onWarning() {} });
+      const input = { ...ASK, tool_choice: choice };
+      const answer = await calling.run(MODEL, input);
+      assertToolTurn(answer);
+      const bare = (calls) => calls.map(({ name, arguments: values }) => ({ name, arguments: values }));
+      assert.deepEqual(bare(answer.tool_calls), [wanted]);
+      const streamed = await readToolStream(await calling.run(MODEL, { ...input, stream: true }));
+      assert.deepEqual([bare(streamed.calls), streamed.text, streamed.finish_reason], [[wanted], "", "tool_calls"]);
+    });
+
+    test(`the answer is text where the model writes text, or a call that does not fit (tool_choice: ${choice})`, async () => {
+      for (const script of [["It", " is", " warm."], ["<function=getWeather>", '{"city": "Paris", "unit": "K"}', "</function>"]]) {
+        const talking = new Ai({ default: scriptedModel({ script }).bytes, onWarning() {} });
+        const answer = await talking.run(MODEL, { ...ASK, tool_choice: choice });
+        assert.deepEqual([answer.response, answer.tool_calls, answer.finish_reason], [script.join(""), [], "stop"]);
+        const streamed = await readToolStream(await talking.run(MODEL, { ...ASK, tool_choice: choice, stream: true }));
+        assert.deepEqual([streamed.text, streamed.calls, streamed.finish_reason], [script.join(""), [], "stop"]);
+      }
+    });
+  }
 
   test("with tool_choice none there are no calls", async () => {
     const input = { ...ASK, tool_choice: "none", temperature: 1, max_tokens: 20 };

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { scriptedModel } from "../scripted-model.mjs";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
@@ -72,6 +72,20 @@ describe("the packed package", () => {
     assert.equal(pieces.join(""), SAYS);
     assert.match(out, /data: \[DONE\]\n\n$/);
   });
+
+  for (const [what, conditions, entry] of [
+    ["Node", [], "node.js"],
+    ["wrangler, for workerd", ["workerd", "worker", "browser"], "workerd.js"],
+    ["a bundler, for a page", ["browser"], "browser.js"],
+    ["webpack, for a web worker", ["worker", "browser"], "browser.js"],
+  ]) {
+    test(`has the entry ${entry} for ${what}`, async () => {
+      const flags = conditions.flatMap((condition) => ["--conditions", condition]);
+      const ask = 'console.log(import.meta.resolve("workers-ai-local"))';
+      const { stdout } = await inFolder(process.execPath, ...flags, "--input-type=module", "--eval", ask);
+      assert.equal(stdout.trim(), pathToFileURL(path.join(folder, "node_modules", "workers-ai-local", "pkg", entry)).href);
+    });
+  }
 
   test("has its command", async () => {
     const command = path.join(folder, "node_modules", ".bin", "workers-ai-local");
