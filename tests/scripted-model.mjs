@@ -18,8 +18,11 @@ export const CHATML =
 
 /** Kinds of tokens in GGUF. */
 export const NORMAL = 1;
+export const UNKNOWN = 2;
 export const CONTROL = 3;
 export const USER_DEFINED = 4;
+export const UNUSED = 5;
+export const BYTE = 6;
 
 const HEAD_WIDTH = 32;
 /** A successor's weight. Its logit is √width times that, and all others are 0: at temperature 5 nothing else is ever drawn. */
