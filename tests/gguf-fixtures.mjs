@@ -98,6 +98,20 @@ function typed(value) {
 export const string = (value) => ({ type: TEXT, value: text(value) });
 export const int = (value) => ({ type: U32, value: u32(value) });
 export const ints = (values) => list(values.map((value) => ({ type: I32, value: u32(value) })));
+/** The same as `list(values.map(string))`, for vocabularies. */
+export function strings(values) {
+  const value = Buffer.alloc(12 + values.reduce((sum, text) => sum + 8 + Buffer.byteLength(text), 0));
+  value.writeUInt32LE(TEXT);
+  value.writeBigUInt64LE(BigInt(values.length), 4);
+  let at = 12;
+  for (const text of values) {
+    const length = value.write(text, at + 8);
+    value.writeUInt32LE(length, at);
+    at += 8 + length;
+  }
+  return { type: ARRAY, value };
+}
+export const floats = (values) => ({ type: ARRAY, value: Buffer.concat([u32(F32_VALUE), u64(values.length), f32s(values)]) });
 export const float = (value) => ({ type: F32_VALUE, value: f32s([value]) });
 export const flag = (value) => ({ type: BOOL, value: Buffer.from([value ? 1 : 0]) });
 /** At least one element; all elements must have the same type. */
@@ -139,6 +153,13 @@ export function textsOf(header, key) {
     at = start + Number(bytes.readBigUInt64LE(at));
     return bytes.toString("utf8", start, at);
   });
+}
+
+/** The integers of a metadata entry that is a list of 32-bit integers. */
+export function intsOf(header, key) {
+  const { value } = header.entries.find((entry) => entry.key === key);
+  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+  return Array.from({ length: Number(view.getBigUint64(4, true)) }, (_, index) => view.getInt32(12 + 4 * index, true));
 }
 
 /** A copy of the bytes in which those from offset `at` on are replaced. */

@@ -9,8 +9,12 @@ use std::hash::Hash;
 /// Number of tokens to spare when the closing path is taken.
 const SLACK: usize = 2;
 
-/// While more tokens than this remain beyond twice the closing path, the model's tokens are not checked.
+/// While more tokens than this remain beyond twice the closing path, no token of the model is checked.
 const UNCHECKED: usize = 128;
+
+/// While at most so many tokens remain beyond the closing path, every token of the model is checked, and not only those that begin
+/// something in JSON: half a character, an escape or a choice in a pattern lengthens the path too.
+const NEAR: usize = 48;
 
 /// Limit of a search, in bytes that are tried: some seconds. A search takes milliseconds; a grammar that needs more is not completed in
 /// time.
@@ -72,7 +76,8 @@ impl ClosingPath {
     pub fn instead_of(&mut self, token: u32, remaining: usize) -> Option<u32> {
         let structural = |byte: &u8| b"[{,:\"".contains(byte);
         let begins_something = self.parser.token_env.tok_trie().token(token).iter().any(structural);
-        if !begins_something || self.gave_up || remaining > 2 * self.last_length + UNCHECKED {
+        let checked = if begins_something { 2 * self.last_length + UNCHECKED } else { self.last_length + NEAR };
+        if self.gave_up || remaining > checked {
             return None;
         }
         let mut after = self.parser.deep_clone();

@@ -4,6 +4,7 @@
 //! to bytes, for a stream that never cuts a character.
 
 mod pre;
+mod splittings;
 mod stream;
 mod vocabulary;
 
@@ -11,6 +12,7 @@ pub use stream::StreamDecoder;
 
 use crate::error::{AiError, Result};
 use crate::gguf::Header;
+use splittings::Splitting;
 use std::collections::HashSet;
 use vocabulary::{TokenKind, Vocabulary};
 
@@ -42,6 +44,42 @@ pub struct Tokenizer {
     pub eos_text: String,
 }
 
+/// Names of tokens of code models: the parts that a gap is between, its place, padding, repository and file. Control tokens whatever
+/// their kind says, as in llama.cpp, and so are the end-of-turn tokens.
+const GAP_NAMES: &[&str] = &[
+    "<|fim_prefix|>",
+    "<fim-prefix>",
+    "<fim_prefix>",
+    "<PRE>",
+    "▁<PRE>",
+    "<|code_prefix|>",
+    "<|fim_suffix|>",
+    "<fim-suffix>",
+    "<fim_suffix>",
+    "<SUF>",
+    "▁<SUF>",
+    "<|code_suffix|>",
+    "<|fim_middle|>",
+    "<fim-middle>",
+    "<fim_middle>",
+    "<MID>",
+    "▁<MID>",
+    "<|code_middle|>",
+    "<|fim_pad|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<PAD>",
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<fim-repo>",
+    "<REPO>",
+    "<reponame>",
+    "<|file_sep|>",
+];
+
+/// Control tokens of Phi-3 behind which white space stays, unlike behind its others.
+const PHI3_KEEPS_SPACE: &[&str] = &["<unk>", "<s>", "<|endoftext|>"];
+
 /// Known names of end-of-turn tokens; the metadata lists at most two of them.
 const END_NAMES: &[&str] = &[
     "<|im_end|>",
@@ -64,9 +102,6 @@ const END_NAMES: &[&str] = &[
     "</s>",
 ];
 
-/// Names of byte-level splittings whose models start every prompt with BOS unless the metadata says otherwise; as in llama.cpp.
-const SPLITTINGS_WITH_BOS: &[&str] = &["llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "tekken", "midm-2.0", "lfm2"];
-
 impl Tokenizer {
     /// Builds the tokenizer that the metadata describes. `name` is the file's name, for messages.
     ///
@@ -75,18 +110,31 @@ impl Tokenizer {
     /// 5004 if the metadata describes no tokenizer that can be used.
     pub fn from_header(header: &Header, name: &str) -> Result<Self> {
         let unusable = |reason: String| AiError::invalid_data(format!("{name} has a tokenizer that cannot be used: {reason}."));
-        let vocabulary = Vocabulary::from_header(header).map_err(unusable)?;
+        let mut vocabulary = Vocabulary::from_header(header).map_err(unusable)?;
+        for (text, kind) in vocabulary.tokens.iter().zip(&mut vocabulary.kinds) {
+            if END_NAMES.contains(&text.as_str()) || GAP_NAMES.contains(&text.as_str()) {
+                *kind = TokenKind::Control;
+            }
+        }
         let model = header.text("tokenizer.ggml.model").unwrap_or("none");
         let space_prefix = model == "llama" && header.flag("tokenizer.ggml.add_space_prefix").unwrap_or(true);
+        let splitting = header.text("tokenizer.ggml.pre").unwrap_or("default");
+        let splitting = Splitting::named(splitting).ok_or_else(|| format!("its splitting '{splitting}' (tokenizer.ggml.pre) is not known"));
+        let adds_bos_unasked = model == "llama" || (model == "gpt2" && splitting.as_ref().is_ok_and(|splitting| splitting.bos));
         let (byte_encoding, mut inner) = match model {
-            "gpt2" => (ByteEncoding::ByteLevel, pre::byte_level(header, &vocabulary).map_err(unusable)?),
+            "gpt2" => (ByteEncoding::ByteLevel, splitting.and_then(|splitting| pre::byte_level(&vocabulary, splitting)).map_err(unusable)?),
             "llama" => (ByteEncoding::SentencePiece, pre::sentence_piece(&vocabulary, space_prefix).map_err(unusable)?),
             other => return Err(unusable(format!("its kind '{other}' is not supported (gpt2 and llama are)"))),
         };
         // Control and user-defined entries are recognised as a whole, anywhere in a prompt.
         let special = |(_, kind): &(&String, &TokenKind)| matches!(kind, TokenKind::Control | TokenKind::UserDefined);
         let added = vocabulary.tokens.iter().zip(&vocabulary.kinds).filter(special);
-        let added = added.map(|(text, kind)| tokenizers::AddedToken::from(text.clone(), *kind == TokenKind::Control).normalized(false));
+        let model_name = header.text("general.name").unwrap_or_default().to_lowercase();
+        let is_phi3 = model_name.contains("phi-3") || model_name.contains("phi3");
+        let added = added.map(|(text, kind)| {
+            let takes_space = is_phi3 && *kind == TokenKind::Control && !PHI3_KEEPS_SPACE.contains(&text.as_str());
+            tokenizers::AddedToken::from(text.clone(), *kind == TokenKind::Control).normalized(false).rstrip(takes_space)
+        });
         inner.add_special_tokens(added).map_err(|error| unusable(error.to_string()))?;
 
         let id = |key: &str| {
@@ -94,12 +142,12 @@ impl Tokenizer {
             u32::try_from(id).ok().filter(|id| (*id as usize) < vocabulary.tokens.len())
         };
         let text_of = |id: Option<u32>| id.map(|id| vocabulary.tokens[id as usize].clone()).unwrap_or_default();
-        let (bos, eos) = (id("bos_token_id"), id("eos_token_id"));
-        let splitting = header.text("tokenizer.ggml.pre").unwrap_or_default();
-        let adds_bos_unasked = model == "llama" || (model == "gpt2" && SPLITTINGS_WITH_BOS.contains(&splitting));
+        // llama.cpp's defaults for SentencePiece.
+        let by_default = |id: u32| (model == "llama" && (id as usize) < vocabulary.tokens.len()).then_some(id);
+        let bos = id("bos_token_id").or(by_default(1).filter(|_| header.integer("tokenizer.ggml.bos_token_id").is_none()));
+        let eos = id("eos_token_id").or(by_default(2).filter(|_| header.integer("tokenizer.ggml.eos_token_id").is_none()));
         let adds_bos = header.flag("tokenizer.ggml.add_bos_token").unwrap_or(adds_bos_unasked);
-        let mut end_of_generation: HashSet<u32> =
-            ["eos_token_id", "eot_token_id", "eom_token_id"].iter().filter_map(|key| id(key)).collect();
+        let mut end_of_generation: HashSet<u32> = [eos, id("eot_token_id"), id("eom_token_id")].into_iter().flatten().collect();
         end_of_generation.extend(
             vocabulary
                 .tokens
@@ -174,7 +222,7 @@ impl Tokenizer {
         let kind = self.kinds.get(token as usize).copied().unwrap_or(TokenKind::Control);
         let Some(text) = self.inner.id_to_token(token) else { return Vec::new() };
         match (kind, self.byte_encoding) {
-            (TokenKind::Control, _) => Vec::new(),
+            (TokenKind::Control | TokenKind::Unused, _) => Vec::new(),
             (TokenKind::UserDefined, _) => text.into_bytes(),
             (TokenKind::Byte, _) => vocabulary::byte_of_name(&text).map(|byte| vec![byte]).unwrap_or_default(),
             (TokenKind::Normal, ByteEncoding::SentencePiece) => text.replace('▁', " ").into_bytes(),
@@ -191,12 +239,14 @@ impl Tokenizer {
         self.kinds.len()
     }
 
-    /// A token's entry in a trie of the vocabulary: its bytes, or for a control token the byte 0xFF (which occurs in no text) and then
-    /// its name.
+    /// A token's entry in a trie of the vocabulary: its bytes, or for a token that is never displayed the byte 0xFF (which occurs in no
+    /// text) and then its name.
     pub fn word(&self, token: u32) -> Vec<u8> {
-        match self.control_name(token) {
-            Some(name) => [&[0xff], name.as_bytes()].concat(),
-            None => self.token_bytes(token),
+        match self.kinds.get(token as usize) {
+            Some(TokenKind::Control | TokenKind::Unused) => {
+                [&[0xff], self.inner.id_to_token(token).unwrap_or_default().as_bytes()].concat()
+            }
+            _ => self.token_bytes(token),
         }
     }
 

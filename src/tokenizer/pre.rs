@@ -1,12 +1,11 @@
 //! The pipelines before the merges: how a text is normalised and split, chosen by the name in the metadata.
 
+use super::splittings::Splitting;
 use super::vocabulary::{TokenKind, Vocabulary};
-use crate::gguf::Header;
 use std::collections::HashMap;
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{NFC, Prepend, Replace, Sequence as NormalizerSequence};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
@@ -15,45 +14,22 @@ use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior,
 /// after control tokens were found. Noncharacters of Unicode, which occur in no text.
 pub const MARK: &str = "\u{fdd0}\u{fdef}\u{fdd1}";
 
-/// Words of Llama 3: contractions, letters with one leading sign, digits in groups of up to three, signs, line ends, spaces.
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Words of Qwen 2: like Llama 3, but single digits.
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Words of Mistral's Tekken: a change of case starts a new word.
-const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-/// Words of DeepSeek Coder, each pattern on what the ones before left together.
-const DEEPSEEK_CODER: &[&str] = &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"];
-/// Names that share GPT-2's splitting, or for which llama.cpp uses it.
-const LIKE_GPT2: &[&str] =
-    &["default", "gpt-2", "gpt2", "mpt", "olmo", "jais", "phi-2", "roberta-bpe", "jina-es", "jina-de", "jina-v1-en", "trillion"];
-
-/// Byte-level BPE (`tokenizer.ggml.model` = `gpt2`), split as `tokenizer.ggml.pre` says.
+/// Byte-level BPE (`tokenizer.ggml.model` = `gpt2`).
 ///
 /// # Errors
 ///
 /// The reason why the vocabulary cannot be used.
-pub fn byte_level(header: &Header, vocabulary: &Vocabulary) -> Result<Tokenizer, String> {
+pub fn byte_level(vocabulary: &Vocabulary, splitting: &Splitting) -> Result<Tokenizer, String> {
     if vocabulary.merges.is_empty() {
         return Err("it has no merges".into());
     }
-    let pre = header.text("tokenizer.ggml.pre").unwrap_or("default");
-    let (normalizer, splitting, ignores_merges): (Option<NormalizerWrapper>, PreTokenizerWrapper, bool) = match pre {
-        "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "smaug-bpe" => (None, by_pattern(LLAMA3)?, pre.starts_with("llama")),
-        "qwen2" | "deepseek-r1-qwen" | "megrez" => (Some(NFC.into()), by_pattern(QWEN2)?, false),
-        "tekken" => (None, by_pattern(TEKKEN)?, true),
-        "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" => {
-            let split = vec![Digits::new(true).into(), ByteLevel::new(false, false, true).into()];
-            (None, Sequence::new(split).into(), false)
-        }
-        "deepseek-coder" => (None, by_patterns(DEEPSEEK_CODER)?, false),
-        _ if LIKE_GPT2.contains(&pre) => (None, ByteLevel::new(false, false, true).into(), false),
-        other => return Err(format!("its splitting '{other}' (tokenizer.ggml.pre) is not known")),
-    };
-    let mut tokenizer = Tokenizer::new(bpe(vocabulary, vocabulary.merges.clone(), false, ignores_merges)?);
-    let steps = [unmarked()?].into_iter().chain(normalizer).collect();
+    let mut tokenizer = Tokenizer::new(bpe(vocabulary, vocabulary.merges.clone(), false, splitting.whole_words)?);
+    let mut steps = vec![unmarked()?];
+    if splitting.composes {
+        steps.push(NFC.into());
+    }
     tokenizer.with_normalizer(Some(NormalizerSequence::new(steps))).map_err(|error| error.to_string())?;
-    tokenizer.with_pre_tokenizer(Some(splitting));
+    tokenizer.with_pre_tokenizer(Some(by_patterns(splitting.patterns)?));
     Ok(tokenizer)
 }
 
@@ -77,10 +53,6 @@ pub fn sentence_piece(vocabulary: &Vocabulary, space_prefix: bool) -> Result<Tok
 /// The step that removes [`MARK`].
 fn unmarked() -> Result<NormalizerWrapper, String> {
     Ok(Replace::new(MARK, "").map_err(|error| error.to_string())?.into())
-}
-
-fn by_pattern(pattern: &str) -> Result<PreTokenizerWrapper, String> {
-    by_patterns(&[pattern])
 }
 
 /// Splits by one pattern after the other; each splits the pieces that the ones before have made.

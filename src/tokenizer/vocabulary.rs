@@ -13,6 +13,8 @@ pub enum TokenKind {
     UserDefined,
     /// One byte, written `<0x0A>`.
     Byte,
+    /// Fills the vocabulary up; never displayed, and not found in a prompt.
+    Unused,
 }
 
 /// The entries of a vocabulary, indexed by token id.
@@ -39,7 +41,8 @@ impl Vocabulary {
         let types = header.array("tokenizer.ggml.token_type").unwrap_or_default();
         let kinds = (0..tokens.len())
             .map(|id| match types.get(id).and_then(crate::gguf::integer) {
-                Some(2 | 3 | 5) => TokenKind::Control,
+                Some(2 | 3) => TokenKind::Control,
+                Some(5) => TokenKind::Unused,
                 Some(4) => TokenKind::UserDefined,
                 Some(6) => TokenKind::Byte,
                 _ => TokenKind::Normal,

@@ -120,6 +120,25 @@ describe("a forced call", () => {
       });
     }
   }
+
+  // Seeds with which an answer once ended too late: half a character, an escape or a choice lengthened what was left to write.
+  const one = (schema) => ({ type: "object", properties: { a: schema }, required: ["a"] });
+  for (const [what, parameters, temperature, seeds] of [
+    ["a string", one({ type: "string" }), 5, { 60: [25], 80: [43], 100: [34] }],
+    ["foo and bar", one(within("^foo.*bar$")), 5, { 80: [42], 100: [31] }],
+    ["a property of any type", { type: "object", required: ["a"] }, 5, { 50: [31], 80: [31, 34, 35], 100: [12, 35, 57] }],
+    ["six properties of any type", { type: "object", required: [..."abcdef"] }, undefined, { 80: [3, 5, 6, 9, 11] }],
+  ]) {
+    test(`ends in time whatever the tokens before: ${what}`, async () => {
+      for (const [max_tokens, list] of Object.entries(seeds)) {
+        for (const seed of list) {
+          const request = { tools: [{ name: "f", parameters }], tool_choice: "required", seed, temperature, max_tokens: Number(max_tokens) };
+          const { tool_calls } = await scripted().run({ ...HI, ...request });
+          assert.equal(tool_calls.length, 1, `${max_tokens} tokens, seed ${seed}`);
+        }
+      }
+    });
+  }
 });
 
 describe("schemas that a mask cannot enforce", () => {
@@ -468,7 +487,7 @@ describe("found by fuzzing", () => {
     const { run } = scripted();
     for (const required of [["a"], ["a", "b", "c"], ["a", "b", "c", "d", "e", "f"]]) {
       const parameters = { type: "object", required };
-      const { tool_calls: calls, finish_reason: reason } = await run({ ...HI, tools: [{ name: "f", parameters }], tool_choice: "required", max_tokens: 80 });
+      const { tool_calls: calls, finish_reason: reason } = await run({ ...HI, tools: [{ name: "f", parameters }], tool_choice: "required", max_tokens: 80, seed: 3 });
       assert.deepEqual([calls.length, reason], [1, "tool_calls"]);
       for (const name of required) assert.ok(name in calls[0].arguments, JSON.stringify(calls[0].arguments));
     }
