@@ -9,7 +9,7 @@ use std::hash::Hash;
 /// Number of tokens to spare when the closing path is taken.
 const SLACK: usize = 2;
 
-/// While more tokens than this remain beyond twice the closing path, the model's tokens are not checked.
+/// While more tokens than this remain beyond twice the longest closing path, the model's tokens are not checked.
 const UNCHECKED: usize = 128;
 
 /// Limit of a search, in bytes that are tried: some seconds. A search takes milliseconds; a grammar that needs more is not completed in
@@ -29,8 +29,8 @@ pub struct ClosingPath {
     path: VecDeque<u32>,
     /// While more tokens than this remain, the path need not be computed.
     recheck_at: usize,
-    /// Length of the path when it was last computed.
-    last_length: usize,
+    /// Length of the longest path so far. What is begun later, such as a further call, needs about as much.
+    longest: usize,
     /// Whether a search was given up. The next one would be, too.
     gave_up: bool,
 }
@@ -38,7 +38,7 @@ pub struct ClosingPath {
 impl ClosingPath {
     /// `parser` is at the start of the answer, and every complete answer ends with `last_byte`.
     pub fn new(parser: TokenParser, last_byte: u8) -> Self {
-        Self { parser, last_byte, path: VecDeque::new(), recheck_at: usize::MAX, last_length: 0, gave_up: false }
+        Self { parser, last_byte, path: VecDeque::new(), recheck_at: usize::MAX, longest: 0, gave_up: false }
     }
 
     /// Advances past a token of the answer.
@@ -55,16 +55,22 @@ impl ClosingPath {
                 self.gave_up = true;
                 return None;
             };
-            self.last_length = path.len();
+            self.plan(path.len(), remaining);
             if path.len() + SLACK >= remaining {
                 self.path = path;
                 self.recheck_at = 0;
-            } else {
-                // One more token of the answer lengthens the path little, so half of the spare tokens may pass before the next check.
-                self.recheck_at = path.len() + (remaining - path.len()) / 2;
             }
         }
         self.path.pop_front()
+    }
+
+    /// Decides when a path is computed again that has `length` tokens now, with `remaining` tokens left.
+    fn plan(&mut self, length: usize, remaining: usize) {
+        self.longest = self.longest.max(length);
+        // A token that is not on the path, such as white space, may divide one that is. So a third of the spare tokens may pass before the next
+        // check.
+        let spare = remaining.saturating_sub(length);
+        self.recheck_at = length + (spare - spare / 3).max(SLACK);
     }
 
     /// Returns the token that must come instead of the model's `token`, if the answer could not be completed after it within the other
@@ -72,17 +78,21 @@ impl ClosingPath {
     pub fn instead_of(&mut self, token: u32, remaining: usize) -> Option<u32> {
         let structural = |byte: &u8| b"[{,:\"".contains(byte);
         let begins_something = self.parser.token_env.tok_trie().token(token).iter().any(structural);
-        if !begins_something || self.gave_up || remaining > 2 * self.last_length + UNCHECKED {
+        let may_be_long = begins_something && remaining <= 2 * self.longest + UNCHECKED;
+        // After a complete call, any token begins another one, of any length.
+        if self.gave_up || !(may_be_long || self.parser.is_accepting()) {
             return None;
         }
         let mut after = self.parser.deep_clone();
         let rest = after.consume_token(token).ok().and_then(|_| path_to_end(&after, self.last_byte));
-        if rest.is_some_and(|rest| rest.len() < remaining) {
+        if let Some(rest) = rest.filter(|rest| rest.len() < remaining) {
+            self.plan(rest.len(), remaining - 1);
             return None;
         }
         self.path = path_to_end(&self.parser, self.last_byte)?;
         self.recheck_at = 0;
-        self.path.pop_front()
+        // The path of a complete answer is empty: then the answer ends.
+        Some(self.path.pop_front().unwrap_or_else(|| self.parser.token_env.tok_trie().eos_token()))
     }
 }
 
