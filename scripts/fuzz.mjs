@@ -1,11 +1,13 @@
-// `npm run fuzz`: random and damaged inputs to the built package, for a given number of minutes: requests, chat templates, model files,
-// schemas, and answers with what looks like tool calls. Any answer and any documented error is right; a trap of the engine, a hang and everything else is a fault.
+// `npm run fuzz`: random and damaged inputs, for a given number of minutes. To the built package: requests, chat templates, model files, schemas, and
+// answers with what looks like tool calls. Any answer and any documented error is right; a trap of the engine, a hang and everything else is a fault.
+// And to every parser of the crate, natively (kinds `native:…`), which must have the properties in `tests/properties/`.
 
 import { fork } from "node:child_process";
 import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { newSeed } from "../tests/random.mjs";
 import { KINDS } from "./fuzz/kinds.mjs";
+import { NATIVE, openNative } from "./fuzz/native.mjs";
 import { inProject } from "./lib/project.mjs";
 import { UserError, duration, main, say } from "./lib/report.mjs";
 
@@ -14,8 +16,10 @@ const HELP = `Usage: npm run fuzz [-- options]
   --minutes N       how long (default: 10); every kind gets the same time
   --kind A,B        only these kinds: KINDS
   --seed S          the seed of each kind's first input; input n has the seed S + n
-  --cases N         at most so many inputs of each kind; with --kind and --seed: repeats one
+  --cases N         at most so many inputs of each kind, and of each property of a native kind; with --kind and --seed: repeats one
   --templates DIR   a folder of .jinja files: chat templates besides our own`;
+
+const ALL = [...Object.keys(KINDS), ...NATIVE];
 
 /** An input that takes longer hangs. */
 const HANG_MS = 10_000;
@@ -26,9 +30,11 @@ const LISTED = 12;
 
 await main(async () => {
   const options = optionsFrom(process.argv.slice(2));
-  if (options.help) return void console.log(HELP.replace("KINDS", Object.keys(KINDS).join(", ")));
-  if (!existsSync(inProject("pkg/wasm/builds.js"))) throw new UserError("the package is not built: run npm run build");
+  if (options.help) return void console.log(HELP.replace("KINDS", ALL.join(", ")));
   const { seed, minutes, cases, kinds, templates } = options;
+  const needsPackage = kinds.some((kind) => kind in KINDS);
+  if (needsPackage && !existsSync(inProject("pkg/wasm/builds.js"))) throw new UserError("the package is not built: run npm run build");
+  const native = kinds.some((kind) => NATIVE.includes(kind)) ? await openNative() : undefined;
   say(`seed ${seed}`);
 
   const reports = kinds.map((kind) => ({ kind, next: seed, left: cases, inputs: 0, milliseconds: 0, outcomes: new Map(), faults: [], slowest: { milliseconds: 0 }, memory: 0 }));
@@ -37,11 +43,13 @@ await main(async () => {
     // The kind that had the least time so far.
     const report = reports.filter(({ left }) => left > 0).reduce((a, b) => (b.milliseconds < a.milliseconds ? b : a));
     const started = Date.now();
-    await turn(report, { until: Math.min(end, started + Math.min(TURN_MS, (minutes * 60_000) / reports.length)), templates });
+    const until = Math.min(end, started + Math.min(TURN_MS, (minutes * 60_000) / reports.length));
+    await (NATIVE.includes(report.kind) ? native.turn(report, { until }) : turn(report, { until, templates }));
     report.milliseconds += Date.now() - started;
     const faults = reports.reduce((sum, { faults }) => sum + faults.length, 0);
     say(`${report.kind}: ${report.inputs} inputs, ${report.outcomes.size} distinct outcomes; ${duration(Math.max(0, end - Date.now()))} left, ${faults} faults`);
   }
+  await native?.close();
   console.log(`\n${table(reports)}`);
   process.exitCode = reports.some(({ faults }) => faults.length > 0) ? 1 : 0;
 });
@@ -59,9 +67,9 @@ function optionsFrom(args) {
     if (Number.isFinite(value) && value >= 0) return value;
     throw new UserError(`--${name} takes a number, not "${values[name]}"`);
   };
-  const kinds = values.kind?.split(",") ?? Object.keys(KINDS);
-  const unknown = kinds.find((kind) => !(kind in KINDS));
-  if (unknown) throw new UserError(`--kind: there is no "${unknown}"; choose from ${Object.keys(KINDS).join(", ")}`);
+  const kinds = values.kind?.split(",") ?? ALL;
+  const unknown = kinds.find((kind) => !ALL.includes(kind));
+  if (unknown) throw new UserError(`--kind: there is no "${unknown}"; choose from ${ALL.join(", ")}`);
   return { help: values.help, minutes: number("minutes", 10), seed: number("seed", newSeed()), cases: number("cases", 1e12), kinds, templates: values.templates };
 }
 
@@ -129,12 +137,12 @@ function blanked(text) {
 }
 
 function table(reports) {
-  const line = (...cells) => `  ${cells.map((cell, index) => (index === 0 ? String(cell).padEnd(9) : String(cell).padStart(13))).join("")}`;
+  const line = (...cells) => `  ${cells.map((cell, index) => (index === 0 ? String(cell).padEnd(18) : String(cell).padStart(13))).join("")}`;
   const count = ({ faults }, what) => faults.filter((fault) => fault === what).length;
   const others = (report) => report.faults.length - count(report, "trap") - count(report, "hang");
   const rows = reports.map((report) => {
     const { kind, inputs, outcomes, milliseconds, slowest, memory } = report;
-    return line(kind, inputs, outcomes.get("answer") ?? 0, [...outcomes.keys()].filter((key) => key !== "answer").length, count(report, "trap"), count(report, "hang"), others(report), duration(milliseconds), `${slowest.milliseconds} ms`, `${Math.round(memory / 1e6)} MB`);
+    return line(kind, inputs, outcomes.get("answer") ?? 0, [...outcomes.keys()].filter((key) => key !== "answer").length, count(report, "trap"), count(report, "hang"), others(report), duration(milliseconds), `${slowest.milliseconds} ms`, memory > 0 ? `${Math.round(memory / 1e6)} MB` : "");
   });
   const errors = reports.flatMap(({ kind, outcomes }) => {
     const list = [...outcomes].filter(([text]) => text !== "answer").sort(([, a], [, b]) => b - a);

@@ -1,58 +1,16 @@
 // Random conversations, chat templates of the usual shapes, JSON Schemas with anything in them, and the texts of answers that look like tool calls.
 
+import { readFileSync, readdirSync } from "node:fs";
 import { JUNK } from "./fuzz-inputs.mjs";
 import { boundedSchema, openSchema, parametersSchema, wildSchema } from "./schemas.mjs";
 import { CHATML, CONTROL } from "./scripted-model.mjs";
 
 // ── Templates ────────────────────────────────────────────────────────────────────────────────────────────────
 
+const FOLDER = new URL("fixtures/templates/", import.meta.url);
+
 /** Templates in the styles of the model families: what they look at in messages and tools, and what they refuse. Each ends with a line end. */
-const TEMPLATES = [
-  CHATML,
-  // Headers around roles, trimmed contents, tools in the first user turn.
-  "{{ bos_token }}{%- if messages[0]['role'] == 'system' %}{%- set system = messages[0]['content'] | trim %}{%- set messages = messages[1:] %}{%- else %}{%- set system = '' %}{%- endif %}" +
-    "<|start_header_id|>system<|end_header_id|>\n\n{% if tools is not none %}Environment: ipython\n{% endif %}{{ strftime_now('%d %b %Y') }}\n{{ system }}<|eot_id|>" +
-    "{%- if tools is not none %}{%- if messages | length != 0 %}{%- set first = messages[0]['content'] | trim %}{%- set messages = messages[1:] %}" +
-    "{%- else %}{{ raise_exception('Cannot put tools in the first user message when there is none!') }}{%- endif %}" +
-    "<|start_header_id|>user<|end_header_id|>\n\n{% for t in tools %}{{ t | tojson(indent=4) }}\n{% endfor %}{{ first }}<|eot_id|>{%- endif %}" +
-    "{%- for message in messages %}{%- if 'tool_calls' in message %}{%- if not message.tool_calls | length == 1 %}{{ raise_exception('One call at a time!') }}{%- endif %}" +
-    "{%- set call = message.tool_calls[0].function %}{{ '{\"name\": \"' + call.name + '\", \"parameters\": ' }}{{ call.arguments | tojson }}{{ '}' }}<|eot_id|>" +
-    "{%- elif message.role == 'tool' or message.role == 'ipython' %}{% if message.content is mapping or message.content is iterable %}{{ message.content | tojson }}{% else %}{{ message.content }}{% endif %}<|eot_id|>" +
-    "{%- else %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n{{ message['content'] | trim }}<|eot_id|>{%- endif %}{%- endfor %}{{ '\n' }}",
-  // Alternating turns, identifiers of nine characters, tools before the last user turn.
-  "{%- set loop_messages = messages[1:] if messages and messages[0].role == 'system' else messages %}{{ bos_token }}" +
-    "{%- set user_messages = loop_messages | selectattr('role', 'equalto', 'user') | list %}{%- set ns = namespace(index=0) %}" +
-    "{%- for m in loop_messages %}{%- if m.role in ['user', 'assistant'] and not m.tool_calls is defined %}{%- if (m.role == 'user') != (ns.index % 2 == 0) %}" +
-    "{{ raise_exception('roles must alternate') }}{%- endif %}{%- set ns.index = ns.index + 1 %}{%- endif %}{%- endfor %}" +
-    "{%- for m in loop_messages %}{%- if m.role == 'user' %}{%- if tools is not none and m == user_messages[-1] %}[AVAILABLE_TOOLS][{% for tool in tools %}" +
-    "{%- set tool = tool.function %}{{ '{' }}{%- for key, val in tool.items() if key != 'return' %}{%- if val is string %}\"{{ key }}\": \"{{ val }}\"{%- else %}\"{{ key }}\": {{ val | tojson }}{%- endif %}" +
-    "{%- if not loop.last %}, {% endif %}{%- endfor %}{{ '}' }}{%- endfor %}][/AVAILABLE_TOOLS]{%- endif %}{{ '[INST] ' + m.content + '[/INST]' }}" +
-    "{%- elif m.tool_calls is defined %}[TOOL_CALLS][{% for c in m.tool_calls %}{%- set out = c.function | tojson %}{{ out[:-1] }}" +
-    "{%- if not c.id is defined or c.id | length != 9 %}{{ raise_exception('ids have nine characters') }}{%- endif %}, \"id\": \"{{ c.id }}\"}{%- endfor %}]{{ eos_token }}" +
-    "{%- elif m.role == 'assistant' %}{{ m.content | trim + eos_token }}{%- elif m.role == 'tool' %}[TOOL_RESULTS]{{ m.content | string }}{{ m.tool_call_id[-9:] }}[/TOOL_RESULTS]" +
-    "{%- else %}{{ raise_exception('Only user and assistant roles are supported!') }}{%- endif %}{%- endfor %}{{ '\n' }}",
-  // A default system turn, XML around tools and results, macros.
-  "{%- macro typed(p) %}{%- if p.type is string %}{{ p.type | upper }}{%- elif p.enum %}{{ p.enum | join('|') }}{%- else %}any{%- endif %}{%- endmacro %}" +
-    "{%- if tools %}<|im_start|>system\n{% if messages[0].role == 'system' %}{{ messages[0].content }}\n\n{% endif %}<tools>{% for tool in tools %}\n{{ tool | tojson }}" +
-    "{%- for name, p in (tool.function.parameters.properties or {}) | dictsort %} {{ name }}:{{ typed(p) }}{%- endfor %}{% endfor %}\n</tools><|im_end|>\n" +
-    "{%- elif messages[0].role != 'system' %}<|im_start|>system\nYou are helpful.<|im_end|>\n{%- endif %}" +
-    "{%- for message in messages %}{%- if message.role == 'tool' %}{%- if loop.first or messages[loop.index0 - 1].role != 'tool' %}<|im_start|>user{%- endif %}\n<tool_response>\n{{ message.content }}\n</tool_response>" +
-    "{%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}<|im_end|>\n{%- endif %}{%- else %}<|im_start|>{{ message.role }}\n{{ message.content if message.content is string else '' }}" +
-    "{%- for c in message.tool_calls or [] %}\n<tool_call>\n{\"name\": \"{{ c.function.name }}\", \"arguments\": {{ c.function.arguments | tojson }}}\n</tool_call>{%- endfor %}<|im_end|>\n{%- endif %}{%- endfor %}" +
-    "<|im_start|>assistant\n",
-  // Thoughts that are cut from the history, string methods, a reversed search for the last question.
-  "{%- set ns = namespace(last=-1) %}{%- for m in messages[::-1] %}{%- if ns.last == -1 and m.role == 'user' and not (m.content.startswith('<tool_response>') and m.content.endswith('</tool_response>')) %}" +
-    "{%- set ns.last = messages | length - 1 - loop.index0 %}{%- endif %}{%- endfor %}{%- for m in messages %}{%- set content = m.content if m.content is string else '' %}" +
-    "{%- if m.role == 'assistant' and '</think>' in content %}{%- set thought = content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') %}" +
-    "{%- set content = content.split('</think>')[-1].lstrip('\n') %}{%- if loop.index0 > ns.last %}<think>{{ thought }}</think>{%- endif %}{%- endif %}" +
-    "<|{{ m.role }}|>{{ content.replace('<', '&lt;') }}{{ m.name or '' }}\n{%- endfor %}<|assistant|>{% if enable_thinking is defined and enable_thinking is false %}<think></think>{% endif %}{{ reasoning_effort or '' }}{{ '\n' }}",
-  // The older style: a system text in front of the first turn, everything else refused.
-  "{% if messages[0]['role'] == 'system' %}{% set system_message = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}{% set messages = messages[1:] %}{% else %}{% set system_message = '' %}{% endif %}" +
-    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}" +
-    "{% if loop.index0 == 0 %}{% set content = system_message + message['content'] %}{% else %}{% set content = message['content'] %}{% endif %}" +
-    "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}{{ '\\n' }}",
-  "{% for m in messages %}{{ (m.role.title() ~ ': ' ~ (m.content | default('', true) | string)) | indent(2) | replace('\\n\\n', '\\n') }}{{ '\\n' }}{% endfor %}{% for k, v in documents or [] %}{{ k }}{% endfor %}",
-];
+const TEMPLATES = [CHATML, ...readdirSync(FOLDER).sort().map((name) => readFileSync(new URL(name, FOLDER), "utf8"))];
 
 /** A template: one of `more` or of the usual shapes, sometimes with a few characters or a whole part changed. */
 export function template(random, more = []) {

@@ -9,7 +9,7 @@ use std::hash::Hash;
 /// Number of tokens to spare when the closing path is taken.
 const SLACK: usize = 2;
 
-/// While more tokens than this remain beyond twice the closing path, no token of the model is checked.
+/// While more tokens than this remain beyond twice the longest closing path, no token of the model is checked.
 const UNCHECKED: usize = 128;
 
 /// While at most so many tokens remain beyond the closing path, every token of the model is checked, and not only those that begin
@@ -33,6 +33,8 @@ pub struct ClosingPath {
     path: VecDeque<u32>,
     /// While more tokens than this remain, the path need not be computed.
     recheck_at: usize,
+    /// Length of the longest path so far. What is begun later, such as a further call, needs about as much.
+    longest: usize,
     /// Length of the path when it was last computed.
     last_length: usize,
     /// Whether a search was given up. The next one would be, too.
@@ -42,7 +44,7 @@ pub struct ClosingPath {
 impl ClosingPath {
     /// `parser` is at the start of the answer, and every complete answer ends with `last_byte`.
     pub fn new(parser: TokenParser, last_byte: u8) -> Self {
-        Self { parser, last_byte, path: VecDeque::new(), recheck_at: usize::MAX, last_length: 0, gave_up: false }
+        Self { parser, last_byte, path: VecDeque::new(), recheck_at: usize::MAX, longest: 0, last_length: 0, gave_up: false }
     }
 
     /// Advances past a token of the answer.
@@ -59,16 +61,23 @@ impl ClosingPath {
                 self.gave_up = true;
                 return None;
             };
-            self.last_length = path.len();
+            self.plan(path.len(), remaining);
             if path.len() + SLACK >= remaining {
                 self.path = path;
                 self.recheck_at = 0;
-            } else {
-                // One more token of the answer lengthens the path little, so half of the spare tokens may pass before the next check.
-                self.recheck_at = path.len() + (remaining - path.len()) / 2;
             }
         }
         self.path.pop_front()
+    }
+
+    /// Decides when a path is computed again that has `length` tokens now, with `remaining` tokens left.
+    fn plan(&mut self, length: usize, remaining: usize) {
+        self.longest = self.longest.max(length);
+        self.last_length = length;
+        // A token that is not on the path, such as white space, may divide one that is. So a third of the spare tokens may pass before the next
+        // check.
+        let spare = remaining.saturating_sub(length);
+        self.recheck_at = length + (spare - spare / 3).max(SLACK);
     }
 
     /// Returns the token that must come instead of the model's `token`, if the answer could not be completed after it within the other
@@ -76,18 +85,21 @@ impl ClosingPath {
     pub fn instead_of(&mut self, token: u32, remaining: usize) -> Option<u32> {
         let structural = |byte: &u8| b"[{,:\"".contains(byte);
         let begins_something = self.parser.token_env.tok_trie().token(token).iter().any(structural);
-        let checked = if begins_something { 2 * self.last_length + UNCHECKED } else { self.last_length + NEAR };
-        if self.gave_up || remaining > checked {
+        let checked = if begins_something { 2 * self.longest + UNCHECKED } else { self.last_length + NEAR };
+        // After a complete call, any token begins another one, of any length.
+        if self.gave_up || (remaining > checked && !self.parser.is_accepting()) {
             return None;
         }
         let mut after = self.parser.deep_clone();
         let rest = after.consume_token(token).ok().and_then(|_| path_to_end(&after, self.last_byte));
-        if rest.is_some_and(|rest| rest.len() < remaining) {
+        if let Some(rest) = rest.filter(|rest| rest.len() < remaining) {
+            self.plan(rest.len(), remaining - 1);
             return None;
         }
         self.path = path_to_end(&self.parser, self.last_byte)?;
         self.recheck_at = 0;
-        self.path.pop_front()
+        // The path of a complete answer is empty: then the answer ends.
+        Some(self.path.pop_front().unwrap_or_else(|| self.parser.token_env.tok_trie().eos_token()))
     }
 }
 

@@ -70,7 +70,8 @@ impl Check<'_> {
     fn fits_array(&self, schema: &Map<String, Value>, items: &[Value], depth: usize) -> bool {
         let tuple =
             schema.get("prefixItems").or_else(|| schema.get("items")).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let rest = schema.get("items").filter(|items| !items.is_array()).or_else(|| schema.get("additionalItems"));
+        // `additionalItems` has a meaning only behind a list of items.
+        let rest = schema.get(if schema.get("items").is_some_and(Value::is_array) { "additionalItems" } else { "items" });
         let contained = schema.get("contains").map(|schema| items.iter().filter(|item| self.fits(schema, item, depth + 1)).count());
         let least = schema.get("minContains").and_then(Value::as_u64).unwrap_or(1) as usize;
         let most = schema.get("maxContains").and_then(Value::as_u64).map_or(usize::MAX, |most| most as usize);
@@ -143,6 +144,8 @@ mod tests {
             (json!({"oneOf": [{"type": "integer"}, {"minimum": 3}]}), json!(2), json!(4)),
             (json!({"properties": {"a": {"$ref": "#/$defs/x~1y"}}, "$defs": {"x/y": {"const": 1}}}), json!({"a": 1}), json!({"a": 2})),
             (json!({"properties": {"a": false}}), json!({"b": 1}), json!({"a": 1})),
+            (json!({"items": [{"type": "null"}], "additionalItems": false}), json!([null]), json!([null, 1])),
+            (json!({"additionalItems": false, "maxItems": 1}), json!([1]), json!([1, 2])),
         ] {
             assert!(fits(&schema, &good), "{schema} {good}");
             assert!(!fits(&schema, &bad), "{schema} {bad}");

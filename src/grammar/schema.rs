@@ -31,8 +31,6 @@ const SUBSCHEMA_LIST: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems", "ite
 const SUBSCHEMA_MAP: &[&str] = &["properties", "patternProperties"];
 /// Other keywords, which are copied unchanged.
 const COPIED: &[&str] = &[
-    "const",
-    "enum",
     "type",
     "minItems",
     "maxItems",
@@ -346,6 +344,9 @@ impl<'a> Preparation<'a> {
             Value::Object(fields) => fields,
             _ => return Err(format!("'{path}' must be an object or a boolean")),
         };
+        if fields.contains_key("prefixItems") && fields.get("items").is_some_and(Value::is_array) {
+            return Err(format!("'{path}/items' must be one schema beside 'prefixItems'"));
+        }
         let guarantee = self.guarantee;
         let mut below = |key: &str, value: &Value| self.at(value, &format!("{path}/{key}"), depth + 1);
         let mut out = Map::new();
@@ -353,6 +354,8 @@ impl<'a> Preparation<'a> {
             let key = key.as_str();
             if matches!(key, "$defs" | "definitions") {
                 // Definitions are prepared when something refers to them.
+            } else if key == "additionalItems" && !fields.get("items").is_some_and(Value::is_array) {
+                // Without a list of items it has no meaning.
             } else if UNSUPPORTED.contains(&key) {
                 let harmless = match key {
                     "uniqueItems" => value == &Value::Bool(false),
@@ -379,6 +382,21 @@ impl<'a> Preparation<'a> {
                 // An annotation.
             } else if key == "$ref" {
                 // Resolved below, when `below` no longer borrows.
+            } else if key == "const" || key == "enum" {
+                let kept = match value {
+                    Value::Array(members) if key == "enum" && !members.is_empty() => {
+                        let kept: Vec<Value> = members.iter().filter(|member| is_writable(member)).cloned().collect();
+                        (!kept.is_empty()).then_some(Value::Array(kept))
+                    }
+                    _ => is_writable(value).then(|| value.clone()),
+                };
+                match kept {
+                    Some(kept) => drop(out.insert(key.into(), kept)),
+                    None if guarantee == Guarantee::Complete => {
+                        return Err(format!("'{path}/{key}' cannot be guaranteed, because of a control character"));
+                    }
+                    None => {}
+                }
             } else if COPIED.contains(&key) || SUBSCHEMA_LIST.contains(&key) {
                 out.insert(key.into(), value.clone());
             }
@@ -430,6 +448,17 @@ fn narrow_exclusive_bounds(schema: &mut Map<String, Value>) {
     }
 }
 
+/// Whether llguidance can write the texts inside a literal. Without \u escapes it leaves control characters out (but writes them in keys), or
+/// finds no way on.
+fn is_writable(literal: &Value) -> bool {
+    match literal {
+        Value::String(text) => !text.chars().any(|letter| letter.is_ascii_control() && !"\u{8}\t\n\u{c}\r".contains(letter)),
+        Value::Array(items) => items.iter().all(is_writable),
+        Value::Object(fields) => fields.values().all(is_writable),
+        _ => true,
+    }
+}
+
 /// Adds bounds to numbers, objects and arrays that have none. With `keep_open`, objects and arrays stay as they are.
 fn narrow(schema: &mut Map<String, Value>, keep_open: bool) {
     let literal = schema.contains_key("const") || schema.contains_key("enum");
@@ -439,7 +468,9 @@ fn narrow(schema: &mut Map<String, Value>, keep_open: bool) {
         _ => false,
     };
     let integer = has_type("integer");
-    let (number, object, array) = (has_type("number") || integer, has_type("object"), has_type("array"));
+    // Values of any type, unless what is combined with it says more.
+    let any = !["type", "$ref", "anyOf", "oneOf", "allOf"].iter().any(|key| schema.contains_key(*key));
+    let (number, object, array) = (has_type("number") || integer || any, has_type("object") || any, has_type("array") || any);
     if number && !literal {
         if !integer {
             narrow_exclusive_bounds(schema);
@@ -495,6 +526,7 @@ mod tests {
         assert!(prepare(&json!({"type": "array", "uniqueItems": true})).is_err());
         assert!(prepare(&json!({"type": "array", "uniqueItems": false})).is_ok());
         assert!(prepare(&json!("string")).is_err());
+        assert!(prepare(&json!({"type": "array", "prefixItems": [{"type": "null"}], "items": [{}]})).is_err(), "two lists of items");
     }
 
     #[test]
@@ -504,6 +536,26 @@ mod tests {
         assert_eq!(prepared["properties"]["n"], json!({"type": "integer", "minimum": 3, "maximum": MAX_SAFE_INTEGER}));
         let combined = prepare(&json!({"allOf": [{"type": "object", "properties": {"a": {}}}, {"properties": {"b": {}}}]})).expect("valid");
         assert!(combined["allOf"][0].get("additionalProperties").is_none());
+    }
+
+    #[test]
+    fn values_of_any_type_are_narrowed_too() {
+        let prepared = prepare(&json!({"format": "ipv6"})).expect("valid");
+        assert_eq!(prepared["maximum"], MAX_SAFE_INTEGER);
+        assert_eq!(prepared["items"], any_reference(ANY_DEPTH - 1));
+        assert_eq!(prepared["additionalProperties"], any_reference(ANY_DEPTH - 1));
+    }
+
+    /// llguidance left them out of the value, or found no way on.
+    #[test]
+    fn control_characters_in_literals_cannot_be_guaranteed() {
+        for literal in [json!("a\0b"), json!("\u{7f}"), json!([{"a": "\u{1}"}])] {
+            assert!(prepare(&json!({"const": literal})).is_err(), "{literal}");
+            assert!(prepare(&json!({"enum": [literal]})).is_err(), "{literal}");
+            assert_eq!(prepare(&json!({"enum": [literal, "a\n"]})).expect("one is left")["enum"], json!(["a\n"]));
+        }
+        assert!(prepare(&json!({"const": {"a\0b": 1}})).is_ok(), "keys can be written");
+        assert!(super::prepare(&json!({"const": "\0"}), Guarantee::BestEffort).is_ok());
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub struct AnswerText {
 }
 
 impl AnswerText {
-    /// Creates the text of an answer that ends before the first occurrence of any of the strings `stop`.
+    /// Creates the text of an answer that ends before the first of the strings `stop` that is complete in it.
     pub fn new(decoder: StreamDecoder, stop: Vec<String>) -> Self {
         Self { decoder, stop, held: String::new(), stopped: false }
     }
@@ -46,7 +46,9 @@ impl AnswerText {
     /// Adds decoded text and returns the text that cannot be part of a stop string; all of it if it is the `last`.
     fn release(&mut self, fresh: &str, last: bool) -> Option<String> {
         self.held.push_str(fresh);
-        let found = self.stop.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
+        // The one that is complete first, so that it does not depend on how tokens cut the text.
+        let first = self.stop.iter().filter_map(|stop| self.held.find(stop.as_str()).map(|at| (at + stop.len(), at))).min();
+        let found = first.map(|(_, at)| at);
         let certain = match found {
             Some(at) => {
                 self.stopped = true;
@@ -87,6 +89,15 @@ mod tests {
     fn the_answer_ends_before_a_stop_string_split_over_tokens() {
         assert_eq!(run(&["END"], &["a", "E", "N", "D", "b"]), (vec!["a".into()], true));
         assert_eq!(run(&["\n\n", "b"], &["a\n", "\nb"]), (vec!["a".into()], true));
+    }
+
+    #[test]
+    fn of_overlapping_stop_strings_the_one_that_is_complete_first_ends_the_answer() {
+        for tokens in [&["xabc"][..], &["xa", "bc"], &["x", "ab", "c"], &["x", "a", "b", "c"]] {
+            let (pieces, stopped) = run(&["abc", "b"], tokens);
+            assert_eq!((pieces.concat(), stopped), ("xa".into(), true), "{tokens:?}");
+            assert_eq!(run(&["abc", "c"], tokens).0.concat(), "x", "{tokens:?}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub struct CallReader {
     stage: Stage,
     /// Text that was received and not yet returned.
     held: String,
-    /// White space, a marker or a code fence in front of `held`. It is returned as text if `held` turns out not to be a call.
+    /// White space, a marker or a code fence in front of `held`; between calls also what is not one. It is returned as text if no call follows.
     skipped: String,
 }
 
@@ -68,7 +68,6 @@ impl CallReader {
     /// Answers [`Found::CallStart`]: the rest of the answer consists of calls. Returns the calls that are already complete.
     pub fn accept(&mut self) -> Vec<Found> {
         self.stage = Stage::Calls;
-        self.skipped.clear();
         let mut found = Vec::new();
         self.advance(&mut found);
         found
@@ -225,8 +224,9 @@ impl CallReader {
         let Some(Ok(value)) = values.next() else { return false };
         let length = values.byte_offset();
         let text = self.take(skipped + length);
+        self.skipped.push_str(&text);
         if let Some((name, arguments)) = parts_of(&value).filter(|(name, _)| self.names.contains(name)) {
-            found.push(Found::Call(ToolCall { id: String::new(), name, arguments }, text));
+            found.push(Found::Call(ToolCall { id: String::new(), name, arguments }, std::mem::take(&mut self.skipped)));
         }
         true
     }
@@ -359,8 +359,6 @@ fn parts_of(value: &Value) -> Option<(String, Value)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand_core::{RngCore, SeedableRng};
-    use rand_pcg::Pcg64Mcg;
     use std::collections::VecDeque;
 
     const FLAG: &str = "🇩🇪";
@@ -396,11 +394,15 @@ mod tests {
         out
     }
 
+    /// A text in pieces of `step` characters.
+    fn pieces(text: &str, step: usize) -> Vec<String> {
+        let characters: Vec<char> = text.chars().collect();
+        characters.chunks(step).map(|piece| piece.iter().collect()).collect()
+    }
+
     /// Reads a text in pieces of `step` characters and accepts every call start.
     fn read(text: &str, step: usize) -> (String, Vec<(String, Value)>) {
-        let characters: Vec<char> = text.chars().collect();
-        let pieces: Vec<String> = characters.chunks(step).map(|piece| piece.iter().collect()).collect();
-        read_pieces(&pieces, true)
+        read_pieces(&pieces(text, step), true)
     }
 
     #[test]
@@ -479,68 +481,8 @@ mod tests {
     #[test]
     fn a_call_that_is_cut_off_is_text() {
         for cut in ["<tool_call>{\"name\": \"f\", \"arguments\": {\"ci", "<function=f>{\"ci", "[f(city=", " [TOOL_CALLS] f[ARGS]"] {
-            for step in [1, 2, 1000] {
-                assert_eq!(read_pieces(&[cut.to_owned()], false), (cut.to_owned(), vec![]), "{cut} by {step}");
-            }
-        }
-    }
-
-    /// Any Unicode, in pieces of any length: nothing is lost, and the pieces make no difference.
-    #[test]
-    fn no_text_is_lost_however_it_is_cut() {
-        let parts = [
-            "{\"",
-            "{",
-            "}",
-            "[",
-            "]",
-            "\"name\"",
-            ":",
-            " ",
-            "\n",
-            "\"",
-            "f",
-            "(",
-            ")",
-            "=",
-            ",",
-            "<tool_call>",
-            "</tool_call>",
-            "<tool",
-            "[TOOL_CALLS]",
-            "[ARGS]",
-            "<function=",
-            "</function>",
-            ">",
-            "```",
-            "json",
-            FLAG,
-            "名称",
-            "e\u{301}",
-            "\u{200d}",
-            "\u{feff}",
-            "\u{10ffff}",
-            "\0",
-            "'",
-            "\\",
-            "1",
-        ];
-        let mut rng = Pcg64Mcg::seed_from_u64(7);
-        let mut below = |limit: usize| rng.next_u32() as usize % limit;
-        for _ in 0..4000 {
-            let text: String = (0..1 + below(12)).map(|_| parts[below(parts.len())]).collect();
-            let characters: Vec<char> = text.chars().collect();
-            let mut pieces = Vec::new();
-            let mut at = 0;
-            while at < characters.len() {
-                let end = (at + 1 + below(4)).min(characters.len());
-                pieces.push(characters[at..end].iter().collect());
-                at = end;
-            }
-            let whole = read_pieces(std::slice::from_ref(&text), false);
-            assert_eq!(read_pieces(&pieces, false), whole, "{text:?} as {pieces:?}");
-            if whole.1.is_empty() {
-                assert_eq!(whole.0, text);
+            for (step, is_call) in [(1, true), (2, false), (3, true), (1000, false), (1000, true)] {
+                assert_eq!(read_pieces(&pieces(cut, step), is_call), (cut.to_owned(), vec![]), "{cut} by {step}");
             }
         }
     }

@@ -221,7 +221,7 @@ fn tiny_metadata(model: &TinyModel) -> Vec<(String, Value)> {
 }
 
 /// The character that represents a byte in GPT-2's vocabulary.
-fn char_of_byte(byte: u8) -> char {
+pub fn char_of_byte(byte: u8) -> char {
     let printable = |byte: u8| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     if printable(byte) {
         return char::from(byte);
