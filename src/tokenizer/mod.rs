@@ -112,7 +112,8 @@ impl Tokenizer {
         let unusable = |reason: String| AiError::invalid_data(format!("{name} has a tokenizer that cannot be used: {reason}."));
         let mut vocabulary = Vocabulary::from_header(header).map_err(unusable)?;
         for (text, kind) in vocabulary.tokens.iter().zip(&mut vocabulary.kinds) {
-            if END_NAMES.contains(&text.as_str()) || GAP_NAMES.contains(&text.as_str()) {
+            let ends = END_NAMES.contains(&text.as_str()) && !text.starts_with('▁');
+            if ends || GAP_NAMES.contains(&text.as_str()) {
                 *kind = TokenKind::Control;
             }
         }

