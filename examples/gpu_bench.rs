@@ -15,7 +15,7 @@ use workers_ai_local::backend::webgpu::{Choice, Context, Dispatch, Options, Vari
 use workers_ai_local::backend::{Backend, Wanted, Work};
 use workers_ai_local::error::{AiError, Result};
 use workers_ai_local::gguf::TensorEntry;
-use workers_ai_local::model::{Hyperparameters, Role, RopeScaling, Tensor, WeightSink};
+use workers_ai_local::model::{Architecture, Hyperparameters, Role, Tensor, WeightSink};
 
 struct Arguments(Vec<String>);
 
@@ -36,20 +36,20 @@ impl Arguments {
 }
 
 /// The sizes of a known model, and whether its output matrix is tied to its embedding.
-fn shape(name: &str) -> Result<(Hyperparameters, bool)> {
-    let model = |layers, width, heads, kv_heads, ffn_width, vocabulary| Hyperparameters {
-        layers,
-        width,
-        heads,
-        kv_heads,
-        head_width: width / heads,
-        rope_width: width / heads,
-        ffn_width,
-        vocabulary,
-        positions: 8192,
-        rms_epsilon: 1e-5,
-        rope_base: 500_000.0,
-        rope_scaling: RopeScaling::None,
+fn shape(name: &str) -> Result<(Architecture, bool)> {
+    let model = |layers, width, heads, kv_heads, ffn_width, vocabulary| {
+        Architecture::new(Hyperparameters {
+            layers,
+            width,
+            heads,
+            kv_heads,
+            head_width: width / heads,
+            rope_width: width / heads,
+            ffn_width,
+            vocabulary,
+            positions: 8192,
+            rms_epsilon: 1e-5,
+        })
     };
     match name {
         "135m" => Ok((model(30, 576, 9, 3, 1536, 49_152), true)),
@@ -70,10 +70,10 @@ fn dtype(name: &str) -> Result<GgmlDType> {
 }
 
 /// Writes made-up weights into a sink. Returns the bytes of weights that one token reads.
-async fn fill(sink: &mut dyn WeightSink, p: &Hyperparameters, tied: bool, dtype: GgmlDType) -> Result<u64> {
+async fn fill(sink: &mut dyn WeightSink, architecture: &Architecture, tied: bool, dtype: GgmlDType) -> Result<u64> {
     let mut read = 0;
-    for role in Role::required(p.layers).chain((!tied).then_some(Role::Output)) {
-        let shape = role.shape(p);
+    for role in architecture.required().into_iter().chain((!tied).then_some(Role::Output)) {
+        let shape = role.shape(architecture);
         let columns = shape.last().copied().unwrap_or(1);
         let dtype = match shape.len() {
             1 => GgmlDType::F32,
@@ -102,7 +102,7 @@ async fn fill(sink: &mut dyn WeightSink, p: &Hyperparameters, tied: bool, dtype:
 
 async fn run(arguments: &Arguments) -> Result<()> {
     let (name, kind) = (arguments.get("--shape").unwrap_or("135m"), arguments.get("--type").unwrap_or("Q4_0"));
-    let ((parameters, tied), dtype) = (shape(name)?, dtype(kind)?);
+    let ((architecture, tied), dtype) = (shape(name)?, dtype(kind)?);
     let (prompt, count) = (arguments.number("--prompt", 512)?, arguments.number("--tokens", 64)?.max(1));
     let without = arguments.get("--without").unwrap_or_default();
     let variants = [("f16", Variant::F16), ("subgroups", Variant::Subgroups), ("packed-dot", Variant::PackedDot)];
@@ -122,10 +122,10 @@ async fn run(arguments: &Arguments) -> Result<()> {
 
     let started = Instant::now();
     let mut weights = WebGpuWeights::new(&context);
-    let bytes = fill(&mut weights, &parameters, tied, dtype).await?;
+    let bytes = fill(&mut weights, &architecture, tied, dtype).await?;
     let loaded = started.elapsed();
     let mut backend =
-        WebGpuBackend::new(parameters, weights, Options { chunk_rows: arguments.number("--chunk", 256)? }, &|_, _| ()).await?;
+        WebGpuBackend::new(architecture, weights, Options { chunk_rows: arguments.number("--chunk", 256)? }, &|_, _| ()).await?;
     println!(
         "{name} {kind}: {:.2} GB per token; loaded in {:.1} s, ready in {:.1} s; {:.2} GB on the GPU",
         bytes as f64 / 1e9,

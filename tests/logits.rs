@@ -108,6 +108,52 @@ fn head_counts_and_tied_output_agree_with_the_stock_model() {
     }
 }
 
+#[test]
+fn other_families_agree_with_the_stock_model() {
+    let qwen2 = TinyModel { architecture: "qwen2", biases: true, ..TinyModel::default() };
+    let qwen3 = TinyModel { architecture: "qwen3", head_norms: true, ..TinyModel::default() };
+    for (what, model) in [
+        ("Qwen 2", qwen2.clone()),
+        ("Qwen 2, tied, one KV head", TinyModel { tied: true, kv_heads: 1, ..qwen2.clone() }),
+        ("Qwen 2, Q4_0", TinyModel { dtype: GgmlDType::Q4_0, ..qwen2.clone() }),
+        ("Qwen 2, Q6_K", TinyModel { dtype: GgmlDType::Q6K, ..qwen2 }),
+        ("Qwen 3", qwen3.clone()),
+        ("Qwen 3, wider heads", TinyModel { head_width: Some(96), ..qwen3.clone() }),
+        ("Qwen 3, Q4_K", TinyModel { dtype: GgmlDType::Q4K, ..qwen3.clone() }),
+        ("Qwen 3, Q8_0", TinyModel { dtype: GgmlDType::Q8_0, ..qwen3 }),
+    ] {
+        assert_agrees(what, model.gguf());
+    }
+}
+
+/// Granite's scales, beside a Llama whose weights have them.
+#[test]
+fn the_scales_of_granite_are_those_of_weights() {
+    let number = |key: &str, value: f32| (format!("granite.{key}"), Value::F32(value));
+    let granite = TinyModel {
+        architecture: "granite",
+        metadata: vec![
+            number("embedding_scale", 12.0),
+            number("residual_scale", 0.22),
+            number("attention.scale", 0.05),
+            number("logit_scale", 8.0),
+        ],
+        ..TinyModel::default()
+    };
+    // 64 dimensions: scores are divided by 8.
+    let scales =
+        vec![("token_embd", 12.0), ("attn_output", 0.22), ("ffn_down", 0.22), ("attn_q", 0.05 * 8.0), ("output.weight", 1.0 / 8.0)];
+    let llama = TinyModel { scales, ..TinyModel::default() };
+    let ((mut ours, _), (mut same, _)) = (load(granite.gguf()), load(llama.gguf()));
+    let caches = [ours.create_cache().expect("a cache"), same.create_cache().expect("a cache")];
+    for tokens in [&[5, 7, 201, 33, 90][..], &[5], &[77]] {
+        let (a, b) = (forward(&mut ours, caches[0], tokens), forward(&mut same, caches[1], tokens));
+        let largest = b.iter().fold(0f32, |largest, logit| largest.max(logit.abs()));
+        assert!(largest_difference(&a, &b) < 2e-3 * largest, "{} of {largest}", largest_difference(&a, &b));
+        assert_eq!(best(&a), best(&b));
+    }
+}
+
 /// Asserts that ours is much closer to exact arithmetic over the same weights than the stock model. The stock model rounds
 /// activations to 8 bits in blocks of up to 256; ours rounds them to 15 bits, keys to 13 and values to 12.
 fn assert_agrees(what: &str, bytes: Vec<u8>) {

@@ -5,14 +5,13 @@
 mod common;
 
 use candle_core::quantized::GgmlDType;
-use candle_core::{Device, Tensor};
-use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, logits_of, real_model, stock_model};
+use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, logits_of, real_model, stock_logits, stock_model};
 use std::rc::Rc;
 use workers_ai_local::backend::webgpu::{Choice, Context, Options, WebGpuBackend, WebGpuWeights};
 use workers_ai_local::backend::{Answer, Backend, CacheId, Wanted, Work};
 use workers_ai_local::error::AiError;
 use workers_ai_local::gguf::{BytesSource, Header, Reader};
-use workers_ai_local::model::{Hyperparameters, load_weights};
+use workers_ai_local::model::{Architecture, load_weights};
 use workers_ai_local::tokenizer::Tokenizer;
 
 /// Uses the shaders meant for hardware, on any adapter.
@@ -36,11 +35,11 @@ fn load_gpu(context: &Context, bytes: Vec<u8>, options: Options) -> Result<WebGp
     pollster::block_on(async {
         let mut reader = Reader::new(Rc::new(BytesSource::new("test.gguf", bytes)), Box::new(|_| {}));
         let header = Header::read(&mut reader).await?;
-        let parameters = Hyperparameters::from_header(&header, "test.gguf")?;
+        let architecture = Architecture::from_header(&header, "test.gguf")?;
         Tokenizer::from_header(&header, "test.gguf")?;
         let mut weights = WebGpuWeights::new(context);
-        load_weights(&header.into_tensors(), &parameters, &mut reader, &mut weights).await?;
-        let mut backend = WebGpuBackend::new(parameters, weights, options, &|_, _| ()).await?;
+        load_weights(&header.into_tensors(), &architecture, &mut reader, &mut weights).await?;
+        let mut backend = WebGpuBackend::new(architecture, weights, options, &|_, _| ()).await?;
         backend.self_check(&|_, _| ()).await?;
         Ok(backend)
     })
@@ -97,6 +96,33 @@ fn every_type_of_weights_agrees_with_the_cpu() {
                 backend.pack(true);
                 agrees(&format!("{dtype:?}, packed"), bytes.clone(), &mut backend);
             }
+        }
+    }
+}
+
+#[test]
+fn other_families_agree_with_the_cpu() {
+    let contexts = [context(hardware()), context(Choice::default())];
+    let granite = |key: &str, value: f32| (format!("granite.{key}"), candle_core::quantized::gguf_file::Value::F32(value));
+    for (what, model) in [
+        ("Qwen 2", TinyModel { architecture: "qwen2", biases: true, ..TinyModel::default() }),
+        (
+            "Qwen 3",
+            TinyModel { architecture: "qwen3", head_norms: true, head_width: Some(96), dtype: GgmlDType::Q4K, ..TinyModel::default() },
+        ),
+        ("SmolLM3", TinyModel { architecture: "smollm3", layers: 5, ..TinyModel::default() }),
+        (
+            "Granite",
+            TinyModel {
+                architecture: "granite",
+                metadata: vec![granite("embedding_scale", 12.0), granite("residual_scale", 0.22), granite("attention.scale", 0.05)],
+                ..TinyModel::default()
+            },
+        ),
+    ] {
+        for context in &contexts {
+            let mut backend = load_gpu(context, model.gguf(), Options::default()).expect("a model");
+            agrees(&format!("{what}, serial {}", context.serial), model.gguf(), &mut backend);
         }
     }
 }
@@ -278,9 +304,7 @@ fn the_real_model_agrees_with_exact_arithmetic_and_submits_once_per_token() {
     let (mut agreed, mut difference, mut position) = (0, 0f32, 0);
     let started = std::time::Instant::now();
     for index in 0..COUNT {
-        let input = Tensor::new(&tokens[..], &Device::Cpu).and_then(|tokens| tokens.unsqueeze(0)).expect("a tensor");
-        let theirs: Vec<f32> =
-            exact.forward(&input, position).and_then(|logits| logits.squeeze(0)).and_then(|logits| logits.to_vec1()).expect("logits");
+        let theirs = stock_logits(&mut exact, &tokens, position);
         let before = backend.counters();
         position += tokens.len();
         if index % 3 == 2 {

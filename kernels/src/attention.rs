@@ -10,22 +10,22 @@ use crate::lanes::{self, Exp2, F32x4};
 use crate::threads;
 use crate::tiles::{Factors, Tile, Tile12, Tile16, largest_factor, no_factors, set_factors};
 
-/// Causal attention on all threads: each query position, from `start` on, attends to the cache up to and including itself. `query` and
-/// `out` are `[positions, heads, head_width]`. `heads` is a multiple of the cache's `kv_heads`. The keys and values of the query
-/// positions must be written before.
-pub fn attend(cache: &KvCache, layer: usize, heads: usize, start: usize, query: &[f32], out: &mut [f32]) {
+/// Causal attention on all threads: each query position, from `start` on, attends to the cache up to and including itself. Scores are
+/// divided by `score_divisor`. `query` and `out` are `[positions, heads, head_width]`. `heads` is a multiple of the cache's `kv_heads`. The
+/// keys and values of the query positions must be written before.
+pub fn attend(cache: &KvCache, layer: usize, heads: usize, start: usize, score_divisor: f32, query: &[f32], out: &mut [f32]) {
     let Shape { kv_heads, head_width, .. } = cache.shape();
     // One part per position and KV head: the query heads that share a KV head are adjacent.
     let part = heads / kv_heads * head_width;
     threads::for_parts(out, part, |index, out| {
         let query = &query[index * part..(index + 1) * part];
-        attend_from(cache, layer, index % kv_heads, start + index / kv_heads + 1, query, out);
+        attend_from(cache, layer, index % kv_heads, start + index / kv_heads + 1, score_divisor, query, out);
     });
 }
 
 /// Attends from one position to the first `length` positions of the cache, with the query heads that share `kv_head`. `query` and `out`
 /// are `[query heads per KV head, head_width]`.
-fn attend_from(cache: &KvCache, layer: usize, kv_head: usize, length: usize, query: &[f32], out: &mut [f32]) {
+fn attend_from(cache: &KvCache, layer: usize, kv_head: usize, length: usize, score_divisor: f32, query: &[f32], out: &mut [f32]) {
     let Shape { head_width, .. } = cache.shape();
     // As many heads at once as have their sums in registers.
     let at_once = 4 * head_width;
@@ -37,11 +37,11 @@ fn attend_from(cache: &KvCache, layer: usize, kv_head: usize, length: usize, que
             3 => Heads::<3>::attend,
             _ => Heads::<4>::attend,
         };
-        run(cache, layer, kv_head, length, query, out);
+        run(cache, layer, kv_head, length, score_divisor, query, out);
     }
 }
 
-type Run = fn(&KvCache, usize, usize, usize, &[f32], &mut [f32]);
+type Run = fn(&KvCache, usize, usize, usize, f32, &[f32], &mut [f32]);
 
 /// The most tiles of eight columns that a head spans.
 const MAX_COLUMN_TILES: usize = MAX_HEAD_WIDTH / 8;
@@ -68,7 +68,7 @@ struct Heads<const H: usize> {
 }
 
 impl<const H: usize> Heads<H> {
-    fn attend(cache: &KvCache, layer: usize, kv_head: usize, length: usize, query: &[f32], out: &mut [f32]) {
+    fn attend(cache: &KvCache, layer: usize, kv_head: usize, length: usize, score_divisor: f32, query: &[f32], out: &mut [f32]) {
         let shape = cache.shape();
         let (width, column_tiles) = (shape.head_width, shape.column_tiles());
         let zero = lanes::splat(0.0);
@@ -84,7 +84,7 @@ impl<const H: usize> Heads<H> {
         for (head, query) in query.chunks_exact(width).enumerate().take(H) {
             let mut numbers = [0; MAX_HEAD_WIDTH];
             let scale = to_fixed_point(query, largest_factor(8 * column_tiles, Tile16::LARGEST), &mut numbers);
-            heads.factor[head] = lanes::splat(scale / (width as f32).sqrt() * std::f32::consts::LOG2_E);
+            heads.factor[head] = lanes::splat(scale / score_divisor * std::f32::consts::LOG2_E);
             for (factors, numbers) in heads.query.iter_mut().zip(numbers.as_chunks().0) {
                 set_factors(factors, head, numbers);
             }
@@ -216,7 +216,8 @@ mod tests {
             let query = random(queries * heads * width, 4.0);
             let start = length.saturating_sub(queries);
             let mut out = vec![0.0; query.len()];
-            attend(&cache, 1, heads, start, &query, &mut out);
+            let divisor = [(width as f32).sqrt(), 7.0][queries % 2];
+            attend(&cache, 1, heads, start, divisor, &query, &mut out);
 
             for (index, (query, out)) in query.chunks_exact(width).zip(out.chunks_exact(width)).enumerate() {
                 let (length, kv_head) = (start + index / heads + 1, index % heads / group);
@@ -226,7 +227,7 @@ mod tests {
                 let scores: Vec<f64> = (0..length)
                     .map(|position| {
                         let product: f64 = row(&keys, position).iter().zip(query).map(|(key, query)| key * f64::from(*query)).sum();
-                        product / (width as f64).sqrt()
+                        product / f64::from(divisor)
                     })
                     .collect();
                 let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -7,12 +7,26 @@ use crate::threads;
 pub fn rms_norm(input: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     let width = weight.len();
     for (input, out) in input.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-        let mean_square = dot(input, input) / width as f32;
-        let scale = 1.0 / (mean_square + epsilon).sqrt();
+        let scale = norm_scale(input, epsilon);
         for ((out, input), weight) in out.iter_mut().zip(input).zip(weight) {
             *out = input * scale * weight;
         }
     }
+}
+
+/// Like [`rms_norm`], in place.
+pub fn rms_norm_in_place(rows: &mut [f32], weight: &[f32], epsilon: f32) {
+    for row in rows.chunks_exact_mut(weight.len()) {
+        let scale = norm_scale(row, epsilon);
+        for (number, weight) in row.iter_mut().zip(weight) {
+            *number = *number * scale * weight;
+        }
+    }
+}
+
+/// What RMS norm multiplies a row by.
+fn norm_scale(row: &[f32], epsilon: f32) -> f32 {
+    1.0 / (dot(row, row) / row.len() as f32 + epsilon).sqrt()
 }
 
 /// SwiGLU (Shazeer 2020): `gate = silu(gate) · up`, both `[rows, width]`, on all threads.

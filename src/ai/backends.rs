@@ -4,7 +4,7 @@ use crate::backend::Backend;
 use crate::backend::cpu::{CpuBackend, CpuWeights};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::{Header, Progress, Reader, Source, TensorEntry};
-use crate::model::{Hyperparameters, load_weights};
+use crate::model::{Architecture, load_weights};
 use serde::Serialize;
 use std::rc::Rc;
 
@@ -84,12 +84,12 @@ impl ModelFile {
     /// # Errors
     ///
     /// An error of the file, 3040 if memory runs out, and with the choice `WebGpu` the reason why there is no usable GPU.
-    pub async fn load_backend(&self, tensors: &[TensorEntry], parameters: &Hyperparameters, reader: Reader) -> Result<LoadedBackend> {
-        let (reader, error) = match gpu::find(self.choice, tensors, parameters).await {
+    pub async fn load_backend(&self, tensors: &[TensorEntry], architecture: &Architecture, reader: Reader) -> Result<LoadedBackend> {
+        let (reader, error) = match gpu::find(self.choice, tensors, architecture).await {
             None => (reader, None),
             // No weights have been read yet: the CPU continues with the same reader.
             Some(Err(error)) => (reader, Some(error)),
-            Some(Ok(gpu)) => match gpu.load_backend(tensors, parameters, reader, &*self.on_progress).await {
+            Some(Ok(gpu)) => match gpu.load_backend(tensors, architecture, reader, &*self.on_progress).await {
                 Ok(backend) => return Ok(LoadedBackend { backend, reason: None }),
                 // The file may be the cause (damaged or unreachable). Then the CPU fails too, and its error is the clearest.
                 Err(error) => (self.reader(), Some(error)),
@@ -101,7 +101,7 @@ impl ModelFile {
             return Err(AiError { text: format!("{} Set backend: \"cpu\" to compute on the CPU.", error.text), code: error.code });
         }
         let reason = error.map(|error| error.text);
-        match (load_on_cpu(tensors, parameters, reader).await, reason) {
+        match (load_on_cpu(tensors, architecture, reader).await, reason) {
             (Err(AiError { code: ErrorCode::OutOfCapacity, text }), Some(reason)) => {
                 Err(AiError::new(ErrorCode::OutOfCapacity, format!("{text} The GPU was not used: {reason}")))
             }
@@ -118,12 +118,12 @@ impl ModelFile {
         let mut reader = self.reader();
         let name = reader.name();
         let header = Header::read(&mut reader).await?;
-        let parameters = Hyperparameters::from_header(&header, &name)?;
-        self.load_backend(&header.into_tensors(), &parameters, reader).await
+        let architecture = Architecture::from_header(&header, &name)?;
+        self.load_backend(&header.into_tensors(), &architecture, reader).await
     }
 }
 
-async fn load_on_cpu(tensors: &[TensorEntry], parameters: &Hyperparameters, mut reader: Reader) -> Result<Box<dyn Backend>> {
+async fn load_on_cpu(tensors: &[TensorEntry], architecture: &Architecture, mut reader: Reader) -> Result<Box<dyn Backend>> {
     // Weights larger than the address space are refused at once; loading them would first use up all memory. (A file that is shorter
     // than its tensors claim is damaged, not large, so it gets another error.)
     let bytes = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.length));
@@ -131,9 +131,9 @@ async fn load_on_cpu(tensors: &[TensorEntry], parameters: &Hyperparameters, mut 
         return Err(AiError::out_of_memory("loading the model's weights", bytes));
     }
     let mut weights = CpuWeights::default();
-    load_weights(tensors, parameters, &mut reader, &mut weights).await?;
+    load_weights(tensors, architecture, &mut reader, &mut weights).await?;
     reader.verify().await?;
-    Ok(Box::new(CpuBackend::new(parameters.clone(), weights)?))
+    Ok(Box::new(CpuBackend::new(architecture.clone(), weights)?))
 }
 
 #[cfg(feature = "webgpu")]
@@ -145,7 +145,7 @@ mod gpu {
     pub struct Gpu(Context);
 
     /// The GPU for a model: `None` if the choice is `Cpu`, an error if no adapter can compute this model.
-    pub async fn find(choice: BackendChoice, tensors: &[TensorEntry], parameters: &Hyperparameters) -> Option<Result<Gpu>> {
+    pub async fn find(choice: BackendChoice, tensors: &[TensorEntry], architecture: &Architecture) -> Option<Result<Gpu>> {
         let software = match choice {
             BackendChoice::Cpu => return None,
             BackendChoice::Auto => false,
@@ -154,7 +154,7 @@ mod gpu {
         let context = Context::request(&Choice { software, ..Choice::default() }).await;
         Some(context.and_then(|context| {
             WebGpuWeights::check(tensors)?;
-            WebGpuBackend::check(parameters)?;
+            WebGpuBackend::check(architecture)?;
             Ok(Gpu(context))
         }))
     }
@@ -164,19 +164,19 @@ mod gpu {
         pub async fn load_backend(
             self,
             tensors: &[TensorEntry],
-            parameters: &Hyperparameters,
+            architecture: &Architecture,
             mut reader: Reader,
             on_progress: &dyn Fn(LoadProgress),
         ) -> Result<Box<dyn Backend>> {
             let mut weights = WebGpuWeights::new(&self.0);
-            weights.start_compiling(parameters, tensors).await;
-            load_weights(tensors, parameters, &mut reader, &mut weights).await?;
+            weights.start_compiling(architecture, tensors).await?;
+            load_weights(tensors, architecture, &mut reader, &mut weights).await?;
             reader.verify().await?;
             let bytes = reader.progress();
             drop(reader);
             let report =
                 |phase| move |ready, total| on_progress(LoadProgress { phase, bytes, kernels: Some(ShaderProgress { ready, total }) });
-            let mut backend = WebGpuBackend::new(parameters.clone(), weights, Options::default(), &report(Phase::Compile)).await?;
+            let mut backend = WebGpuBackend::new(architecture.clone(), weights, Options::default(), &report(Phase::Compile)).await?;
             backend.self_check(&report(Phase::Check)).await?;
             backend.tune().await?;
             Ok(Box::new(backend))
@@ -190,7 +190,7 @@ mod gpu {
 
     pub enum Gpu {}
 
-    pub async fn find(choice: BackendChoice, _: &[TensorEntry], _: &Hyperparameters) -> Option<Result<Gpu>> {
+    pub async fn find(choice: BackendChoice, _: &[TensorEntry], _: &Architecture) -> Option<Result<Gpu>> {
         (choice != BackendChoice::Cpu).then(|| Err(AiError::invalid_data("This build computes on the CPU only.")))
     }
 
@@ -198,7 +198,7 @@ mod gpu {
         pub async fn load_backend(
             self,
             _: &[TensorEntry],
-            _: &Hyperparameters,
+            _: &Architecture,
             _: Reader,
             _: &dyn Fn(LoadProgress),
         ) -> Result<Box<dyn Backend>> {

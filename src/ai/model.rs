@@ -8,7 +8,7 @@ use crate::error::{ErrorCode, Result};
 use crate::gguf::Header;
 use crate::grammar::{Constraint, Grammar, GrammarCompiler};
 use crate::host::signal;
-use crate::model::Hyperparameters;
+use crate::model::Architecture;
 use crate::prompt::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 use serde::Serialize;
@@ -76,12 +76,12 @@ impl Model {
         let mut reader = file.reader();
         let name = reader.name();
         let header = Header::read(&mut reader).await?;
-        let parameters = Hyperparameters::from_header(&header, &name)?;
+        let architecture = Architecture::from_header(&header, &name)?;
         let tokenizer = Tokenizer::from_header(&header, &name)?;
         let templates = Templates::from_header(&header, &tokenizer);
         // This frees the metadata (a vocabulary of many small strings) before memory is needed for the weights.
         let tensors = header.into_tensors();
-        let LoadedBackend { backend, reason } = file.load_backend(&tensors, &parameters, reader).await?;
+        let LoadedBackend { backend, reason } = file.load_backend(&tensors, &architecture, reader).await?;
         Ok(Self {
             computed_by: RefCell::new(ComputedBy { backend: backend.name(), reason }),
             last_activity: Cell::default(),
@@ -95,7 +95,7 @@ impl Model {
             abandoned: RefCell::default(),
             templates,
             grammars: OnceCell::new(),
-            positions: parameters.positions,
+            positions: architecture.sizes.positions,
         })
     }
 

@@ -1,10 +1,9 @@
-//! Sizes and constants of a llama-architecture model.
+//! The sizes of a model.
 
-use super::rope::RopeScaling;
-use crate::error::{AiError, Result};
-use crate::gguf::Header;
+use super::architecture::{MAX_DIMENSION, Metadata};
+use crate::error::Result;
 
-/// Sizes and constants of a llama-architecture model, read from its metadata.
+/// The sizes of a model, read from its metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hyperparameters {
     pub layers: usize,
@@ -25,75 +24,48 @@ pub struct Hyperparameters {
     /// Context length (tokens) that the model was trained for.
     pub positions: usize,
     pub rms_epsilon: f32,
-    pub rope_base: f64,
-    pub rope_scaling: RopeScaling,
 }
 
-/// No model has larger sizes; a file that claims a larger one is damaged.
-const MAX_DIMENSION: u64 = 1 << 24;
+/// More than any model has; every layer costs memory before its weights are read.
+const MAX_LAYERS: usize = 1024;
 
 impl Hyperparameters {
-    /// Reads and checks the metadata. `name` is the file's name, for messages.
+    /// Reads and checks the sizes.
     ///
     /// # Errors
     ///
-    /// 5004 if the architecture is not supported, or if a value is missing, out of range or inconsistent.
-    pub fn from_header(header: &Header, name: &str) -> Result<Self> {
-        let architecture = header.text("general.architecture").unwrap_or("unknown");
-        if architecture != "llama" {
-            return Err(AiError::invalid_data(format!(
-                "{name} has the architecture '{architecture}', which is not supported. Use a GGUF of architecture 'llama' (Llama 2 and 3, Mistral, SmolLM2, TinyLlama …)."
-            )));
-        }
-        let optional = |key: &str| header.integer(&format!("llama.{key}"));
-        let required = |key: &str| {
-            optional(key).filter(|value| (1..=MAX_DIMENSION).contains(value)).map(|value| value as usize).ok_or_else(|| {
-                AiError::invalid_data(format!("{name} cannot be used as a model: 'llama.{key}' is missing or out of range."))
-            })
-        };
-        if optional("expert_count").unwrap_or(0) > 0 {
-            return Err(AiError::invalid_data(format!("{name} is a mixture of experts, which is not supported. Use a dense llama model.")));
-        }
-        let (width, heads) = (required("embedding_length")?, required("attention.head_count")?);
-        let head_width = match optional("attention.key_length") {
-            Some(_) => required("attention.key_length")?,
-            None => width / heads,
-        };
-        let vocabulary = header.array("tokenizer.ggml.tokens").map(<[_]>::len).unwrap_or(0);
-        let parameters = Self {
-            layers: required("block_count")?,
+    /// 5004 if a value is missing, out of range or inconsistent.
+    pub fn from_metadata(metadata: &Metadata<'_>) -> Result<Self> {
+        let (width, heads) = (metadata.size("embedding_length")?, metadata.size("attention.head_count")?);
+        let head_width = metadata.size_or("attention.key_length", width / heads)?;
+        let vocabulary = metadata.header.array("tokenizer.ggml.tokens").map(<[_]>::len).unwrap_or(0);
+        let sizes = Self {
+            layers: metadata.size("block_count")?,
             width,
             heads,
-            kv_heads: match optional("attention.head_count_kv") {
-                Some(_) => required("attention.head_count_kv")?,
-                None => heads,
-            },
+            kv_heads: metadata.size_or("attention.head_count_kv", heads)?,
             head_width,
-            rope_width: match optional("rope.dimension_count") {
-                Some(_) => required("rope.dimension_count")?,
-                None => head_width,
-            },
-            ffn_width: required("feed_forward_length")?,
+            rope_width: metadata.size_or("rope.dimension_count", head_width)?,
+            ffn_width: metadata.size("feed_forward_length")?,
             vocabulary,
-            positions: required("context_length")?,
-            rms_epsilon: header.number("llama.attention.layer_norm_rms_epsilon").unwrap_or(1e-5) as f32,
-            rope_base: header.number("llama.rope.freq_base").unwrap_or(10_000.0),
-            rope_scaling: RopeScaling::from_header(header, name)?,
+            positions: metadata.size("context_length")?,
+            rms_epsilon: metadata.number("attention.layer_norm_rms_epsilon").unwrap_or(1e-5) as f32,
         };
-        let in_range = |heads: usize| heads.checked_mul(parameters.head_width).is_some_and(|width| width as u64 <= MAX_DIMENSION);
-        let consistent = parameters.heads.is_multiple_of(parameters.kv_heads)
-            && in_range(parameters.heads)
-            && parameters.rope_width.is_multiple_of(2)
-            && parameters.rope_width <= parameters.head_width
-            && parameters.rope_base > 0.0
-            && vocabulary > 0;
+        let in_range = |heads: usize| heads.checked_mul(head_width).is_some_and(|width| width as u64 <= MAX_DIMENSION);
+        let consistent = heads.is_multiple_of(sizes.kv_heads)
+            && in_range(heads)
+            && metadata.size_or("attention.value_length", head_width)? == head_width
+            && sizes.rope_width.is_multiple_of(2)
+            && sizes.rope_width <= head_width
+            && vocabulary > 0
+            && sizes.layers <= MAX_LAYERS;
         if !consistent {
-            return Err(AiError::invalid_data(format!(
-                "{name} cannot be used as a model: its numbers contradict each other ({} heads, {} of keys and values, of {} dimensions, {} of them rotated, with the base {}; {vocabulary} tokens).",
-                parameters.heads, parameters.kv_heads, parameters.head_width, parameters.rope_width, parameters.rope_base
+            return Err(metadata.unusable(&format!(
+                "its numbers contradict each other or are too large ({} layers; {heads} heads, {} of keys and values, of {head_width} dimensions, {} of them rotated; {vocabulary} tokens)",
+                sizes.layers, sizes.kv_heads, sizes.rope_width
             )));
         }
-        Ok(parameters)
+        Ok(sizes)
     }
 
     /// Width of the keys (and of the values) of one position, over all KV heads.

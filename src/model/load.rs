@@ -1,6 +1,6 @@
 //! Loading of weights: from the reader, tensor by tensor, into the [`WeightSink`] of a backend.
 
-use super::Hyperparameters;
+use super::Architecture;
 use crate::error::{AiError, Result};
 use crate::gguf::{LocalFuture, Reader, TensorEntry};
 use kernels::Format;
@@ -21,6 +21,12 @@ pub enum Role {
     Query(usize),
     Key(usize),
     Value(usize),
+    QueryBias(usize),
+    KeyBias(usize),
+    ValueBias(usize),
+    /// `[head_width]`, of every head.
+    QueryNorm(usize),
+    KeyNorm(usize),
     AttentionOutput(usize),
     FfnNorm(usize),
     Gate(usize),
@@ -40,11 +46,16 @@ const NAMES: [(&str, Role); 4] = [
 type RoleInLayer = fn(usize) -> Role;
 
 /// The names of the tensors of a layer, behind `blk.` and the layer's number.
-const LAYER_NAMES: [(&str, RoleInLayer); 9] = [
+const LAYER_NAMES: [(&str, RoleInLayer); 14] = [
     ("attn_norm.weight", Role::AttentionNorm),
     ("attn_q.weight", Role::Query),
     ("attn_k.weight", Role::Key),
     ("attn_v.weight", Role::Value),
+    ("attn_q.bias", Role::QueryBias),
+    ("attn_k.bias", Role::KeyBias),
+    ("attn_v.bias", Role::ValueBias),
+    ("attn_q_norm.weight", Role::QueryNorm),
+    ("attn_k_norm.weight", Role::KeyNorm),
     ("attn_output.weight", Role::AttentionOutput),
     ("ffn_norm.weight", Role::FfnNorm),
     ("ffn_gate.weight", Role::Gate),
@@ -65,50 +76,42 @@ impl Role {
 
     /// The name of its tensor in a file.
     pub fn name(self) -> String {
-        let layer = match self {
-            Self::TokenEmbedding | Self::OutputNorm | Self::Output | Self::RopeDivisors => None,
-            Self::AttentionNorm(layer) | Self::Query(layer) | Self::Key(layer) | Self::Value(layer) | Self::AttentionOutput(layer) => {
-                Some(layer)
-            }
-            Self::FfnNorm(layer) | Self::Gate(layer) | Self::Up(layer) | Self::Down(layer) => Some(layer),
+        let in_layer = |(name, of_layer): &(&str, RoleInLayer)| {
+            let layer = self.layer()?;
+            (of_layer(layer) == self).then(|| format!("blk.{layer}.{name}"))
         };
-        match layer {
-            None => NAMES.iter().find(|(_, role)| *role == self).map(|(name, _)| (*name).to_owned()),
-            Some(layer) => LAYER_NAMES.iter().find(|(_, of_layer)| of_layer(layer) == self).map(|(name, _)| format!("blk.{layer}.{name}")),
+        let once = NAMES.iter().find(|(_, role)| *role == self).map(|(name, _)| (*name).to_owned());
+        once.or_else(|| LAYER_NAMES.iter().find_map(in_layer)).unwrap_or_default()
+    }
+
+    /// The number of its layer; `None` for tensors that a file has once.
+    fn layer(self) -> Option<usize> {
+        match self {
+            Self::TokenEmbedding | Self::OutputNorm | Self::Output | Self::RopeDivisors => None,
+            Self::AttentionNorm(layer) | Self::FfnNorm(layer) => Some(layer),
+            Self::Query(layer) | Self::QueryBias(layer) | Self::QueryNorm(layer) => Some(layer),
+            Self::Key(layer) | Self::KeyBias(layer) | Self::KeyNorm(layer) => Some(layer),
+            Self::Value(layer) | Self::ValueBias(layer) | Self::AttentionOutput(layer) => Some(layer),
+            Self::Gate(layer) | Self::Up(layer) | Self::Down(layer) => Some(layer),
         }
-        .unwrap_or_default()
     }
 
     /// The shape that a tensor of this role must have.
-    pub fn shape(self, p: &Hyperparameters) -> Vec<usize> {
+    pub fn shape(self, architecture: &Architecture) -> Vec<usize> {
+        let p = &architecture.sizes;
         match self {
             Self::TokenEmbedding | Self::Output => vec![p.vocabulary, p.width],
             Self::OutputNorm | Self::AttentionNorm(_) | Self::FfnNorm(_) => vec![p.width],
             Self::RopeDivisors => vec![p.rope_width / 2],
             Self::Query(_) => vec![p.query_width(), p.width],
             Self::Key(_) | Self::Value(_) => vec![p.kv_width(), p.width],
+            Self::QueryBias(_) => vec![p.query_width()],
+            Self::KeyBias(_) | Self::ValueBias(_) => vec![p.kv_width()],
+            Self::QueryNorm(_) | Self::KeyNorm(_) => vec![p.head_width],
             Self::AttentionOutput(_) => vec![p.width, p.query_width()],
             Self::Gate(_) | Self::Up(_) => vec![p.ffn_width, p.width],
             Self::Down(_) => vec![p.width, p.ffn_width],
         }
-    }
-
-    /// Every role that a model of `layers` layers must have a tensor for; a separate output matrix and RoPE divisors are optional.
-    pub fn required(layers: usize) -> impl Iterator<Item = Role> {
-        let of_layer = |l| {
-            [
-                Self::AttentionNorm(l),
-                Self::Query(l),
-                Self::Key(l),
-                Self::Value(l),
-                Self::AttentionOutput(l),
-                Self::FfnNorm(l),
-                Self::Gate(l),
-                Self::Up(l),
-                Self::Down(l),
-            ]
-        };
-        [Self::TokenEmbedding, Self::OutputNorm].into_iter().chain((0..layers).flat_map(of_layer))
     }
 }
 
@@ -190,15 +193,17 @@ const PIECE: usize = 1 << 20;
 /// `reader` and `sink`.
 pub async fn load_weights(
     tensors: &[TensorEntry],
-    parameters: &Hyperparameters,
+    architecture: &Architecture,
     reader: &mut Reader,
     sink: &mut dyn WeightSink,
 ) -> Result<()> {
     let name = reader.name();
     let mut wanted: Vec<(Role, &TensorEntry)> = Vec::new();
     let mut present: HashSet<Role> = HashSet::new();
+    let required = architecture.required();
+    let is_used = |role: &Role| required.contains(role) || matches!(role, Role::Output | Role::RopeDivisors);
     for entry in tensors {
-        let Some(role) = Role::from_name(&entry.name) else {
+        let Some(role) = Role::from_name(&entry.name).filter(is_used) else {
             // Ignoring a part of a layer would produce wrong text, not an error. (Old files contain RoPE tables.)
             if entry.name.starts_with("blk.") && !entry.name.ends_with(".attn_rot_embd") {
                 return Err(AiError::invalid_data(format!(
@@ -208,7 +213,7 @@ pub async fn load_weights(
             }
             continue;
         };
-        let shape = role.shape(parameters);
+        let shape = role.shape(architecture);
         let row_fits = shape.last().is_some_and(|columns| columns.is_multiple_of(entry.dtype.block_size()));
         if entry.shape != shape || !row_fits {
             return Err(AiError::invalid_data(format!(
@@ -220,7 +225,7 @@ pub async fn load_weights(
             wanted.push((role, entry));
         }
     }
-    if let Some(missing) = Role::required(parameters.layers).find(|role| !present.contains(role)) {
+    if let Some(missing) = required.iter().find(|role| !present.contains(role)) {
         return Err(AiError::invalid_data(format!("{name} cannot be used as a model: it has no tensor '{}'.", missing.name())));
     }
     // If the file's length is known, a file that is too short is rejected before anything is loaded.
@@ -234,8 +239,14 @@ pub async fn load_weights(
     }
     for (role, entry) in wanted {
         reader.skip_to(entry.offset).await?;
-        sink.begin(&Tensor::new(role, entry)?)?;
+        let tensor = Tensor::new(role, entry)?;
+        sink.begin(&tensor)?;
         sink.room().await?;
+        if architecture.is_permuted(role) || architecture.vector_scale(role) != 1.0 {
+            write_changed(architecture, &tensor, entry, reader, sink).await?;
+            sink.finish()?;
+            continue;
+        }
         let mut missing = entry.length;
         while missing > 0 {
             let piece = reader.next(usize::try_from(missing).unwrap_or(PIECE).min(PIECE)).await?;
@@ -251,16 +262,64 @@ pub async fn load_weights(
     Ok(())
 }
 
+/// Like the loop of [`load_weights`], head by head, for tensors of heads whose rows are permuted and for vectors that are scaled.
+async fn write_changed(
+    architecture: &Architecture,
+    tensor: &Tensor<'_>,
+    entry: &TensorEntry,
+    reader: &mut Reader,
+    sink: &mut dyn WeightSink,
+) -> Result<()> {
+    let scale = architecture.vector_scale(tensor.role);
+    // A vector's numbers are its rows.
+    let rows = if tensor.is_matrix { tensor.rows } else { tensor.columns };
+    let head = if architecture.is_permuted(tensor.role) { architecture.sizes.head_width } else { rows };
+    if scale != 1.0 && tensor.format != Format::F32 {
+        return Err(AiError::invalid_data(format!("Tensor '{}' is of type {}, but must be F32.", entry.name, tensor.format.name())));
+    }
+    // Vectors of blocks cannot be permuted; no file has them.
+    let length = usize::try_from(entry.length).unwrap_or(usize::MAX);
+    if rows == 0 || !length.is_multiple_of(rows) || !rows.is_multiple_of(head) {
+        return Err(AiError::invalid_data(format!("Tensor '{}' of type {:?} has no rows of whole bytes.", entry.name, entry.dtype)));
+    }
+    let row_bytes = length / rows;
+    let (mut of_head, mut changed) = (Vec::new(), Vec::new());
+    for _ in 0..rows / head {
+        of_head.clear();
+        while of_head.len() < head * row_bytes {
+            let piece = reader.next((head * row_bytes - of_head.len()).min(PIECE)).await?;
+            if piece.is_empty() {
+                return Err(reader.truncated(entry.offset + entry.length));
+            }
+            of_head.extend_from_slice(piece);
+        }
+        changed.clear();
+        for row in 0..head {
+            let from = if architecture.is_permuted(tensor.role) { architecture.place_in_file(row) } else { row };
+            let bytes = &of_head[from * row_bytes..(from + 1) * row_bytes];
+            match bytes.as_chunks::<4>().0 {
+                [number] if scale != 1.0 => changed.extend((f32::from_le_bytes(*number) * scale).to_le_bytes()),
+                _ => changed.extend_from_slice(bytes),
+            }
+        }
+        for piece in changed.chunks(PIECE) {
+            sink.write(piece)?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_role_is_found_by_its_name() {
-        for role in Role::required(12).chain([Role::Output, Role::RopeDivisors]) {
+        let of_layer = LAYER_NAMES.iter().map(|(_, of_layer)| of_layer(11));
+        for role in NAMES.iter().map(|(_, role)| *role).chain(of_layer) {
             assert_eq!(Role::from_name(&role.name()), Some(role));
         }
         assert_eq!(Role::Query(11).name(), "blk.11.attn_q.weight");
-        assert_eq!(Role::from_name("blk.0.attn_q.bias"), None);
+        assert_eq!(Role::from_name("blk.0.attn_q.unknown"), None);
     }
 }

@@ -1,13 +1,18 @@
-//! The model: its hyperparameters, read from the header, and the loading of its weights into a backend.
+//! The model: what it computes, read from the header, and the loading of its weights into a backend.
 //!
-//! This module describes what a llama-architecture file consists of, not how it is computed (`backend`).
+//! This module describes steps and weights, not how they are computed (`backend`).
 
+pub mod architecture;
+mod architectures;
 mod hyperparameters;
 mod load;
 mod rope;
+mod step;
 mod weights;
 
+pub use architecture::Architecture;
 pub use hyperparameters::Hyperparameters;
 pub use load::{Role, Tensor, WeightSink, load_weights};
 pub use rope::{RopeFrequencies, RopeScaling};
-pub use weights::{Layer, WeightCollector, Weights};
+pub use step::{Slot, Step};
+pub use weights::{WeightCollector, Weights};

@@ -1,8 +1,7 @@
-//! Rotary position embedding (RoPE, Su et al. 2021): its frequencies, and the scalings that llama files use.
+//! Rotary position embedding (RoPE, Su et al. 2021): its frequencies, and their scalings.
 
-use super::Hyperparameters;
+use super::architecture::{Metadata, Rope};
 use crate::error::{AiError, Result};
-use crate::gguf::Header;
 
 /// How positions beyond the original training length are scaled.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,14 +18,17 @@ impl RopeScaling {
     /// # Errors
     ///
     /// 5004 if the type of scaling is not supported.
-    pub fn from_header(header: &Header, name: &str) -> Result<Self> {
-        let kind = header.text("llama.rope.scaling.type").unwrap_or("none");
+    pub fn from_metadata(metadata: &Metadata<'_>) -> Result<Self> {
+        let kind = metadata.text("rope.scaling.type").unwrap_or("none");
         // Older files contain only the factor, and mean linear scaling.
-        let factor = header.number("llama.rope.scaling.factor").or_else(|| header.number("llama.rope.scale_linear"));
+        let factor = metadata.number("rope.scaling.factor").or_else(|| metadata.number("rope.scale_linear"));
         match (kind, factor) {
             ("none", None) | ("linear", None) => Ok(Self::None),
             ("linear" | "none", Some(factor)) if factor > 0.0 => Ok(Self::Linear(factor)),
-            _ => Err(AiError::invalid_data(format!("{name} scales RoPE by '{kind}', which is not supported. Use a model without it."))),
+            _ => Err(AiError::invalid_data(format!(
+                "{} scales RoPE by '{kind}', which is not supported. Use a model without it.",
+                metadata.name
+            ))),
         }
     }
 }
@@ -38,16 +40,17 @@ pub struct RopeFrequencies {
 }
 
 impl RopeFrequencies {
-    /// `divisors`: the contents of `rope_freqs.weight`, one per pair, if the file has that tensor.
-    pub fn new(parameters: &Hyperparameters, divisors: Option<&[f32]>) -> Self {
-        let width = parameters.rope_width;
-        let linear = match parameters.rope_scaling {
+    /// `width`: dimensions of a head that are rotated. `divisors`: the contents of `rope_freqs.weight`, one per pair, if the file has that
+    /// tensor.
+    pub fn new(rope: &Rope, width: usize, divisors: Option<&[f32]>) -> Self {
+        let Rope::Base { base, scaling } = *rope else { return Self { per_position: vec![0.0; width / 2] } };
+        let linear = match scaling {
             RopeScaling::None => 1.0,
             RopeScaling::Linear(factor) => factor,
         };
         let per_position = (0..width / 2)
             .map(|pair| {
-                let frequency = parameters.rope_base.powf(-((2 * pair) as f64) / width as f64);
+                let frequency = base.powf(-((2 * pair) as f64) / width as f64);
                 let divisor = divisors.and_then(|divisors| divisors.get(pair)).map_or(1.0, |divisor| f64::from(*divisor));
                 frequency / divisor / linear
             })

@@ -18,7 +18,7 @@ use workers_ai_local::engine::Limits;
 use workers_ai_local::error::Result;
 use workers_ai_local::gguf::{BytesSource, Header, Reader, Source};
 use workers_ai_local::input::TextGenerationRequest;
-use workers_ai_local::model::{Hyperparameters, load_weights};
+use workers_ai_local::model::{Architecture, load_weights};
 use workers_ai_local::output::Part;
 use workers_ai_local::tokenizer::Tokenizer;
 
@@ -80,11 +80,11 @@ pub fn load(bytes: Vec<u8>) -> (CpuBackend, Tokenizer) {
     pollster::block_on(async {
         let mut reader = Reader::new(Rc::new(BytesSource::new("test.gguf", bytes)), Box::new(|_| {}));
         let header = Header::read(&mut reader).await?;
-        let parameters = Hyperparameters::from_header(&header, "test.gguf")?;
+        let architecture = Architecture::from_header(&header, "test.gguf")?;
         let tokenizer = Tokenizer::from_header(&header, "test.gguf")?;
         let mut weights = CpuWeights::default();
-        load_weights(&header.into_tensors(), &parameters, &mut reader, &mut weights).await?;
-        Ok::<_, workers_ai_local::error::AiError>((CpuBackend::new(parameters, weights)?, tokenizer))
+        load_weights(&header.into_tensors(), &architecture, &mut reader, &mut weights).await?;
+        Ok::<_, workers_ai_local::error::AiError>((CpuBackend::new(architecture, weights)?, tokenizer))
     })
     .expect("a model")
 }
@@ -102,12 +102,21 @@ pub fn best(logits: &[f32]) -> usize {
     (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).expect("logits")
 }
 
-/// A small llama model with random weights.
+/// A small model with random weights.
 #[derive(Clone)]
 pub struct TinyModel {
+    pub architecture: &'static str,
     pub width: usize,
     pub heads: usize,
     pub kv_heads: usize,
+    /// `None`: the width of the model divided by the number of heads.
+    pub head_width: Option<usize>,
+    /// Whether query, key and value have biases.
+    pub biases: bool,
+    /// Whether the heads of query and key have norms.
+    pub head_norms: bool,
+    /// Matrices that are multiplied by a number, by the part of their name.
+    pub scales: Vec<(&'static str, f32)>,
     pub ffn_width: usize,
     pub layers: usize,
     pub dtype: GgmlDType,
@@ -122,9 +131,14 @@ pub struct TinyModel {
 impl Default for TinyModel {
     fn default() -> Self {
         Self {
+            architecture: "llama",
             width: 256,
             heads: 4,
             kv_heads: 2,
+            head_width: None,
+            biases: false,
+            head_norms: false,
+            scales: Vec::new(),
             ffn_width: 512,
             layers: 2,
             dtype: GgmlDType::F32,
@@ -139,6 +153,10 @@ impl Default for TinyModel {
 pub const TINY_VOCABULARY: usize = 260;
 
 impl TinyModel {
+    fn head_width(&self) -> usize {
+        self.head_width.unwrap_or(self.width / self.heads)
+    }
+
     /// The model as a GGUF file.
     pub fn gguf(&self) -> Vec<u8> {
         let mut rng = Pcg64Mcg::seed_from_u64(7);
@@ -150,10 +168,14 @@ impl TinyModel {
         let device = Device::Cpu;
         let mut tensors: Vec<(String, QTensor)> = Vec::new();
         let mut add = |name: &str, shape: &[usize], dtype: GgmlDType, values: Vec<f32>| {
+            let scale = self.scales.iter().find(|(part, _)| name.contains(part)).map_or(1.0, |(_, scale)| *scale);
+            let values: Vec<f32> = values.into_iter().map(|value| value * scale).collect();
             let tensor = Tensor::from_vec(values, shape, &device).expect("a tensor");
             tensors.push((name.to_owned(), QTensor::quantize(&tensor, dtype).expect("quantised")));
         };
-        let (width, kv_width, ffn) = (self.width, self.width / self.heads * self.kv_heads, self.ffn_width);
+        let (width, ffn) = (self.width, self.ffn_width);
+        let head_width = self.head_width();
+        let (query_width, kv_width) = (self.heads * head_width, self.kv_heads * head_width);
         add("token_embd.weight", &[TINY_VOCABULARY, width], self.dtype, random(TINY_VOCABULARY * width, 1.0));
         let near_one = |values: Vec<f32>| values.into_iter().map(|value| 1.0 + value).collect::<Vec<f32>>();
         for layer in 0..self.layers {
@@ -161,15 +183,25 @@ impl TinyModel {
             let mut matrix = |part: &str, rows: usize, columns: usize| {
                 add(&name(part), &[rows, columns], self.dtype, random(rows * columns, 2.0 / (columns as f32).sqrt()));
             };
-            matrix("attn_q", width, width);
+            matrix("attn_q", query_width, width);
             matrix("attn_k", kv_width, width);
             matrix("attn_v", kv_width, width);
-            matrix("attn_output", width, width);
+            matrix("attn_output", width, query_width);
             matrix("ffn_gate", ffn, width);
             matrix("ffn_up", ffn, width);
             matrix("ffn_down", width, ffn);
             add(&name("attn_norm"), &[width], GgmlDType::F32, near_one(random(width, 0.2)));
             add(&name("ffn_norm"), &[width], GgmlDType::F32, near_one(random(width, 0.2)));
+            if self.biases {
+                for (part, width) in [("attn_q", query_width), ("attn_k", kv_width), ("attn_v", kv_width)] {
+                    add(&format!("blk.{layer}.{part}.bias"), &[width], GgmlDType::F32, random(width, 0.5));
+                }
+            }
+            if self.head_norms {
+                for part in ["attn_q_norm", "attn_k_norm"] {
+                    add(&name(part), &[head_width], GgmlDType::F32, near_one(random(head_width, 0.5)));
+                }
+            }
         }
         add("output_norm.weight", &[width], GgmlDType::F32, near_one(random(width, 0.2)));
         if !self.tied {
@@ -195,20 +227,24 @@ impl TinyModel {
 fn tiny_metadata(model: &TinyModel) -> Vec<(String, Value)> {
     let number = |value: usize| Value::U32(value as u32);
     let text = |value: &str| Value::String(value.to_owned());
-    let llama = |key: &str| format!("llama.{key}");
+    let llama = |key: &str| format!("{}.{key}", model.architecture);
     let mut tokens: Vec<Value> = (0..=255u8).map(|byte| Value::String(char_of_byte(byte).to_string())).collect();
     tokens.extend(["<s>", "</s>", "<a>", "he"].map(text));
     let mut kinds = vec![Value::I32(1); 256];
     kinds.extend([3, 3, 4, 1].map(Value::I32));
     vec![
-        ("general.architecture".into(), text("llama")),
+        ("general.architecture".into(), text(model.architecture)),
+        // Makes candle's Qwen 3 compute in F32.
+        ("general.dtype".into(), number(0)),
         (llama("block_count"), number(model.layers)),
         (llama("context_length"), number(512)),
         (llama("embedding_length"), number(model.width)),
         (llama("feed_forward_length"), number(model.ffn_width)),
         (llama("attention.head_count"), number(model.heads)),
         (llama("attention.head_count_kv"), number(model.kv_heads)),
-        (llama("rope.dimension_count"), number(model.width / model.heads)),
+        (llama("attention.key_length"), number(model.head_width())),
+        (llama("attention.value_length"), number(model.head_width())),
+        (llama("rope.dimension_count"), number(model.head_width())),
         (llama("rope.freq_base"), Value::F32(10_000.0)),
         (llama("attention.layer_norm_rms_epsilon"), Value::F32(1e-5)),
         ("tokenizer.ggml.model".into(), text("gpt2")),
@@ -230,17 +266,36 @@ pub fn char_of_byte(byte: u8) -> char {
     char::from_u32(0x100 + before).expect("below U+0144")
 }
 
+/// Candle's stock model of an architecture.
+pub enum StockModel {
+    Llama(candle_transformers::models::quantized_llama::ModelWeights),
+    Qwen2(candle_transformers::models::quantized_qwen2::ModelWeights),
+    Qwen3(candle_transformers::models::quantized_qwen3::ModelWeights),
+}
+
 /// Candle's stock model over the same file.
-pub fn stock_model(bytes: &[u8]) -> candle_transformers::models::quantized_llama::ModelWeights {
+pub fn stock_model(bytes: &[u8]) -> StockModel {
+    use candle_transformers::models::{quantized_llama, quantized_qwen2, quantized_qwen3};
     let mut file = Cursor::new(bytes);
     let content = Content::read(&mut file).expect("a header");
-    candle_transformers::models::quantized_llama::ModelWeights::from_gguf(content, &mut file, &Device::Cpu).expect("a model")
+    let architecture = content.metadata["general.architecture"].to_string().expect("a text").clone();
+    let model = match architecture.as_str() {
+        "qwen2" => quantized_qwen2::ModelWeights::from_gguf(content, &mut file, &Device::Cpu).map(StockModel::Qwen2),
+        "qwen3" => quantized_qwen3::ModelWeights::from_gguf(content, &mut file, &Device::Cpu).map(StockModel::Qwen3),
+        _ => quantized_llama::ModelWeights::from_gguf(content, &mut file, &Device::Cpu).map(StockModel::Llama),
+    };
+    model.expect("a model")
 }
 
 /// The stock model's logits after the last of these tokens; the first has position `position`.
-pub fn stock_logits(model: &mut candle_transformers::models::quantized_llama::ModelWeights, tokens: &[u32], position: usize) -> Vec<f32> {
+pub fn stock_logits(model: &mut StockModel, tokens: &[u32], position: usize) -> Vec<f32> {
     let input = Tensor::new(tokens, &Device::Cpu).and_then(|tokens| tokens.unsqueeze(0)).expect("a tensor");
-    model.forward(&input, position).and_then(|logits| logits.squeeze(0)).and_then(|logits| logits.to_vec1()).expect("logits")
+    let logits = match model {
+        StockModel::Llama(model) => model.forward(&input, position),
+        StockModel::Qwen2(model) => model.forward(&input, position),
+        StockModel::Qwen3(model) => model.forward(&input, position),
+    };
+    logits.and_then(|logits| logits.squeeze(0)).and_then(|logits| logits.to_vec1()).expect("logits")
 }
 
 /// The model with every tensor dequantised to F32. Over F32 the stock model does not round activations to 8 bits, so two

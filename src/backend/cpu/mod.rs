@@ -1,10 +1,10 @@
-//! The CPU backend: a llama model's forward pass, computed with the crate `kernels`.
+//! The CPU backend: the steps of a forward pass, computed with the crate `kernels`.
 //!
-//! Activations are row-major `[rows, width]` in scratch buffers that live as long as the backend: a token allocates nothing but its
+//! Activations are row-major `[rows, width]` in scratch buffers that live as long as the backend: a token allocates little more than its
 //! logits. A batch of several sequences reads each matrix once.
 
-mod llama;
+mod backend;
 mod weights;
 
-pub use llama::CpuBackend;
+pub use backend::CpuBackend;
 pub use weights::CpuWeights;

@@ -1,4 +1,4 @@
-//! The packed weights of a llama model, and the sink that collects them while a model loads.
+//! The packed weights of a model, and the sink that collects them while a model loads.
 
 use crate::error::{AiError, Result};
 use crate::model::{Role, Tensor, WeightCollector, WeightSink};
@@ -48,11 +48,11 @@ impl WeightSink for CpuWeights {
 }
 
 impl CpuWeights {
-    /// The complete weights of a model of `layers` layers.
+    /// The weights that have arrived.
     ///
     /// # Errors
-    /// 5004 if a tensor is missing.
-    pub fn build(self, layers: usize) -> Result<Weights> {
-        self.collected.into_weights(layers, Ok)
+    /// None here; see [`WeightCollector::into_weights`].
+    pub fn build(self) -> Result<Weights> {
+        self.collected.into_weights(Ok)
     }
 }

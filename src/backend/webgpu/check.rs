@@ -70,6 +70,8 @@ impl Check<'_> {
             Shader::Product { format, epilogue, .. } if shader.is_packed() => (self.product(shader, format, epilogue).await?, 1e-4),
             Shader::Product { format, epilogue, .. } => (self.product(shader, format, epilogue).await?, 2e-5),
             Shader::Norm => (self.norm().await?, 1e-5),
+            Shader::HeadNorm => (self.head_norm().await?, 1e-5),
+            Shader::Bias => (self.bias().await?, 1e-6),
             // Rounding to f16 may go either way.
             Shader::Rope => (self.rope().await?, 1e-3),
             Shader::Attention { rows, .. } => (self.attention(shader, rows).await?, 1e-5),
@@ -203,7 +205,28 @@ impl Check<'_> {
         let runs: Vec<_> = buffers.iter().map(|buffers| (shader, &buffers[..], workgroups)).collect();
         let result = self.dispatch(&Job::default(), &runs, &to, 4 * tokens.len() * matrix.columns).await?;
         let rows = tokens.iter().map(|token| &numbers[*token as usize * matrix.columns..][..matrix.columns]);
-        Ok(difference(&floats_of(&result), &rows.flatten().copied().collect::<Vec<f32>>()))
+        let expected: Vec<f32> = rows.flatten().map(|number| number * self.sizes.embedding_scale).collect();
+        Ok(difference(&floats_of(&result), &expected))
+    }
+
+    async fn head_norm(&mut self) -> Result<f32> {
+        let (width, heads, rows) = (self.sizes.head_width, 1 + self.below(5), 1 + self.below(3));
+        let (input, scales) = (self.numbers(rows * heads * width), self.numbers(width));
+        let expected: Vec<f32> = input.chunks_exact(width).flat_map(|head| reference::norm(head, &scales, self.sizes.epsilon)).collect();
+        let (norm, values) = (self.floats(&scales)?, self.floats(&input)?);
+        let runs = [(Shader::HeadNorm, &[&norm, &values][..], [heads, rows, 1])];
+        let result = self.dispatch(&Job::default(), &runs, &values, 4 * input.len()).await?;
+        Ok(difference(&floats_of(&result), &expected))
+    }
+
+    async fn bias(&mut self) -> Result<f32> {
+        let (width, rows) = (4 * (1 + self.below(300)), 1 + self.below(3));
+        let (input, bias) = (self.numbers(rows * width), self.numbers(width));
+        let expected: Vec<f32> = input.chunks_exact(width).flat_map(|row| row.iter().zip(&bias).map(|(a, b)| a + b)).collect();
+        let (vector, values) = (self.floats(&bias)?, self.floats(&input)?);
+        let runs = [(Shader::Bias, &[&vector, &values][..], [(width / 4).div_ceil(64), rows, 1])];
+        let result = self.dispatch(&Job::default(), &runs, &values, 4 * input.len()).await?;
+        Ok(difference(&floats_of(&result), &expected))
     }
 
     async fn norm(&mut self) -> Result<f32> {
@@ -359,7 +382,16 @@ mod tests {
     }
 
     fn sizes(heads: usize, kv_heads: usize, head_width: usize) -> Sizes {
-        Sizes { width: 576, heads, kv_heads, head_width, rope_width: head_width, epsilon: 1e-5 }
+        Sizes {
+            width: 576,
+            heads,
+            kv_heads,
+            head_width,
+            rope_width: head_width,
+            epsilon: 1e-5,
+            embedding_scale: 3.0,
+            score_divisor: (head_width as f32).sqrt(),
+        }
     }
 
     async fn compile(context: &Context, sizes: &Sizes, shaders: &[Shader]) -> Pipelines {
@@ -485,7 +517,7 @@ mod tests {
             for (heads, kv_heads, head_width) in [(9, 3, 64), (8, 1, 128), (4, 4, 32), (2, 1, 256), (7, 1, 80), (24, 2, 96)] {
                 let sizes = sizes(heads, kv_heads, head_width);
                 let attention = [1, 4].map(|rows| super::super::forward::attention(&sizes, rows));
-                let shaders = [&[Shader::Norm, Shader::Rope, Shader::Combine][..], &attention[..]].concat();
+                let shaders = [&[Shader::Norm, Shader::HeadNorm, Shader::Bias, Shader::Rope, Shader::Combine][..], &attention[..]].concat();
                 compare(context, &sizes, &shaders, 12);
             }
         });

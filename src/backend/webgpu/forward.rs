@@ -8,8 +8,9 @@ use super::shaders::{Bindings, Epilogue, Pipelines, ProductStrategy, ReductionPa
 use super::weights::{Matrix, MatrixKind, Weights};
 use crate::backend::{Answer, MAX_CANDIDATES, Wanted};
 use crate::error::{AiError, Result};
-use crate::model::{Hyperparameters, Role};
+use crate::model::{Architecture, Role, Slot, Step};
 use kernels::Format;
+use std::collections::HashMap;
 
 /// The most sequences of a chunk that can have an answer (logits or candidates).
 pub const MAX_OUTPUTS: usize = 8;
@@ -72,7 +73,8 @@ pub struct Scratch {
     /// The most rows of a chunk.
     pub rows: usize,
     tokens: wgpu::Buffer,
-    pub angles: wgpu::Buffer,
+    /// For each of the architecture's ropes.
+    pub angles: Vec<wgpu::Buffer>,
     jobs: wgpu::Buffer,
     job_group: wgpu::BindGroup,
     stream: wgpu::Buffer,
@@ -98,7 +100,8 @@ impl Scratch {
     /// # Errors
     ///
     /// If a buffer is larger than the adapter allows, or memory runs out.
-    pub fn new(context: &Context, pipelines: &Pipelines, p: &Hyperparameters, rows: usize) -> Result<Self> {
+    pub fn new(context: &Context, pipelines: &Pipelines, architecture: &Architecture, rows: usize) -> Result<Self> {
+        let p = &architecture.sizes;
         use wgpu::BufferUsages as Usage;
         let usage = Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
         let floats = |count: usize| context.create_buffer("computing a batch", 4 * count as u64, usage);
@@ -117,7 +120,7 @@ impl Scratch {
         Ok(Self {
             rows,
             tokens: floats(rows)?,
-            angles: floats(rows * p.rope_width)?,
+            angles: architecture.ropes.iter().map(|_| floats(rows * p.rope_width)).collect::<Result<_>>()?,
             jobs,
             job_group,
             stream: floats(rows * p.width)?,
@@ -136,6 +139,77 @@ impl Scratch {
             choose,
         })
     }
+
+    /// The buffer of a slot. What follows a product at once is its epilogue, so there is none for `Up` and `Delta`.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if there is none.
+    fn slot(&self, slot: Slot) -> Result<&wgpu::Buffer> {
+        Ok(match slot {
+            Slot::Stream => &self.stream,
+            Slot::Normed => &self.normed,
+            Slot::Query => &self.query,
+            Slot::Key => &self.key,
+            Slot::Value => &self.value,
+            Slot::Attended => &self.attended,
+            Slot::Gate => &self.gate,
+            Slot::Up | Slot::Delta => return Err(no_steps()),
+        })
+    }
+}
+
+fn no_steps() -> AiError {
+    AiError::invalid_data("The GPU does not compute the steps of this architecture yet.")
+}
+
+/// A dispatch or two of every forward pass. Products are fused with the step after them.
+#[derive(Clone, Copy)]
+enum Operation {
+    Norm { norm: Role, from: Slot, to: Slot },
+    Product { matrix: Role, from: Slot, to: Slot, epilogue: Epilogue },
+    Bias { bias: Role, to: Slot },
+    HeadNorm { norm: Role, of: Slot },
+    Rotate { layer: usize },
+    Attend { layer: usize },
+}
+
+/// The operations for the steps of an architecture.
+///
+/// # Errors
+///
+/// 5004 if there is a step that must be fused, and cannot be.
+fn operations(steps: &[Step]) -> Result<Vec<Operation>> {
+    let mut operations = Vec::new();
+    for step in steps {
+        operations.push(match step {
+            Step::Norm { norm, from, to } => Operation::Norm { norm: *norm, from: *from, to: *to },
+            Step::Products { from, products } => {
+                let product =
+                    |(matrix, to): &(Role, Slot)| Operation::Product { matrix: *matrix, from: *from, to: *to, epilogue: Epilogue::Store };
+                operations.extend(products.iter().map(product));
+                continue;
+            }
+            Step::Bias { bias, to } => Operation::Bias { bias: *bias, to: *to },
+            Step::HeadNorm { norm, of } => Operation::HeadNorm { norm: *norm, of: *of },
+            Step::Rotate { layer, .. } => Operation::Rotate { layer: *layer },
+            Step::Attend { layer } => Operation::Attend { layer: *layer },
+            Step::Activate | Step::Add => {
+                let (source, target, fused) = match step {
+                    Step::Add => (Slot::Delta, Slot::Stream, Epilogue::Add),
+                    _ => (Slot::Up, Slot::Gate, Epilogue::Gate),
+                };
+                match operations.last_mut() {
+                    Some(Operation::Product { to, epilogue: epilogue @ Epilogue::Store, .. }) if *to == source => {
+                        (*to, *epilogue) = (target, fused)
+                    }
+                    _ => return Err(no_steps()),
+                }
+                continue;
+            }
+        });
+    }
+    Ok(operations)
 }
 
 /// A matrix product and its bind groups.
@@ -199,16 +273,25 @@ pub fn attention(sizes: &Sizes, rows: usize) -> Shader {
     Shader::Attention { rows: if rows < LEAST_TILED_ROWS { 1 } else { queries / shared }, shared }
 }
 
-struct LayerGroups {
-    attention_norm: wgpu::BindGroup,
-    query: Product,
-    key: Product,
-    value: Product,
-    attention_output: Product,
-    ffn_norm: wgpu::BindGroup,
-    gate: Product,
-    up: Product,
-    down: Product,
+/// An operation with its bind groups.
+enum Planned {
+    Norm(wgpu::BindGroup),
+    Product(Product),
+    /// `width`: of a row.
+    Bias {
+        group: wgpu::BindGroup,
+        width: usize,
+    },
+    HeadNorm {
+        group: wgpu::BindGroup,
+        heads: usize,
+    },
+    Rotate {
+        layer: usize,
+    },
+    Attend {
+        layer: usize,
+    },
 }
 
 /// Everything that stays the same from one forward pass to the next.
@@ -220,38 +303,43 @@ pub struct Plan {
     embed: Vec<wgpu::BindGroup>,
     embed_shader: Shader,
     embed_units: usize,
-    layers: Vec<LayerGroups>,
+    operations: Vec<Planned>,
     output_norm: wgpu::BindGroup,
     output: Product,
 }
 
 /// Every shader that a model with these matrices needs, without duplicates.
-pub fn shaders(context: &Context, p: &Hyperparameters, matrices: impl Iterator<Item = MatrixKind>) -> Vec<Shader> {
-    let sizes = Sizes::from(p);
+///
+/// # Errors
+///
+/// 5004 if there is none for a step.
+pub fn shaders(context: &Context, architecture: &Architecture, matrices: impl Iterator<Item = MatrixKind>) -> Result<Vec<Shader>> {
+    let sizes = Sizes::from(architecture);
     let mut shaders = vec![Shader::Norm, Shader::Rope, attention(&sizes, 1), attention(&sizes, LEAST_TILED_ROWS), Shader::Combine];
     for pass in [ReductionPass::First, ReductionPass::Further] {
         shaders.extend([Shader::ArgMax(pass), Shader::TopK(pass)]);
     }
-    let matrices: Vec<MatrixKind> = matrices.collect();
-    let tied = !matrices.iter().any(|matrix| matrix.role == Role::Output);
-    for matrix in &matrices {
-        let epilogue = match matrix.role {
-            Role::TokenEmbedding => {
-                shaders.push(Shader::Embed(matrix.format));
-                if !tied {
-                    continue;
-                }
-                Epilogue::Store
+    let matrices: HashMap<Role, MatrixKind> = matrices.map(|matrix| (matrix.role, matrix)).collect();
+    if let Some(embedding) = matrices.get(&Role::TokenEmbedding) {
+        shaders.push(Shader::Embed(embedding.format));
+    }
+    if let Some(output) = matrices.get(&Role::Output).or(matrices.get(&Role::TokenEmbedding)) {
+        shaders.extend(Product::shaders(context, output, Epilogue::Store));
+    }
+    for operation in operations(&architecture.steps())? {
+        match operation {
+            Operation::Product { matrix, epilogue, .. } => {
+                let products = matrices.get(&matrix).map(|matrix| Product::shaders(context, matrix, epilogue));
+                shaders.extend(products.into_iter().flatten());
             }
-            Role::AttentionOutput(_) | Role::Down(_) => Epilogue::Add,
-            Role::Up(_) => Epilogue::Gate,
-            _ => Epilogue::Store,
-        };
-        shaders.extend(Product::shaders(context, matrix, epilogue));
+            Operation::Bias { .. } => shaders.push(Shader::Bias),
+            Operation::HeadNorm { .. } => shaders.push(Shader::HeadNorm),
+            Operation::Norm { .. } | Operation::Rotate { .. } | Operation::Attend { .. } => {}
+        }
     }
     let mut seen = std::collections::HashSet::new();
     shaders.retain(|shader| seen.insert(*shader));
-    shaders
+    Ok(shaders)
 }
 
 impl Plan {
@@ -259,39 +347,51 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// If `pipelines` lacks a bind group layout.
-    pub fn new(context: &Context, pipelines: &Pipelines, p: &Hyperparameters, weights: &Weights, s: &Scratch) -> Result<Self> {
+    /// If a weight is missing, if there is no shader for a step, or if `pipelines` lacks a bind group layout.
+    pub fn new(context: &Context, pipelines: &Pipelines, architecture: &Architecture, weights: &Weights, s: &Scratch) -> Result<Self> {
         let norm = |from, norm, to| pipelines.bind(context, Bindings::Norm, &[from, norm, to]);
         let product = |matrix, epilogue, input, output| Product::new(context, pipelines, matrix, epilogue, input, output);
-        let layers = weights
-            .layers
-            .iter()
-            .map(|layer| {
-                Ok(LayerGroups {
-                    attention_norm: norm(&s.stream, &layer.attention_norm, &s.normed)?,
-                    query: product(&layer.query, Epilogue::Store, &s.normed, &s.query)?,
-                    key: product(&layer.key, Epilogue::Store, &s.normed, &s.key)?,
-                    value: product(&layer.value, Epilogue::Store, &s.normed, &s.value)?,
-                    attention_output: product(&layer.attention_output, Epilogue::Add, &s.attended, &s.stream)?,
-                    ffn_norm: norm(&s.stream, &layer.ffn_norm, &s.normed)?,
-                    gate: product(&layer.gate, Epilogue::Store, &s.normed, &s.gate)?,
-                    up: product(&layer.up, Epilogue::Gate, &s.normed, &s.gate)?,
-                    down: product(&layer.down, Epilogue::Add, &s.gate, &s.stream)?,
-                })
+        let plan = |operation| {
+            Ok(match operation {
+                Operation::Norm { norm: scales, from, to } => Planned::Norm(norm(s.slot(from)?, weights.vector(scales)?, s.slot(to)?)?),
+                Operation::Product { matrix, from, to, epilogue } => {
+                    Planned::Product(product(weights.matrix(matrix)?, epilogue, s.slot(from)?, s.slot(to)?)?)
+                }
+                Operation::Bias { bias, to } => Planned::Bias {
+                    group: pipelines.bind(context, Bindings::Pair, &[weights.vector(bias)?, s.slot(to)?])?,
+                    width: architecture.width(to),
+                },
+                Operation::HeadNorm { norm, of } => Planned::HeadNorm {
+                    group: pipelines.bind(context, Bindings::Pair, &[weights.vector(norm)?, s.slot(of)?])?,
+                    heads: architecture.width(of) / architecture.sizes.head_width,
+                },
+                Operation::Rotate { layer } => Planned::Rotate { layer },
+                Operation::Attend { layer } => Planned::Attend { layer },
             })
-            .collect::<Result<_>>()?;
-        let embedding = &weights.token_embedding;
+        };
+        let operations = operations(&architecture.steps())?.into_iter().map(plan).collect::<Result<_>>()?;
+        let embedding = weights.matrix(Role::TokenEmbedding)?;
         let embed = product(embedding, Epilogue::Store, &s.tokens, &s.stream)?;
         Ok(Self {
             packed: false,
-            sizes: Sizes::from(p),
-            vocabulary: p.vocabulary,
+            sizes: Sizes::from(architecture),
+            vocabulary: architecture.sizes.vocabulary,
             embed: embed.parts.into_iter().map(|(_, group)| group).collect(),
             embed_shader: Shader::Embed(embedding.format),
             embed_units: embedding.columns / UNIT,
-            layers,
-            output_norm: norm(&s.stream, &weights.output_norm, &s.last)?,
-            output: product(weights.output.as_ref().unwrap_or(embedding), Epilogue::Store, &s.last, &s.logits)?,
+            operations,
+            output_norm: norm(&s.stream, weights.vector(Role::OutputNorm)?, &s.last)?,
+            output: product(weights.output()?, Epilogue::Store, &s.last, &s.logits)?,
+        })
+    }
+
+    /// The products that are timed: one of every layer.
+    fn gates(&self) -> impl Iterator<Item = &Product> {
+        let fused = |operation: &'_ Planned| matches!(operation, Planned::Product(product) if product.epilogue == Epilogue::Gate);
+        // The gate comes before the product that is fused with it.
+        self.operations.windows(2).filter(move |pair| fused(&pair[1])).filter_map(|pair| match &pair[0] {
+            Planned::Product(product) => Some(product),
+            _ => None,
         })
     }
 }
@@ -396,13 +496,15 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Uploads the input and submits the commands. `tokens`: one per row; `angles`: `[rows, rope_width]`, the cosine and sine of each
-    /// rotated pair. Returns where the answers will be in the readback buffer.
-    pub fn submit(self, context: &Context, scratch: &Scratch, tokens: &[u32], angles: &[f32]) -> Layout {
+    /// Uploads the input and submits the commands. `tokens`: one per row; `angles`: for each rope `[rows, rope_width]`, the cosine and sine
+    /// of each rotated pair. Returns where the answers will be in the readback buffer.
+    pub fn submit(self, context: &Context, scratch: &Scratch, tokens: &[u32], angles: &[Vec<f32>]) -> Layout {
         let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
         context.upload(&scratch.tokens, 0, &bytes);
-        let bytes: Vec<u8> = angles.iter().flat_map(|angle| angle.to_le_bytes()).collect();
-        context.upload(&scratch.angles, 0, &bytes);
+        for (angles, buffer) in angles.iter().zip(&scratch.angles) {
+            let bytes: Vec<u8> = angles.iter().flat_map(|angle| angle.to_le_bytes()).collect();
+            context.upload(buffer, 0, &bytes);
+        }
         context.upload(&scratch.jobs, 0, &self.jobs);
         context.submit(self.commands);
         context.count(|counters| counters.dispatches += self.dispatches);
@@ -420,11 +522,12 @@ impl Plan {
         &self,
         context: &Context,
         pipelines: &Pipelines,
-        p: &Hyperparameters,
+        architecture: &Architecture,
         scratch: &Scratch,
         chunk: &[(Segment, &KvCache)],
         profile: Option<&Profile>,
     ) -> Result<Recorded> {
+        let p = &architecture.sizes;
         let rows = chunk.iter().map(|(segment, _)| segment.rows).sum();
         let mut recorder = Recorder::begin(context, pipelines, scratch, self.packed, profile);
         let whole = recorder.job(Job { rows, ..Job::default() });
@@ -451,29 +554,33 @@ impl Plan {
             });
             segments.push((segment, cache, job, splits));
         }
-        for (index, layer) in self.layers.iter().enumerate() {
-            recorder.run(Shader::Norm, whole, &layer.attention_norm, [rows, 1, 1])?;
-            recorder.product(&layer.query, whole, rows)?;
-            recorder.product(&layer.key, whole, rows)?;
-            recorder.product(&layer.value, whole, rows)?;
-            for (segment, cache, job, splits) in &segments {
-                let Some(cache) = cache.layer(index) else { continue };
-                let pairs = (p.query_width() + 2 * p.kv_width()) / 2;
-                recorder.run(Shader::Rope, *job, &cache.rope, [pairs.div_ceil(64), segment.rows, 1])?;
-                let shader = attention(&self.sizes, segment.rows);
-                let Shader::Attention { rows: rows_at_once, shared } = shader else { continue };
-                let portions = (p.heads / p.kv_heads).div_ceil(shared);
-                let workgroups = [*splits, p.kv_heads * portions, segment.rows.div_ceil(rows_at_once)];
-                recorder.run(shader, *job, &cache.attention, workgroups)?;
-                if *splits > 1 {
-                    recorder.run(Shader::Combine, *job, &scratch.combine, [p.heads, segment.rows, 1])?;
+        for operation in &self.operations {
+            match operation {
+                Planned::Norm(group) => recorder.run(Shader::Norm, whole, group, [rows, 1, 1])?,
+                Planned::Product(product) => recorder.product(product, whole, rows)?,
+                Planned::Bias { group, width } => recorder.run(Shader::Bias, whole, group, [(width / 4).div_ceil(64), rows, 1])?,
+                Planned::HeadNorm { group, heads } => recorder.run(Shader::HeadNorm, whole, group, [*heads, rows, 1])?,
+                Planned::Rotate { layer } => {
+                    for (segment, cache, job, _) in &segments {
+                        let Some(cache) = cache.layer(*layer) else { continue };
+                        let pairs = (p.query_width() + 2 * p.kv_width()) / 2;
+                        recorder.run(Shader::Rope, *job, &cache.rope, [pairs.div_ceil(64), segment.rows, 1])?;
+                    }
+                }
+                Planned::Attend { layer } => {
+                    for (segment, cache, job, splits) in &segments {
+                        let Some(cache) = cache.layer(*layer) else { continue };
+                        let shader = attention(&self.sizes, segment.rows);
+                        let Shader::Attention { rows: rows_at_once, shared } = shader else { continue };
+                        let portions = (p.heads / p.kv_heads).div_ceil(shared);
+                        let workgroups = [*splits, p.kv_heads * portions, segment.rows.div_ceil(rows_at_once)];
+                        recorder.run(shader, *job, &cache.attention, workgroups)?;
+                        if *splits > 1 {
+                            recorder.run(Shader::Combine, *job, &scratch.combine, [p.heads, segment.rows, 1])?;
+                        }
+                    }
                 }
             }
-            recorder.product(&layer.attention_output, whole, rows)?;
-            recorder.run(Shader::Norm, whole, &layer.ffn_norm, [rows, 1, 1])?;
-            recorder.product(&layer.gate, whole, rows)?;
-            recorder.product(&layer.up, whole, rows)?;
-            recorder.product(&layer.down, whole, rows)?;
         }
 
         let outputs: Vec<&Segment> = chunk.iter().map(|(segment, _)| segment).filter(|segment| segment.wanted != Wanted::Nothing).collect();
@@ -516,7 +623,7 @@ impl Plan {
 
     /// Whether some products can use packed dot products.
     pub fn can_pack(&self, context: &Context) -> bool {
-        self.layers.iter().any(|layer| has_packed(context, layer.gate.format))
+        self.gates().any(|product| has_packed(context, product.format))
     }
 
     /// Records `times` repetitions of one product of every layer (the gate) for one row, to be timed: decode consists mostly of such
@@ -536,7 +643,7 @@ impl Plan {
         let mut recorder = Recorder::begin(context, pipelines, scratch, packed, None);
         let job = recorder.job(Job { rows: 1, ..Job::default() });
         for _ in 0..times {
-            self.layers.iter().try_for_each(|layer| recorder.product(&layer.gate, job, 1))?;
+            self.gates().try_for_each(|product| recorder.product(product, job, 1))?;
         }
         let Recorder { mut encoder, pass, jobs, dispatches, .. } = recorder;
         drop(pass);

@@ -4,8 +4,8 @@
 use super::context::{Context, OwnedBuffer};
 use super::forward::Scratch;
 use super::shaders::{Bindings, Pipelines};
-use crate::error::Result;
-use crate::model::Hyperparameters;
+use crate::error::{AiError, Result};
+use crate::model::{Architecture, Hyperparameters};
 
 /// The keys and values of every layer.
 #[derive(Default)]
@@ -67,26 +67,36 @@ impl KvCache {
         context: &Context,
         pipelines: &Pipelines,
         scratch: &Scratch,
-        p: &Hyperparameters,
+        architecture: &Architecture,
         positions: usize,
     ) -> Result<()> {
         if positions > self.capacity {
-            *self = context.checked("the context (KV cache)", || self.larger(context, pipelines, scratch, p, positions)).await??;
+            *self =
+                context.checked("the context (KV cache)", || self.larger(context, pipelines, scratch, architecture, positions)).await??;
         }
         Ok(())
     }
 
     /// A copy with room for `positions` positions. The capacity at least doubles, up to the model's context length, so that growing is
     /// rare.
-    fn larger(&self, context: &Context, pipelines: &Pipelines, scratch: &Scratch, p: &Hyperparameters, positions: usize) -> Result<Self> {
+    fn larger(
+        &self,
+        context: &Context,
+        pipelines: &Pipelines,
+        scratch: &Scratch,
+        architecture: &Architecture,
+        positions: usize,
+    ) -> Result<Self> {
+        let p = &architecture.sizes;
         let doubled = (2 * self.capacity).min(p.positions);
         let capacity = positions.max(doubled).next_multiple_of(STEP);
         let mut larger = Self { layers: Vec::new(), length: 0, capacity };
-        for _ in 0..p.layers {
+        for layer in &architecture.layers {
+            let angles = scratch.angles.get(layer.rope).ok_or_else(|| AiError::invalid_data("A layer has no angles."))?;
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
             let buffer = context.create_owned_buffer("the context (KV cache)", 2 * bytes(p, capacity), usage)?;
             larger.layers.push(LayerCache {
-                rope: pipelines.bind(context, Bindings::Rope, &[&scratch.query, &scratch.key, &scratch.value, &scratch.angles, &buffer])?,
+                rope: pipelines.bind(context, Bindings::Rope, &[&scratch.query, &scratch.key, &scratch.value, angles, &buffer])?,
                 attention: pipelines.bind(
                     context,
                     Bindings::Attention,

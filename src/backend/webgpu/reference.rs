@@ -62,8 +62,8 @@ pub fn through_f16(numbers: &[f32]) -> Vec<f32> {
 /// `attention.wgsl` and `combine.wgsl`: attention of one row of queries `[heads, head_width]` over `keys` and `values`
 /// `[positions, kv_heads, head_width]`.
 pub fn attention(query: &[f32], keys: &[f32], values: &[f32], sizes: &Sizes) -> Vec<f32> {
-    let Sizes { heads, kv_heads, head_width, .. } = *sizes;
-    let scale = 1.0 / (head_width as f32).sqrt();
+    let Sizes { heads, kv_heads, head_width, score_divisor, .. } = *sizes;
+    let scale = 1.0 / score_divisor;
     let mut out = vec![0.0; query.len()];
     for (head, (query, out)) in query.chunks_exact(head_width).zip(out.chunks_exact_mut(head_width)).enumerate() {
         let first = head / (heads / kv_heads) * head_width;

@@ -19,7 +19,7 @@ use crate::gguf::LocalFuture;
 #[cfg(target_arch = "wasm32")]
 use crate::host::gpu::PendingPipeline;
 use crate::host::yield_now;
-use crate::model::Hyperparameters;
+use crate::model::{Architecture, Hyperparameters};
 use kernels::Format;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -29,6 +29,10 @@ use std::collections::HashMap;
 pub enum Shader {
     Embed(Format),
     Norm,
+    /// RMS norm of every head of a row.
+    HeadNorm,
+    /// Adds a vector to every row.
+    Bias,
     Product {
         format: Format,
         strategy: ProductStrategy,
@@ -143,7 +147,7 @@ impl Shader {
             Self::Norm => Bindings::Norm,
             Self::Rope => Bindings::Rope,
             Self::Attention { .. } => Bindings::Attention,
-            Self::Combine | Self::ArgMax(_) | Self::TopK(_) => Bindings::Pair,
+            Self::HeadNorm | Self::Bias | Self::Combine | Self::ArgMax(_) | Self::TopK(_) => Bindings::Pair,
         }
     }
 
@@ -171,6 +175,7 @@ impl Shader {
         pieces.push(include_str!("shaders/job.wgsl").into());
         match self {
             Self::Embed(format) => {
+                pieces.push(format!("const EMBEDDING_SCALE = {:e}f;\n", sizes.embedding_scale).into());
                 pieces.push(matrix.into());
                 pieces.extend(unpacking(format).into_iter().map(Cow::from));
                 pieces.push(include_str!("shaders/embed.wgsl").into());
@@ -203,13 +208,18 @@ impl Shader {
                 pieces.push(format!("const THREADS = 256u;\nconst WIDTH = {width}u;\nconst EPSILON = {epsilon:e}f;\n").into());
                 pieces.extend([reduce.into(), include_str!("shaders/norm.wgsl").into()]);
             }
+            Self::HeadNorm => {
+                pieces.push(format!("const THREADS = 64u;\nconst EPSILON = {:e}f;\n", sizes.epsilon).into());
+                pieces.extend([heads.into(), reduce.into(), include_str!("shaders/head_norm.wgsl").into()]);
+            }
+            Self::Bias => pieces.push(include_str!("shaders/bias.wgsl").into()),
             Self::Rope => {
                 let (head, turned) = (sizes.head_width / 2, sizes.rope_width / 2);
                 pieces.push(format!("const HEAD_PAIRS = {head}u;\nconst ROPE_PAIRS = {turned}u;\n").into());
                 pieces.extend([heads.into(), include_str!("shaders/rope.wgsl").into()]);
             }
             Self::Attention { rows, shared } => {
-                let scale = 1.0 / (sizes.head_width as f32).sqrt();
+                let scale = 1.0 / sizes.score_divisor;
                 pieces.push(format!("const ROWS = {rows}u;\nconst SHARED = {shared}u;\nconst SCALE = {scale:e}f;\n").into());
                 pieces.extend([heads.into(), quads.into(), include_str!("shaders/attention.wgsl").into()]);
             }
@@ -243,12 +253,15 @@ pub struct Sizes {
     pub head_width: usize,
     pub rope_width: usize,
     pub epsilon: f32,
+    pub embedding_scale: f32,
+    pub score_divisor: f32,
 }
 
-impl From<&Hyperparameters> for Sizes {
-    fn from(p: &Hyperparameters) -> Self {
-        let Hyperparameters { width, heads, kv_heads, head_width, rope_width, rms_epsilon: epsilon, .. } = *p;
-        Self { width, heads, kv_heads, head_width, rope_width, epsilon }
+impl From<&Architecture> for Sizes {
+    fn from(architecture: &Architecture) -> Self {
+        let Architecture { ref sizes, embedding_scale, score_divisor, .. } = *architecture;
+        let Hyperparameters { width, heads, kv_heads, head_width, rope_width, rms_epsilon: epsilon, .. } = *sizes;
+        Self { width, heads, kv_heads, head_width, rope_width, epsilon, embedding_scale, score_divisor }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The weights of a llama model in GPU buffers, and the sink that uploads them as they arrive.
+//! The weights of a model in GPU buffers, and the sink that uploads them as they arrive.
 
 use super::context::Context;
 use super::forward;
@@ -6,7 +6,7 @@ use super::layout::{self, Plane, UNIT};
 use super::shaders::{Compilation, Sizes};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::{LocalFuture, TensorEntry};
-use crate::model::{Hyperparameters, Role, Tensor, WeightCollector, WeightSink};
+use crate::model::{Architecture, Role, Tensor, WeightCollector, WeightSink};
 use kernels::Format;
 use kernels::packed::Packing;
 use std::future::ready;
@@ -225,13 +225,18 @@ impl WebGpuWeights {
 
     /// Starts compiling the shaders for these tensors, so that compiling overlaps with loading the weights. The header is all that is
     /// needed.
-    pub async fn start_compiling(&mut self, p: &Hyperparameters, tensors: &[TensorEntry]) {
+    ///
+    /// # Errors
+    ///
+    /// 5004 if there is no shader for a step of the architecture.
+    pub async fn start_compiling(&mut self, architecture: &Architecture, tensors: &[TensorEntry]) -> Result<()> {
         let matrices = tensors.iter().filter_map(|entry| {
             let [_, columns] = entry.shape[..] else { return None };
             Some(MatrixKind { role: Role::from_name(&entry.name)?, format: entry.format()?, columns })
         });
-        let shaders = forward::shaders(&self.context, p, matrices);
-        self.compilation = Some(Compilation::start(&self.context, &Sizes::from(p), &shaders).await);
+        let shaders = forward::shaders(&self.context, architecture, matrices)?;
+        self.compilation = Some(Compilation::start(&self.context, &Sizes::from(architecture), &shaders).await);
+        Ok(())
     }
 }
 
@@ -283,15 +288,15 @@ impl WeightSink for WebGpuWeights {
 }
 
 impl WebGpuWeights {
-    /// Returns the device, the complete weights of a model of `layers` layers, and the compilation started by `start_compiling`, if any.
+    /// Returns the device, the weights, and the compilation started by `start_compiling`, if any.
     ///
     /// # Errors
     ///
-    /// If a tensor is missing, or there is no memory for the norms.
-    pub async fn build(self, layers: usize) -> Result<(Context, Weights, Option<Compilation>)> {
+    /// If there is no memory for the vectors.
+    pub async fn build(self) -> Result<(Context, Weights, Option<Compilation>)> {
         let Self { context, collected, compilation, .. } = self;
         context.drain_uploads();
-        let weights = context.checked("the model's norms", || collected.into_weights(layers, |norm| upload(&context, &norm))).await??;
+        let weights = context.checked("the model's norms", || collected.into_weights(|numbers| upload(&context, &numbers))).await??;
         Ok((context, weights, compilation))
     }
 }
@@ -299,7 +304,7 @@ impl WebGpuWeights {
 fn upload(context: &Context, numbers: &[f32]) -> Result<wgpu::Buffer> {
     let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-    let buffer = context.create_buffer("a norm", bytes.len() as u64, usage)?;
+    let buffer = context.create_buffer("a vector", bytes.len() as u64, usage)?;
     context.upload(&buffer, 0, &bytes);
     Ok(buffer)
 }

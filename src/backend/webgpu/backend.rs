@@ -1,4 +1,4 @@
-//! [`WebGpuBackend`]: a llama-architecture model on the GPU, with its weights, its KV caches and its recorded commands.
+//! [`WebGpuBackend`]: a model on the GPU, with its weights, its KV caches and its recorded commands.
 
 use super::check::check_shaders;
 use super::context::Context;
@@ -11,7 +11,7 @@ use crate::backend::{Answer, Backend, CacheId, Counters, Gpu, ROWS, Wanted, Work
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::LocalFuture;
 use crate::host::now_ms;
-use crate::model::{Hyperparameters, RopeFrequencies};
+use crate::model::{Architecture, Hyperparameters, RopeFrequencies};
 use std::collections::HashMap;
 
 /// Options of the computation.
@@ -30,10 +30,10 @@ impl Default for Options {
 /// A model on the GPU, with its KV caches.
 pub struct WebGpuBackend {
     context: Context,
-    parameters: Hyperparameters,
+    architecture: Architecture,
     /// Kept for ownership only: the bind groups refer to these buffers.
     _weights: Weights,
-    rope: RopeFrequencies,
+    ropes: Vec<RopeFrequencies>,
     shaders: Vec<Shader>,
     pipelines: Pipelines,
     scratch: Scratch,
@@ -71,8 +71,8 @@ impl WebGpuBackend {
     /// # Errors
     ///
     /// 5004 if the head width is more than 256 or no multiple of 4.
-    pub fn check(parameters: &Hyperparameters) -> Result<()> {
-        let width = parameters.head_width;
+    pub fn check(architecture: &Architecture) -> Result<()> {
+        let width = architecture.sizes.head_width;
         if width > MAX_HEAD_WIDTH || !width.is_multiple_of(4) {
             return Err(AiError::invalid_data(format!(
                 "The model has attention heads of {width} dimensions; the GPU computes multiples of 4 up to {MAX_HEAD_WIDTH}."
@@ -89,32 +89,34 @@ impl WebGpuBackend {
     ///
     /// If a tensor is missing, the shape is not supported, a shader does not compile, GPU memory runs out, or the device is lost.
     pub async fn new(
-        parameters: Hyperparameters,
+        architecture: Architecture,
         weights: WebGpuWeights,
         options: Options,
         progress: &dyn Fn(usize, usize),
     ) -> Result<Self> {
-        let p = &parameters;
-        Self::check(p)?;
-        let (context, weights, compilation) = weights.build(p.layers).await?;
-        let rope = RopeFrequencies::new(p, weights.rope_divisors.as_deref());
+        Self::check(&architecture)?;
+        let (context, weights, compilation) = weights.build().await?;
+        let ropes = architecture.frequencies(weights.rope_divisors.as_deref());
         let compilation = match compilation {
             Some(compilation) => compilation,
-            None => Compilation::start(&context, &Sizes::from(p), &forward::shaders(&context, p, kinds(&weights))).await,
+            None => {
+                let shaders = forward::shaders(&context, &architecture, kinds(&weights))?;
+                Compilation::start(&context, &Sizes::from(&architecture), &shaders).await
+            }
         };
         let shaders = compilation.shaders();
         let pipelines = compilation.finish(&context, progress).await?;
         let made = context.checked("computing a batch", || {
-            let scratch = Scratch::new(&context, &pipelines, p, options.chunk_rows.max(1))?;
-            let plan = Plan::new(&context, &pipelines, p, &weights, &scratch)?;
+            let scratch = Scratch::new(&context, &pipelines, &architecture, options.chunk_rows.max(1))?;
+            let plan = Plan::new(&context, &pipelines, &architecture, &weights, &scratch)?;
             Result::Ok((scratch, plan))
         });
         let (scratch, plan) = made.await??;
         Ok(Self {
             context,
-            parameters,
+            architecture,
             _weights: weights,
-            rope,
+            ropes,
             shaders,
             pipelines,
             scratch,
@@ -136,7 +138,7 @@ impl WebGpuBackend {
     ///
     /// 5004 if another shader is wrong on this adapter; the text names it. Also if the device fails or memory runs out.
     pub async fn self_check(&mut self, progress: &dyn Fn(usize, usize)) -> Result<()> {
-        let sizes = Sizes::from(&self.parameters);
+        let sizes = Sizes::from(&self.architecture);
         let comparisons = check_shaders(&self.context, &self.pipelines, &sizes, &self.shaders, 1, progress).await?;
         let wrong = self.shaders.iter().zip(comparisons).filter(|(_, comparison)| !comparison.agrees());
         let (packed, wrong): (Vec<_>, Vec<_>) = wrong.partition(|(shader, _)| shader.is_packed());
@@ -205,7 +207,7 @@ impl WebGpuBackend {
     /// is cancelled, other requests, and whatever else the GPU draws wait that long.
     async fn tune_rows(&mut self) -> Result<()> {
         const LONGEST_MS: f64 = 250.0;
-        while 2 * self.rows_per_step <= self.scratch.rows.min(self.parameters.positions) {
+        while 2 * self.rows_per_step <= self.scratch.rows.min(self.architecture.sizes.positions) {
             let rows = 2 * self.rows_per_step;
             // The first time includes what drivers compile at the first use.
             if self.time_rows(rows).await? > LONGEST_MS && self.time_rows(rows).await? > LONGEST_MS {
@@ -229,7 +231,7 @@ impl WebGpuBackend {
     async fn time_products(&mut self, packed: bool, times: usize) -> Result<f64> {
         let recorded = self.plan.record_products(&self.context, &self.pipelines, &self.scratch, packed, times)?;
         let started = now_ms();
-        let layout = recorded.submit(&self.context, &self.scratch, &[0], &[0.0]);
+        let layout = recorded.submit(&self.context, &self.scratch, &[0], &[]);
         self.read_back(layout.bytes).await?;
         Ok(now_ms() - started)
     }
@@ -277,7 +279,7 @@ impl WebGpuBackend {
 
     fn record(&self, rows: &[Row]) -> Result<Recorded> {
         let chunk: Vec<_> = rows.iter().filter_map(|(segment, id, _)| Some((*segment, self.caches.get(id)?))).collect();
-        self.plan.record(&self.context, &self.pipelines, &self.parameters, &self.scratch, &chunk, self.profile.as_ref())
+        self.plan.record(&self.context, &self.pipelines, &self.architecture, &self.scratch, &chunk, self.profile.as_ref())
     }
 
     /// Records the batch that follows these rows if every sequence continues with one token, as in decode. The commands depend on
@@ -309,19 +311,20 @@ impl WebGpuBackend {
             let Some(cache) = self.caches.get_mut(&work.cache).filter(|_| !twice) else {
                 return Err(AiError::new(ErrorCode::OutOfCapacity, "A KV cache does not exist or occurs twice in a batch."));
             };
-            if let Some(token) = work.tokens.iter().find(|token| **token as usize >= self.parameters.vocabulary) {
+            if let Some(token) = work.tokens.iter().find(|token| **token as usize >= self.architecture.sizes.vocabulary) {
                 return Err(AiError::invalid_data(format!("Token {token} is not in the vocabulary.")));
             }
             let positions = cache.length() + work.tokens.len();
-            cache.grow(&self.context, &self.pipelines, &self.scratch, &self.parameters, positions).await?;
+            cache.grow(&self.context, &self.pipelines, &self.scratch, &self.architecture, positions).await?;
         }
         let mut answers = vec![None; batch.len()];
         // The next token to compute: the index of its work, and its index in the work.
         let mut next = (0, 0);
-        let (mut tokens, mut angles, mut segments) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut tokens, mut segments) = (Vec::new(), Vec::new());
+        let mut angles = vec![Vec::new(); self.ropes.len()];
         while next.0 < batch.len() {
             tokens.clear();
-            angles.clear();
+            angles.iter_mut().for_each(Vec::clear);
             segments.clear();
             while let Some(work) = batch.get(next.0)
                 && tokens.len() < self.scratch.rows
@@ -336,7 +339,9 @@ impl WebGpuBackend {
                     let wanted = if ends { work.wanted } else { Wanted::Nothing };
                     segments.push(Segment { work: next.0, first_row: tokens.len(), rows, start, wanted });
                     tokens.extend(&rest[..rows]);
-                    (start..start + rows).for_each(|position| self.rope.push_angles(position, &mut angles));
+                    for (rope, angles) in self.ropes.iter().zip(&mut angles) {
+                        (start..start + rows).for_each(|position| rope.push_angles(position, angles));
+                    }
                 }
                 next = if ends { (next.0 + 1, 0) } else { (next.0, next.1 + rows) };
             }
@@ -372,7 +377,7 @@ impl Backend for WebGpuBackend {
     }
 
     fn hyperparameters(&self) -> &Hyperparameters {
-        &self.parameters
+        &self.architecture.sizes
     }
 
     fn gpu(&self) -> Option<Gpu> {
@@ -413,11 +418,11 @@ impl Backend for WebGpuBackend {
             let Some(positions) = self.caches.get(&from).map(|source| length.min(source.length())) else { return Ok(()) };
             let Some(target) = self.caches.get_mut(&to) else { return Ok(()) };
             target.truncate(0);
-            target.grow(&self.context, &self.pipelines, &self.scratch, &self.parameters, positions).await?;
+            target.grow(&self.context, &self.pipelines, &self.scratch, &self.architecture, positions).await?;
             // Removed from the map so that both caches can be borrowed at once, and inserted again before the next await.
             let Some(mut target) = self.caches.remove(&to) else { return Ok(()) };
             if let Some(source) = self.caches.get(&from) {
-                target.copy(&self.context, &self.parameters, source, length);
+                target.copy(&self.context, &self.architecture.sizes, source, length);
             }
             self.caches.insert(to, target);
             Ok(())
@@ -428,7 +433,7 @@ impl Backend for WebGpuBackend {
         Box::pin(async move {
             let Some(cache) = self.caches.get_mut(&cache) else { return Ok(()) };
             let positions = cache.length() + additional;
-            cache.grow(&self.context, &self.pipelines, &self.scratch, &self.parameters, positions).await
+            cache.grow(&self.context, &self.pipelines, &self.scratch, &self.architecture, positions).await
         })
     }
 

@@ -1,0 +1,300 @@
+//! The forward pass on the CPU: carries out the steps of an architecture.
+
+use super::weights::{CpuWeights, Weights};
+use crate::backend::{Answer, Backend, CacheId, Wanted, Work};
+use crate::error::{AiError, ErrorCode, Result};
+use crate::gguf::LocalFuture;
+use crate::model::{Architecture, Hyperparameters, Role, RopeFrequencies, Slot, Step};
+use kernels::attention::attend;
+use kernels::kv_cache::{KvCache, MAX_HEAD_WIDTH, Shape};
+use kernels::memory::try_grow;
+use kernels::operand::Operand;
+use kernels::ops;
+use kernels::products::Product;
+use std::collections::HashMap;
+use std::future::ready;
+use std::mem::take;
+
+/// A model in memory, with its KV caches and scratch buffers.
+pub struct CpuBackend {
+    architecture: Architecture,
+    steps: Vec<Step>,
+    weights: Weights,
+    ropes: Vec<RopeFrequencies>,
+    caches: HashMap<CacheId, KvCache>,
+    next_cache: u64,
+    scratch: Scratch,
+}
+
+/// The activations of a batch.
+#[derive(Default)]
+struct Scratch {
+    /// By [`Slot`]; those that no step uses stay empty.
+    slots: [Operand; 9],
+    /// The angles of every row, `cos, sin` of each pair, for each of the architecture's ropes.
+    angles: Vec<Vec<f32>>,
+}
+
+impl Scratch {
+    /// Resizes the buffers to `rows` rows.
+    ///
+    /// # Errors
+    /// 3040 (out of memory) if they cannot be allocated.
+    fn resize(&mut self, rows: usize, architecture: &Architecture) -> Result<()> {
+        const SLOTS: [Slot; 9] =
+            [Slot::Stream, Slot::Normed, Slot::Query, Slot::Key, Slot::Value, Slot::Attended, Slot::Gate, Slot::Up, Slot::Delta];
+        for slot in SLOTS {
+            let buffer = self.values(slot);
+            let length = rows * architecture.width(slot);
+            if !try_grow(buffer, length.saturating_sub(buffer.len())) {
+                return Err(AiError::out_of_memory("computing a batch", length as u64 * 4));
+            }
+            buffer.resize(length, 0.0);
+        }
+        Ok(())
+    }
+
+    fn values(&mut self, slot: Slot) -> &mut Vec<f32> {
+        &mut self.slots[slot as usize].values
+    }
+
+    /// Calls `work` with the numbers of `read` and of `write`, two different slots.
+    fn between(&mut self, read: Slot, write: Slot, work: impl FnOnce(&[f32], &mut [f32])) {
+        if let Ok([read, write]) = self.slots.get_disjoint_mut([read as usize, write as usize]) {
+            work(&read.values, &mut write.values);
+        }
+    }
+}
+
+impl CpuBackend {
+    /// # Errors
+    /// 5004 if the attention heads are wider than [`MAX_HEAD_WIDTH`].
+    pub fn new(architecture: Architecture, weights: CpuWeights) -> Result<Self> {
+        let width = architecture.sizes.head_width;
+        if width > MAX_HEAD_WIDTH {
+            return Err(AiError::invalid_data(format!(
+                "The model has attention heads of {width} dimensions; up to {MAX_HEAD_WIDTH} are supported."
+            )));
+        }
+        let weights = weights.build()?;
+        let ropes = architecture.frequencies(weights.rope_divisors.as_deref());
+        let steps = architecture.steps();
+        Ok(Self { architecture, steps, weights, ropes, caches: HashMap::new(), next_cache: 0, scratch: Scratch::default() })
+    }
+
+    /// Computes a batch; see [`Backend::forward`].
+    fn run(&mut self, batch: &[Work<'_>]) -> Result<Vec<Answer>> {
+        let rows = batch.iter().map(|work| work.tokens.len()).sum();
+        for (index, work) in batch.iter().enumerate() {
+            let twice = batch[..index].iter().any(|earlier| earlier.cache == work.cache);
+            let Some(cache) = self.caches.get_mut(&work.cache).filter(|_| !twice) else {
+                return Err(AiError::new(ErrorCode::OutOfCapacity, "A KV cache does not exist or occurs twice in a batch."));
+            };
+            cache.reserve(work.tokens.len())?;
+        }
+        self.scratch.resize(rows, &self.architecture)?;
+        self.embed(batch)?;
+        let Self { architecture, steps, weights, caches, scratch, .. } = self;
+        let mut pass = Pass { architecture, weights, caches, scratch, batch };
+        for step in &*steps {
+            pass.compute(step)?;
+        }
+        let logits = pass.logits()?;
+        for work in batch {
+            if let Some(cache) = caches.get_mut(&work.cache) {
+                cache.commit(work.tokens.len());
+            }
+        }
+        Ok(logits)
+    }
+
+    /// Fills the residual stream with the tokens' embeddings, and computes the angles of their positions.
+    fn embed(&mut self, batch: &[Work<'_>]) -> Result<()> {
+        let Self { architecture, weights, ropes, caches, scratch, .. } = self;
+        let (width, scale) = (architecture.sizes.width, architecture.embedding_scale);
+        let embedding = weights.matrix(Role::TokenEmbedding)?;
+        scratch.angles.resize_with(ropes.len(), Vec::new);
+        scratch.angles.iter_mut().for_each(Vec::clear);
+        let mut row = 0;
+        for work in batch {
+            let start = caches[&work.cache].length();
+            for (index, token) in work.tokens.iter().enumerate() {
+                let token = *token as usize;
+                if token >= embedding.rows {
+                    return Err(AiError::invalid_data(format!("Token {token} is not in the vocabulary.")));
+                }
+                let stream = &mut scratch.slots[Slot::Stream as usize].values[row * width..(row + 1) * width];
+                embedding.copy_row(token, stream);
+                if scale != 1.0 {
+                    stream.iter_mut().for_each(|number| *number *= scale);
+                }
+                for (rope, angles) in ropes.iter().zip(&mut scratch.angles) {
+                    rope.push_angles(start + index, angles);
+                }
+                row += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One forward pass.
+struct Pass<'a> {
+    architecture: &'a Architecture,
+    weights: &'a Weights,
+    caches: &'a mut HashMap<CacheId, KvCache>,
+    scratch: &'a mut Scratch,
+    batch: &'a [Work<'a>],
+}
+
+impl Pass<'_> {
+    fn compute(&mut self, step: &Step) -> Result<()> {
+        let Self { architecture, weights, scratch, .. } = self;
+        let p = &architecture.sizes;
+        match step {
+            Step::Norm { norm, from, to } => {
+                let norm = weights.vector(*norm)?;
+                scratch.between(*from, *to, |from, to| ops::rms_norm(from, norm, p.rms_epsilon, to));
+            }
+            Step::Products { from, products } => self.multiply(*from, products)?,
+            Step::Bias { bias, to } => {
+                let bias = weights.vector(*bias)?;
+                for row in scratch.values(*to).chunks_exact_mut(bias.len()) {
+                    ops::add(row, bias);
+                }
+            }
+            Step::HeadNorm { norm, of } => ops::rms_norm_in_place(scratch.values(*of), weights.vector(*norm)?, p.rms_epsilon),
+            Step::Rotate { layer, rope } => self.rotate(*layer, *rope),
+            Step::Attend { layer } => self.attend(*layer),
+            Step::Activate => scratch.between(Slot::Up, Slot::Gate, |up, gate| ops::swiglu(gate, up, p.ffn_width)),
+            Step::Add => scratch.between(Slot::Delta, Slot::Stream, |delta, stream| ops::add(stream, delta)),
+        }
+        Ok(())
+    }
+
+    fn multiply(&mut self, from: Slot, products: &[(Role, Slot)]) -> Result<()> {
+        let slots = &mut self.scratch.slots;
+        slots[from as usize].quantise(self.architecture.width(from));
+        // Taken out, so that several can be written at once.
+        let mut outputs: Vec<Vec<f32>> = products.iter().map(|(_, to)| take(&mut slots[*to as usize].values)).collect();
+        let mut list = Vec::with_capacity(products.len());
+        for ((matrix, _), output) in products.iter().zip(&mut outputs) {
+            list.push(Product::new(self.weights.matrix(*matrix)?, output));
+        }
+        slots[from as usize].multiply(&mut list);
+        for ((_, to), output) in products.iter().zip(outputs) {
+            slots[*to as usize].values = output;
+        }
+        Ok(())
+    }
+
+    /// Rotates queries and keys, and writes keys and values to the caches.
+    fn rotate(&mut self, layer: usize, rope: usize) {
+        let p = &self.architecture.sizes;
+        let Scratch { slots, angles } = &mut *self.scratch;
+        let [query, key, value] = [Slot::Query, Slot::Key, Slot::Value].map(|slot| slot as usize);
+        let Ok([query, key, value]) = slots.get_disjoint_mut([query, key, value]) else { return };
+        let angles = angles[rope].chunks_exact(p.rope_width);
+        let queries = query.values.chunks_exact_mut(p.query_width());
+        for ((query, key), angles) in queries.zip(key.values.chunks_exact_mut(p.kv_width())).zip(angles) {
+            ops::rope(query, p.head_width, angles);
+            ops::rope(key, p.head_width, angles);
+        }
+        let mut rows = key.values.chunks_exact(p.kv_width()).zip(value.values.chunks_exact(p.kv_width()));
+        for work in self.batch {
+            let Some(cache) = self.caches.get_mut(&work.cache) else { continue };
+            let start = cache.length();
+            for (index, (key, value)) in rows.by_ref().take(work.tokens.len()).enumerate() {
+                cache.write(layer, start + index, key, value);
+            }
+        }
+    }
+
+    fn attend(&mut self, layer: usize) {
+        let Architecture { sizes: p, score_divisor, .. } = self.architecture;
+        let (batch, caches) = (self.batch, &*self.caches);
+        self.scratch.between(Slot::Query, Slot::Attended, |query, attended| {
+            let mut first = 0;
+            for work in batch {
+                let count = work.tokens.len();
+                let Some(cache) = caches.get(&work.cache) else { continue };
+                let rows = first * p.query_width()..(first + count) * p.query_width();
+                attend(cache, layer, p.heads, cache.length(), *score_divisor, &query[rows.clone()], &mut attended[rows]);
+                first += count;
+            }
+        });
+    }
+
+    /// The logits after the last token of each work that wants them.
+    fn logits(&mut self) -> Result<Vec<Answer>> {
+        let Self { architecture, weights, scratch, .. } = self;
+        let p = &architecture.sizes;
+        let (norm, output) = (weights.vector(Role::OutputNorm)?, weights.output()?);
+        let mut logits = Vec::new();
+        let mut end = 0;
+        for work in self.batch {
+            end += work.tokens.len();
+            if work.wanted == Wanted::Nothing {
+                continue;
+            }
+            scratch.values(Slot::Normed).resize(p.width, 0.0);
+            let last = (end - 1) * p.width..end * p.width;
+            scratch.between(Slot::Stream, Slot::Normed, |stream, normed| ops::rms_norm(&stream[last], norm, p.rms_epsilon, normed));
+            let normed = &mut scratch.slots[Slot::Normed as usize];
+            normed.quantise(p.width);
+            let mut row = Vec::new();
+            if !try_grow(&mut row, p.vocabulary) {
+                return Err(AiError::out_of_memory("computing logits", p.vocabulary as u64 * 4));
+            }
+            row.resize(p.vocabulary, 0.0);
+            normed.multiply(&mut [Product::new(output, &mut row)]);
+            logits.push(Answer::Logits(row));
+        }
+        Ok(logits)
+    }
+}
+
+impl Backend for CpuBackend {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn hyperparameters(&self) -> &Hyperparameters {
+        &self.architecture.sizes
+    }
+
+    fn create_cache(&mut self) -> Result<CacheId> {
+        let id = CacheId(self.next_cache);
+        self.next_cache += 1;
+        let Hyperparameters { layers, kv_heads, head_width, .. } = self.architecture.sizes;
+        let shape = Shape { layers, kv_heads, head_width };
+        self.caches.insert(id, KvCache::new(shape));
+        Ok(id)
+    }
+
+    fn release_cache(&mut self, cache: CacheId) {
+        self.caches.remove(&cache);
+    }
+
+    fn truncate_cache(&mut self, cache: CacheId, length: usize) {
+        if let Some(cache) = self.caches.get_mut(&cache) {
+            cache.truncate(length);
+        }
+    }
+
+    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>> {
+        // Removed from the map, so that both caches can be borrowed at once.
+        let Some(mut target) = self.caches.remove(&to) else { return Box::pin(ready(Ok(()))) };
+        let copied = self.caches.get(&from).map_or(Ok(()), |source| target.copy_prefix(source, length));
+        self.caches.insert(to, target);
+        Box::pin(ready(copied.map_err(AiError::from)))
+    }
+
+    fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>> {
+        Box::pin(ready(self.caches.get_mut(&cache).map_or(Ok(()), |cache| Ok(cache.reserve(additional)?))))
+    }
+
+    fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {
+        Box::pin(ready(self.run(batch)))
+    }
+}
