@@ -108,7 +108,7 @@ fn other_families_agree_with_the_cpu() {
         ("Qwen 2", TinyModel { architecture: "qwen2", biases: true, ..TinyModel::default() }),
         (
             "Qwen 3",
-            TinyModel { architecture: "qwen3", head_norms: true, head_width: Some(96), dtype: GgmlDType::Q4K, ..TinyModel::default() },
+            TinyModel { architecture: "qwen3", head_norms: true, head_width: Some(128), dtype: GgmlDType::Q4K, ..TinyModel::default() },
         ),
         ("SmolLM3", TinyModel { architecture: "smollm3", layers: 5, ..TinyModel::default() }),
         (

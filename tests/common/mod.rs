@@ -273,6 +273,17 @@ pub enum StockModel {
     Qwen3(candle_transformers::models::quantized_qwen3::ModelWeights),
 }
 
+impl StockModel {
+    /// The logits after the last token of each row of `input`; the first tokens have position `position`.
+    pub fn forward(&mut self, input: &Tensor, position: usize) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Llama(model) => model.forward(input, position),
+            Self::Qwen2(model) => model.forward(input, position),
+            Self::Qwen3(model) => model.forward(input, position),
+        }
+    }
+}
+
 /// Candle's stock model over the same file.
 pub fn stock_model(bytes: &[u8]) -> StockModel {
     use candle_transformers::models::{quantized_llama, quantized_qwen2, quantized_qwen3};
@@ -290,12 +301,7 @@ pub fn stock_model(bytes: &[u8]) -> StockModel {
 /// The stock model's logits after the last of these tokens; the first has position `position`.
 pub fn stock_logits(model: &mut StockModel, tokens: &[u32], position: usize) -> Vec<f32> {
     let input = Tensor::new(tokens, &Device::Cpu).and_then(|tokens| tokens.unsqueeze(0)).expect("a tensor");
-    let logits = match model {
-        StockModel::Llama(model) => model.forward(&input, position),
-        StockModel::Qwen2(model) => model.forward(&input, position),
-        StockModel::Qwen3(model) => model.forward(&input, position),
-    };
-    logits.and_then(|logits| logits.squeeze(0)).and_then(|logits| logits.to_vec1()).expect("logits")
+    model.forward(&input, position).and_then(|logits| logits.squeeze(0)).and_then(|logits| logits.to_vec1()).expect("logits")
 }
 
 /// The model with every tensor dequantised to F32. Over F32 the stock model does not round activations to 8 bits, so two
