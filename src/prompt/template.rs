@@ -2,6 +2,7 @@
 
 use super::{jinja, metered};
 use crate::error::{AiError, Result};
+use crate::panics::caught;
 use crate::tools::CallFormat;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value as JinjaValue};
@@ -36,7 +37,8 @@ impl ChatTemplate {
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|error| invalid(&error))?);
         metered::extend(&mut environment);
         jinja::extend(&mut environment);
-        environment.add_template_owned("chat", jinja::rewritten(source)).map_err(|error| invalid(&error))?;
+        // minijinja panics at some sources and at some values, such as the ends of extreme slices.
+        caught(|| environment.add_template_owned("chat", jinja::rewritten(source)))?.map_err(|error| invalid(&error))?;
         let names = environment.get_template("chat").map_err(|error| invalid(&error))?.undeclared_variables(false);
         let call_format = names.contains("tools").then(|| CallFormat::of_template(source));
         let none = ["content is none", "content'] is none", "content\"] is none", "content is not none", "content'] is not none"];
@@ -79,7 +81,7 @@ impl ChatTemplate {
         environment.set_fuel(Some(base + each * (messages.len() + tools) as u64));
         metered::begin();
         let template = environment.get_template("chat").map_err(|error| failed(&error))?;
-        template.render(JinjaValue::from(Serde(&context))).map_err(|error| failed(&error))
+        caught(|| template.render(JinjaValue::from(Serde(&context))))?.map_err(|error| failed(&error))
     }
 }
 
@@ -97,6 +99,7 @@ fn failed(error: &Error) -> AiError {
 mod tests {
     use super::*;
     use crate::catalog::ChatFormat;
+    use crate::error::ErrorCode;
     use crate::prompt::template_for;
     use serde_json::json;
 
@@ -148,6 +151,12 @@ mod tests {
     }
 
     /// Each overflowed the stack of a WebAssembly instance.
+    #[test]
+    fn what_minijinja_panics_at_is_an_error() {
+        let error = render("{{ messages[9223372036854775807::-9223372036854775808] }}", json!([])).expect_err("an error");
+        assert_eq!(error.code, ErrorCode::InvalidData);
+    }
+
     #[test]
     fn long_chains_of_operators_are_an_error() {
         for link in ["-", "not ", "1+", "1**", "'a'~", "1 and ", "x.", "f()(", "x|string|", "1 if 1 else "] {
