@@ -1,8 +1,10 @@
-// `npm run oracle`: asks llama.cpp for the tokens that the tests in `tests/models/` expect. `npm run oracle -- qwen-3` asks for those vocabularies only.
+// `npm run oracle`: asks llama.cpp for what the tests in `tests/models/` expect. `npm run oracle -- qwen-3` asks for the tokens of that vocabulary only, and for
+// every family.
 
 import { mkdir } from "node:fs/promises";
 import { askFor, writeAnswers } from "../tests/models/answers.mjs";
 import { CASES } from "../tests/models/cases.mjs";
+import { askForFamilies, writeFamilies } from "../tests/models/families.mjs";
 import { openLlamaCpp } from "../tests/models/llama-cpp.mjs";
 import { inProject } from "./lib/project.mjs";
 import { UserError, main, withProgress } from "./lib/report.mjs";
@@ -21,6 +23,7 @@ await main(async () => {
     for (const vocabulary of chosen.length > 0 ? chosen : Object.keys(CASES)) {
       await withProgress(`llama.cpp ${llamaCpp.release}: ${vocabulary}`, async () => writeAnswers(vocabulary, await askFor(llamaCpp, vocabulary)));
     }
+    await withProgress(`llama.cpp ${llamaCpp.release}: families`, async () => writeFamilies(await askForFamilies(llamaCpp)));
   } finally {
     await llamaCpp.close();
   }
