@@ -18,16 +18,41 @@ export async function openLlamaCpp() {
  *
  * @returns {Promise<{tokens: number[][], addsBos: boolean}>}
  */
-export async function tokensOf({ llama }, file, texts) {
-  const folder = await mkdtemp(join(tmpdir(), "workers-ai-local-vocabulary-"));
+export const tokensOf = (llamaCpp, file, texts) =>
+  withModel(llamaCpp, file, { vocabOnly: true }, (model) => ({
+    tokens: texts.map((text) => model.tokenize(text, true)),
+    addsBos: model.tokens.shouldPrependBosToken,
+  }));
+
+/**
+ * The most likely tokens after each of these prompts, one after the other.
+ *
+ * @returns {Promise<number[][]>}
+ */
+export const continuationsOf = (llamaCpp, file, prompts, count) =>
+  withModel(llamaCpp, file, {}, async (model) => {
+    const continuations = [];
+    for (const prompt of prompts) {
+      const context = await model.createContext({ contextSize: 512, threads: 1 });
+      const tokens = [];
+      for await (const token of context.getSequence().evaluate(model.tokenize(prompt, true), { temperature: 0 })) {
+        if (tokens.push(token) === count) break;
+      }
+      await context.dispose();
+      continuations.push(tokens);
+    }
+    return continuations;
+  });
+
+async function withModel({ llama }, file, options, work) {
+  const folder = await mkdtemp(join(tmpdir(), "workers-ai-local-model-"));
   try {
     const modelPath = join(folder, "model.gguf");
     await writeFile(modelPath, file);
-    const model = await llama.loadModel({ modelPath, vocabOnly: true });
-    const tokens = texts.map((text) => model.tokenize(text, true));
-    const addsBos = model.tokens.shouldPrependBosToken;
+    const model = await llama.loadModel({ modelPath, ...options });
+    const result = await work(model);
     await model.dispose();
-    return { tokens, addsBos };
+    return result;
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { askFor, readAnswers } from "./answers.mjs";
 import { CASES } from "./cases.mjs";
+import { askForFamilies, readFamilies } from "./families.mjs";
 import { openLlamaCpp } from "./llama-cpp.mjs";
 
 let llamaCpp;
@@ -15,3 +16,7 @@ for (const vocabulary of Object.keys(CASES)) {
     assert.deepEqual(await askFor(llamaCpp, vocabulary), await readAnswers(vocabulary));
   });
 }
+
+test("families", async () => {
+  assert.deepEqual(await askForFamilies(llamaCpp), await readFamilies());
+});
