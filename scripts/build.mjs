@@ -13,7 +13,7 @@ import { UserError, main, say, withProgress } from "./lib/report.mjs";
 import { hashFiles, isStamped, stamp, unstamp } from "./lib/stamp.mjs";
 import { withCargoTarget } from "./lib/user-cache.mjs";
 import { unwindingWgpu } from "./lib/wgpu.mjs";
-import { EXCEPTIONS, FEATURES, bind, cargoEnvironment, optimise } from "./lib/wasm.mjs";
+import { FEATURES, bind, cargoEnvironment, optimise } from "./lib/wasm.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
 import { STD_SOURCES_HELP, WASM_TARGET, ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
 import { ensureWasmBindgen } from "./setup/wasm-bindgen.mjs";
@@ -117,8 +117,8 @@ async function make(name, inputs) {
   await bind(wasmBindgen, compiled, folder, NAME);
   await importErrorClasses(path.join(folder, `${NAME}.js`));
   const [wasm] = outputs(name);
-  const used = [...features, ...(relaxed ? [RELAXED_SIMD] : []), ...(toolchain.unwinds ? [EXCEPTIONS] : [])];
-  await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, used));
+  const used = relaxed ? [...features, RELAXED_SIMD] : features;
+  await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, used, toolchain));
   await stamp(stampOf(name), inputs);
   await reportSize(wasm);
 }
@@ -133,8 +133,7 @@ async function importErrorClasses(glue) {
 
 /** Compiles the crate; resolves to the path of the module. */
 async function compile(name, { cargo, env, args, unwinds }) {
-  const { link, target, relaxed } = BUILDS[name];
-  const features = unwinds ? [...BUILDS[name].features, EXCEPTIONS] : BUILDS[name].features;
+  const { features, link, target, relaxed } = BUILDS[name];
   if (unwinds) args = [...args, ...(await unwindingWgpu({ cargo, env }))];
   if (relaxed) args = [...args, "--features", "relaxed-simd"];
   const profile = ["--target", WASM_TARGET, "--profile", PROFILE];

@@ -3,11 +3,11 @@
 import { readFile, readdir } from "node:fs/promises";
 import path from "node:path";
 import { inProject, npmBin, withNode22 } from "./lib/project.mjs";
-import { run, which } from "./lib/process.mjs";
+import { run } from "./lib/process.mjs";
 import { UserError, say } from "./lib/report.mjs";
 import { withCargoTarget } from "./lib/user-cache.mjs";
 import { ensureCargoDeny } from "./setup/cargo-deny.mjs";
-import { WASM_TARGET, pathToolchainHasWasm } from "./setup/toolchain.mjs";
+import { WASM_TARGET, pathToolchainHasWasm, requireCargo } from "./setup/toolchain.mjs";
 
 /** ARCHITECTURE.md has a line for each source file in these folders, except where one line speaks for a whole folder. */
 const MAPPED = ["src", "kernels/src", "pkg", "www", "scripts"];
@@ -18,7 +18,7 @@ const SOURCES = /\.(rs|js|mjs)$/;
 const TYPE_PROJECTS = ["tests/types", "examples", "pkg", "pkg/tsconfig.workerd.json", "www"];
 
 export async function checkFormat() {
-  await run(cargo(), ["fmt", "--all", "--check"]);
+  await run(requireCargo(), ["fmt", "--all", "--check"]);
   const map = await readFile(inProject("ARCHITECTURE.md"), "utf8");
   const missing = [];
   for (const folder of MAPPED) {
@@ -34,30 +34,24 @@ export async function checkFormat() {
 /** Clippy with the lints of Cargo.toml. `src/js/` exists in WebAssembly only, so the crate is checked for both targets. */
 export async function checkLints() {
   const lints = ["--locked", "--quiet", "--", "--deny", "warnings"];
-  await withCargoTarget("native", { cargo: cargo() }, (folder) =>
-    run(cargo(), ["clippy", "--workspace", "--all-targets", ...lints], { env: { CARGO_TARGET_DIR: folder } }),
+  await withCargoTarget("native", { cargo: requireCargo() }, (folder) =>
+    run(requireCargo(), ["clippy", "--workspace", "--all-targets", ...lints], { env: { CARGO_TARGET_DIR: folder } }),
   );
   if (!(await pathToolchainHasWasm())) {
     return say(`Not checked for WebAssembly: clippy's own compiler has no standard library for it. Add it with \`rustup target add ${WASM_TARGET}\`.`);
   }
-  await withCargoTarget("lints-wasm", { cargo: cargo(), clean: ["--target", WASM_TARGET] }, (folder) =>
-    run(cargo(), ["clippy", "--package", "workers-ai-local", "--package", "workers-ai-local-kernels", "--lib", "--target", WASM_TARGET, ...lints], {
+  await withCargoTarget("lints-wasm", { cargo: requireCargo(), clean: ["--target", WASM_TARGET] }, (folder) =>
+    run(requireCargo(), ["clippy", "--package", "workers-ai-local", "--package", "workers-ai-local-kernels", "--lib", "--target", WASM_TARGET, ...lints], {
       env: { CARGO_TARGET_DIR: folder, RUSTFLAGS: '--cfg getrandom_backend="wasm_js" -Ctarget-feature=+simd128' },
     }),
   );
 }
 
 export async function checkLicences() {
-  const cargoDeny = await ensureCargoDeny({ cargo: cargo() });
+  const cargoDeny = await ensureCargoDeny({ cargo: requireCargo() });
   await run(cargoDeny, ["--all-features", "--locked", "check", "licenses", "bans", "sources"]);
 }
 
 export async function checkTypes() {
   for (const project of TYPE_PROJECTS) await run(npmBin("tsc"), ["-p", project], { env: withNode22() });
-}
-
-function cargo() {
-  const found = which("cargo");
-  if (!found) throw new UserError("cargo is missing: install Rust from https://rustup.rs");
-  return found;
 }

@@ -6,7 +6,7 @@ import { inProject } from "./lib/project.mjs";
 import { run, which } from "./lib/process.mjs";
 import { hashFiles, isStamped, stamp, unstamp } from "./lib/stamp.mjs";
 import { withCargoTarget } from "./lib/user-cache.mjs";
-import { EXCEPTIONS, FEATURES, bind, cargoEnvironment } from "./lib/wasm.mjs";
+import { FEATURES, bind, cargoEnvironment } from "./lib/wasm.mjs";
 import { WASM_TARGET, ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
 import { ensureWasmBindgen } from "./setup/wasm-bindgen.mjs";
 
@@ -28,7 +28,7 @@ export async function buildRelaxedKernels() {
   await withCargoTarget("wasm", { cargo, env, clean: profile }, async (folder) => {
     const features = ["--features", "relaxed-simd,export-comparison"];
     await run(cargo, ["rustc", "--locked", "--package", PACKAGE, "--lib", "--crate-type", "cdylib", ...features, ...profile, ...args], {
-      env: { ...env, ...cargoEnvironment(unwinds ? [...FEATURES, EXCEPTIONS] : FEATURES, folder, { unwinds }) },
+      env: { ...env, ...cargoEnvironment(FEATURES, folder, { unwinds }) },
     });
     await bind(wasmBindgen, path.join(folder, WASM_TARGET, PROFILE, `${NAME}.wasm`), output, NAME, ["--no-typescript"]);
   });

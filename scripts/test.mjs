@@ -6,7 +6,7 @@ import path from "node:path";
 import { ALL_BUILDS, build } from "./build.mjs";
 import { checkFormat, checkLicences, checkLints, checkTypes } from "./checks.mjs";
 import { inProject, npmBin, withNode22 } from "./lib/project.mjs";
-import { run, which } from "./lib/process.mjs";
+import { run } from "./lib/process.mjs";
 import { UserError, main, say } from "./lib/report.mjs";
 import { withCargoTarget } from "./lib/user-cache.mjs";
 import { buildRelaxedKernels } from "./relaxed-kernels.mjs";
@@ -14,7 +14,7 @@ import { ensureBrowser } from "./setup/browser.mjs";
 import { ensureLocalBucket } from "./setup/local-bucket.mjs";
 import { ensureModel } from "./setup/model.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
-import { ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
+import { ensureToolchain, ensureToolchainWithStd, requireCargo } from "./setup/toolchain.mjs";
 import { ensureVulkan } from "./setup/vulkan.mjs";
 
 /** The builds with relaxed SIMD differ in the crate `kernels` alone, which the step `kernels` compares with its reference. The long tests run all builds. */
@@ -122,8 +122,7 @@ async function setUp(needs) {
 }
 
 async function cargoTest({ vulkan, long, count }) {
-  const cargo = which("cargo");
-  if (!cargo) throw new UserError("cargo is missing: install Rust from https://rustup.rs");
+  const cargo = requireCargo();
   await withCargoTarget("native", { cargo }, (folder) =>
     run(cargo, ["test", "--locked", "--no-fail-fast", ...(long ? ["--", "--ignored"] : [])], {
       // Incremental compilation only helps the clone that compiles again, and costs the others time.
@@ -136,8 +135,7 @@ async function cargoTest({ vulkan, long, count }) {
 
 /** The models in kernels/src/threads.rs, optimised, because they try some hundred thousand orders. */
 async function modelThreads({ count }) {
-  const cargo = which("cargo");
-  if (!cargo) throw new UserError("cargo is missing: install Rust from https://rustup.rs");
+  const cargo = requireCargo();
   await withCargoTarget("loom", { cargo, clean: ["--release"] }, (folder) =>
     run(cargo, ["test", "--locked", "--release", "--package", "workers-ai-local-kernels", "--lib", "threads::models"], {
       env: { CARGO_TARGET_DIR: folder, CARGO_INCREMENTAL: "0", RUSTFLAGS: "--cfg loom" },

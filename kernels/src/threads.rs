@@ -9,7 +9,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{LazyLock, PoisonError};
+use std::sync::PoisonError;
 use sync::{AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, UnsafeCell, fence, spin_loop};
 
 /// Polls of the shared state before a helper parks: some tens of microseconds, the pause between two products of a token.
@@ -26,7 +26,7 @@ mod sync {
     pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
     impl<T> UnsafeCell<T> {
-        pub fn new(value: T) -> Self {
+        pub const fn new(value: T) -> Self {
             Self(std::cell::UnsafeCell::new(value))
         }
 
@@ -86,7 +86,28 @@ const OPEN: usize = 1 << 30;
 // inside the gate. The gate's read-modify-writes order these accesses.
 unsafe impl Sync for ThreadPool {}
 
-static POOL: LazyLock<ThreadPool> = LazyLock::new(ThreadPool::new);
+/// A pool without helpers: a macro, because loom's constructors are not `const`, as a static's must be.
+macro_rules! pool {
+    () => {
+        ThreadPool {
+            helpers: AtomicUsize::new(0),
+            busy: AtomicBool::new(false),
+            jobs: AtomicUsize::new(0),
+            gate: AtomicUsize::new(0),
+            offer: UnsafeCell::new(None),
+            next: AtomicUsize::new(0),
+            helper_panicked: AtomicBool::new(false),
+            parked: AtomicUsize::new(0),
+            lock: Mutex::new(()),
+            wake: Condvar::new(),
+        }
+    };
+}
+
+#[cfg(not(loom))]
+static POOL: ThreadPool = pool!();
+#[cfg(loom)]
+static POOL: std::sync::LazyLock<ThreadPool> = std::sync::LazyLock::new(|| pool!());
 
 /// Runs `job` over `0..total` on all threads, in pieces of up to `piece_size`, and returns when all pieces are done. If there is only one
 /// piece, no helper, or another caller uses the pool, this thread computes the whole range in one call.
@@ -141,21 +162,6 @@ pub fn help() -> ! {
 }
 
 impl ThreadPool {
-    fn new() -> Self {
-        Self {
-            helpers: AtomicUsize::new(0),
-            busy: AtomicBool::new(false),
-            jobs: AtomicUsize::new(0),
-            gate: AtomicUsize::new(0),
-            offer: UnsafeCell::new(None),
-            next: AtomicUsize::new(0),
-            helper_panicked: AtomicBool::new(false),
-            parked: AtomicUsize::new(0),
-            lock: Mutex::new(()),
-            wake: Condvar::new(),
-        }
-    }
-
     /// Runs a job; see [`for_ranges`].
     fn run(&self, total: usize, piece_size: usize, job: &Job<'_>) {
         if total == 0 {
@@ -303,7 +309,7 @@ mod models {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(preemptions);
         model.check(move || {
-            let pool = Arc::new(ThreadPool::new());
+            let pool = Arc::new(pool!());
             pool.helpers.store(helpers, Ordering::Relaxed);
             let threads: Vec<_> = (0..helpers)
                 .map(|_| {
@@ -365,7 +371,7 @@ mod tests {
 
     /// A separate pool per test, because helpers never return.
     fn pool(helpers: usize) -> Arc<ThreadPool> {
-        let pool = Arc::new(ThreadPool::new());
+        let pool = Arc::new(pool!());
         for _ in 0..helpers {
             let pool = Arc::clone(&pool);
             std::thread::spawn(move || pool.help());

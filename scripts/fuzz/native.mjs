@@ -4,9 +4,10 @@ import { spawn } from "node:child_process";
 import { copyFile, mkdtemp, readFile, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { capture, eachLine, run, which } from "../lib/process.mjs";
-import { UserError, say } from "../lib/report.mjs";
+import { capture, eachLine, run } from "../lib/process.mjs";
+import { say } from "../lib/report.mjs";
 import { withCargoTarget } from "../lib/user-cache.mjs";
+import { requireCargo } from "../setup/toolchain.mjs";
 
 const PREFIX = "native:";
 /** Milliseconds without a line of the program, which prints one each second while inputs are tried. */
@@ -42,8 +43,7 @@ export async function openNative() {
 }
 
 async function compile(program) {
-  const cargo = which("cargo");
-  if (!cargo) throw new UserError("cargo is missing, which compiles the native properties: install Rust from https://rustup.rs, or choose others with --kind");
+  const cargo = requireCargo();
   say("compiling the native properties …");
   await withCargoTarget("native", { cargo }, async (target) => {
     let executable;

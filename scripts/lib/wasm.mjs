@@ -18,16 +18,16 @@ export const IMPLIED_FEATURES = [
   ["multivalue", "multivalue"],
 ];
 
-/** What builds that unwind use besides. */
-export const EXCEPTIONS = ["exception-handling", "exception-handling"];
+/** The features of a build, with those of exceptions if it unwinds. */
+const used = (features, unwinds) => (unwinds ? [...features, ["exception-handling", "exception-handling"]] : features);
 
 /** The environment in which cargo compiles for these features, into a folder. */
-export const cargoEnvironment = (features, folder, { unwinds, link = [] }) => ({
+export const cargoEnvironment = (features, folder, { unwinds = false, link = [] } = {}) => ({
   CARGO_TARGET_DIR: folder,
   CARGO_PROFILE_WASM_PANIC: unwinds ? "unwind" : "abort",
   // The "encoded" form, because one flag has quotes in it.
   CARGO_ENCODED_RUSTFLAGS: [
-    `-Ctarget-feature=${features.map(([rustc]) => `+${rustc}`).join(",")}`,
+    `-Ctarget-feature=${used(features, unwinds).map(([rustc]) => `+${rustc}`).join(",")}`,
     // The older form of exceptions, which every engine has.
     ...(unwinds ? ["-Cpanic=unwind", "-Cllvm-args=-wasm-use-legacy-eh=true"] : []),
     ...["--cfg", 'getrandom_backend="wasm_js"'],
@@ -43,8 +43,8 @@ export async function bind(wasmBindgen, compiled, folder, name, args = []) {
 }
 
 /** Runs wasm-opt's passes over a module that uses these features and the implied ones, and replaces the file. */
-export async function optimise(wasm, passes, features) {
-  const flags = [...features, ...IMPLIED_FEATURES].map(([, flag]) => `--enable-${flag}`);
+export async function optimise(wasm, passes, features, { unwinds = false } = {}) {
+  const flags = [...used(features, unwinds), ...IMPLIED_FEATURES].map(([, flag]) => `--enable-${flag}`);
   const optimised = `${wasm}.opt`;
   await run(npmBin("wasm-opt"), [...passes, ...flags, wasm, "-o", optimised], { env: withNode22(), onLine: () => {} });
   await rename(optimised, wasm);

@@ -38,6 +38,13 @@ export const ensureToolchainWithStd = () => (withStd ??= firstThatWorks(stdRoute
 /** Asked for by every build, found once. */
 let withStd;
 
+/** The cargo on PATH, which compiles for this machine. */
+export function requireCargo() {
+  const cargo = which("cargo");
+  if (!cargo) throw new UserError("cargo is missing: install Rust from https://rustup.rs");
+  return cargo;
+}
+
 /** Whether the cargo on PATH, whose clippy and rustfmt check the code, has a standard library for WebAssembly; rustup adds it where it can. */
 export const pathToolchainHasWasm = async () => (which("rustc") !== null && (await hasStd("rustc"))) || addRustupTarget();
 

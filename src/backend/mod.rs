@@ -2,6 +2,7 @@
 //!
 //! A backend owns the weights and the KV caches. Text, sampling and scheduling are not its concern.
 
+mod caches;
 pub mod cpu;
 #[cfg(feature = "webgpu")]
 pub mod webgpu;

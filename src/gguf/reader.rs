@@ -77,6 +77,16 @@ impl Reader {
         Ok(&self.chunk[start..end])
     }
 
+    /// The next 1 to `limit` bytes of a part of the file that ends at offset `end`.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the file ends before the part does; otherwise like [`Reader::next`].
+    pub async fn next_of(&mut self, end: u64, limit: usize) -> Result<&[u8]> {
+        let length = self.next(limit).await?.len();
+        if length == 0 { Err(self.truncated(end)) } else { Ok(&self.chunk[self.consumed - length..self.consumed]) }
+    }
+
     /// Goes back to the start of the file. `bytes` is everything that has been returned so far, from offset 0 on.
     pub(super) fn rewind(&mut self, mut bytes: Vec<u8>) {
         bytes.extend_from_slice(&self.chunk[self.consumed..]);
@@ -96,9 +106,7 @@ impl Reader {
         }
         while self.position < position {
             let limit = usize::try_from(position - self.position).unwrap_or(usize::MAX);
-            if self.next(limit).await?.is_empty() {
-                return Err(self.truncated(position));
-            }
+            self.next_of(position, limit).await?;
         }
         Ok(())
     }

@@ -100,10 +100,10 @@ impl Architecture {
 
     /// The steps from the embeddings to the residual stream after the last layer.
     pub fn steps(&self) -> Vec<Step> {
-        self.layers.iter().enumerate().flat_map(|(index, layer)| self.layer_steps(index, layer)).collect()
+        (0..self.layers.len()).flat_map(|layer| self.layer_steps(layer)).collect()
     }
 
-    fn layer_steps(&self, l: usize, layer: &LayerKind) -> Vec<Step> {
+    fn layer_steps(&self, l: usize) -> Vec<Step> {
         let mut steps = vec![
             Step::Norm { norm: Role::AttentionNorm(l), from: Slot::Stream, to: Slot::Normed },
             Step::Products {
@@ -119,7 +119,7 @@ impl Architecture {
             steps.extend([(Role::QueryNorm(l), Slot::Query), (Role::KeyNorm(l), Slot::Key)].map(|(norm, of)| Step::HeadNorm { norm, of }));
         }
         steps.extend([
-            Step::Rotate { layer: l, rope: layer.rope },
+            Step::Rotate { layer: l },
             Step::Attend { layer: l },
             Step::Products { from: Slot::Attended, products: vec![(Role::AttentionOutput(l), Slot::Delta)] },
             Step::Add,

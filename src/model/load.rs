@@ -247,15 +247,11 @@ pub async fn load_weights(
             sink.finish()?;
             continue;
         }
-        let mut missing = entry.length;
+        let (end, mut missing) = (entry.offset + entry.length, entry.length);
         while missing > 0 {
-            let piece = reader.next(usize::try_from(missing).unwrap_or(PIECE).min(PIECE)).await?;
-            let length = piece.len() as u64;
-            if length == 0 {
-                return Err(reader.truncated(entry.offset + entry.length));
-            }
+            let piece = reader.next_of(end, usize::try_from(missing).unwrap_or(PIECE).min(PIECE)).await?;
             sink.write(piece)?;
-            missing -= length;
+            missing -= piece.len() as u64;
         }
         sink.finish()?;
     }
@@ -287,11 +283,8 @@ async fn write_changed(
     for _ in 0..rows / head {
         of_head.clear();
         while of_head.len() < head * row_bytes {
-            let piece = reader.next((head * row_bytes - of_head.len()).min(PIECE)).await?;
-            if piece.is_empty() {
-                return Err(reader.truncated(entry.offset + entry.length));
-            }
-            of_head.extend_from_slice(piece);
+            let limit = (head * row_bytes - of_head.len()).min(PIECE);
+            of_head.extend_from_slice(reader.next_of(entry.offset + entry.length, limit).await?);
         }
         changed.clear();
         for row in 0..head {

@@ -33,9 +33,8 @@ pub enum Step {
     Bias { bias: Role, to: Slot },
     /// RMS norm of every head of `of`, in place, scaled by the vector `norm` of a head's width.
     HeadNorm { norm: Role, of: Slot },
-    /// Rotates queries and keys by the angles of their positions, and appends keys and values to the layer's KV cache. `rope`: the index of
-    /// the frequencies.
-    Rotate { layer: usize, rope: usize },
+    /// Rotates queries and keys by the angles of their positions, and appends keys and values to the layer's KV cache.
+    Rotate { layer: usize },
     /// Causal attention of the queries over the layer's KV cache, into `Attended`.
     Attend { layer: usize },
     /// SwiGLU: `Gate = silu(Gate) · Up`.

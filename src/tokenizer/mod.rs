@@ -138,17 +138,17 @@ impl Tokenizer {
         });
         inner.add_special_tokens(added).map_err(|error| unusable(error.to_string()))?;
 
-        let id = |key: &str| {
-            let id = header.integer(&format!("tokenizer.ggml.{key}"))?;
+        // An id of the metadata; `otherwise` if the file does not have it.
+        let id_or = |key: &str, otherwise: Option<u64>| {
+            let id = header.integer(&format!("tokenizer.ggml.{key}")).or(otherwise)?;
             u32::try_from(id).ok().filter(|id| (*id as usize) < vocabulary.tokens.len())
         };
         let text_of = |id: Option<u32>| id.map(|id| vocabulary.tokens[id as usize].clone()).unwrap_or_default();
         // llama.cpp's defaults for SentencePiece.
-        let by_default = |id: u32| (model == "llama" && (id as usize) < vocabulary.tokens.len()).then_some(id);
-        let bos = id("bos_token_id").or(by_default(1).filter(|_| header.integer("tokenizer.ggml.bos_token_id").is_none()));
-        let eos = id("eos_token_id").or(by_default(2).filter(|_| header.integer("tokenizer.ggml.eos_token_id").is_none()));
+        let bos = id_or("bos_token_id", (model == "llama").then_some(1));
+        let eos = id_or("eos_token_id", (model == "llama").then_some(2));
         let adds_bos = header.flag("tokenizer.ggml.add_bos_token").unwrap_or(adds_bos_unasked);
-        let mut end_of_generation: HashSet<u32> = [eos, id("eot_token_id"), id("eom_token_id")].into_iter().flatten().collect();
+        let mut end_of_generation: HashSet<u32> = [eos, id_or("eot_token_id", None), id_or("eom_token_id", None)].into_iter().flatten().collect();
         end_of_generation.extend(
             vocabulary
                 .tokens

@@ -25,7 +25,7 @@ pub const ANSWER: &str = "answer";
 const USUAL_SEED: u64 = 20_261_126;
 /// Inputs that fail, after which a property is not tried further.
 const MAX_FAULTS: usize = 3;
-/// Outcomes that are told apart: texts quote parts of the input without marks, too.
+/// The most outcomes that are counted separately: texts of errors quote parts of the input, so there can be many.
 const MAX_OUTCOMES: usize = 500;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 

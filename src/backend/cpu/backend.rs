@@ -1,8 +1,9 @@
 //! The forward pass on the CPU: carries out the steps of an architecture.
 
 use super::weights::{CpuWeights, Weights};
+use crate::backend::caches::Caches;
 use crate::backend::{Answer, Backend, CacheId, Wanted, Work};
-use crate::error::{AiError, ErrorCode, Result};
+use crate::error::{AiError, Result};
 use crate::gguf::LocalFuture;
 use crate::model::{Architecture, Hyperparameters, Role, RopeFrequencies, Slot, Step};
 use kernels::attention::attend;
@@ -11,7 +12,6 @@ use kernels::memory::try_grow;
 use kernels::operand::Operand;
 use kernels::ops;
 use kernels::products::Product;
-use std::collections::HashMap;
 use std::future::ready;
 use std::mem::take;
 
@@ -21,8 +21,7 @@ pub struct CpuBackend {
     steps: Vec<Step>,
     weights: Weights,
     ropes: Vec<RopeFrequencies>,
-    caches: HashMap<CacheId, KvCache>,
-    next_cache: u64,
+    caches: Caches<KvCache>,
     scratch: Scratch,
 }
 
@@ -79,18 +78,17 @@ impl CpuBackend {
         let weights = weights.build()?;
         let ropes = architecture.frequencies(weights.rope_divisors.as_deref());
         let steps = architecture.steps();
-        Ok(Self { architecture, steps, weights, ropes, caches: HashMap::new(), next_cache: 0, scratch: Scratch::default() })
+        Ok(Self { architecture, steps, weights, ropes, caches: Caches::default(), scratch: Scratch::default() })
     }
 
     /// Computes a batch; see [`Backend::forward`].
     fn run(&mut self, batch: &[Work<'_>]) -> Result<Vec<Answer>> {
         let rows = batch.iter().map(|work| work.tokens.len()).sum();
-        for (index, work) in batch.iter().enumerate() {
-            let twice = batch[..index].iter().any(|earlier| earlier.cache == work.cache);
-            let Some(cache) = self.caches.get_mut(&work.cache).filter(|_| !twice) else {
-                return Err(AiError::new(ErrorCode::OutOfCapacity, "A KV cache does not exist or occurs twice in a batch."));
-            };
-            cache.reserve(work.tokens.len())?;
+        self.caches.check(batch, self.architecture.sizes.vocabulary)?;
+        for work in batch {
+            if let Some(cache) = self.caches.get_mut(work.cache) {
+                cache.reserve(work.tokens.len())?;
+            }
         }
         self.scratch.resize(rows, &self.architecture)?;
         self.embed(batch)?;
@@ -101,7 +99,7 @@ impl CpuBackend {
         }
         let logits = pass.logits()?;
         for work in batch {
-            if let Some(cache) = caches.get_mut(&work.cache) {
+            if let Some(cache) = caches.get_mut(work.cache) {
                 cache.commit(work.tokens.len());
             }
         }
@@ -117,14 +115,10 @@ impl CpuBackend {
         scratch.angles.iter_mut().for_each(Vec::clear);
         let mut row = 0;
         for work in batch {
-            let start = caches[&work.cache].length();
+            let start = caches.get(work.cache).map_or(0, KvCache::length);
             for (index, token) in work.tokens.iter().enumerate() {
-                let token = *token as usize;
-                if token >= embedding.rows {
-                    return Err(AiError::invalid_data(format!("Token {token} is not in the vocabulary.")));
-                }
                 let stream = &mut scratch.slots[Slot::Stream as usize].values[row * width..(row + 1) * width];
-                embedding.copy_row(token, stream);
+                embedding.copy_row(*token as usize, stream);
                 if scale != 1.0 {
                     stream.iter_mut().for_each(|number| *number *= scale);
                 }
@@ -142,7 +136,7 @@ impl CpuBackend {
 struct Pass<'a> {
     architecture: &'a Architecture,
     weights: &'a Weights,
-    caches: &'a mut HashMap<CacheId, KvCache>,
+    caches: &'a mut Caches<KvCache>,
     scratch: &'a mut Scratch,
     batch: &'a [Work<'a>],
 }
@@ -164,7 +158,7 @@ impl Pass<'_> {
                 }
             }
             Step::HeadNorm { norm, of } => ops::rms_norm_in_place(scratch.values(*of), weights.vector(*norm)?, p.rms_epsilon),
-            Step::Rotate { layer, rope } => self.rotate(*layer, *rope),
+            Step::Rotate { layer } => self.rotate(*layer),
             Step::Attend { layer } => self.attend(*layer),
             Step::Activate => scratch.between(Slot::Up, Slot::Gate, |up, gate| ops::swiglu(gate, up, p.ffn_width)),
             Step::Add => scratch.between(Slot::Delta, Slot::Stream, |delta, stream| ops::add(stream, delta)),
@@ -189,8 +183,8 @@ impl Pass<'_> {
     }
 
     /// Rotates queries and keys, and writes keys and values to the caches.
-    fn rotate(&mut self, layer: usize, rope: usize) {
-        let p = &self.architecture.sizes;
+    fn rotate(&mut self, layer: usize) {
+        let (p, rope) = (&self.architecture.sizes, self.architecture.layers[layer].rope);
         let Scratch { slots, angles } = &mut *self.scratch;
         let [query, key, value] = [Slot::Query, Slot::Key, Slot::Value].map(|slot| slot as usize);
         let Ok([query, key, value]) = slots.get_disjoint_mut([query, key, value]) else { return };
@@ -202,7 +196,7 @@ impl Pass<'_> {
         }
         let mut rows = key.values.chunks_exact(p.kv_width()).zip(value.values.chunks_exact(p.kv_width()));
         for work in self.batch {
-            let Some(cache) = self.caches.get_mut(&work.cache) else { continue };
+            let Some(cache) = self.caches.get_mut(work.cache) else { continue };
             let start = cache.length();
             for (index, (key, value)) in rows.by_ref().take(work.tokens.len()).enumerate() {
                 cache.write(layer, start + index, key, value);
@@ -217,7 +211,7 @@ impl Pass<'_> {
             let mut first = 0;
             for work in batch {
                 let count = work.tokens.len();
-                let Some(cache) = caches.get(&work.cache) else { continue };
+                let Some(cache) = caches.get(work.cache) else { continue };
                 let rows = first * p.query_width()..(first + count) * p.query_width();
                 attend(cache, layer, p.heads, cache.length(), *score_divisor, &query[rows.clone()], &mut attended[rows]);
                 first += count;
@@ -264,34 +258,28 @@ impl Backend for CpuBackend {
     }
 
     fn create_cache(&mut self) -> Result<CacheId> {
-        let id = CacheId(self.next_cache);
-        self.next_cache += 1;
         let Hyperparameters { layers, kv_heads, head_width, .. } = self.architecture.sizes;
         let shape = Shape { layers, kv_heads, head_width };
-        self.caches.insert(id, KvCache::new(shape));
-        Ok(id)
+        Ok(self.caches.add(KvCache::new(shape)))
     }
 
     fn release_cache(&mut self, cache: CacheId) {
-        self.caches.remove(&cache);
+        self.caches.remove(cache);
     }
 
     fn truncate_cache(&mut self, cache: CacheId, length: usize) {
-        if let Some(cache) = self.caches.get_mut(&cache) {
+        if let Some(cache) = self.caches.get_mut(cache) {
             cache.truncate(length);
         }
     }
 
     fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>> {
-        // Removed from the map, so that both caches can be borrowed at once.
-        let Some(mut target) = self.caches.remove(&to) else { return Box::pin(ready(Ok(()))) };
-        let copied = self.caches.get(&from).map_or(Ok(()), |source| target.copy_prefix(source, length));
-        self.caches.insert(to, target);
+        let copied = self.caches.pair(from, to).map_or(Ok(()), |(source, target)| target.copy_prefix(source, length));
         Box::pin(ready(copied.map_err(AiError::from)))
     }
 
     fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>> {
-        Box::pin(ready(self.caches.get_mut(&cache).map_or(Ok(()), |cache| Ok(cache.reserve(additional)?))))
+        Box::pin(ready(self.caches.get_mut(cache).map_or(Ok(()), |cache| Ok(cache.reserve(additional)?))))
     }
 
     fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {

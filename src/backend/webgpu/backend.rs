@@ -7,12 +7,12 @@ use super::kv_cache::KvCache;
 use super::profile::{Dispatch, Profile};
 use super::shaders::{Compilation, Pipelines, Shader, Sizes};
 use super::weights::{WebGpuWeights, Weights, kinds};
+use crate::backend::caches::Caches;
 use crate::backend::{Answer, Backend, CacheId, Counters, Gpu, ROWS, Wanted, Work};
-use crate::error::{AiError, ErrorCode, Result};
+use crate::error::{AiError, Result};
 use crate::gguf::LocalFuture;
 use crate::host::now_ms;
 use crate::model::{Architecture, Hyperparameters, RopeFrequencies};
-use std::collections::HashMap;
 
 /// Options of the computation.
 #[derive(Debug, Clone, Copy)]
@@ -38,8 +38,7 @@ pub struct WebGpuBackend {
     pipelines: Pipelines,
     scratch: Scratch,
     plan: Plan,
-    caches: HashMap<CacheId, KvCache>,
-    next_cache: u64,
+    caches: Caches<KvCache>,
     /// Whether the packed shaders passed `self_check`.
     may_pack: bool,
     /// Commands recorded for the batch that is expected next.
@@ -121,8 +120,7 @@ impl WebGpuBackend {
             pipelines,
             scratch,
             plan,
-            caches: HashMap::new(),
-            next_cache: 0,
+            caches: Caches::default(),
             may_pack: true,
             ahead: None,
             reading: false,
@@ -274,11 +272,11 @@ impl WebGpuBackend {
 
     fn row(&self, segment: Segment, batch: &[Work<'_>]) -> Option<Row> {
         let id = batch[segment.work].cache;
-        Some((segment, id, self.caches.get(&id)?.capacity()))
+        Some((segment, id, self.caches.get(id)?.capacity()))
     }
 
     fn record(&self, rows: &[Row]) -> Result<Recorded> {
-        let chunk: Vec<_> = rows.iter().filter_map(|(segment, id, _)| Some((*segment, self.caches.get(id)?))).collect();
+        let chunk: Vec<_> = rows.iter().filter_map(|(segment, id, _)| Some((*segment, self.caches.get(*id)?))).collect();
         self.plan.record(&self.context, &self.pipelines, &self.architecture, &self.scratch, &chunk, self.profile.as_ref())
     }
 
@@ -300,22 +298,22 @@ impl WebGpuBackend {
         Some(RecordedAhead { rows, recorded })
     }
 
+    /// Makes room for `additional` more positions in a cache. Unknown ids are ignored.
+    async fn grow(&mut self, cache: CacheId, additional: usize) -> Result<()> {
+        let Some(cache) = self.caches.get_mut(cache) else { return Ok(()) };
+        let positions = cache.length() + additional;
+        cache.grow(&self.context, &self.pipelines, &self.scratch, &self.architecture, positions).await
+    }
+
     /// Computes a batch in chunks. Returns one entry per work, in the order of the batch: its answer, if it wants one.
     async fn compute(&mut self, batch: &[Work<'_>]) -> Result<Vec<Option<Answer>>> {
         self.context.check()?;
         if std::mem::replace(&mut self.reading, false) {
             self.scratch.readback.unmap();
         }
-        for (index, work) in batch.iter().enumerate() {
-            let twice = batch[..index].iter().any(|earlier| earlier.cache == work.cache);
-            let Some(cache) = self.caches.get_mut(&work.cache).filter(|_| !twice) else {
-                return Err(AiError::new(ErrorCode::OutOfCapacity, "A KV cache does not exist or occurs twice in a batch."));
-            };
-            if let Some(token) = work.tokens.iter().find(|token| **token as usize >= self.architecture.sizes.vocabulary) {
-                return Err(AiError::invalid_data(format!("Token {token} is not in the vocabulary.")));
-            }
-            let positions = cache.length() + work.tokens.len();
-            cache.grow(&self.context, &self.pipelines, &self.scratch, &self.architecture, positions).await?;
+        self.caches.check(batch, self.architecture.sizes.vocabulary)?;
+        for work in batch {
+            self.grow(work.cache, work.tokens.len()).await?;
         }
         let mut answers = vec![None; batch.len()];
         // The next token to compute: the index of its work, and its index in the work.
@@ -333,7 +331,7 @@ impl WebGpuBackend {
             {
                 let rest = &work.tokens[next.1..];
                 let rows = rest.len().min(self.scratch.rows - tokens.len());
-                let start = self.caches.get(&work.cache).map_or(0, KvCache::length) + next.1;
+                let start = self.caches.get(work.cache).map_or(0, KvCache::length) + next.1;
                 let ends = rows == rest.len();
                 if rows > 0 {
                     let wanted = if ends { work.wanted } else { Wanted::Nothing };
@@ -363,7 +361,7 @@ impl WebGpuBackend {
             }
         }
         for work in batch {
-            if let Some(cache) = self.caches.get_mut(&work.cache) {
+            if let Some(cache) = self.caches.get_mut(work.cache) {
                 cache.commit(work.tokens.len());
             }
         }
@@ -393,18 +391,15 @@ impl Backend for WebGpuBackend {
     }
 
     fn create_cache(&mut self) -> Result<CacheId> {
-        let id = CacheId(self.next_cache);
-        self.next_cache += 1;
-        self.caches.insert(id, KvCache::default());
-        Ok(id)
+        Ok(self.caches.add(KvCache::default()))
     }
 
     fn release_cache(&mut self, cache: CacheId) {
-        self.caches.remove(&cache);
+        self.caches.remove(cache);
     }
 
     fn truncate_cache(&mut self, cache: CacheId, length: usize) {
-        if let Some(cache) = self.caches.get_mut(&cache) {
+        if let Some(cache) = self.caches.get_mut(cache) {
             cache.truncate(length);
         }
     }
@@ -415,26 +410,19 @@ impl Backend for WebGpuBackend {
                 self.truncate_cache(to, length);
                 return Ok(());
             }
-            let Some(positions) = self.caches.get(&from).map(|source| length.min(source.length())) else { return Ok(()) };
-            let Some(target) = self.caches.get_mut(&to) else { return Ok(()) };
+            let Some(positions) = self.caches.get(from).map(|source| length.min(source.length())) else { return Ok(()) };
+            let Some(target) = self.caches.get_mut(to) else { return Ok(()) };
             target.truncate(0);
             target.grow(&self.context, &self.pipelines, &self.scratch, &self.architecture, positions).await?;
-            // Removed from the map so that both caches can be borrowed at once, and inserted again before the next await.
-            let Some(mut target) = self.caches.remove(&to) else { return Ok(()) };
-            if let Some(source) = self.caches.get(&from) {
+            if let Some((source, target)) = self.caches.pair(from, to) {
                 target.copy(&self.context, &self.architecture.sizes, source, length);
             }
-            self.caches.insert(to, target);
             Ok(())
         })
     }
 
     fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>> {
-        Box::pin(async move {
-            let Some(cache) = self.caches.get_mut(&cache) else { return Ok(()) };
-            let positions = cache.length() + additional;
-            cache.grow(&self.context, &self.pipelines, &self.scratch, &self.architecture, positions).await
-        })
+        Box::pin(self.grow(cache, additional))
     }
 
     fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {

@@ -192,7 +192,7 @@ fn operations(steps: &[Step]) -> Result<Vec<Operation>> {
             }
             Step::Bias { bias, to } => Operation::Bias { bias: *bias, to: *to },
             Step::HeadNorm { norm, of } => Operation::HeadNorm { norm: *norm, of: *of },
-            Step::Rotate { layer, .. } => Operation::Rotate { layer: *layer },
+            Step::Rotate { layer } => Operation::Rotate { layer: *layer },
             Step::Attend { layer } => Operation::Attend { layer: *layer },
             Step::Activate | Step::Add => {
                 let (source, target, fused) = match step {
