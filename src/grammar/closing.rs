@@ -9,7 +9,7 @@ use std::hash::Hash;
 /// Number of tokens to spare when the closing path is taken.
 const SLACK: usize = 2;
 
-/// While more tokens than this remain beyond twice the longest closing path, the model's tokens are not checked.
+/// While more tokens than this remain beyond twice the longest closing path, tokens of the model that begin something are not checked.
 const UNCHECKED: usize = 128;
 
 /// Limit of a search, in bytes that are tried: some seconds. A search takes milliseconds; a grammar that needs more is not completed in
@@ -29,6 +29,8 @@ pub struct ClosingPath {
     path: VecDeque<u32>,
     /// While more tokens than this remain, the path need not be computed.
     recheck_at: usize,
+    /// Length of the path when it was last computed.
+    length: usize,
     /// Length of the longest path so far. What is begun later, such as a further call, needs about as much.
     longest: usize,
     /// Whether a search was given up. The next one would be, too.
@@ -38,7 +40,7 @@ pub struct ClosingPath {
 impl ClosingPath {
     /// `parser` is at the start of the answer, and every complete answer ends with `last_byte`.
     pub fn new(parser: TokenParser, last_byte: u8) -> Self {
-        Self { parser, last_byte, path: VecDeque::new(), recheck_at: usize::MAX, longest: 0, gave_up: false }
+        Self { parser, last_byte, path: VecDeque::new(), recheck_at: usize::MAX, length: 0, longest: 0, gave_up: false }
     }
 
     /// Advances past a token of the answer.
@@ -66,6 +68,7 @@ impl ClosingPath {
 
     /// Decides when a path is computed again that has `length` tokens now, with `remaining` tokens left.
     fn plan(&mut self, length: usize, remaining: usize) {
+        self.length = length;
         self.longest = self.longest.max(length);
         // A token that is not on the path, such as white space, may divide one that is. So a third of the spare tokens may pass before the next
         // check.
@@ -74,13 +77,13 @@ impl ClosingPath {
     }
 
     /// Returns the token that must come instead of the model's `token`, if the answer could not be completed after it within the other
-    /// `remaining - 1` tokens: one token can begin a list or an object that needs many.
+    /// `remaining - 1` tokens: one token can begin a list, an object or a name that needs many.
     pub fn instead_of(&mut self, token: u32, remaining: usize) -> Option<u32> {
         let structural = |byte: &u8| b"[{,:\"".contains(byte);
         let begins_something = self.parser.token_env.tok_trie().token(token).iter().any(structural);
-        let may_be_long = begins_something && remaining <= 2 * self.longest + UNCHECKED;
+        let unchecked = if begins_something { 2 * self.longest + UNCHECKED } else { self.length + self.longest };
         // After a complete call, any token begins another one, of any length.
-        if self.gave_up || !(may_be_long || self.parser.is_accepting()) {
+        if self.gave_up || (remaining > unchecked && !self.parser.is_accepting()) {
             return None;
         }
         let mut after = self.parser.deep_clone();
