@@ -39,7 +39,7 @@ const STRINGS = [
   "naïve",
   "日本語",
   "👩‍👩‍👧",
-  "\u0001",
+  "return\r",
   "</script>",
   "null",
   "1",

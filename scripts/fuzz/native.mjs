@@ -28,15 +28,17 @@ export async function openNative() {
   const names = (await capture(program, ["--list"])).split("\n").flatMap((line) => /^(\S+): test$/.exec(line)?.[1] ?? []);
   const properties = new Map();
   return {
-    turn(report, { until }) {
+    async turn(report, { until }) {
       const prefix = `${report.kind.slice(PREFIX.length)}::`;
-      const all = properties.get(report.kind) ?? names.filter((name) => name.startsWith(prefix)).map((name) => ({ name, next: report.next, left: report.left, inputs: 0 }));
+      const all = properties.get(report.kind) ?? names.filter((name) => name.startsWith(prefix)).map((name) => ({ name, next: report.next, left: report.left }));
       properties.set(report.kind, all);
-      // The property that tried least so far.
-      const property = all.filter(({ left }) => left > 0).reduce((a, b) => (b.inputs < a.inputs ? b : a));
-      return tryProperty(report, property, { program, until, current: path.join(folder, "current") }).then(() => {
-        report.left = Math.max(...all.map(({ left }) => left));
-      });
+      // Each property gets the same time.
+      const open = all.filter(({ left }) => left > 0);
+      for (const [index, property] of open.entries()) {
+        const now = Date.now();
+        await tryProperty(report, property, { program, until: now + (until - now) / (open.length - index), current: path.join(folder, "current") });
+      }
+      report.left = Math.max(...all.map(({ left }) => left));
     },
     close: () => rm(folder, { recursive: true, force: true }),
   };
@@ -93,7 +95,6 @@ async function tryProperty(report, property, { program, until, current }) {
   const { inputs = 0, outcomes = {}, faults = [], panics = 0, slowest, next } = last ?? {};
   const took = (count) => {
     report.inputs += count;
-    property.inputs += count;
     property.left -= count;
   };
   took(inputs);

@@ -12,7 +12,7 @@ const SLACK: usize = 2;
 /// While more tokens than this remain beyond twice the longest closing path, no token of the model is checked.
 const UNCHECKED: usize = 128;
 
-/// While at most so many tokens remain beyond the closing path, every token of the model is checked, and not only those that begin
+/// While at most so many tokens, or as many as the longest path has, remain beyond the closing path, every token of the model is checked, and not only those that begin
 /// something in JSON: half a character, an escape or a choice in a pattern lengthens the path too.
 const NEAR: usize = 48;
 
@@ -85,7 +85,7 @@ impl ClosingPath {
     pub fn instead_of(&mut self, token: u32, remaining: usize) -> Option<u32> {
         let structural = |byte: &u8| b"[{,:\"".contains(byte);
         let begins_something = self.parser.token_env.tok_trie().token(token).iter().any(structural);
-        let checked = if begins_something { 2 * self.longest + UNCHECKED } else { self.last_length + NEAR };
+        let checked = if begins_something { 2 * self.longest + UNCHECKED } else { self.last_length + self.longest.max(NEAR) };
         // After a complete call, any token begins another one, of any length.
         if self.gave_up || (remaining > checked && !self.parser.is_accepting()) {
             return None;

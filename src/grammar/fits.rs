@@ -99,7 +99,8 @@ fn fits_number(schema: &Map<String, Value>, number: f64) -> bool {
         && limit("exclusiveMaximum").is_none_or(|most| number < most)
         && limit("multipleOf").filter(|unit| *unit > 0.0).is_none_or(|unit| {
             let times = number / unit;
-            (times - times.round()).abs() < 1e-9
+            // A quotient is as precise as its size allows.
+            (times - times.round()).abs() < f64::max(1e-9, times.abs() * 1e-15)
         })
 }
 
@@ -145,6 +146,7 @@ mod tests {
             (json!({"properties": {"a": {"$ref": "#/$defs/x~1y"}}, "$defs": {"x/y": {"const": 1}}}), json!({"a": 1}), json!({"a": 2})),
             (json!({"properties": {"a": false}}), json!({"b": 1}), json!({"a": 1})),
             (json!({"items": [{"type": "null"}], "additionalItems": false}), json!([null]), json!([null, 1])),
+            (json!({"multipleOf": 1e-7}), json!(-768_072.588_48), json!(0.937_000_05)),
             (json!({"additionalItems": false, "maxItems": 1}), json!([1]), json!([1, 2])),
         ] {
             assert!(fits(&schema, &good), "{schema} {good}");

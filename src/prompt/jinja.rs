@@ -74,7 +74,7 @@ fn words_of(tag: &str) -> usize {
 
 /// Rewrites what minijinja cannot parse or gets wrong, outside strings and only inside tags:
 /// - `{% generation %}` and `{% endgeneration %}`, which only mark the assistant's text for training, become tags without effect;
-/// - `value[::-1]` becomes a method, because minijinja 3.0 panics for an empty list;
+/// - slices with a step, such as `value[::-1]`, become a method, because minijinja 3.0 panics for a negative one of an empty list or text;
 /// - `'text' % value` becomes a method, because minijinja has no operator for it.
 pub fn rewritten(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
@@ -108,11 +108,17 @@ fn rewritten_tag(tag: &str) -> String {
     if tag.starts_with("{%") && matches!(inner, "generation" | "endgeneration") {
         return tag.replace("endgeneration", "endif").replace("generation", "if true");
     }
-    let mut out = String::with_capacity(tag.len());
-    let mut rest = tag;
+    rewritten_expression(tag)
+}
+
+fn rewritten_expression(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
     while let Some(letter) = rest.chars().next() {
-        if let Some(after) = rest.strip_prefix("[::-1]") {
-            out.push_str(".__reversed__()");
+        if let Some(([start, stop, step], after)) = stepped_slice(rest) {
+            let [start, stop, step] =
+                [start, stop, step].map(|part| if part.trim().is_empty() { "none".into() } else { rewritten_expression(part) });
+            out.push_str(&format!(".__slice__({start}, {stop}, {step})"));
             rest = after;
         } else if letter == '"' || letter == '\'' {
             let literal = rest.get(..string_length(rest)).unwrap_or(rest);
@@ -123,7 +129,7 @@ fn rewritten_tag(tag: &str) -> String {
                 let length = operand_length(operand);
                 let (operand, after) = operand.split_at_checked(length).unwrap_or((operand, ""));
                 let arguments = operand.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(operand);
-                out.push_str(&format!(".__mod__({arguments})"));
+                out.push_str(&format!(".__mod__({})", rewritten_expression(arguments)));
                 rest = after;
             }
         } else {
@@ -132,6 +138,32 @@ fn rewritten_tag(tag: &str) -> String {
         }
     }
     out
+}
+
+/// The three parts of the slice with a step that a text starts with, and the text behind it.
+fn stepped_slice(text: &str) -> Option<([&str; 3], &str)> {
+    let inner = text.strip_prefix('[')?;
+    let mut depth = 0;
+    let mut colons = Vec::new();
+    let mut at = 0;
+    while let Some(letter) = inner.get(at..).and_then(|rest| rest.chars().next()) {
+        match letter {
+            '"' | '\'' => {
+                at += string_length(inner.get(at..)?);
+                continue;
+            }
+            '[' | '(' | '{' => depth += 1,
+            ']' if depth == 0 => {
+                let [first, second] = colons[..] else { return None };
+                return Some(([inner.get(..first)?, inner.get(first + 1..second)?, inner.get(second + 1..at)?], inner.get(at + 1..)?));
+            }
+            ']' | ')' | '}' => depth -= 1,
+            ':' if depth == 0 => colons.push(at),
+            _ => {}
+        }
+        at += letter.len_utf8();
+    }
+    None
 }
 
 /// The length of the string literal that a text starts with.
@@ -171,17 +203,13 @@ fn operand_length(text: &str) -> usize {
 
 /// Python's methods that minijinja's own compatibility module lacks, and the ones that [`rewritten`] writes.
 fn method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -> Outcome {
-    let per_byte = if matches!(method, "split" | "rsplit" | "splitlines" | "__reversed__") { ITEM } else { 1 };
+    let per_byte = if matches!(method, "split" | "rsplit" | "splitlines" | "__slice__") { ITEM } else { 1 };
     charge([value].into_iter().chain(arguments), per_byte)?;
     let argument = |index: usize| arguments.get(index).and_then(Value::as_str).unwrap_or_default();
     let missing = || Error::new(ErrorKind::InvalidOperation, format!("{method}: not found"));
     match (value.as_str(), method) {
-        (Some(text), "__reversed__") => Ok(text.chars().rev().collect::<String>().into()),
-        (None, "__reversed__") => {
-            let mut items: Vec<Value> = value.try_iter()?.collect();
-            items.reverse();
-            Ok(items.into())
-        }
+        (Some(text), "__slice__") => Ok(sliced(text.chars().collect(), arguments)?.into_iter().collect::<String>().into()),
+        (None, "__slice__") => Ok(sliced(value.try_iter()?.collect(), arguments)?.into()),
         (Some(text), "__mod__") => percent(text, arguments),
         (Some(text), "removeprefix") => Ok(text.strip_prefix(argument(0)).unwrap_or(text).into()),
         (Some(text), "removesuffix") => Ok(text.strip_suffix(argument(0)).unwrap_or(text).into()),
@@ -212,6 +240,30 @@ fn method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -
         }
         _ => pycompat::unknown_method_callback(state, value, method, arguments),
     }
+}
+
+/// Python's `items[start:stop:step]`.
+fn sliced<T: Clone>(items: Vec<T>, arguments: &[Value]) -> Outcome<Vec<T>> {
+    let number = |index: usize| match arguments.get(index).filter(|value| !value.is_none()) {
+        Some(value) => i64::try_from(value.clone()).map(|number| Some(i128::from(number))),
+        None => Ok(None),
+    };
+    let (length, step) = (items.len() as i128, number(2)?.unwrap_or(1));
+    if step == 0 {
+        return Err(Error::new(ErrorKind::InvalidOperation, "cannot slice by step size of 0"));
+    }
+    // Where a slice may begin and end; both are before the first item for a negative step from there.
+    let (low, high) = if step > 0 { (0, length) } else { (-1, length - 1) };
+    let place =
+        |index: Option<i128>, otherwise| index.map_or(otherwise, |index| (if index < 0 { index + length } else { index }).clamp(low, high));
+    let (first, end) = if step > 0 { (low, high) } else { (high, low) };
+    let (mut at, stop) = (place(number(0)?, first), place(number(1)?, end));
+    let mut out = Vec::new();
+    while if step > 0 { at < stop } else { at > stop } {
+        out.extend(usize::try_from(at).ok().and_then(|at| items.get(at)).cloned());
+        at += step;
+    }
+    Ok(out)
 }
 
 fn texts(texts: &[&str]) -> Value {
@@ -465,14 +517,30 @@ mod tests {
             ("{{ map | tojson(sort_keys=true) }}{{ map | tojson(ensure_ascii=true) }}", r#"{"a": "ü", "b": 1}{"b": 1, "a": "\u00fc"}"#),
             ("{{ list | tojson(separators=(',', ':')) }}", r#"["a","b"]"#),
             ("{% for a in empty[::-1] %}x{% endfor %}{% for a in list[::-1] %}{{ a }}{% endfor %}{{ 'abc'[::-1] }}", "bacba"),
+            (
+                "{% for a in empty[::-2] %}x{% endfor %}{{ ''[5:1:-1] }}{{ list[1:5:2] | join }}{{ 'abcdef'[4:0:-2] }}{{ 'abc'[-2::9] }}",
+                "becb",
+            ),
+            (
+                "{{ 'abcdef'[-3:-100:-1] }}{{ 'abc'[9:-9:-9223372036854775808] }}{{ [1, 2, 3]['a]'|length - 2:[3][::1][0]:2] | join }}",
+                "dcbac13",
+            ),
+            ("{{ '%s' % 'ab'[::-1] }}{{ list[0:1] | join }}{{ {'a': [1]}['a'][0] }}", "baa1"),
             ("{% generation %}a{% endgeneration %}{%- generation -%} b {%- endgeneration -%}", "ab"),
             ("{{ '{% generation %} [::-1]' }}", "{% generation %} [::-1]"),
         ] {
             assert_eq!(render(source).expect(source), expected, "{source}");
         }
-        for source in
-            ["{{ '%s' % () }}", "{{ 'a'.index('b') }}", "{{ 'a'.rsplit('') }}", "{{ '%d' % 'a' }}", "{{ '%", "{{ 'a' %", "{{ [::-1]"]
-        {
+        for source in [
+            "{{ '%s' % () }}",
+            "{{ 'a'.index('b') }}",
+            "{{ 'a'.rsplit('') }}",
+            "{{ '%d' % 'a' }}",
+            "{{ '%",
+            "{{ 'a' %",
+            "{{ [::-1]",
+            "{{ list[::0] }}",
+        ] {
             assert!(render(source).is_err(), "{source}");
         }
     }

@@ -66,6 +66,8 @@ const PIECES: &[&str] = &[
     "{{ messages[::0] }}",
     "{{ messages[9223372036854775807::-9223372036854775808] }}",
     "{{ messages[::-1] }}",
+    "{{ messages[1::-2] }}",
+    "{{ ''[5:1:-1] }}",
     "{{ raise_exception(messages) }}",
     "{{ raise_exception() }}",
     "{% break %}",
@@ -183,7 +185,8 @@ fn outcome(template: &str, request: Value) -> Outcome {
         Err(error) => {
             prop_assert_eq!(error.code, ErrorCode::InvalidData);
             prop_assert!(error.text.starts_with("The model's chat template "), "{}", error);
-            Ok(error.to_string())
+            // A template may repeat messages in what it raises.
+            Ok(error.to_string().split(['[', '<']).next().unwrap_or_default().to_owned())
         }
     }
 }
