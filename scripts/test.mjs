@@ -126,8 +126,7 @@ async function cargoTest({ vulkan, long, count }) {
   await withCargoTarget("native", { cargo }, (folder) =>
     run(cargo, ["test", "--locked", "--no-fail-fast", ...(long ? ["--", "--ignored"] : [])], {
       // Incremental compilation only helps the clone that compiles again, and costs the others time.
-      // With RUST_BACKTRACE, candle's errors would take 45 MB each to describe where they were made; the properties bound the memory.
-      env: { ...vulkan, CARGO_TARGET_DIR: folder, CARGO_INCREMENTAL: "0", RUST_LIB_BACKTRACE: "0", TYPES: process.env.TYPES ?? TYPES_OF_EXACTNESS },
+      env: { ...vulkan, CARGO_TARGET_DIR: folder, CARGO_INCREMENTAL: "0", TYPES: process.env.TYPES ?? TYPES_OF_EXACTNESS },
       onLine: counting(/^test result: \w+\. (\d+) passed/, count),
     }),
   );

@@ -12,8 +12,9 @@ const SLACK: usize = 2;
 /// While more tokens than this remain beyond twice the longest closing path, no token of the model is checked.
 const UNCHECKED: usize = 128;
 
-/// While at most so many tokens, or as many as the longest path has, remain beyond the closing path, every token of the model is checked, and not only those that begin
-/// something in JSON: half a character, an escape or a choice in a pattern lengthens the path too.
+/// While at most so many tokens remain beyond the closing path (or as many as the longest path has, if that is more), every token of the
+/// model is checked, and not only those that begin something in JSON: half a character, an escape or a choice in a pattern lengthens the
+/// path too.
 const NEAR: usize = 48;
 
 /// Limit of a search, in bytes that are tried: some seconds. A search takes milliseconds; a grammar that needs more is not completed in
