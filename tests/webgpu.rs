@@ -5,6 +5,7 @@
 mod common;
 
 use candle_core::quantized::GgmlDType;
+use candle_core::quantized::gguf_file::Value;
 use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, logits_of, real_model, stock_logits, stock_model};
 use std::rc::Rc;
 use workers_ai_local::backend::webgpu::{Choice, Context, Options, WebGpuBackend, WebGpuWeights};
@@ -103,8 +104,91 @@ fn every_type_of_weights_agrees_with_the_cpu() {
 #[test]
 fn other_families_agree_with_the_cpu() {
     let contexts = [context(hardware()), context(Choice::default())];
-    let granite = |key: &str, value: f32| (format!("granite.{key}"), candle_core::quantized::gguf_file::Value::F32(value));
+    let granite = |key: &str, value: f32| (format!("granite.{key}"), Value::F32(value));
+    let entries = |entries: &[(&str, Value)]| entries.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect::<Vec<_>>();
+    // The prompts of `agrees` reach beyond this window.
+    const WINDOW: Value = Value::U32(9);
+    let behind = TinyModel { norms_before: false, norms_after: true, ..TinyModel::default() };
+    let gemma = TinyModel { norms_after: true, layers: 6, tied: true, ..TinyModel::default() };
     for (what, model) in [
+        (
+            "Ministral 3",
+            TinyModel {
+                architecture: "mistral3",
+                metadata: entries(&[
+                    ("mistral3.rope.scaling.type", Value::String("yarn".into())),
+                    ("mistral3.rope.scaling.factor", Value::F32(16.0)),
+                    ("mistral3.rope.scaling.original_context_length", Value::U32(8)),
+                    ("mistral3.attention.temperature_scale", Value::F32(0.1)),
+                ]),
+                ..TinyModel::default()
+            },
+        ),
+        (
+            "Phi-4-mini",
+            TinyModel {
+                architecture: "phi3",
+                fused: true,
+                dtype: GgmlDType::Q4K,
+                metadata: entries(&[("phi3.rope.dimension_count", Value::U32(48)), ("phi3.rope.scaling.attn_factor", Value::F32(1.2))]),
+                ..TinyModel::default()
+            },
+        ),
+        (
+            "Gemma 2",
+            TinyModel { architecture: "gemma2", metadata: entries(&[("gemma2.attention.sliding_window", WINDOW)]), ..gemma.clone() },
+        ),
+        (
+            "Gemma 3",
+            TinyModel {
+                architecture: "gemma3",
+                head_norms: true,
+                dtype: GgmlDType::Q4_0,
+                metadata: entries(&[
+                    ("gemma3.attention.sliding_window", WINDOW),
+                    ("gemma3.rope.freq_base", Value::F32(1e6)),
+                    ("gemma3.rope.scaling.factor", Value::F32(8.0)),
+                ]),
+                ..gemma
+            },
+        ),
+        ("OLMo 2", TinyModel { architecture: "olmo2", whole_norms: true, ..behind.clone() }),
+        (
+            "OLMo 3",
+            TinyModel {
+                architecture: "olmo2",
+                whole_norms: true,
+                layers: 4,
+                metadata: entries(&[("olmo2.attention.sliding_window", WINDOW)]),
+                ..behind.clone()
+            },
+        ),
+        ("EXAONE 4", TinyModel { architecture: "exaone4", head_norms: true, ..behind.clone() }),
+        (
+            "EXAONE 4 with windows",
+            TinyModel {
+                architecture: "exaone4",
+                head_norms: true,
+                layers: 64,
+                width: 64,
+                ffn_width: 64,
+                // So many layers add up what is rounded.
+                scales: vec![("post_", 0.3)],
+                metadata: entries(&[("exaone4.attention.sliding_window", WINDOW)]),
+                ..behind
+            },
+        ),
+        (
+            "GLM-4",
+            TinyModel {
+                architecture: "glm4",
+                fused: true,
+                norms_after: true,
+                metadata: entries(&[("glm4.rope.dimension_count", Value::U32(32))]),
+                ..TinyModel::default()
+            },
+        ),
+        ("Seed-OSS", TinyModel { architecture: "seed_oss", biases: true, ffn_norm: "post_attention_norm", ..TinyModel::default() }),
         ("Qwen 2", TinyModel { architecture: "qwen2", biases: true, ..TinyModel::default() }),
         (
             "Qwen 3",

@@ -9,23 +9,35 @@ use crate::kv_cache::{BLOCK, Block, KvCache, MAX_HEAD_WIDTH, Shape, to_fixed_poi
 use crate::lanes::{self, Exp2, F32x4};
 use crate::threads;
 use crate::tiles::{Factors, Tile, Tile12, Tile16, largest_factor, no_factors, set_factors};
+use std::ops::Range;
 
-/// Causal attention on all threads: each query position, from `start` on, attends to the cache up to and including itself. Scores are
-/// divided by `score_divisor`. `query` and `out` are `[positions, heads, head_width]`. `heads` is a multiple of the cache's `kv_heads`. The
-/// keys and values of the query positions must be written before.
-pub fn attend(cache: &KvCache, layer: usize, heads: usize, start: usize, score_divisor: f32, query: &[f32], out: &mut [f32]) {
+/// What a layer's attention has beyond its shape.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scoring {
+    /// Products of query and key are divided by this number.
+    pub divisor: f32,
+    /// A score `x` becomes `softcap · tanh(x / softcap)`.
+    pub softcap: Option<f32>,
+    /// A position sees only so many positions, itself included: the latest ones.
+    pub window: Option<usize>,
+}
+
+/// Causal attention on all threads: each query position, from `start` on, attends to the cache up to and including itself. `query` and
+/// `out` are `[positions, heads, head_width]`. `heads` is a multiple of the cache's `kv_heads`. The keys and values of the query positions
+/// must be written before.
+pub fn attend(cache: &KvCache, layer: usize, heads: usize, start: usize, scoring: &Scoring, query: &[f32], out: &mut [f32]) {
     let Shape { kv_heads, head_width, .. } = cache.shape();
     // One part per position and KV head: the query heads that share a KV head are adjacent.
     let part = heads / kv_heads * head_width;
     threads::for_parts(out, part, |index, out| {
         let query = &query[index * part..(index + 1) * part];
-        attend_from(cache, layer, index % kv_heads, start + index / kv_heads + 1, score_divisor, query, out);
+        attend_from(cache, layer, index % kv_heads, start + index / kv_heads + 1, scoring, query, out);
     });
 }
 
 /// Attends from one position to the first `length` positions of the cache, with the query heads that share `kv_head`. `query` and `out`
 /// are `[query heads per KV head, head_width]`.
-fn attend_from(cache: &KvCache, layer: usize, kv_head: usize, length: usize, score_divisor: f32, query: &[f32], out: &mut [f32]) {
+fn attend_from(cache: &KvCache, layer: usize, kv_head: usize, length: usize, scoring: &Scoring, query: &[f32], out: &mut [f32]) {
     let Shape { head_width, .. } = cache.shape();
     // As many heads at once as have their sums in registers.
     let at_once = 4 * head_width;
@@ -37,11 +49,11 @@ fn attend_from(cache: &KvCache, layer: usize, kv_head: usize, length: usize, sco
             3 => Heads::<3>::attend,
             _ => Heads::<4>::attend,
         };
-        run(cache, layer, kv_head, length, score_divisor, query, out);
+        run(cache, layer, kv_head, length, scoring, query, out);
     }
 }
 
-type Run = fn(&KvCache, usize, usize, usize, f32, &[f32], &mut [f32]);
+type Run = fn(&KvCache, usize, usize, usize, &Scoring, &[f32], &mut [f32]);
 
 /// The most tiles of eight columns that a head spans.
 const MAX_COLUMN_TILES: usize = MAX_HEAD_WIDTH / 8;
@@ -68,7 +80,7 @@ struct Heads<const H: usize> {
 }
 
 impl<const H: usize> Heads<H> {
-    fn attend(cache: &KvCache, layer: usize, kv_head: usize, length: usize, score_divisor: f32, query: &[f32], out: &mut [f32]) {
+    fn attend(cache: &KvCache, layer: usize, kv_head: usize, length: usize, scoring: &Scoring, query: &[f32], out: &mut [f32]) {
         let shape = cache.shape();
         let (width, column_tiles) = (shape.head_width, shape.column_tiles());
         let zero = lanes::splat(0.0);
@@ -84,14 +96,17 @@ impl<const H: usize> Heads<H> {
         for (head, query) in query.chunks_exact(width).enumerate().take(H) {
             let mut numbers = [0; MAX_HEAD_WIDTH];
             let scale = to_fixed_point(query, largest_factor(8 * column_tiles, Tile16::LARGEST), &mut numbers);
-            heads.factor[head] = lanes::splat(scale / score_divisor * std::f32::consts::LOG2_E);
+            heads.factor[head] = lanes::splat(scale / scoring.divisor * std::f32::consts::LOG2_E);
             for (factors, numbers) in heads.query.iter_mut().zip(numbers.as_chunks().0) {
                 set_factors(factors, head, numbers);
             }
         }
         let exp2 = Exp2::new();
-        for start in (0..length).step_by(BLOCK) {
-            heads.accumulate(&cache.block(layer, kv_head, start), column_tiles, BLOCK.min(length - start), &exp2);
+        let softcap = scoring.softcap.map(|cap| cap * std::f32::consts::LOG2_E);
+        let first = scoring.window.map_or(0, |window| length.saturating_sub(window));
+        for start in (first / BLOCK * BLOCK..length).step_by(BLOCK) {
+            let seen = first.saturating_sub(start)..BLOCK.min(length - start);
+            heads.accumulate(&cache.block(layer, kv_head, start), column_tiles, seen, softcap, &exp2);
         }
         for (head, out) in out.chunks_exact_mut(width).enumerate().take(H) {
             let sum = lanes::splat(lanes::horizontal_sum(heads.sum[head]));
@@ -104,9 +119,10 @@ impl<const H: usize> Heads<H> {
         }
     }
 
-    /// Adds the first `count` positions of a block. Later positions in the block are zero or outdated; they get no weight.
+    /// Adds the positions `seen` of a block. Earlier ones are outside of the window, later ones zero or outdated; they get no weight.
     #[inline(always)]
-    fn accumulate(&mut self, block: &Block<'_>, column_tiles: usize, count: usize, exp2: &Exp2) {
+    fn accumulate(&mut self, block: &Block<'_>, column_tiles: usize, seen: Range<usize>, softcap: Option<f32>, exp2: &Exp2) {
+        let count = seen.end;
         let position_tiles = count.div_ceil(8).min(POSITION_TILES);
         let Self { query, factor, largest, sum, total, scores, weights } = self;
         let (query, weights) = (&query[..column_tiles], &mut weights[..position_tiles]);
@@ -122,9 +138,21 @@ impl<const H: usize> Heads<H> {
                 }
             }
         }
+        if let Some(cap) = softcap {
+            for four in scores.iter_mut().flat_map(|scores| &mut scores[..position_tiles]).flatten() {
+                *four = lanes::softcap(*four, cap);
+            }
+        }
         if !count.is_multiple_of(8) {
             for scores in scores.iter_mut() {
                 only_first(count % 8, &mut scores[position_tiles - 1], f32::NEG_INFINITY);
+            }
+        }
+        if seen.start > 0 {
+            for scores in scores.iter_mut() {
+                for (tile, scores) in scores.iter_mut().enumerate().take(seen.start.div_ceil(8)) {
+                    without_first(seen.start - tile * 8, scores, f32::NEG_INFINITY);
+                }
             }
         }
 
@@ -187,6 +215,13 @@ fn only_first(count: usize, eight: &mut [F32x4; 2], other: f32) {
     }
 }
 
+/// Sets the lanes of `eight` before `count` to `other`.
+fn without_first(count: usize, eight: &mut [F32x4; 2], other: f32) {
+    for (index, four) in eight.iter_mut().enumerate() {
+        *four = lanes::first_lanes(count.saturating_sub(index * 4), lanes::splat(other), *four);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,29 +252,36 @@ mod tests {
             let start = length.saturating_sub(queries);
             let mut out = vec![0.0; query.len()];
             let divisor = [(width as f32).sqrt(), 7.0][queries % 2];
-            attend(&cache, 1, heads, start, divisor, &query, &mut out);
+            let softcap = [None, Some(3.0)][length % 2];
+            let window = [None, Some(1), Some(1 + length / 2), Some(2 * length)][kv_heads * group % 4];
+            attend(&cache, 1, heads, start, &Scoring { divisor, softcap, window }, &query, &mut out);
 
             for (index, (query, out)) in query.chunks_exact(width).zip(out.chunks_exact(width)).enumerate() {
                 let (length, kv_head) = (start + index / heads + 1, index % heads / group);
+                let first = window.map_or(0, |window| length.saturating_sub(window));
                 let row = |numbers: &[f32], position: usize| -> Vec<f64> {
                     numbers[(position * kv_heads + kv_head) * width..][..width].iter().map(|number| f64::from(*number)).collect()
                 };
-                let scores: Vec<f64> = (0..length)
+                let scores: Vec<f64> = (first..length)
                     .map(|position| {
                         let product: f64 = row(&keys, position).iter().zip(query).map(|(key, query)| key * f64::from(*query)).sum();
-                        product / f64::from(divisor)
+                        let score = product / f64::from(divisor);
+                        softcap.map(f64::from).map_or(score, |cap| cap * (score / cap).tanh())
                     })
                     .collect();
                 let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
                 let mut exact = vec![0f64; width];
-                for (position, score) in scores.iter().enumerate() {
+                for (position, score) in (first..).zip(&scores) {
                     for (exact, value) in exact.iter_mut().zip(row(&values, position)) {
                         *exact += (score - largest).exp() / sum * value;
                     }
                 }
                 for (out, exact) in out.iter().zip(exact) {
-                    assert!((f64::from(*out) - exact).abs() < 4e-3, "{group} heads of {width} over {length}: {out} instead of {exact}");
+                    assert!(
+                        (f64::from(*out) - exact).abs() < 4e-3,
+                        "{group} heads of {width} over {length}: {out} instead of {exact}, {softcap:?}, {window:?}"
+                    );
                 }
             }
         }

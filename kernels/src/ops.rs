@@ -29,22 +29,61 @@ fn norm_scale(row: &[f32], epsilon: f32) -> f32 {
     1.0 / (dot(row, row) / row.len() as f32 + epsilon).sqrt()
 }
 
-/// SwiGLU (Shazeer 2020): `gate = silu(gate) · up`, both `[rows, width]`, on all threads.
-pub fn swiglu(gate: &mut [f32], up: &[f32], width: usize) {
-    threads::for_parts(gate, width, |row, gate| swiglu_row(gate, &up[row * width..(row + 1) * width]));
+/// The activation of a gated feed-forward network (Shazeer 2020).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// SwiGLU: `x · sigmoid(x)`.
+    Silu,
+    /// GeGLU: `x · Φ(x)` with the approximation by tanh (Hendrycks & Gimpel 2016).
+    Gelu,
 }
 
-fn swiglu_row(gate: &mut [f32], up: &[f32]) {
+/// `gate = activation(gate) · up`, both `[rows, width]`, on all threads.
+pub fn gated(activation: Activation, gate: &mut [f32], up: &[f32], width: usize) {
+    threads::for_parts(gate, width, |row, gate| {
+        let up = &up[row * width..(row + 1) * width];
+        match activation {
+            Activation::Silu => gated_row(gate, up, |gate| gate),
+            // (1 + tanh(z)) / 2 = sigmoid(2z), with z = √(2/π) · (x + 0.044715 x³).
+            Activation::Gelu => gated_row(gate, up, |gate| {
+                let cubic = lanes::add(lanes::mul(lanes::mul(gate, gate), lanes::splat(0.071_354_814)), lanes::splat(1.595_769_1));
+                lanes::mul(gate, cubic)
+            }),
+        }
+    });
+}
+
+/// `gate = gate · sigmoid(inner(gate)) · up`.
+fn gated_row(gate: &mut [f32], up: &[f32], inner: impl Fn(F32x4) -> F32x4) {
     let one = lanes::splat(1.0);
-    let silu = |gate: F32x4, up: F32x4| lanes::mul(lanes::div(gate, lanes::add(one, lanes::exp(lanes::sub(lanes::splat(0.0), gate)))), up);
+    let gated = |gate: F32x4, up: F32x4| {
+        let power = lanes::exp(lanes::sub(lanes::splat(0.0), inner(gate)));
+        lanes::mul(lanes::div(gate, lanes::add(one, power)), up)
+    };
     let (gates, rest) = gate.as_chunks_mut::<4>();
     let (ups, rest_up) = up.as_chunks::<4>();
     for (gate, up) in gates.iter_mut().zip(ups) {
-        lanes::to_slice(silu(lanes::from_slice(gate), lanes::from_slice(up)), gate);
+        lanes::to_slice(gated(lanes::from_slice(gate), lanes::from_slice(up)), gate);
     }
     for (gate, up) in rest.iter_mut().zip(rest_up) {
-        *gate = lanes::to_array(silu(lanes::splat(*gate), lanes::splat(*up)))[0];
+        *gate = lanes::to_array(gated(lanes::splat(*gate), lanes::splat(*up)))[0];
     }
+}
+
+/// Every number `x` becomes `cap · tanh(x / cap)`.
+pub fn softcap(numbers: &mut [f32], cap: f32) {
+    let (fours, rest) = numbers.as_chunks_mut::<4>();
+    for four in fours {
+        lanes::to_slice(lanes::softcap(lanes::from_slice(four), cap), four);
+    }
+    for number in rest {
+        *number = lanes::to_array(lanes::softcap(lanes::splat(*number), cap))[0];
+    }
+}
+
+/// Multiplies every number by `factor`.
+pub fn scale(numbers: &mut [f32], factor: f32) {
+    numbers.iter_mut().for_each(|number| *number *= factor);
 }
 
 /// The residual connection: `stream += delta`.
@@ -78,4 +117,32 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7])) + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn activations_and_softcaps_agree_with_their_definitions() {
+        let numbers: Vec<f32> = (-6000..=6000).map(|index| index as f32 * 0.01).collect();
+        let exact = |activation, x: f64| match activation {
+            Activation::Silu => x / (1.0 + (-x).exp()),
+            Activation::Gelu => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()),
+        };
+        for activation in [Activation::Silu, Activation::Gelu] {
+            let mut gate = numbers.clone();
+            gated(activation, &mut gate, &vec![3.0; numbers.len()], numbers.len());
+            for (ours, x) in gate.iter().zip(&numbers) {
+                let exact = 3.0 * exact(activation, f64::from(*x));
+                assert!((f64::from(*ours) - exact).abs() <= 1e-6 * (1.0 + exact.abs()), "{activation:?} of {x} is {ours}, not {exact}");
+            }
+        }
+        let mut capped = numbers.clone();
+        softcap(&mut capped, 30.0);
+        for (ours, x) in capped.iter().zip(&numbers) {
+            let exact = 30.0 * (f64::from(*x) / 30.0).tanh();
+            assert!((f64::from(*ours) - exact).abs() < 1e-5, "{x} becomes {ours}, not {exact}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ pub mod webgpu;
 use crate::error::Result;
 use crate::gguf::LocalFuture;
 use crate::model::Hyperparameters;
+use kernels::ops;
 use serde::Serialize;
 
 /// Identifies a KV cache of a backend.
@@ -49,6 +50,20 @@ pub enum Answer {
     Logits(Vec<f32>),
     /// Tokens and their logits, largest logit first, equal logits by ascending token. Logits that are not finite are left out.
     Candidates(Vec<(u32, f32)>),
+}
+
+impl Answer {
+    /// Every logit `x` as `cap · tanh(x / cap)`, if the model has such a cap.
+    fn capped(mut self, cap: Option<f32>) -> Self {
+        match (&mut self, cap) {
+            (_, None) => {}
+            (Self::Logits(logits), Some(cap)) => ops::softcap(logits, cap),
+            (Self::Candidates(candidates), Some(cap)) => {
+                candidates.iter_mut().for_each(|(_, logit)| ops::softcap(std::slice::from_mut(logit), cap));
+            }
+        }
+        self
+    }
 }
 
 /// A GPU and its statistics.

@@ -1,9 +1,12 @@
 //! What a model computes: its sizes, and what its family has beyond the sizes. The backends know steps and roles, but no family.
 
 use super::architectures;
-use super::{Hyperparameters, Role, RopeFrequencies, RopeScaling, Slot, Step};
+use super::{Hyperparameters, Role, RoleInLayer, Rope, RopeFrequencies, Slot, Step};
 use crate::error::{AiError, Result};
 use crate::gguf::Header;
+use candle_core::quantized::gguf_file::Value;
+use kernels::attention::Scoring;
+use kernels::ops::Activation;
 
 /// Which dimensions of a head RoPE rotates together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,21 +18,49 @@ pub enum Pairing {
     Halves,
 }
 
-/// Frequencies of RoPE.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Rope {
-    /// Rotates by the frequencies of a base.
-    Base { base: f64, scaling: RopeScaling },
-    /// Rotates nothing.
-    Nothing,
-}
-
 /// A transformer layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LayerKind {
     /// The index of its frequencies in [`Architecture::ropes`].
     pub rope: usize,
+    /// The latest positions that a position sees, itself included; `None`: all.
+    pub window: Option<usize>,
 }
+
+/// RMS norms of query and key, before RoPE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryKeyNorms {
+    None,
+    /// Of each head.
+    OfHeads,
+    /// Of all heads together.
+    Whole,
+}
+
+/// Where the RMS norms of a layer are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerNorms {
+    /// Before attention and before the feed-forward network.
+    pub before: bool,
+    /// Behind them, before the residual connection.
+    pub after: bool,
+}
+
+/// Queries are multiplied by `1 + scale · ln(1 + ⌊position / length⌋)` after RoPE.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Temperature {
+    pub length: usize,
+    pub scale: f32,
+}
+
+impl Temperature {
+    pub fn at(&self, position: usize) -> f32 {
+        (1.0 + f64::from(self.scale) * ((position / self.length) as f64).ln_1p()) as f32
+    }
+}
+
+/// Families whose `ffn_up` has the rows of the gate, and then those of up.
+pub const GATE_IN_UP: [(&str, &[RoleInLayer]); 1] = [("ffn_up.weight", &[Role::Gate, Role::Up])];
 
 /// What a model computes.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,14 +72,24 @@ pub struct Architecture {
     pub layers: Vec<LayerKind>,
     /// Query, key and value have biases.
     pub biases: bool,
-    /// Each head of query and key is normalised before RoPE.
-    pub head_norms: bool,
+    pub query_key_norms: QueryKeyNorms,
+    pub layer_norms: LayerNorms,
+    pub activation: Activation,
     /// Multiplies the tokens' embeddings.
     pub embedding_scale: f32,
     /// Attention scores are divided by this number.
     pub score_divisor: f32,
+    /// An attention score `x` becomes `cap · tanh(x / cap)`.
+    pub score_softcap: Option<f32>,
+    pub temperature: Option<Temperature>,
     /// Multiplies the logits, and is part of the output norm when it is loaded.
     pub logit_scale: f32,
+    /// A logit `x` becomes `cap · tanh(x / cap)`.
+    pub logit_softcap: Option<f32>,
+    /// Tensors that have other roles in this family than their name says elsewhere.
+    pub own_names: &'static [(&'static str, &'static [RoleInLayer])],
+    /// The name of the tensor with the divisors of RoPE's frequencies.
+    pub rope_divisors: &'static str,
 }
 
 impl Architecture {
@@ -72,14 +113,9 @@ impl Architecture {
             )));
         }
         let mut architecture = Self::new(Hyperparameters::from_metadata(&metadata)?);
-        architecture.ropes = vec![Rope::Base {
-            base: metadata.number("rope.freq_base").unwrap_or(10_000.0),
-            scaling: RopeScaling::from_metadata(&metadata)?,
-        }];
+        architecture.ropes = vec![Rope::from_metadata(&metadata)?];
+        architecture.biases = metadata.has_tensor("blk.0.attn_q.bias") || metadata.has_tensor("blk.0.attn_qkv.bias");
         family(&metadata, &mut architecture)?;
-        if architecture.ropes.iter().any(|rope| matches!(rope, Rope::Base { base, .. } if base.is_nan() || *base <= 0.0)) {
-            return Err(metadata.unusable("the base of its RoPE is not positive"));
-        }
         Ok(architecture)
     }
 
@@ -87,13 +123,20 @@ impl Architecture {
     pub fn new(sizes: Hyperparameters) -> Self {
         Self {
             pairing: Pairing::Neighbours,
-            ropes: vec![Rope::Base { base: 10_000.0, scaling: RopeScaling::None }],
+            ropes: vec![Rope::default()],
             layers: vec![LayerKind::default(); sizes.layers],
             biases: false,
-            head_norms: false,
+            query_key_norms: QueryKeyNorms::None,
+            layer_norms: LayerNorms { before: true, after: false },
+            activation: Activation::Silu,
             embedding_scale: 1.0,
             score_divisor: (sizes.head_width as f32).sqrt(),
+            score_softcap: None,
+            temperature: None,
             logit_scale: 1.0,
+            logit_softcap: None,
+            own_names: &[],
+            rope_divisors: "rope_freqs.weight",
             sizes,
         }
     }
@@ -104,31 +147,47 @@ impl Architecture {
     }
 
     fn layer_steps(&self, l: usize) -> Vec<Step> {
-        let mut steps = vec![
-            Step::Norm { norm: Role::AttentionNorm(l), from: Slot::Stream, to: Slot::Normed },
-            Step::Products {
-                from: Slot::Normed,
-                products: vec![(Role::Query(l), Slot::Query), (Role::Key(l), Slot::Key), (Role::Value(l), Slot::Value)],
-            },
-        ];
+        let mut steps = Vec::new();
+        let before = |steps: &mut Vec<Step>, norm| {
+            if !self.layer_norms.before {
+                return Slot::Stream;
+            }
+            steps.push(Step::Norm { norm, from: Slot::Stream, to: Slot::Normed });
+            Slot::Normed
+        };
+        let after = |steps: &mut Vec<Step>, norm| {
+            let mut from = Slot::Delta;
+            if self.layer_norms.after {
+                steps.push(Step::Norm { norm, from, to: Slot::Normed });
+                from = Slot::Normed;
+            }
+            steps.push(Step::Add { from });
+        };
+
+        let from = before(&mut steps, Role::AttentionNorm(l));
+        let products = vec![(Role::Query(l), Slot::Query), (Role::Key(l), Slot::Key), (Role::Value(l), Slot::Value)];
+        steps.push(Step::Products { from, products });
         if self.biases {
             let biases = [(Role::QueryBias(l), Slot::Query), (Role::KeyBias(l), Slot::Key), (Role::ValueBias(l), Slot::Value)];
             steps.extend(biases.map(|(bias, to)| Step::Bias { bias, to }));
         }
-        if self.head_norms {
-            steps.extend([(Role::QueryNorm(l), Slot::Query), (Role::KeyNorm(l), Slot::Key)].map(|(norm, of)| Step::HeadNorm { norm, of }));
+        if self.query_key_norms != QueryKeyNorms::None {
+            steps.extend([(Role::QueryNorm(l), Slot::Query), (Role::KeyNorm(l), Slot::Key)].map(|(norm, of)| Step::PartNorm { norm, of }));
         }
         steps.extend([
             Step::Rotate { layer: l },
             Step::Attend { layer: l },
             Step::Products { from: Slot::Attended, products: vec![(Role::AttentionOutput(l), Slot::Delta)] },
-            Step::Add,
-            Step::Norm { norm: Role::FfnNorm(l), from: Slot::Stream, to: Slot::Normed },
-            Step::Products { from: Slot::Normed, products: vec![(Role::Gate(l), Slot::Gate), (Role::Up(l), Slot::Up)] },
+        ]);
+        after(&mut steps, Role::AttentionPostNorm(l));
+
+        let from = before(&mut steps, Role::FfnNorm(l));
+        steps.extend([
+            Step::Products { from, products: vec![(Role::Gate(l), Slot::Gate), (Role::Up(l), Slot::Up)] },
             Step::Activate,
             Step::Products { from: Slot::Gate, products: vec![(Role::Down(l), Slot::Delta)] },
-            Step::Add,
         ]);
+        after(&mut steps, Role::FfnPostNorm(l));
         steps
     }
 
@@ -137,10 +196,10 @@ impl Architecture {
         let mut roles = vec![Role::TokenEmbedding, Role::OutputNorm];
         for step in self.steps() {
             match step {
-                Step::Norm { norm, .. } | Step::HeadNorm { norm, .. } => roles.push(norm),
+                Step::Norm { norm, .. } | Step::PartNorm { norm, .. } => roles.push(norm),
                 Step::Products { products, .. } => roles.extend(products.iter().map(|(matrix, _)| *matrix)),
                 Step::Bias { bias, .. } => roles.push(bias),
-                Step::Rotate { .. } | Step::Attend { .. } | Step::Activate | Step::Add => {}
+                Step::Rotate { .. } | Step::Attend { .. } | Step::Activate | Step::Add { .. } => {}
             }
         }
         roles
@@ -156,9 +215,52 @@ impl Architecture {
         }
     }
 
-    /// The angles of each kind of rotation. `divisors`: the contents of `rope_freqs.weight`, one per pair, if the file has that tensor.
+    /// The angles of each kind of rotation. `divisors`: the contents of the tensor `rope_divisors`, one per pair, if the file has it.
     pub fn frequencies(&self, divisors: Option<&[f32]>) -> Vec<RopeFrequencies> {
         self.ropes.iter().map(|rope| RopeFrequencies::new(rope, self.sizes.rope_width, divisors)).collect()
+    }
+
+    /// Every width of the layers' windows, once.
+    pub fn windows(&self) -> Vec<Option<usize>> {
+        let mut windows = Vec::new();
+        for layer in &self.layers {
+            if !windows.contains(&layer.window) {
+                windows.push(layer.window);
+            }
+        }
+        windows
+    }
+
+    /// How a layer scores positions.
+    pub fn scoring(&self, layer: usize) -> Scoring {
+        Scoring { divisor: self.score_divisor, softcap: self.score_softcap, window: self.layers[layer].window }
+    }
+
+    /// RoPE rotates halves: [`Pairing::Halves`].
+    pub fn halves(&mut self) {
+        self.pairing = Pairing::Halves;
+    }
+
+    /// Gives every layer a window, but the last of each `period` none. The metadata may say it otherwise: another period (0: every layer has
+    /// a window), or for each layer.
+    pub fn set_windows(&mut self, metadata: &Metadata<'_>, window: usize, period: usize) {
+        let period = metadata.integer("attention.sliding_window_pattern").map_or(period, |period| period as usize);
+        let listed = metadata.header.array(&format!("{}.attention.sliding_window_pattern", metadata.prefix));
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            let is_windowed = match listed.and_then(|listed| listed.get(index)) {
+                Some(Value::Bool(listed)) => *listed,
+                _ => period == 0 || index % period < period - 1,
+            };
+            layer.window = is_windowed.then_some(window);
+        }
+    }
+
+    /// Gives the layers with a window another RoPE.
+    pub fn set_rope_of_windows(&mut self, rope: Rope) {
+        self.ropes.push(rope);
+        for layer in self.layers.iter_mut().filter(|layer| layer.window.is_some()) {
+            layer.rope = self.ropes.len() - 1;
+        }
     }
 
     /// Whether the rows of this tensor are permuted when they are loaded: queries, keys and what belongs to them, if RoPE pairs halves.
@@ -224,17 +326,52 @@ impl Metadata<'_> {
         if self.integer(key).is_some() { self.size(key) } else { Ok(otherwise) }
     }
 
-    /// A positive number, or 1 if it is missing.
+    /// A positive number, or `otherwise` if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if it is not positive and finite.
+    pub fn positive_or(&self, key: &str, otherwise: f64) -> Result<f64> {
+        let number = self.number(key).unwrap_or(otherwise);
+        if number > 0.0 && number.is_finite() {
+            return Ok(number);
+        }
+        Err(self.unusable(&format!("'{}.{key}' is not a positive number", self.prefix)))
+    }
+
+    /// A positive factor, or 1 if it is missing.
     ///
     /// # Errors
     ///
     /// 5004 if it is not positive and finite.
     pub fn scale(&self, key: &str) -> Result<f32> {
-        let scale = self.number(key).unwrap_or(1.0);
-        if scale > 0.0 && scale.is_finite() {
-            return Ok(scale as f32);
+        Ok(self.positive_or(key, 1.0)? as f32)
+    }
+
+    /// Positions that the model was trained for before its RoPE was scaled.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if they are out of range.
+    pub fn original_positions(&self) -> Result<usize> {
+        self.size_or("rope.scaling.original_context_length", self.size("context_length")?)
+    }
+
+    /// The width of sliding windows; `None` if the file has none.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if it is out of range.
+    pub fn window(&self) -> Result<Option<usize>> {
+        match self.integer("attention.sliding_window") {
+            None | Some(0) => Ok(None),
+            Some(_) => self.size("attention.sliding_window").map(Some),
         }
-        Err(self.unusable(&format!("'{}.{key}' is not a positive number", self.prefix)))
+    }
+
+    /// Whether the file has a tensor of this name.
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.header.tensors.iter().any(|tensor| tensor.name == name)
     }
 
     /// 5004: the file cannot be used.

@@ -1,6 +1,7 @@
 //! Loading of weights: from the reader, tensor by tensor, into the [`WeightSink`] of a backend.
 
 use super::Architecture;
+use super::architecture::QueryKeyNorms;
 use crate::error::{AiError, Result};
 use crate::gguf::{LocalFuture, Reader, TensorEntry};
 use kernels::Format;
@@ -24,71 +25,79 @@ pub enum Role {
     QueryBias(usize),
     KeyBias(usize),
     ValueBias(usize),
-    /// `[head_width]`, of every head.
+    /// `[head_width]`, of every head; or `[heads * head_width]`.
     QueryNorm(usize),
     KeyNorm(usize),
     AttentionOutput(usize),
+    AttentionPostNorm(usize),
     FfnNorm(usize),
     Gate(usize),
     Up(usize),
     Down(usize),
+    FfnPostNorm(usize),
 }
 
-/// The names of tensors that a file has once.
-const NAMES: [(&str, Role); 4] = [
-    ("token_embd.weight", Role::TokenEmbedding),
-    ("output_norm.weight", Role::OutputNorm),
-    ("output.weight", Role::Output),
-    ("rope_freqs.weight", Role::RopeDivisors),
-];
+/// The names of tensors that a file has once. The divisors of RoPE are called differently from family to family.
+const NAMES: [(&str, Role); 3] =
+    [("token_embd.weight", Role::TokenEmbedding), ("output_norm.weight", Role::OutputNorm), ("output.weight", Role::Output)];
 
 /// The role of a tensor in the layer with a number.
-type RoleInLayer = fn(usize) -> Role;
+pub type RoleInLayer = fn(usize) -> Role;
 
-/// The names of the tensors of a layer, behind `blk.` and the layer's number.
-const LAYER_NAMES: [(&str, RoleInLayer); 14] = [
-    ("attn_norm.weight", Role::AttentionNorm),
-    ("attn_q.weight", Role::Query),
-    ("attn_k.weight", Role::Key),
-    ("attn_v.weight", Role::Value),
-    ("attn_q.bias", Role::QueryBias),
-    ("attn_k.bias", Role::KeyBias),
-    ("attn_v.bias", Role::ValueBias),
-    ("attn_q_norm.weight", Role::QueryNorm),
-    ("attn_k_norm.weight", Role::KeyNorm),
-    ("attn_output.weight", Role::AttentionOutput),
-    ("ffn_norm.weight", Role::FfnNorm),
-    ("ffn_gate.weight", Role::Gate),
-    ("ffn_up.weight", Role::Up),
-    ("ffn_down.weight", Role::Down),
+/// The names of the tensors of a layer, behind `blk.` and the layer's number. The rows of a tensor with several roles are those of the
+/// first role, then those of the next one.
+const LAYER_NAMES: [(&str, &[RoleInLayer]); 18] = [
+    ("attn_norm.weight", &[Role::AttentionNorm]),
+    ("attn_q.weight", &[Role::Query]),
+    ("attn_k.weight", &[Role::Key]),
+    ("attn_v.weight", &[Role::Value]),
+    ("attn_qkv.weight", &[Role::Query, Role::Key, Role::Value]),
+    ("attn_q.bias", &[Role::QueryBias]),
+    ("attn_k.bias", &[Role::KeyBias]),
+    ("attn_v.bias", &[Role::ValueBias]),
+    ("attn_qkv.bias", &[Role::QueryBias, Role::KeyBias, Role::ValueBias]),
+    ("attn_q_norm.weight", &[Role::QueryNorm]),
+    ("attn_k_norm.weight", &[Role::KeyNorm]),
+    ("attn_output.weight", &[Role::AttentionOutput]),
+    ("post_attention_norm.weight", &[Role::AttentionPostNorm]),
+    ("ffn_norm.weight", &[Role::FfnNorm]),
+    ("ffn_gate.weight", &[Role::Gate]),
+    ("ffn_up.weight", &[Role::Up]),
+    ("ffn_down.weight", &[Role::Down]),
+    ("post_ffw_norm.weight", &[Role::FfnPostNorm]),
 ];
 
 impl Role {
-    /// The role of a tensor with this name; `None` for tensors that the computation does not use.
-    pub fn from_name(name: &str) -> Option<Self> {
-        if let Some((_, role)) = NAMES.iter().find(|(known, _)| *known == name) {
-            return Some(*role);
+    /// The roles of the tensor with this name, in the order of its rows; none for tensors that the computation does not use.
+    pub fn of_tensor(name: &str, architecture: &Architecture) -> Vec<Self> {
+        if name == architecture.rope_divisors {
+            return vec![Self::RopeDivisors];
         }
-        let (layer, part) = name.strip_prefix("blk.")?.split_once('.')?;
-        let (_, of_layer) = LAYER_NAMES.iter().find(|(known, _)| *known == part)?;
-        Some(of_layer(layer.parse().ok()?))
+        if let Some((_, role)) = NAMES.iter().find(|(known, _)| *known == name) {
+            return vec![*role];
+        }
+        let Some((layer, part)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else { return Vec::new() };
+        let Some((_, roles)) = architecture.own_names.iter().chain(&LAYER_NAMES).find(|(known, _)| *known == part) else {
+            return Vec::new();
+        };
+        layer.parse().map_or(Vec::new(), |layer| roles.iter().map(|of_layer| of_layer(layer)).collect())
     }
 
-    /// The name of its tensor in a file.
+    /// The usual name of a tensor that has this role alone.
     pub fn name(self) -> String {
-        let in_layer = |(name, of_layer): &(&str, RoleInLayer)| {
-            let layer = self.layer()?;
+        let in_layer = |(name, roles): &(&str, &[RoleInLayer])| {
+            let (layer, [of_layer]) = (self.layer()?, roles) else { return None };
             (of_layer(layer) == self).then(|| format!("blk.{layer}.{name}"))
         };
         let once = NAMES.iter().find(|(_, role)| *role == self).map(|(name, _)| (*name).to_owned());
-        once.or_else(|| LAYER_NAMES.iter().find_map(in_layer)).unwrap_or_default()
+        once.or_else(|| LAYER_NAMES.iter().find_map(in_layer)).unwrap_or_else(|| format!("{self:?}"))
     }
 
     /// The number of its layer; `None` for tensors that a file has once.
     fn layer(self) -> Option<usize> {
         match self {
             Self::TokenEmbedding | Self::OutputNorm | Self::Output | Self::RopeDivisors => None,
-            Self::AttentionNorm(layer) | Self::FfnNorm(layer) => Some(layer),
+            Self::AttentionNorm(layer) | Self::AttentionPostNorm(layer) | Self::FfnNorm(layer) | Self::FfnPostNorm(layer) => Some(layer),
             Self::Query(layer) | Self::QueryBias(layer) | Self::QueryNorm(layer) => Some(layer),
             Self::Key(layer) | Self::KeyBias(layer) | Self::KeyNorm(layer) => Some(layer),
             Self::Value(layer) | Self::ValueBias(layer) | Self::AttentionOutput(layer) => Some(layer),
@@ -101,12 +110,15 @@ impl Role {
         let p = &architecture.sizes;
         match self {
             Self::TokenEmbedding | Self::Output => vec![p.vocabulary, p.width],
-            Self::OutputNorm | Self::AttentionNorm(_) | Self::FfnNorm(_) => vec![p.width],
+            Self::OutputNorm | Self::AttentionNorm(_) | Self::AttentionPostNorm(_) => vec![p.width],
+            Self::FfnNorm(_) | Self::FfnPostNorm(_) => vec![p.width],
             Self::RopeDivisors => vec![p.rope_width / 2],
             Self::Query(_) => vec![p.query_width(), p.width],
             Self::Key(_) | Self::Value(_) => vec![p.kv_width(), p.width],
             Self::QueryBias(_) => vec![p.query_width()],
             Self::KeyBias(_) | Self::ValueBias(_) => vec![p.kv_width()],
+            Self::QueryNorm(_) if architecture.query_key_norms == QueryKeyNorms::Whole => vec![p.query_width()],
+            Self::KeyNorm(_) if architecture.query_key_norms == QueryKeyNorms::Whole => vec![p.kv_width()],
             Self::QueryNorm(_) | Self::KeyNorm(_) => vec![p.head_width],
             Self::AttentionOutput(_) => vec![p.width, p.query_width()],
             Self::Gate(_) | Self::Up(_) => vec![p.ffn_width, p.width],
@@ -128,27 +140,29 @@ pub struct Tensor<'a> {
 }
 
 impl<'a> Tensor<'a> {
-    /// The tensor that an entry of the file describes.
+    /// The part of a tensor of the file that has this role.
     ///
     /// # Errors
     ///
-    /// 5004 if its type is not one for weights, or if its number of bytes does not match its shape.
-    pub fn new(role: Role, entry: &'a TensorEntry) -> Result<Self> {
+    /// 5004 if its type is not one for weights.
+    pub fn new(role: Role, entry: &'a TensorEntry, architecture: &Architecture) -> Result<Self> {
         let Some(format) = entry.format() else {
             return Err(AiError::invalid_data(format!(
                 "Tensor '{}' is of type {:?}, which is not a type for weights. Use a file of another type, for instance Q4_K or Q8_0.",
                 entry.name, entry.dtype
             )));
         };
-        let (rows, columns, is_matrix) = match entry.shape[..] {
+        let shape = role.shape(architecture);
+        let (rows, columns, is_matrix) = match shape[..] {
             [rows, columns] => (rows, columns, true),
-            _ => (1, entry.shape.iter().product(), false),
+            _ => (1, shape.iter().product(), false),
         };
-        let length = format.tensor_bytes(rows, columns);
-        if entry.length != length {
-            return Err(AiError::invalid_data(format!("Tensor '{}' has {} bytes instead of {length}.", entry.name, entry.length)));
-        }
         Ok(Self { role, name: &entry.name, format, rows, columns, is_matrix })
+    }
+
+    /// Its length in the file, in bytes.
+    fn bytes(&self) -> u64 {
+        self.format.tensor_bytes(self.rows, self.columns)
     }
 }
 
@@ -198,12 +212,13 @@ pub async fn load_weights(
     sink: &mut dyn WeightSink,
 ) -> Result<()> {
     let name = reader.name();
-    let mut wanted: Vec<(Role, &TensorEntry)> = Vec::new();
+    let mut wanted: Vec<(Vec<Role>, &TensorEntry)> = Vec::new();
     let mut present: HashSet<Role> = HashSet::new();
     let required = architecture.required();
     let is_used = |role: &Role| required.contains(role) || matches!(role, Role::Output | Role::RopeDivisors);
     for entry in tensors {
-        let Some(role) = Role::from_name(&entry.name).filter(is_used) else {
+        let roles = Role::of_tensor(&entry.name, architecture);
+        if roles.is_empty() || !roles.iter().all(is_used) {
             // Ignoring a part of a layer would produce wrong text, not an error. (Old files contain RoPE tables.)
             if entry.name.starts_with("blk.") && !entry.name.ends_with(".attn_rot_embd") {
                 return Err(AiError::invalid_data(format!(
@@ -212,8 +227,8 @@ pub async fn load_weights(
                 )));
             }
             continue;
-        };
-        let shape = role.shape(architecture);
+        }
+        let shape = shape_of(&roles, architecture);
         let row_fits = shape.last().is_some_and(|columns| columns.is_multiple_of(entry.dtype.block_size()));
         if entry.shape != shape || !row_fits {
             return Err(AiError::invalid_data(format!(
@@ -221,8 +236,9 @@ pub async fn load_weights(
                 entry.name, entry.shape, entry.dtype
             )));
         }
-        if present.insert(role) {
-            wanted.push((role, entry));
+        if roles.iter().all(|role| !present.contains(role)) {
+            present.extend(&roles);
+            wanted.push((roles, entry));
         }
     }
     if let Some(missing) = required.iter().find(|role| !present.contains(role)) {
@@ -237,32 +253,51 @@ pub async fn load_weights(
             last.offset + last.length
         )));
     }
-    for (role, entry) in wanted {
+    for (roles, entry) in wanted {
         reader.skip_to(entry.offset).await?;
-        let tensor = Tensor::new(role, entry)?;
-        sink.begin(&tensor)?;
-        sink.room().await?;
-        if architecture.is_permuted(role) || architecture.vector_scale(role) != 1.0 {
-            write_changed(architecture, &tensor, entry, reader, sink).await?;
+        let parts: Vec<Tensor<'_>> = roles.into_iter().map(|role| Tensor::new(role, entry, architecture)).collect::<Result<_>>()?;
+        let length: u64 = parts.iter().map(Tensor::bytes).sum();
+        if entry.length != length {
+            return Err(AiError::invalid_data(format!("Tensor '{}' has {} bytes instead of {length}.", entry.name, entry.length)));
+        }
+        let end = entry.offset + entry.length;
+        for tensor in parts {
+            sink.begin(&tensor)?;
+            sink.room().await?;
+            if architecture.is_permuted(tensor.role) || architecture.vector_scale(tensor.role) != 1.0 {
+                write_changed(architecture, &tensor, end, reader, sink).await?;
+            } else {
+                let mut missing = tensor.bytes();
+                while missing > 0 {
+                    let piece = reader.next_of(end, usize::try_from(missing).unwrap_or(PIECE).min(PIECE)).await?;
+                    sink.write(piece)?;
+                    missing -= piece.len() as u64;
+                }
+            }
             sink.finish()?;
-            continue;
         }
-        let (end, mut missing) = (entry.offset + entry.length, entry.length);
-        while missing > 0 {
-            let piece = reader.next_of(end, usize::try_from(missing).unwrap_or(PIECE).min(PIECE)).await?;
-            sink.write(piece)?;
-            missing -= piece.len() as u64;
-        }
-        sink.finish()?;
     }
     Ok(())
 }
 
-/// Like the loop of [`load_weights`], head by head, for tensors of heads whose rows are permuted and for vectors that are scaled.
+/// The shape of a tensor with several roles: their rows, one after the other.
+fn shape_of(roles: &[Role], architecture: &Architecture) -> Vec<usize> {
+    let mut shapes = roles.iter().map(|role| role.shape(architecture));
+    let mut whole = shapes.next().unwrap_or_default();
+    for shape in shapes {
+        if let (Some(rows), Some(further)) = (whole.first_mut(), shape.first()) {
+            *rows += further;
+        }
+    }
+    whole
+}
+
+/// Like the inner loop of [`load_weights`], head by head, for tensors of heads whose rows are permuted and for vectors that are scaled.
+/// `end`: offset of the tensor's end in the file.
 async fn write_changed(
     architecture: &Architecture,
     tensor: &Tensor<'_>,
-    entry: &TensorEntry,
+    end: u64,
     reader: &mut Reader,
     sink: &mut dyn WeightSink,
 ) -> Result<()> {
@@ -271,12 +306,16 @@ async fn write_changed(
     let rows = if tensor.is_matrix { tensor.rows } else { tensor.columns };
     let head = if architecture.is_permuted(tensor.role) { architecture.sizes.head_width } else { rows };
     if scale != 1.0 && tensor.format != Format::F32 {
-        return Err(AiError::invalid_data(format!("Tensor '{}' is of type {}, but must be F32.", entry.name, tensor.format.name())));
+        return Err(AiError::invalid_data(format!("Tensor '{}' is of type {}, but must be F32.", tensor.name, tensor.format.name())));
     }
     // Vectors of blocks cannot be permuted; no file has them.
-    let length = usize::try_from(entry.length).unwrap_or(usize::MAX);
+    let length = usize::try_from(tensor.bytes()).unwrap_or(usize::MAX);
     if rows == 0 || !length.is_multiple_of(rows) || !rows.is_multiple_of(head) {
-        return Err(AiError::invalid_data(format!("Tensor '{}' of type {:?} has no rows of whole bytes.", entry.name, entry.dtype)));
+        return Err(AiError::invalid_data(format!(
+            "Tensor '{}' of type {} has no rows of whole bytes.",
+            tensor.name,
+            tensor.format.name()
+        )));
     }
     let row_bytes = length / rows;
     let (mut of_head, mut changed) = (Vec::new(), Vec::new());
@@ -284,7 +323,7 @@ async fn write_changed(
         of_head.clear();
         while of_head.len() < head * row_bytes {
             let limit = (head * row_bytes - of_head.len()).min(PIECE);
-            of_head.extend_from_slice(reader.next_of(entry.offset + entry.length, limit).await?);
+            of_head.extend_from_slice(reader.next_of(end, limit).await?);
         }
         changed.clear();
         for row in 0..head {
@@ -305,14 +344,30 @@ async fn write_changed(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Hyperparameters;
 
     #[test]
     fn every_role_is_found_by_its_name() {
-        let of_layer = LAYER_NAMES.iter().map(|(_, of_layer)| of_layer(11));
+        let sizes = Hyperparameters {
+            layers: 1,
+            width: 8,
+            heads: 2,
+            kv_heads: 1,
+            head_width: 4,
+            rope_width: 4,
+            ffn_width: 8,
+            vocabulary: 4,
+            positions: 8,
+            rms_epsilon: 1e-5,
+        };
+        let architecture = Architecture::new(sizes);
+        let of_layer = LAYER_NAMES.iter().flat_map(|(_, roles)| *roles).map(|of_layer| of_layer(11));
         for role in NAMES.iter().map(|(_, role)| *role).chain(of_layer) {
-            assert_eq!(Role::from_name(&role.name()), Some(role));
+            assert_eq!(Role::of_tensor(&role.name(), &architecture), [role]);
         }
         assert_eq!(Role::Query(11).name(), "blk.11.attn_q.weight");
-        assert_eq!(Role::from_name("blk.0.attn_q.unknown"), None);
+        assert_eq!(Role::of_tensor("blk.0.attn_q.unknown", &architecture), []);
+        assert_eq!(Role::of_tensor("blk.3.attn_qkv.weight", &architecture), [Role::Query(3), Role::Key(3), Role::Value(3)]);
+        assert_eq!(shape_of(&[Role::Query(3), Role::Key(3), Role::Value(3)], &architecture), [16, 8]);
     }
 }

@@ -12,7 +12,7 @@ mod weights;
 
 pub use architecture::Architecture;
 pub use hyperparameters::Hyperparameters;
-pub use load::{Role, Tensor, WeightSink, load_weights};
-pub use rope::{RopeFrequencies, RopeScaling};
+pub use load::{Role, RoleInLayer, Tensor, WeightSink, load_weights};
+pub use rope::{Rope, RopeFrequencies};
 pub use step::{Slot, Step};
 pub use weights::{WeightCollector, Weights};

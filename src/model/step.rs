@@ -8,7 +8,7 @@ use super::Role;
 pub enum Slot {
     /// The residual stream.
     Stream,
-    /// The residual stream after RMS norm.
+    /// What RMS norm returns: of the residual stream, or of what is added to it.
     Normed,
     Query,
     Key,
@@ -18,7 +18,7 @@ pub enum Slot {
     /// The gate of the feed-forward network, and then its inner activations.
     Gate,
     Up,
-    /// What is added to the residual stream.
+    /// The output of attention or of the feed-forward network, which is added to the residual stream.
     Delta,
 }
 
@@ -31,14 +31,14 @@ pub enum Step {
     Products { from: Slot, products: Vec<(Role, Slot)> },
     /// Adds a vector to every row.
     Bias { bias: Role, to: Slot },
-    /// RMS norm of every head of `of`, in place, scaled by the vector `norm` of a head's width.
-    HeadNorm { norm: Role, of: Slot },
+    /// RMS norm of every part of `of` that is as long as the vector `norm` (a head, or all of them), in place, scaled by that vector.
+    PartNorm { norm: Role, of: Slot },
     /// Rotates queries and keys by the angles of their positions, and appends keys and values to the layer's KV cache.
     Rotate { layer: usize },
     /// Causal attention of the queries over the layer's KV cache, into `Attended`.
     Attend { layer: usize },
-    /// SwiGLU: `Gate = silu(Gate) · Up`.
+    /// The gated activation: `Gate = activation(Gate) · Up`.
     Activate,
-    /// The residual connection: `Stream += Delta`.
-    Add,
+    /// The residual connection: `Stream += from`.
+    Add { from: Slot },
 }

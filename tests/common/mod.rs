@@ -115,6 +115,15 @@ pub struct TinyModel {
     pub biases: bool,
     /// Whether the heads of query and key have norms.
     pub head_norms: bool,
+    /// Whether all heads together of query and of key have norms.
+    pub whole_norms: bool,
+    /// Whether attention and the feed-forward network have norms before, and behind.
+    pub norms_before: bool,
+    pub norms_after: bool,
+    /// Whether query, key and value are one tensor, and gate and up another one.
+    pub fused: bool,
+    /// The name of the norm before the feed-forward network.
+    pub ffn_norm: &'static str,
     /// Matrices that are multiplied by a number, by the part of their name.
     pub scales: Vec<(&'static str, f32)>,
     pub ffn_width: usize,
@@ -138,6 +147,11 @@ impl Default for TinyModel {
             head_width: None,
             biases: false,
             head_norms: false,
+            whole_norms: false,
+            norms_before: true,
+            norms_after: false,
+            fused: false,
+            ffn_norm: "ffn_norm",
             scales: Vec::new(),
             ffn_width: 512,
             layers: 2,
@@ -183,15 +197,31 @@ impl TinyModel {
             let mut matrix = |part: &str, rows: usize, columns: usize| {
                 add(&name(part), &[rows, columns], self.dtype, random(rows * columns, 2.0 / (columns as f32).sqrt()));
             };
-            matrix("attn_q", query_width, width);
-            matrix("attn_k", kv_width, width);
-            matrix("attn_v", kv_width, width);
+            if self.fused {
+                matrix("attn_qkv", query_width + 2 * kv_width, width);
+            } else {
+                matrix("attn_q", query_width, width);
+                matrix("attn_k", kv_width, width);
+                matrix("attn_v", kv_width, width);
+            }
             matrix("attn_output", width, query_width);
-            matrix("ffn_gate", ffn, width);
-            matrix("ffn_up", ffn, width);
+            if self.fused {
+                matrix("ffn_up", 2 * ffn, width);
+            } else {
+                matrix("ffn_gate", ffn, width);
+                matrix("ffn_up", ffn, width);
+            }
             matrix("ffn_down", width, ffn);
-            add(&name("attn_norm"), &[width], GgmlDType::F32, near_one(random(width, 0.2)));
-            add(&name("ffn_norm"), &[width], GgmlDType::F32, near_one(random(width, 0.2)));
+            let before: &[&str] = if self.norms_before { &["attn_norm", self.ffn_norm] } else { &[] };
+            let after: &[&str] = if self.norms_after { &["post_attention_norm", "post_ffw_norm"] } else { &[] };
+            for part in before.iter().chain(after) {
+                add(&name(part), &[width], GgmlDType::F32, near_one(random(width, 0.2)));
+            }
+            if self.whole_norms {
+                for (part, width) in [("attn_q_norm", query_width), ("attn_k_norm", kv_width)] {
+                    add(&name(part), &[width], GgmlDType::F32, near_one(random(width, 0.5)));
+                }
+            }
             if self.biases {
                 for (part, width) in [("attn_q", query_width), ("attn_k", kv_width), ("attn_v", kv_width)] {
                     add(&format!("blk.{layer}.{part}.bias"), &[width], GgmlDType::F32, random(width, 0.5));

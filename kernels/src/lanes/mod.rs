@@ -45,6 +45,14 @@ pub fn exp(x: F32x4) -> F32x4 {
     scale_by_power(fraction, shifted)
 }
 
+/// `cap · tanh(x / cap)`.
+#[inline(always)]
+pub fn softcap(x: F32x4, cap: f32) -> F32x4 {
+    let power = exp(mul(x, splat(2.0 / cap)));
+    let tanh = sub(splat(1.0), div(splat(2.0), add(power, splat(1.0))));
+    mul(tanh, splat(cap))
+}
+
 /// Computes 2^x for x ≤ 0, with a relative error below 3·10⁻⁶. x below −126 is treated as −126. x is split into an integer and a remainder,
 /// whose power is a polynomial of minimal relative error (Remez).
 #[derive(Clone, Copy)]

@@ -120,7 +120,7 @@ impl CpuBackend {
                 let stream = &mut scratch.slots[Slot::Stream as usize].values[row * width..(row + 1) * width];
                 embedding.copy_row(*token as usize, stream);
                 if scale != 1.0 {
-                    stream.iter_mut().for_each(|number| *number *= scale);
+                    ops::scale(stream, scale);
                 }
                 for (rope, angles) in ropes.iter().zip(&mut scratch.angles) {
                     rope.push_angles(start + index, angles);
@@ -157,11 +157,13 @@ impl Pass<'_> {
                     ops::add(row, bias);
                 }
             }
-            Step::HeadNorm { norm, of } => ops::rms_norm_in_place(scratch.values(*of), weights.vector(*norm)?, p.rms_epsilon),
+            Step::PartNorm { norm, of } => ops::rms_norm_in_place(scratch.values(*of), weights.vector(*norm)?, p.rms_epsilon),
             Step::Rotate { layer } => self.rotate(*layer),
             Step::Attend { layer } => self.attend(*layer),
-            Step::Activate => scratch.between(Slot::Up, Slot::Gate, |up, gate| ops::swiglu(gate, up, p.ffn_width)),
-            Step::Add => scratch.between(Slot::Delta, Slot::Stream, |delta, stream| ops::add(stream, delta)),
+            Step::Activate => {
+                scratch.between(Slot::Up, Slot::Gate, |up, gate| ops::gated(architecture.activation, gate, up, p.ffn_width));
+            }
+            Step::Add { from } => scratch.between(*from, Slot::Stream, |from, stream| ops::add(stream, from)),
         }
         Ok(())
     }
@@ -194,6 +196,7 @@ impl Pass<'_> {
             ops::rope(query, p.head_width, angles);
             ops::rope(key, p.head_width, angles);
         }
+        let mut queries = query.values.chunks_exact_mut(p.query_width());
         let mut rows = key.values.chunks_exact(p.kv_width()).zip(value.values.chunks_exact(p.kv_width()));
         for work in self.batch {
             let Some(cache) = self.caches.get_mut(work.cache) else { continue };
@@ -201,11 +204,16 @@ impl Pass<'_> {
             for (index, (key, value)) in rows.by_ref().take(work.tokens.len()).enumerate() {
                 cache.write(layer, start + index, key, value);
             }
+            if let Some(temperature) = self.architecture.temperature {
+                for (position, query) in (start..).zip(queries.by_ref().take(work.tokens.len())) {
+                    ops::scale(query, temperature.at(position));
+                }
+            }
         }
     }
 
     fn attend(&mut self, layer: usize) {
-        let Architecture { sizes: p, score_divisor, .. } = self.architecture;
+        let (p, scoring) = (&self.architecture.sizes, self.architecture.scoring(layer));
         let (batch, caches) = (self.batch, &*self.caches);
         self.scratch.between(Slot::Query, Slot::Attended, |query, attended| {
             let mut first = 0;
@@ -213,7 +221,7 @@ impl Pass<'_> {
                 let count = work.tokens.len();
                 let Some(cache) = caches.get(work.cache) else { continue };
                 let rows = first * p.query_width()..(first + count) * p.query_width();
-                attend(cache, layer, p.heads, cache.length(), *score_divisor, &query[rows.clone()], &mut attended[rows]);
+                attend(cache, layer, p.heads, cache.length(), &scoring, &query[rows.clone()], &mut attended[rows]);
                 first += count;
             }
         });
@@ -242,7 +250,7 @@ impl Pass<'_> {
             }
             row.resize(p.vocabulary, 0.0);
             normed.multiply(&mut [Product::new(output, &mut row)]);
-            logits.push(Answer::Logits(row));
+            logits.push(Answer::Logits(row).capped(architecture.logit_softcap));
         }
         Ok(logits)
     }

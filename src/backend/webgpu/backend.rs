@@ -356,7 +356,7 @@ impl WebGpuBackend {
                 }
                 let bytes = self.read_back(layout.bytes).await?;
                 for (work, answer) in layout.read(&bytes) {
-                    answers[work] = Some(answer);
+                    answers[work] = Some(answer.capped(self.architecture.logit_softcap));
                 }
             }
         }

@@ -69,8 +69,8 @@ impl Check<'_> {
             // Activations are rounded to 15 bits.
             Shader::Product { format, epilogue, .. } if shader.is_packed() => (self.product(shader, format, epilogue).await?, 1e-4),
             Shader::Product { format, epilogue, .. } => (self.product(shader, format, epilogue).await?, 2e-5),
-            Shader::Norm => (self.norm().await?, 1e-5),
-            Shader::HeadNorm => (self.head_norm().await?, 1e-5),
+            Shader::Norm { adds } => (self.norm(adds).await?, 1e-5),
+            Shader::PartNorm => (self.part_norm().await?, 1e-5),
             Shader::Bias => (self.bias().await?, 1e-6),
             // Rounding to f16 may go either way.
             Shader::Rope => (self.rope().await?, 1e-3),
@@ -209,12 +209,12 @@ impl Check<'_> {
         Ok(difference(&floats_of(&result), &expected))
     }
 
-    async fn head_norm(&mut self) -> Result<f32> {
-        let (width, heads, rows) = (self.sizes.head_width, 1 + self.below(5), 1 + self.below(3));
-        let (input, scales) = (self.numbers(rows * heads * width), self.numbers(width));
-        let expected: Vec<f32> = input.chunks_exact(width).flat_map(|head| reference::norm(head, &scales, self.sizes.epsilon)).collect();
+    async fn part_norm(&mut self) -> Result<f32> {
+        let (width, parts, rows) = (self.sizes.head_width * (1 + self.below(9)), 1 + self.below(5), 1 + self.below(3));
+        let (input, scales) = (self.numbers(rows * parts * width), self.numbers(width));
+        let expected: Vec<f32> = input.chunks_exact(width).flat_map(|part| reference::norm(part, &scales, self.sizes.epsilon)).collect();
         let (norm, values) = (self.floats(&scales)?, self.floats(&input)?);
-        let runs = [(Shader::HeadNorm, &[&norm, &values][..], [heads, rows, 1])];
+        let runs = [(Shader::PartNorm, &[&norm, &values][..], [parts, rows, 1])];
         let result = self.dispatch(&Job::default(), &runs, &values, 4 * input.len()).await?;
         Ok(difference(&floats_of(&result), &expected))
     }
@@ -229,17 +229,18 @@ impl Check<'_> {
         Ok(difference(&floats_of(&result), &expected))
     }
 
-    async fn norm(&mut self) -> Result<f32> {
+    async fn norm(&mut self, adds: bool) -> Result<f32> {
         let width = self.sizes.width;
         let rows = 1 + self.below(3);
         let job = Job { input_row: self.below(3), output_row: self.below(3), ..Job::default() };
-        let (input, scales) = (self.numbers((rows + 2) * width), self.numbers(width));
-        let expected: Vec<f32> = input[job.input_row * width..][..rows * width]
+        let (input, before, scales) = (self.numbers((rows + 2) * width), self.numbers((rows + 2) * width), self.numbers(width));
+        let normed = input[job.input_row * width..][..rows * width]
             .chunks_exact(width)
-            .flat_map(|row| reference::norm(row, &scales, self.sizes.epsilon))
-            .collect();
-        let (from, norm, to) = (self.floats(&input)?, self.floats(&scales)?, self.floats(&vec![0.0; (rows + 2) * width])?);
-        let runs = [(Shader::Norm, &[&from, &norm, &to][..], [rows, 1, 1])];
+            .flat_map(|row| reference::norm(row, &scales, self.sizes.epsilon));
+        let expected: Vec<f32> =
+            normed.zip(&before[job.output_row * width..]).map(|(normed, before)| if adds { before + normed } else { normed }).collect();
+        let (from, norm, to) = (self.floats(&input)?, self.floats(&scales)?, self.floats(&before)?);
+        let runs = [(Shader::Norm { adds }, &[&from, &norm, &to][..], [rows, 1, 1])];
         let result = floats_of(&self.dispatch(&job, &runs, &to, 4 * (rows + 2) * width).await?);
         Ok(difference(&result[job.output_row * width..][..rows * width], &expected))
     }
@@ -260,10 +261,14 @@ impl Check<'_> {
         let mut cached = vec![0.0; 2 * 8 * kv_width];
         for row in job.first_row..all {
             let angles = &angles[row * sizes.rope_width..(row + 1) * sizes.rope_width];
-            reference::rope(&mut query[row * query_width..(row + 1) * query_width], &sizes, angles);
+            let query = &mut query[row * query_width..(row + 1) * query_width];
+            reference::rope(query, &sizes, angles);
+            let position = job.start + row - job.first_row;
+            let temperature = sizes.temperature.map_or(1.0, |temperature| temperature.at(position));
+            query.iter_mut().for_each(|number| *number *= temperature);
             let columns = row * kv_width..(row + 1) * kv_width;
             reference::rope(&mut key[columns.clone()], &sizes, angles);
-            let at = (job.start + row - job.first_row) * kv_width;
+            let at = position * kv_width;
             cached[at..at + kv_width].copy_from_slice(&key[columns.clone()]);
             cached[8 * kv_width + at..][..kv_width].copy_from_slice(&value[columns]);
         }
@@ -285,9 +290,13 @@ impl Check<'_> {
         let halves =
             |numbers: &[f32]| -> Vec<u8> { numbers.iter().flat_map(|number| half::f16::from_f32(*number).to_le_bytes()).collect() };
         let cache = self.buffer(&[halves(&keys), halves(&values)].concat())?;
+        let window = if self.below(2) == 0 { u32::MAX } else { 1 + self.below(length) as u32 };
+        let oldest = (start + 1).saturating_sub(window as usize);
+        let begin = if self.below(2) == 0 { 0 } else { oldest / TILE * TILE };
         let split_length = if self.below(2) == 0 { length } else { length.div_ceil(MAX_SPLITS).next_multiple_of(TILE) };
-        let splits = length.div_ceil(split_length);
-        let job = Job { rows, first_row: 1, start, values: capacity * kv_width / 4, splits, split_length, ..Job::default() };
+        let splits = (length - begin).div_ceil(split_length);
+        let values_at = capacity * kv_width / 4;
+        let job = Job { rows, first_row: 1, start, values: values_at, splits, split_length, begin, window, ..Job::default() };
         let partials = self.floats(&vec![0.0; rows * sizes.heads * splits * (sizes.head_width + 4)])?;
         let (from, to) = (self.floats(&query)?, self.floats(&vec![0.0; query.len()])?);
         let portions = (sizes.heads / sizes.kv_heads).div_ceil(shared);
@@ -300,8 +309,9 @@ impl Check<'_> {
         let (keys, values) = (reference::through_f16(&keys), reference::through_f16(&values));
         let expected: Vec<f32> = (0..rows)
             .flat_map(|row| {
-                let seen = (start + row + 1) * kv_width;
-                reference::attention(&query[(row + 1) * query_width..][..query_width], &keys[..seen], &values[..seen], &sizes)
+                let end = start + row + 1;
+                let seen = end.saturating_sub(window as usize) * kv_width..end * kv_width;
+                reference::attention(&query[(row + 1) * query_width..][..query_width], &keys[seen.clone()], &values[seen], &sizes)
             })
             .collect();
         Ok(difference(&result[query_width..], &expected))
@@ -369,6 +379,8 @@ mod tests {
     use super::super::layout;
     use super::super::shaders::{Compilation, ProductStrategy};
     use super::*;
+    use crate::model::architecture::Temperature;
+    use kernels::ops::Activation;
 
     /// A context on an adapter of this machine. Panics with what to install if there is none.
     fn context(choice: Choice) -> Context {
@@ -391,6 +403,8 @@ mod tests {
             epsilon: 1e-5,
             embedding_scale: 3.0,
             score_divisor: (head_width as f32).sqrt(),
+            score_softcap: (heads == kv_heads).then_some(2.0),
+            temperature: (heads == kv_heads).then_some(Temperature { length: 2, scale: 0.3 }),
         }
     }
 
@@ -441,7 +455,7 @@ mod tests {
             ProductStrategy::Tiles { tokens: 1 },
             ProductStrategy::Tiles { tokens: 4 },
         ];
-        let epilogues = [Epilogue::Store, Epilogue::Add, Epilogue::Gate];
+        let epilogues = [Epilogue::Store, Epilogue::Add, Epilogue::Gate(Activation::Silu), Epilogue::Gate(Activation::Gelu)];
         strategies.into_iter().zip(epilogues.into_iter().cycle().skip(first)).map(move |(strategy, epilogue)| Shader::Product {
             format,
             strategy,
@@ -517,7 +531,8 @@ mod tests {
             for (heads, kv_heads, head_width) in [(9, 3, 64), (8, 1, 128), (4, 4, 32), (2, 1, 256), (7, 1, 80), (24, 2, 96)] {
                 let sizes = sizes(heads, kv_heads, head_width);
                 let attention = [1, 4].map(|rows| super::super::forward::attention(&sizes, rows));
-                let shaders = [&[Shader::Norm, Shader::HeadNorm, Shader::Bias, Shader::Rope, Shader::Combine][..], &attention[..]].concat();
+                let norms = [Shader::Norm { adds: false }, Shader::Norm { adds: true }, Shader::PartNorm];
+                let shaders = [&norms[..], &[Shader::Bias, Shader::Rope, Shader::Combine], &attention[..]].concat();
                 compare(context, &sizes, &shaders, 12);
             }
         });

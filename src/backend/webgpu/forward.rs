@@ -56,13 +56,16 @@ pub struct Job {
     pub output_row: usize,
     pub count: usize,
     pub wanted: usize,
+    pub begin: usize,
+    pub window: u32,
 }
 
 impl Job {
     /// The uniform's content: `JOB_BYTES` bytes.
     pub fn bytes(&self) -> Vec<u8> {
-        let Self { rows, first_row, start, values, splits, split_length, input_row, output_row, count, wanted } = *self;
-        let numbers = [rows, first_row, start, values, splits, split_length, input_row, output_row, count, wanted, 0, 0];
+        let Self { rows, first_row, start, values, splits, split_length, input_row, output_row, count, wanted, begin, window } = *self;
+        let window = window as usize;
+        let numbers = [rows, first_row, start, values, splits, split_length, input_row, output_row, count, wanted, begin, window];
         numbers.iter().flat_map(|number| (*number as u32).to_le_bytes()).collect()
     }
 }
@@ -85,6 +88,7 @@ pub struct Scratch {
     pub attended: wgpu::Buffer,
     pub partials: wgpu::Buffer,
     gate: wgpu::Buffer,
+    delta: wgpu::Buffer,
     last: wgpu::Buffer,
     logits: wgpu::Buffer,
     candidates: [wgpu::Buffer; 2],
@@ -106,7 +110,7 @@ impl Scratch {
         let usage = Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC;
         let floats = |count: usize| context.create_buffer("computing a batch", 4 * count as u64, usage);
         let candidates = || floats(MAX_OUTPUTS * p.vocabulary.div_ceil(SEGMENT) * MAX_CANDIDATES * 2);
-        let jobs = context.uniform_alignment * (MAX_SEGMENTS + MAX_OUTPUTS + 16) as u64;
+        let jobs = context.uniform_alignment * (MAX_SEGMENTS * architecture.windows().len() + MAX_OUTPUTS + 16) as u64;
         let jobs = context.create_buffer("jobs", jobs, Usage::UNIFORM | Usage::COPY_DST)?;
         let job_group = pipelines.bind_jobs(context, &jobs);
         let attended = floats(rows * p.query_width())?;
@@ -131,6 +135,8 @@ impl Scratch {
             attended,
             partials,
             gate: floats(rows * p.ffn_width)?,
+            // Without norms behind a product, its epilogue adds to the stream.
+            delta: floats(if architecture.layer_norms.after { rows * p.width } else { 4 })?,
             last: floats(MAX_OUTPUTS * p.width)?,
             logits,
             candidates: [a, b],
@@ -140,7 +146,7 @@ impl Scratch {
         })
     }
 
-    /// The buffer of a slot. What follows a product at once is its epilogue, so there is none for `Up` and `Delta`.
+    /// The buffer of a slot. The activation that follows the product of `Up` is its epilogue, so there is none for `Up`.
     ///
     /// # Errors
     ///
@@ -154,7 +160,8 @@ impl Scratch {
             Slot::Value => &self.value,
             Slot::Attended => &self.attended,
             Slot::Gate => &self.gate,
-            Slot::Up | Slot::Delta => return Err(no_steps()),
+            Slot::Delta => &self.delta,
+            Slot::Up => return Err(no_steps()),
         })
     }
 }
@@ -163,13 +170,13 @@ fn no_steps() -> AiError {
     AiError::invalid_data("The GPU does not compute the steps of this architecture yet.")
 }
 
-/// A dispatch or two of every forward pass. Products are fused with the step after them.
+/// A dispatch or two of every forward pass. Products and norms are fused with the step after them.
 #[derive(Clone, Copy)]
 enum Operation {
-    Norm { norm: Role, from: Slot, to: Slot },
+    Norm { norm: Role, from: Slot, to: Slot, adds: bool },
     Product { matrix: Role, from: Slot, to: Slot, epilogue: Epilogue },
     Bias { bias: Role, to: Slot },
-    HeadNorm { norm: Role, of: Slot },
+    PartNorm { norm: Role, of: Slot },
     Rotate { layer: usize },
     Attend { layer: usize },
 }
@@ -179,35 +186,30 @@ enum Operation {
 /// # Errors
 ///
 /// 5004 if there is a step that must be fused, and cannot be.
-fn operations(steps: &[Step]) -> Result<Vec<Operation>> {
-    let mut operations = Vec::new();
-    for step in steps {
-        operations.push(match step {
-            Step::Norm { norm, from, to } => Operation::Norm { norm: *norm, from: *from, to: *to },
-            Step::Products { from, products } => {
-                let product =
-                    |(matrix, to): &(Role, Slot)| Operation::Product { matrix: *matrix, from: *from, to: *to, epilogue: Epilogue::Store };
-                operations.extend(products.iter().map(product));
-                continue;
+fn operations(architecture: &Architecture) -> Result<Vec<Operation>> {
+    let mut operations: Vec<Operation> = Vec::new();
+    for step in architecture.steps() {
+        match (step, operations.last_mut()) {
+            (Step::Norm { norm, from, to }, _) => operations.push(Operation::Norm { norm, from, to, adds: false }),
+            (Step::Products { from, products }, _) => {
+                let product = |(matrix, to)| Operation::Product { matrix, from, to, epilogue: Epilogue::Store };
+                operations.extend(products.into_iter().map(product));
             }
-            Step::Bias { bias, to } => Operation::Bias { bias: *bias, to: *to },
-            Step::HeadNorm { norm, of } => Operation::HeadNorm { norm: *norm, of: *of },
-            Step::Rotate { layer } => Operation::Rotate { layer: *layer },
-            Step::Attend { layer } => Operation::Attend { layer: *layer },
-            Step::Activate | Step::Add => {
-                let (source, target, fused) = match step {
-                    Step::Add => (Slot::Delta, Slot::Stream, Epilogue::Add),
-                    _ => (Slot::Up, Slot::Gate, Epilogue::Gate),
-                };
-                match operations.last_mut() {
-                    Some(Operation::Product { to, epilogue: epilogue @ Epilogue::Store, .. }) if *to == source => {
-                        (*to, *epilogue) = (target, fused)
-                    }
-                    _ => return Err(no_steps()),
-                }
-                continue;
+            (Step::Bias { bias, to }, _) => operations.push(Operation::Bias { bias, to }),
+            (Step::PartNorm { norm, of }, _) => operations.push(Operation::PartNorm { norm, of }),
+            (Step::Rotate { layer }, _) => operations.push(Operation::Rotate { layer }),
+            (Step::Attend { layer }, _) => operations.push(Operation::Attend { layer }),
+            (Step::Activate, Some(Operation::Product { to: to @ Slot::Up, epilogue: epilogue @ Epilogue::Store, .. })) => {
+                (*to, *epilogue) = (Slot::Gate, Epilogue::Gate(architecture.activation));
             }
-        });
+            (Step::Add { from }, Some(Operation::Product { to, epilogue: epilogue @ Epilogue::Store, .. })) if *to == from => {
+                (*to, *epilogue) = (Slot::Stream, Epilogue::Add);
+            }
+            (Step::Add { from }, Some(Operation::Norm { to, adds: adds @ false, .. })) if *to == from => {
+                (*to, *adds) = (Slot::Stream, true);
+            }
+            (Step::Activate | Step::Add { .. }, _) => return Err(no_steps()),
+        }
     }
     Ok(operations)
 }
@@ -275,16 +277,19 @@ pub fn attention(sizes: &Sizes, rows: usize) -> Shader {
 
 /// An operation with its bind groups.
 enum Planned {
-    Norm(wgpu::BindGroup),
+    Norm {
+        group: wgpu::BindGroup,
+        adds: bool,
+    },
     Product(Product),
     /// `width`: of a row.
     Bias {
         group: wgpu::BindGroup,
         width: usize,
     },
-    HeadNorm {
+    PartNorm {
         group: wgpu::BindGroup,
-        heads: usize,
+        parts: usize,
     },
     Rotate {
         layer: usize,
@@ -299,6 +304,8 @@ pub struct Plan {
     /// Whether products of few rows use packed dot products, where the format allows it.
     pub packed: bool,
     sizes: Sizes,
+    /// Every width of the layers' windows.
+    windows: Vec<Option<usize>>,
     vocabulary: usize,
     embed: Vec<wgpu::BindGroup>,
     embed_shader: Shader,
@@ -315,7 +322,8 @@ pub struct Plan {
 /// 5004 if there is none for a step.
 pub fn shaders(context: &Context, architecture: &Architecture, matrices: impl Iterator<Item = MatrixKind>) -> Result<Vec<Shader>> {
     let sizes = Sizes::from(architecture);
-    let mut shaders = vec![Shader::Norm, Shader::Rope, attention(&sizes, 1), attention(&sizes, LEAST_TILED_ROWS), Shader::Combine];
+    let mut shaders =
+        vec![Shader::Norm { adds: false }, Shader::Rope, attention(&sizes, 1), attention(&sizes, LEAST_TILED_ROWS), Shader::Combine];
     for pass in [ReductionPass::First, ReductionPass::Further] {
         shaders.extend([Shader::ArgMax(pass), Shader::TopK(pass)]);
     }
@@ -326,15 +334,16 @@ pub fn shaders(context: &Context, architecture: &Architecture, matrices: impl It
     if let Some(output) = matrices.get(&Role::Output).or(matrices.get(&Role::TokenEmbedding)) {
         shaders.extend(Product::shaders(context, output, Epilogue::Store));
     }
-    for operation in operations(&architecture.steps())? {
+    for operation in operations(architecture)? {
         match operation {
             Operation::Product { matrix, epilogue, .. } => {
                 let products = matrices.get(&matrix).map(|matrix| Product::shaders(context, matrix, epilogue));
                 shaders.extend(products.into_iter().flatten());
             }
             Operation::Bias { .. } => shaders.push(Shader::Bias),
-            Operation::HeadNorm { .. } => shaders.push(Shader::HeadNorm),
-            Operation::Norm { .. } | Operation::Rotate { .. } | Operation::Attend { .. } => {}
+            Operation::PartNorm { .. } => shaders.push(Shader::PartNorm),
+            Operation::Norm { adds, .. } => shaders.push(Shader::Norm { adds }),
+            Operation::Rotate { .. } | Operation::Attend { .. } => {}
         }
     }
     let mut seen = std::collections::HashSet::new();
@@ -353,7 +362,9 @@ impl Plan {
         let product = |matrix, epilogue, input, output| Product::new(context, pipelines, matrix, epilogue, input, output);
         let plan = |operation| {
             Ok(match operation {
-                Operation::Norm { norm: scales, from, to } => Planned::Norm(norm(s.slot(from)?, weights.vector(scales)?, s.slot(to)?)?),
+                Operation::Norm { norm: scales, from, to, adds } => {
+                    Planned::Norm { group: norm(s.slot(from)?, weights.vector(scales)?, s.slot(to)?)?, adds }
+                }
                 Operation::Product { matrix, from, to, epilogue } => {
                     Planned::Product(product(weights.matrix(matrix)?, epilogue, s.slot(from)?, s.slot(to)?)?)
                 }
@@ -361,20 +372,21 @@ impl Plan {
                     group: pipelines.bind(context, Bindings::Pair, &[weights.vector(bias)?, s.slot(to)?])?,
                     width: architecture.width(to),
                 },
-                Operation::HeadNorm { norm, of } => Planned::HeadNorm {
+                Operation::PartNorm { norm, of } => Planned::PartNorm {
                     group: pipelines.bind(context, Bindings::Pair, &[weights.vector(norm)?, s.slot(of)?])?,
-                    heads: architecture.width(of) / architecture.sizes.head_width,
+                    parts: architecture.width(of) / norm.shape(architecture).iter().product::<usize>(),
                 },
                 Operation::Rotate { layer } => Planned::Rotate { layer },
                 Operation::Attend { layer } => Planned::Attend { layer },
             })
         };
-        let operations = operations(&architecture.steps())?.into_iter().map(plan).collect::<Result<_>>()?;
+        let operations = operations(architecture)?.into_iter().map(plan).collect::<Result<_>>()?;
         let embedding = weights.matrix(Role::TokenEmbedding)?;
         let embed = product(embedding, Epilogue::Store, &s.tokens, &s.stream)?;
         Ok(Self {
             packed: false,
             sizes: Sizes::from(architecture),
+            windows: architecture.windows(),
             vocabulary: architecture.sizes.vocabulary,
             embed: embed.parts.into_iter().map(|(_, group)| group).collect(),
             embed_shader: Shader::Embed(embedding.format),
@@ -387,7 +399,8 @@ impl Plan {
 
     /// The products that are timed: one of every layer.
     fn gates(&self) -> impl Iterator<Item = &Product> {
-        let fused = |operation: &'_ Planned| matches!(operation, Planned::Product(product) if product.epilogue == Epilogue::Gate);
+        let fused =
+            |operation: &'_ Planned| matches!(operation, Planned::Product(product) if matches!(product.epilogue, Epilogue::Gate(_)));
         // The gate comes before the product that is fused with it.
         self.operations.windows(2).filter(move |pair| fused(&pair[1])).filter_map(|pair| match &pair[0] {
             Planned::Product(product) => Some(product),
@@ -535,40 +548,54 @@ impl Plan {
         for group in &self.embed {
             recorder.run(self.embed_shader, whole, group, [self.embed_units.div_ceil(64), rows, 1])?;
         }
-        let mut segments = Vec::new();
-        for (segment, cache) in chunk {
-            let length = segment.start + segment.rows;
-            let split_length = match segment.rows {
-                0..LEAST_TILED_ROWS => length.div_ceil(MAX_SPLITS).next_multiple_of(TILE),
-                _ => length,
-            };
-            let splits = length.div_ceil(split_length);
-            let job = recorder.job(Job {
-                rows: segment.rows,
-                first_row: segment.first_row,
-                start: segment.start,
-                values: cache.values_offset(p),
-                splits,
-                split_length,
-                ..Job::default()
-            });
-            segments.push((segment, cache, job, splits));
+        // The segments, once for every width of window.
+        let mut by_window = Vec::new();
+        for window in &self.windows {
+            let mut segments = Vec::new();
+            for (segment, cache) in chunk {
+                let length = segment.start + segment.rows;
+                let (begin, split_length) = match segment.rows {
+                    0..LEAST_TILED_ROWS => {
+                        let begin = window.map_or(0, |window| (segment.start + 1).saturating_sub(window) / TILE * TILE);
+                        (begin, (length - begin).div_ceil(MAX_SPLITS).next_multiple_of(TILE))
+                    }
+                    _ => (0, length),
+                };
+                let splits = (length - begin).div_ceil(split_length);
+                let job = recorder.job(Job {
+                    rows: segment.rows,
+                    first_row: segment.first_row,
+                    start: segment.start,
+                    values: cache.values_offset(p),
+                    splits,
+                    split_length,
+                    begin,
+                    window: window.and_then(|window| u32::try_from(window).ok()).unwrap_or(u32::MAX),
+                    ..Job::default()
+                });
+                segments.push((segment, cache, job, splits));
+            }
+            by_window.push((window, segments));
         }
+        let segments_of = |layer: usize| {
+            let window = &architecture.layers[layer].window;
+            by_window.iter().find(|(of, _)| *of == window).into_iter().flat_map(|(_, segments)| segments)
+        };
         for operation in &self.operations {
             match operation {
-                Planned::Norm(group) => recorder.run(Shader::Norm, whole, group, [rows, 1, 1])?,
+                Planned::Norm { group, adds } => recorder.run(Shader::Norm { adds: *adds }, whole, group, [rows, 1, 1])?,
                 Planned::Product(product) => recorder.product(product, whole, rows)?,
                 Planned::Bias { group, width } => recorder.run(Shader::Bias, whole, group, [(width / 4).div_ceil(64), rows, 1])?,
-                Planned::HeadNorm { group, heads } => recorder.run(Shader::HeadNorm, whole, group, [*heads, rows, 1])?,
+                Planned::PartNorm { group, parts } => recorder.run(Shader::PartNorm, whole, group, [*parts, rows, 1])?,
                 Planned::Rotate { layer } => {
-                    for (segment, cache, job, _) in &segments {
+                    for (segment, cache, job, _) in segments_of(*layer) {
                         let Some(cache) = cache.layer(*layer) else { continue };
                         let pairs = (p.query_width() + 2 * p.kv_width()) / 2;
                         recorder.run(Shader::Rope, *job, &cache.rope, [pairs.div_ceil(64), segment.rows, 1])?;
                     }
                 }
                 Planned::Attend { layer } => {
-                    for (segment, cache, job, splits) in &segments {
+                    for (segment, cache, job, splits) in segments_of(*layer) {
                         let Some(cache) = cache.layer(*layer) else { continue };
                         let shader = attention(&self.sizes, segment.rows);
                         let Shader::Attention { rows: rows_at_once, shared } = shader else { continue };
@@ -589,7 +616,7 @@ impl Plan {
             for (output_row, segment) in outputs.iter().enumerate() {
                 let input_row = segment.first_row + segment.rows - 1;
                 let job = recorder.job(Job { input_row, output_row, ..Job::default() });
-                recorder.run(Shader::Norm, job, &self.output_norm, [1, 1, 1])?;
+                recorder.run(Shader::Norm { adds: false }, job, &self.output_norm, [1, 1, 1])?;
             }
             let job = recorder.job(Job { rows: outputs.len(), ..Job::default() });
             recorder.product(&self.output, job, outputs.len())?;

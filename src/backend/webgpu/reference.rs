@@ -5,6 +5,7 @@ use crate::backend::MAX_CANDIDATES;
 use crate::error::Result;
 use half::f16;
 use kernels::Format;
+use kernels::ops::Activation;
 use kernels::packed::Packing;
 
 /// Dequantises a matrix `[rows, columns]` from the bytes of a file.
@@ -31,7 +32,11 @@ pub fn product(matrix: &[f32], columns: usize, input: &[f32], epilogue: Epilogue
             *output = match epilogue {
                 Epilogue::Store => sum,
                 Epilogue::Add => *output + sum,
-                Epilogue::Gate => *output / (1.0 + (-*output).exp()) * sum,
+                Epilogue::Gate(Activation::Silu) => *output / (1.0 + (-*output).exp()) * sum,
+                Epilogue::Gate(Activation::Gelu) => {
+                    let inner = (2.0 / std::f32::consts::PI).sqrt() * (*output + 0.044_715 * output.powi(3));
+                    0.5 * *output * (1.0 + inner.tanh()) * sum
+                }
             };
         }
     }
@@ -62,15 +67,18 @@ pub fn through_f16(numbers: &[f32]) -> Vec<f32> {
 /// `attention.wgsl` and `combine.wgsl`: attention of one row of queries `[heads, head_width]` over `keys` and `values`
 /// `[positions, kv_heads, head_width]`.
 pub fn attention(query: &[f32], keys: &[f32], values: &[f32], sizes: &Sizes) -> Vec<f32> {
-    let Sizes { heads, kv_heads, head_width, score_divisor, .. } = *sizes;
+    let Sizes { heads, kv_heads, head_width, score_divisor, score_softcap, .. } = *sizes;
     let scale = 1.0 / score_divisor;
+    let capped = |score: f32| score_softcap.map_or(score, |cap| cap * (score / cap).tanh());
     let mut out = vec![0.0; query.len()];
     for (head, (query, out)) in query.chunks_exact(head_width).zip(out.chunks_exact_mut(head_width)).enumerate() {
         let first = head / (heads / kv_heads) * head_width;
         let of_head = |numbers: &[f32], position: usize| numbers[position * kv_heads * head_width + first..][..head_width].to_vec();
         let count = keys.len() / (kv_heads * head_width);
-        let scores: Vec<f32> =
-            (0..count).map(|position| query.iter().zip(of_head(keys, position)).map(|(q, k)| q * k).sum::<f32>() * scale).collect();
+        let scores: Vec<f32> = (0..count)
+            .map(|position| query.iter().zip(of_head(keys, position)).map(|(q, k)| q * k).sum::<f32>() * scale)
+            .map(capped)
+            .collect();
         let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let weights: Vec<f32> = scores.iter().map(|score| (score - largest).exp()).collect();
         let sum: f32 = weights.iter().sum();

@@ -19,8 +19,10 @@ use crate::gguf::LocalFuture;
 #[cfg(target_arch = "wasm32")]
 use crate::host::gpu::PendingPipeline;
 use crate::host::yield_now;
+use crate::model::architecture::Temperature;
 use crate::model::{Architecture, Hyperparameters};
 use kernels::Format;
+use kernels::ops::Activation;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -28,9 +30,12 @@ use std::collections::HashMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Shader {
     Embed(Format),
-    Norm,
-    /// RMS norm of every head of a row.
-    HeadNorm,
+    /// RMS norm of every row. `adds`: its result is added to the output.
+    Norm {
+        adds: bool,
+    },
+    /// RMS norm of every part of a row, in place.
+    PartNorm,
     /// Adds a vector to every row.
     Bias,
     Product {
@@ -82,8 +87,19 @@ pub enum Epilogue {
     Store,
     /// Adds to the output: the residual connection.
     Add,
-    /// SwiGLU: the output holds the gate, and becomes `silu(gate) · sum`.
-    Gate,
+    /// The output holds the gate, and becomes `activation(gate) · sum`.
+    Gate(Activation),
+}
+
+impl Epilogue {
+    fn number(self) -> u32 {
+        match self {
+            Self::Store => 0,
+            Self::Add => 1,
+            Self::Gate(Activation::Silu) => 2,
+            Self::Gate(Activation::Gelu) => 3,
+        }
+    }
 }
 
 /// A pass of the reduction that selects the largest logits.
@@ -144,10 +160,10 @@ impl Shader {
     pub fn bindings(self) -> Bindings {
         match self {
             Self::Embed(_) | Self::Product { .. } => Bindings::Matrix,
-            Self::Norm => Bindings::Norm,
+            Self::Norm { .. } => Bindings::Norm,
             Self::Rope => Bindings::Rope,
             Self::Attention { .. } => Bindings::Attention,
-            Self::HeadNorm | Self::Bias | Self::Combine | Self::ArgMax(_) | Self::TopK(_) => Bindings::Pair,
+            Self::PartNorm | Self::Bias | Self::Combine | Self::ArgMax(_) | Self::TopK(_) => Bindings::Pair,
         }
     }
 
@@ -181,7 +197,7 @@ impl Shader {
                 pieces.push(include_str!("shaders/embed.wgsl").into());
             }
             Self::Product { format, strategy, epilogue } => {
-                pieces.push(format!("const EPILOGUE = {}u;\n", epilogue as u32).into());
+                pieces.push(format!("const EPILOGUE = {}u;\n", epilogue.number()).into());
                 pieces.extend([matrix.into(), include_str!("shaders/product.wgsl").into()]);
                 pieces.extend(unpacking(format).into_iter().map(Cow::from));
                 match strategy {
@@ -203,24 +219,29 @@ impl Shader {
                     }
                 }
             }
-            Self::Norm => {
+            Self::Norm { adds } => {
                 let Sizes { width, epsilon, .. } = sizes;
                 pieces.push(format!("const THREADS = 256u;\nconst WIDTH = {width}u;\nconst EPSILON = {epsilon:e}f;\n").into());
+                pieces.push(format!("const ADDS = {adds};\n").into());
                 pieces.extend([reduce.into(), include_str!("shaders/norm.wgsl").into()]);
             }
-            Self::HeadNorm => {
+            Self::PartNorm => {
                 pieces.push(format!("const THREADS = 64u;\nconst EPSILON = {:e}f;\n", sizes.epsilon).into());
-                pieces.extend([heads.into(), reduce.into(), include_str!("shaders/head_norm.wgsl").into()]);
+                pieces.extend([reduce.into(), include_str!("shaders/part_norm.wgsl").into()]);
             }
             Self::Bias => pieces.push(include_str!("shaders/bias.wgsl").into()),
             Self::Rope => {
                 let (head, turned) = (sizes.head_width / 2, sizes.rope_width / 2);
                 pieces.push(format!("const HEAD_PAIRS = {head}u;\nconst ROPE_PAIRS = {turned}u;\n").into());
+                let (length, scale) = sizes.temperature.map_or((1, 0.0), |Temperature { length, scale }| (length, scale));
+                pieces.push(format!("const TEMPERATURE_LENGTH = {length}u;\nconst TEMPERATURE_SCALE = {scale:e}f;\n").into());
                 pieces.extend([heads.into(), include_str!("shaders/rope.wgsl").into()]);
             }
             Self::Attention { rows, shared } => {
                 let scale = 1.0 / sizes.score_divisor;
                 pieces.push(format!("const ROWS = {rows}u;\nconst SHARED = {shared}u;\nconst SCALE = {scale:e}f;\n").into());
+                let (cap, inverse) = sizes.score_softcap.map_or((0.0, 0.0), |cap| (cap, 1.0 / cap));
+                pieces.push(format!("const SOFTCAP = {cap:e}f;\nconst SOFTCAP_INVERSE = {inverse:e}f;\n").into());
                 pieces.extend([heads.into(), quads.into(), include_str!("shaders/attention.wgsl").into()]);
             }
             Self::Combine => pieces.extend([
@@ -255,13 +276,15 @@ pub struct Sizes {
     pub epsilon: f32,
     pub embedding_scale: f32,
     pub score_divisor: f32,
+    pub score_softcap: Option<f32>,
+    pub temperature: Option<Temperature>,
 }
 
 impl From<&Architecture> for Sizes {
     fn from(architecture: &Architecture) -> Self {
-        let Architecture { ref sizes, embedding_scale, score_divisor, .. } = *architecture;
+        let Architecture { ref sizes, embedding_scale, score_divisor, score_softcap, temperature, .. } = *architecture;
         let Hyperparameters { width, heads, kv_heads, head_width, rope_width, rms_epsilon: epsilon, .. } = *sizes;
-        Self { width, heads, kv_heads, head_width, rope_width, epsilon, embedding_scale, score_divisor }
+        Self { width, heads, kv_heads, head_width, rope_width, epsilon, embedding_scale, score_divisor, score_softcap, temperature }
     }
 }
 

@@ -230,9 +230,11 @@ impl WebGpuWeights {
     ///
     /// 5004 if there is no shader for a step of the architecture.
     pub async fn start_compiling(&mut self, architecture: &Architecture, tensors: &[TensorEntry]) -> Result<()> {
-        let matrices = tensors.iter().filter_map(|entry| {
-            let [_, columns] = entry.shape[..] else { return None };
-            Some(MatrixKind { role: Role::from_name(&entry.name)?, format: entry.format()?, columns })
+        let matrices = tensors.iter().flat_map(|entry| {
+            let columns = if let [_, columns] = entry.shape[..] { Some(columns) } else { None };
+            let kind = columns.zip(entry.format());
+            let roles = kind.map(|_| Role::of_tensor(&entry.name, architecture)).unwrap_or_default();
+            roles.into_iter().filter_map(move |role| kind.map(|(columns, format)| MatrixKind { role, format, columns }))
         });
         let shaders = forward::shaders(&self.context, architecture, matrices)?;
         self.compilation = Some(Compilation::start(&self.context, &Sizes::from(architecture), &shaders).await);

@@ -1,16 +1,15 @@
-//! Qwen 2 and 2.5 (biases of query, key and value), Qwen 3 (norms of each head of query and key).
+//! Qwen 2 and 2.5 (biases of query, key and value, if the file has them), Qwen 3 (norms of each head of query and key).
 
 use crate::error::Result;
-use crate::model::architecture::{Architecture, Metadata, Pairing};
+use crate::model::architecture::{Architecture, Metadata, QueryKeyNorms};
 
 pub fn qwen2(_: &Metadata<'_>, architecture: &mut Architecture) -> Result<()> {
-    architecture.pairing = Pairing::Halves;
-    architecture.biases = true;
+    architecture.halves();
     Ok(())
 }
 
 pub fn qwen3(_: &Metadata<'_>, architecture: &mut Architecture) -> Result<()> {
-    architecture.pairing = Pairing::Halves;
-    architecture.head_norms = true;
+    architecture.halves();
+    architecture.query_key_norms = QueryKeyNorms::OfHeads;
     Ok(())
 }

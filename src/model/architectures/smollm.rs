@@ -1,7 +1,8 @@
 //! SmolLM3: every fourth layer has no RoPE.
 
 use crate::error::Result;
-use crate::model::architecture::{Architecture, Metadata, Rope};
+use crate::model::Rope;
+use crate::model::architecture::{Architecture, Metadata};
 
 /// Of so many layers, the last one has no RoPE.
 const PERIOD: usize = 4;

@@ -72,8 +72,17 @@ fn scaled(sums: mat4x4<f32>, by: vec4<f32>) -> mat4x4<f32> {
 // The scores of a group at a position, LOWEST where a query does not see the position. `first_row`: of the workgroup.
 fn masked(sums: vec4<f32>, position: u32, end: u32, first_row: u32, four_of: u32) -> vec4<f32> {
     let rows = vec4<u32>(job.start + first_row) + (vec4<u32>(four_of * 4u) + vec4<u32>(0u, 1u, 2u, 3u)) / SHARED;
-    let seen = vec4<bool>(position < end) & (vec4<u32>(position) <= rows);
-    return select(vec4<f32>(LOWEST), sums, seen);
+    let in_window = rows - vec4<u32>(position) < vec4<u32>(job.window);
+    let seen = vec4<bool>(position < end) & (vec4<u32>(position) <= rows) & in_window;
+    return select(vec4<f32>(LOWEST), capped(sums), seen);
+}
+
+fn capped(scores: vec4<f32>) -> vec4<f32> {
+    if SOFTCAP == 0.0 {
+        return scores;
+    }
+    // Of larger numbers it is 1, and some adapters compute infinity / infinity.
+    return SOFTCAP * tanh(clamp(scores * SOFTCAP_INVERSE, vec4<f32>(-10.0), vec4<f32>(10.0)));
 }
 
 // The exponentials of scores, which are LOWEST where a query does not see the position.
@@ -136,8 +145,11 @@ fn write_four(four_of: u32, quad: u32, group: vec3<u32>, sums: mat4x4<f32>) {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let kv_head = group.y / PORTIONS;
     let first_row = group.z * ROWS;
-    let begin = group.x * job.split_length;
-    let end = min(begin + job.split_length, job.start + min(first_row + ROWS, job.rows));
+    let first_of_part = job.begin + group.x * job.split_length;
+    let end = min(first_of_part + job.split_length, job.start + min(first_row + ROWS, job.rows));
+    // Tiles that no row sees are left out.
+    let seen_by_first = job.start + first_row + 1u;
+    let begin = max(first_of_part, (seen_by_first - min(seen_by_first, job.window)) / TILE * TILE);
 
     for (var i = lane; i < FOURS * HEAD_QUADS; i += TILE) {
         let q = i / HEAD_QUADS * 4u;

@@ -18,8 +18,9 @@ struct Job {
     // Selection: the number of logits or candidates per row to select from, and the number to select.
     count: u32,
     wanted: u32,
-    unused_a: u32,
-    unused_b: u32,
+    // Attention: the first position of the first part, and the latest positions that a row sees, itself included.
+    begin: u32,
+    window: u32,
 }
 
 @group(0) @binding(0) var<uniform> job: Job;

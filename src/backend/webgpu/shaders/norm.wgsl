@@ -1,4 +1,4 @@
-// RMS norm of a row, scaled by the norm's weights. A workgroup per row.
+// RMS norm of a row, scaled by the norm's weights, and added to the output if ADDS. A workgroup per row.
 
 // [rows, WIDTH]
 @group(1) @binding(0) var<storage, read> input: array<vec4<f32>>;
@@ -20,6 +20,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let sums = reduce(squares, lane);
     let scale = 1.0 / sqrt((sums.x + sums.y + sums.z + sums.w) / f32(WIDTH) + EPSILON);
     for (var i = lane; i < WIDTH / 4u; i += THREADS) {
-        output[to + i] = input[source + i] * scale * scales[i];
+        let normed = input[source + i] * scale * scales[i];
+        if ADDS {
+            output[to + i] += normed;
+        } else {
+            output[to + i] = normed;
+        }
     }
 }

@@ -24,13 +24,21 @@ fn turned(pair: vec2<f32>, index: u32, row: u32) -> vec2<f32> {
     return vec2<f32>(pair.x * angle.x - pair.y * angle.y, pair.x * angle.y + pair.y * angle.x);
 }
 
+// What queries are multiplied by.
+fn temperature(position: u32) -> f32 {
+    if TEMPERATURE_SCALE == 0.0 {
+        return 1.0;
+    }
+    return 1.0 + TEMPERATURE_SCALE * log(1.0 + f32(position / TEMPERATURE_LENGTH));
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let row = job.first_row + id.y;
     let position = (job.start + id.y) * KV_PAIRS;
     if id.x < QUERY_PAIRS {
         let at = row * QUERY_PAIRS + id.x;
-        query[at] = turned(query[at], id.x, row);
+        query[at] = turned(query[at], id.x, row) * temperature(job.start + id.y);
     } else if id.x < QUERY_PAIRS + KV_PAIRS {
         let index = id.x - QUERY_PAIRS;
         cache[position + index] = pack2x16float(turned(key[row * KV_PAIRS + index], index, row));
