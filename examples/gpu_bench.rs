@@ -12,7 +12,7 @@
 use candle_core::quantized::GgmlDType;
 use std::time::Instant;
 use workers_ai_local::backend::webgpu::{Choice, Context, Dispatch, Options, Variant, WebGpuBackend, WebGpuWeights, copy_bandwidth};
-use workers_ai_local::backend::{Backend, Wanted, Work};
+use workers_ai_local::backend::{Backend, Input, Wanted, Work};
 use workers_ai_local::error::{AiError, Result};
 use workers_ai_local::gguf::TensorEntry;
 use workers_ai_local::model::{Architecture, Hyperparameters, Role, Tensor, WeightSink};
@@ -85,7 +85,7 @@ async fn fill(sink: &mut dyn WeightSink, architecture: &Architecture, tied: bool
             read += length;
         }
         let entry = TensorEntry { name: format!("{role:?}"), dtype, shape, offset: 0, length };
-        sink.begin(&Tensor::new(role, &entry)?)?;
+        sink.begin(&Tensor::new(role, &entry, architecture)?)?;
         sink.room().await?;
         // Every f16 or f32 that consists of these bytes is a small number.
         let piece: Vec<u8> = (0..1u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 & 0x3b).collect();
@@ -154,7 +154,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     for round in 0..2 {
         backend.truncate_cache(cache, 0);
         let started = Instant::now();
-        backend.forward(&[Work { cache, tokens: &tokens, wanted: Wanted::Candidates(1) }]).await?;
+        backend.forward(&[Work { cache, input: Input::Tokens(&tokens), wanted: Wanted::Candidates(1) }]).await?;
         let seconds = started.elapsed().as_secs_f64();
         if round == 1 {
             println!("prefill: {:.1} tokens/s ({} tokens in {:.3} s)", tokens.len() as f64 / seconds, tokens.len(), seconds);
@@ -163,13 +163,13 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let one = |token| [token];
     for _ in 0..4 {
         let tokens = one(1);
-        backend.forward(&[Work { cache, tokens: &tokens, wanted: Wanted::Candidates(1) }]).await?;
+        backend.forward(&[Work { cache, input: Input::Tokens(&tokens), wanted: Wanted::Candidates(1) }]).await?;
     }
     let before = backend.counters();
     let started = Instant::now();
     for token in 0..count {
         let tokens = one(token as u32);
-        backend.forward(&[Work { cache, tokens: &tokens, wanted: Wanted::Candidates(1) }]).await?;
+        backend.forward(&[Work { cache, input: Input::Tokens(&tokens), wanted: Wanted::Candidates(1) }]).await?;
     }
     let seconds = started.elapsed().as_secs_f64() / count as f64;
     let after = backend.counters();
@@ -190,7 +190,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         for (what, tokens) in [("a prompt", &tokens[..]), ("one token", &decode)] {
             backend.truncate_cache(cache, prompt);
             backend.reserve(cache, tokens.len()).await?;
-            let work = [Work { cache, tokens, wanted: Wanted::Candidates(1) }];
+            let work = [Work { cache, input: Input::Tokens(tokens), wanted: Wanted::Candidates(1) }];
             backend.profile(&work).await?;
             backend.truncate_cache(cache, prompt);
             print_profile(what, &backend.profile(&work).await?);

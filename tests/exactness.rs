@@ -12,7 +12,7 @@ mod common;
 use candle_core::quantized::GgmlDType;
 use candle_core::{Device, IndexOp, Tensor};
 use common::{best, dequantised, load, logits_of, real_model, requantised, stock_model};
-use workers_ai_local::backend::{Backend, CacheId, Wanted, Work};
+use workers_ai_local::backend::{Backend, CacheId, Input, Wanted, Work};
 
 /// The text is split into this many sequences, computed in one batch so that they share each pass over the weights.
 const SEQUENCES: usize = 8;
@@ -71,8 +71,11 @@ fn compare(file: Vec<u8>) -> (f64, f64, usize, usize) {
     let (mut loss, mut exact_loss, mut agreed, mut count) = (0.0, 0.0, 0, 0);
     for position in 0..LENGTH - 1 {
         let step: Vec<[u32; 1]> = rows.iter().map(|row| [row[position]]).collect();
-        let batch: Vec<Work<'_>> =
-            step.iter().zip(&caches).map(|(tokens, cache)| Work { cache: *cache, tokens, wanted: Wanted::Logits }).collect();
+        let batch: Vec<Work<'_>> = step
+            .iter()
+            .zip(&caches)
+            .map(|(tokens, cache)| Work { cache: *cache, input: Input::Tokens(tokens), wanted: Wanted::Logits })
+            .collect();
         let logits = pollster::block_on(ours.forward(&batch)).expect("logits");
         let input = Tensor::new(step.as_flattened(), &Device::Cpu).and_then(|tokens| tokens.unsqueeze(1)).expect("a tensor");
         let exact = stock.forward(&input, position).expect("logits");

@@ -8,10 +8,10 @@ use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Value;
 use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, logits_of, real_model, stock_logits, stock_model};
 use workers_ai_local::backend::cpu::CpuBackend;
-use workers_ai_local::backend::{Answer, Backend, CacheId, Wanted, Work};
+use workers_ai_local::backend::{Answer, Backend, CacheId, Input, Wanted, Work};
 
 fn forward(backend: &mut CpuBackend, cache: CacheId, tokens: &[u32]) -> Vec<f32> {
-    let batch = [Work { cache, tokens, wanted: Wanted::Logits }];
+    let batch = [Work { cache, input: Input::Tokens(tokens), wanted: Wanted::Logits }];
     logits_of(pollster::block_on(backend.forward(&batch)).expect("logits").remove(0))
 }
 
@@ -225,8 +225,10 @@ fn logits_are_bit_identical_however_the_cache_was_filled() {
     assert_eq!(forward(&mut backend, copy, &prompt[33..]), expected, "copied and continued");
 
     let (a, b) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
-    let batch =
-        [Work { cache: a, tokens: &prompt, wanted: Wanted::Logits }, Work { cache: b, tokens: &prompt[..10], wanted: Wanted::Nothing }];
+    let batch = [
+        Work { cache: a, input: Input::Tokens(&prompt), wanted: Wanted::Logits },
+        Work { cache: b, input: Input::Tokens(&prompt[..10]), wanted: Wanted::Nothing },
+    ];
     let logits = pollster::block_on(backend.forward(&batch)).expect("logits");
     assert_eq!(logits, [Answer::Logits(expected)], "in one batch with another");
 }
@@ -239,7 +241,10 @@ fn a_failed_batch_leaves_the_caches_as_they_were() {
     forward(&mut backend, cache, &[1, 2, 3]);
     let bad = [Work { cache, tokens: &[4, 99_999], wanted: Wanted::Logits }];
     assert!(pollster::block_on(backend.forward(&bad)).is_err());
-    let twice = [Work { cache, tokens: &[4], wanted: Wanted::Logits }, Work { cache, tokens: &[4], wanted: Wanted::Logits }];
+    let twice = [
+        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits },
+        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits },
+    ];
     assert!(pollster::block_on(backend.forward(&twice)).is_err());
     assert_eq!(forward(&mut backend, cache, &[4]), forward(&mut backend, fresh, &[1, 2, 3, 4]));
 }

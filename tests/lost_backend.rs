@@ -62,11 +62,11 @@ impl Backend for Faulty {
         self.inner.release_cache(cache);
     }
 
-    fn truncate_cache(&mut self, cache: CacheId, length: usize) {
-        self.inner.truncate_cache(cache, length);
+    fn truncate_cache(&mut self, cache: CacheId, length: usize) -> usize {
+        self.inner.truncate_cache(cache, length)
     }
 
-    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>> {
+    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<usize>> {
         self.inner.copy_prefix(from, to, length)
     }
 
@@ -92,7 +92,7 @@ impl Backend for Faulty {
             return Box::pin(std::future::ready(Err(AiError::out_of_memory("the device", 0))));
         }
         self.batches -= 1;
-        assert!(!batch.iter().any(|work| self.poison.is_some_and(|poison| work.tokens.contains(&poison))), "a test's panic");
+        assert!(!batch.iter().any(|work| self.poison.is_some_and(|poison| work.tokens().contains(&poison))), "a test's panic");
         self.inner.forward(batch)
     }
 }

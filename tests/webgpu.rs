@@ -9,7 +9,7 @@ use candle_core::quantized::gguf_file::Value;
 use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, logits_of, real_model, stock_logits, stock_model};
 use std::rc::Rc;
 use workers_ai_local::backend::webgpu::{Choice, Context, Options, WebGpuBackend, WebGpuWeights};
-use workers_ai_local::backend::{Answer, Backend, CacheId, Wanted, Work};
+use workers_ai_local::backend::{Answer, Backend, CacheId, Input, Wanted, Work};
 use workers_ai_local::error::AiError;
 use workers_ai_local::gguf::{BytesSource, Header, Reader};
 use workers_ai_local::model::{Architecture, load_weights};
@@ -51,7 +51,7 @@ fn gpu(bytes: Vec<u8>) -> WebGpuBackend {
 }
 
 fn forward(backend: &mut dyn Backend, cache: CacheId, tokens: &[u32]) -> Vec<f32> {
-    let batch = [Work { cache, tokens, wanted: Wanted::Logits }];
+    let batch = [Work { cache, input: Input::Tokens(tokens), wanted: Wanted::Logits }];
     logits_of(pollster::block_on(backend.forward(&batch)).expect("logits").remove(0))
 }
 
@@ -302,8 +302,8 @@ fn logits_do_not_depend_on_how_the_cache_was_filled() {
     let (a, b) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
     pollster::block_on(backend.copy_prefix(whole, a, 290)).expect("a copy");
     let batch = [
-        Work { cache: b, tokens: &prompt[..10], wanted: Wanted::Nothing },
-        Work { cache: a, tokens: &prompt[290..], wanted: Wanted::Logits },
+        Work { cache: b, input: Input::Tokens(&prompt[..10]), wanted: Wanted::Nothing },
+        Work { cache: a, input: Input::Tokens(&prompt[290..]), wanted: Wanted::Logits },
     ];
     same("in one batch with another", &logits_of(pollster::block_on(backend.forward(&batch)).expect("logits").remove(0)));
 }
@@ -318,8 +318,11 @@ fn sequences_in_a_batch_agree_with_the_same_ones_computed_one_by_one() {
     for round in 0..2 {
         let tokens = |i: usize| if round == 0 { prompts[i].clone() } else { vec![i as u32] };
         let tokens: Vec<Vec<u32>> = (0..prompts.len()).map(tokens).collect();
-        let batch: Vec<Work> =
-            together.iter().zip(&tokens).map(|(cache, tokens)| Work { cache: *cache, tokens, wanted: Wanted::Logits }).collect();
+        let batch: Vec<Work> = together
+            .iter()
+            .zip(&tokens)
+            .map(|(cache, tokens)| Work { cache: *cache, input: Input::Tokens(tokens), wanted: Wanted::Logits })
+            .collect();
         let logits = pollster::block_on(backend.forward(&batch)).expect("logits");
         for ((cache, tokens), logits) in alone.iter().zip(&tokens).zip(logits) {
             let expected = forward(&mut backend, *cache, tokens);
@@ -335,7 +338,8 @@ fn candidates_are_the_largest_logits() {
     let caches: Vec<CacheId> = (0..4).map(|_| backend.create_cache().expect("a cache")).collect();
     let prompt = prompt(30);
     let wanted = [Wanted::Candidates(1), Wanted::Logits, Wanted::Candidates(40), Wanted::Nothing];
-    let batch: Vec<Work> = caches.iter().zip(wanted).map(|(cache, wanted)| Work { cache: *cache, tokens: &prompt, wanted }).collect();
+    let batch: Vec<Work> =
+        caches.iter().zip(wanted).map(|(cache, wanted)| Work { cache: *cache, input: Input::Tokens(&prompt), wanted }).collect();
     let answers = pollster::block_on(backend.forward(&batch)).expect("answers");
     let [_, Answer::Logits(logits), _] = &answers[..] else { panic!("{answers:?}") };
     let mut sorted: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
@@ -351,7 +355,10 @@ fn a_failed_batch_leaves_the_caches_unchanged() {
     forward(&mut backend, cache, &[1, 2, 3]);
     let bad = [Work { cache, tokens: &[4, 99_999], wanted: Wanted::Logits }];
     assert!(pollster::block_on(backend.forward(&bad)).is_err());
-    let twice = [Work { cache, tokens: &[4], wanted: Wanted::Logits }, Work { cache, tokens: &[4], wanted: Wanted::Logits }];
+    let twice = [
+        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits },
+        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits },
+    ];
     assert!(pollster::block_on(backend.forward(&twice)).is_err());
     let (a, b) = (forward(&mut backend, cache, &[4]), forward(&mut backend, fresh, &[1, 2, 3, 4]));
     assert!(largest_difference(&a, &b) < 1e-3 * largest(&b));
@@ -363,7 +370,7 @@ fn a_lost_device_is_an_error_and_does_not_block() {
     let cache = backend.create_cache().expect("a cache");
     forward(&mut backend, cache, &[1, 2, 3]);
     backend.context().device.destroy();
-    let batch = [Work { cache, tokens: &[4], wanted: Wanted::Logits }];
+    let batch = [Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits }];
     let error = pollster::block_on(backend.forward(&batch)).expect_err("the device is gone");
     assert!(error.text.contains("GPU was lost"), "{error}");
     assert!(backend.is_lost());
@@ -393,7 +400,7 @@ fn the_real_model_agrees_with_exact_arithmetic_and_submits_once_per_token() {
         position += tokens.len();
         if index % 3 == 2 {
             // As in sampling.
-            let batch = [Work { cache, tokens: &tokens, wanted: Wanted::Candidates(40) }];
+            let batch = [Work { cache, input: Input::Tokens(&tokens), wanted: Wanted::Candidates(40) }];
             let answers = pollster::block_on(backend.forward(&batch)).expect("candidates");
             let [Answer::Candidates(candidates)] = &answers[..] else { panic!("{answers:?}") };
             agreed += usize::from(candidates[0].0 as usize == best(&theirs));

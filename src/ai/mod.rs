@@ -116,13 +116,10 @@ impl Ai {
     fn rendered(&self, model: &Model, model_id: &str, request: &TextGenerationRequest) -> Result<(String, Rc<ChatTemplate>)> {
         let offers_tools = !request.tools.is_empty() && request.tool_choice != ToolChoice::None;
         let (template, problem) = model.template(model_id, offers_tools)?;
-        if let Some(problem) = problem
-            && self.warned.borrow_mut().insert(format!("template of {}", model.name))
-        {
-            (self.config.on_warning)(&format!(
-                "workers-ai-local: the chat template of {} cannot be used, so a built-in one is used instead. {problem}",
-                model.name
-            ));
+        if let Some(problem) = problem {
+            self.warn_once(format!("template of {}", model.name), || {
+                format!("the chat template of {} cannot be used, so a built-in one is used instead. {problem}", model.name)
+            });
         }
         Ok((render(request, &template, &|text| model.tokenizer.as_text(text))?, template))
     }
@@ -157,7 +154,23 @@ impl Ai {
                 on_progress(&model_id, progress);
             }
         };
-        self.store.get(source, Rc::new(report), place).await
+        let model = self.store.get(source, Rc::new(report), place).await?;
+        if let Some(splitting) = model.tokenizer.unknown_splitting() {
+            self.warn_once(format!("splitting of {}", model.name), || {
+                format!(
+                    "{} splits texts by '{splitting}' (tokenizer.ggml.pre), which this version does not know. They are split like GPT-2's, so the model may see other tokens than it was trained with.",
+                    model.name
+                )
+            });
+        }
+        Ok(model)
+    }
+
+    /// Warns the user, once for each subject.
+    fn warn_once(&self, subject: String, text: impl FnOnce() -> String) {
+        if self.warned.borrow_mut().insert(subject) {
+            (self.config.on_warning)(&format!("workers-ai-local: {}", text()));
+        }
     }
 
     /// The file that serves a model id: its own, or the default model's.
@@ -175,11 +188,13 @@ impl Ai {
         let is_default = model_id == catalog::DEFAULT_MODEL_ID;
         let default = self.config.default.as_ref().filter(|_| is_default || !self.config.strict);
         let Some(source) = default else { return Err(AiError::no_such_model(model_id)) };
-        if !is_default && self.warned.borrow_mut().insert(model_id.to_owned()) {
-            (self.config.on_warning)(&format!(
-                "workers-ai-local: {model_id} has no local weights; the small model {} answers instead. Give it a GGUF with new Ai({{ models: {{ \"{model_id}\": source }} }}), or set strict: true to refuse it.",
-                source.name()
-            ));
+        if !is_default {
+            self.warn_once(model_id.to_owned(), || {
+                format!(
+                    "{model_id} has no local weights; the small model {} answers instead. Give it a GGUF with new Ai({{ models: {{ \"{model_id}\": source }} }}), or set strict: true to refuse it.",
+                    source.name()
+                )
+            });
         }
         Ok(Rc::clone(source))
     }

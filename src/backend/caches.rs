@@ -56,7 +56,7 @@ impl<C> Caches<C> {
             if !self.by_id.contains_key(&work.cache) || batch[..index].iter().any(|earlier| earlier.cache == work.cache) {
                 return Err(AiError::new(ErrorCode::OutOfCapacity, "A KV cache does not exist or occurs twice in a batch."));
             }
-            if let Some(token) = work.tokens.iter().find(|token| **token as usize >= vocabulary) {
+            if let Some(token) = work.tokens().iter().find(|token| **token as usize >= vocabulary) {
                 return Err(AiError::invalid_data(format!("Token {token} is not in the vocabulary.")));
             }
         }

@@ -17,14 +17,29 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CacheId(pub u64);
 
-/// One sequence's part of a batch: the tokens that follow those in its cache.
+/// One sequence's part of a batch.
 #[derive(Debug)]
 pub struct Work<'a> {
     pub cache: CacheId,
-    /// At least one token. `forward` appends them to the cache.
-    pub tokens: &'a [u32],
-    /// The answer to return for the last token.
+    /// What follows the positions in its cache. `forward` appends its positions to the cache.
+    pub input: Input<'a>,
+    /// The answer to return for the last position.
     pub wanted: Wanted,
+}
+
+/// What is computed at new positions.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// At least one token.
+    Tokens(&'a [u32]),
+}
+
+impl Work<'_> {
+    /// Its tokens.
+    pub fn tokens(&self) -> &[u32] {
+        let Input::Tokens(tokens) = self.input;
+        tokens
+    }
 }
 
 /// Which logits to return for the last token of a [`Work`].
@@ -106,15 +121,17 @@ pub trait Backend {
     /// Frees a cache. Unknown ids are ignored.
     fn release_cache(&mut self, cache: CacheId);
 
-    /// Drops all positions of a cache from position `length` on.
-    fn truncate_cache(&mut self, cache: CacheId, length: usize);
+    /// Drops all positions of a cache from position `length` on. Returns how many positions it holds now: fewer than `length` if it had
+    /// fewer, or if the backend cannot go on from there.
+    fn truncate_cache(&mut self, cache: CacheId, length: usize) -> usize;
 
-    /// Replaces the content of `to` with the first `length` positions of `from`.
+    /// Replaces the content of `to` with the first `length` positions of `from`. Returns how many positions `to` holds now, as
+    /// `truncate_cache` does.
     ///
     /// # Errors
     ///
     /// 3040 if `to` cannot be enlarged.
-    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>>;
+    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<usize>>;
 
     /// The GPU and its statistics; `None` on the CPU.
     fn gpu(&self) -> Option<Gpu> {

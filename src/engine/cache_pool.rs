@@ -12,11 +12,23 @@ pub struct CachePool {
 
 struct Entry {
     id: CacheId,
-    /// The tokens whose keys and values the cache holds.
+    /// The tokens whose keys and values the cache holds, and the adapter with which they were computed.
     tokens: Vec<u32>,
+    adapter: Option<AdapterId>,
     in_use: bool,
     /// The step that last used it.
     used: u64,
+}
+
+/// Identifies an adapter of a model's weights. Keys and values of other adapters are others, also for the same tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdapterId(pub u64);
+
+/// What a sequence starts with.
+#[derive(Debug, Clone, Copy)]
+pub struct Prefix<'a> {
+    pub tokens: &'a [u32],
+    pub adapter: Option<AdapterId>,
 }
 
 impl CachePool {
@@ -29,8 +41,7 @@ impl CachePool {
         self.entries.len() >= self.kept && self.entries.iter().all(|entry| entry.in_use)
     }
 
-    /// A cache for a sequence that starts with `tokens`, and the number of these tokens that it already holds. That is at most all
-    /// but one, since the last token must be computed for its logits. When all caches are in use, `may_add` decides whether there may be a
+    /// A cache for a sequence, and the number of the sequence's tokens that it already holds. That is at most all but one, since the last token must be computed for its logits. When all caches are in use, `may_add` decides whether there may be a
     /// further one; otherwise `None`. `now` is the current step.
     ///
     /// # Errors
@@ -39,12 +50,15 @@ impl CachePool {
     pub async fn acquire(
         &mut self,
         backend: &mut dyn Backend,
-        tokens: &[u32],
+        prefix: Prefix<'_>,
         may_add: bool,
         now: u64,
     ) -> Result<Option<(CacheId, usize)>> {
-        let usable = &tokens[..tokens.len().saturating_sub(1)];
-        let shared = |entry: &Entry| entry.tokens.iter().zip(usable).take_while(|(a, b)| a == b).count();
+        let usable = &prefix.tokens[..prefix.tokens.len().saturating_sub(1)];
+        let shared = |entry: &Entry| match entry.adapter == prefix.adapter {
+            true => entry.tokens.iter().zip(usable).take_while(|(a, b)| a == b).count(),
+            false => 0,
+        };
         // The cache with the longest common prefix; among equals, the one that loses fewest tokens when truncated to that prefix.
         let best = (0..self.entries.len())
             .filter(|index| !self.entries[*index].in_use)
@@ -63,9 +77,9 @@ impl CachePool {
             }
         };
         let entry = &mut self.entries[index];
-        let kept = shared(entry);
-        backend.truncate_cache(entry.id, kept);
+        let kept = backend.truncate_cache(entry.id, shared(entry));
         entry.tokens.truncate(kept);
+        entry.adapter = prefix.adapter;
         entry.in_use = true;
         entry.used = now;
         Ok(Some((entry.id, kept)))
@@ -74,10 +88,9 @@ impl CachePool {
     /// Copies the prefix of `best` to `target` and returns `target`. If there is no memory for a copy, returns `best`, which the caller
     /// truncates to the prefix.
     async fn copy_or_cut(&mut self, backend: &mut dyn Backend, best: usize, target: usize, common: usize, now: u64) -> usize {
-        if backend.copy_prefix(self.entries[best].id, self.entries[target].id, common).await.is_err() {
-            return best;
-        }
-        self.entries[target].tokens = self.entries[best].tokens[..common].to_vec();
+        let Ok(copied) = backend.copy_prefix(self.entries[best].id, self.entries[target].id, common).await else { return best };
+        self.entries[target].tokens = self.entries[best].tokens.iter().copied().take(copied).collect();
+        self.entries[target].adapter = self.entries[best].adapter;
         self.entries[best].used = now;
         target
     }
@@ -86,7 +99,7 @@ impl CachePool {
     /// use and there may be no further one.
     fn empty_entry(&mut self, backend: &mut dyn Backend, source: Option<usize>, may_add: bool) -> Result<Option<usize>> {
         if self.entries.len() < self.kept || (may_add && self.is_full()) {
-            self.entries.push(Entry { id: backend.create_cache()?, tokens: Vec::new(), in_use: false, used: 0 });
+            self.entries.push(Entry { id: backend.create_cache()?, tokens: Vec::new(), adapter: None, in_use: false, used: 0 });
             return Ok(Some(self.entries.len() - 1));
         }
         let oldest = (0..self.entries.len()).filter(|index| !self.entries[*index].in_use).min_by_key(|index| self.entries[*index].used);

@@ -10,12 +10,12 @@ mod sequence;
 
 pub use sequence::{Event, FinishReason, GenerationParams, SequenceId};
 
-use crate::backend::{Backend, Gpu, Wanted, Work};
+use crate::backend::{Backend, Gpu, Input, Wanted, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::grammar::Constraint;
 use crate::host::now_ms;
 use crate::panics::caught_async;
-use cache_pool::CachePool;
+use cache_pool::{CachePool, Prefix};
 use sequence::{Moment, Sequence};
 use std::collections::BTreeMap;
 
@@ -325,7 +325,7 @@ impl Engine {
             .iter()
             .filter_map(|(id, tokens, wanted)| {
                 let cache = self.sequences.get(id)?.cache?;
-                Some(Work { cache, tokens, wanted: *wanted })
+                Some(Work { cache, input: Input::Tokens(tokens), wanted: *wanted })
             })
             .collect();
         let outcome = self.backend.forward(&batch).await;
@@ -411,7 +411,8 @@ impl Engine {
             self.release_cache(idle);
         }
         let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(false) };
-        let acquired = self.caches.acquire(self.backend.as_mut(), &sequence.tokens, may_add, self.clock).await?;
+        let acquired =
+            self.caches.acquire(self.backend.as_mut(), Prefix { tokens: &sequence.tokens, adapter: None }, may_add, self.clock).await?;
         let Some((cache, computed)) = acquired else { return Ok(false) };
         sequence.start(cache, computed);
         Ok(true)

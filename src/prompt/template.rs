@@ -99,7 +99,6 @@ fn failed(error: &Error) -> AiError {
 mod tests {
     use super::*;
     use crate::catalog::ChatFormat;
-    use crate::error::ErrorCode;
     use crate::prompt::template_for;
     use serde_json::json;
 

@@ -30,6 +30,7 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     byte_encoding: ByteEncoding,
     kinds: Vec<TokenKind>,
+    unknown_splitting: Option<String>,
     /// The names of control tokens.
     control_names: Vec<String>,
     /// Whether SentencePiece puts a space in front of a text. If so, the answer's first token starts with one too.
@@ -119,11 +120,13 @@ impl Tokenizer {
         }
         let model = header.text("tokenizer.ggml.model").unwrap_or("none");
         let space_prefix = model == "llama" && header.flag("tokenizer.ggml.add_space_prefix").unwrap_or(true);
-        let splitting = header.text("tokenizer.ggml.pre").unwrap_or("default");
-        let splitting = Splitting::named(splitting).ok_or_else(|| format!("its splitting '{splitting}' (tokenizer.ggml.pre) is not known"));
-        let adds_bos_unasked = model == "llama" || (model == "gpt2" && splitting.as_ref().is_ok_and(|splitting| splitting.bos));
+        let named = header.text("tokenizer.ggml.pre").unwrap_or("default");
+        let splitting = Splitting::named(named);
+        let unknown_splitting = (model == "gpt2" && splitting.is_none()).then(|| named.to_owned());
+        let splitting = splitting.unwrap_or(&splittings::UNKNOWN);
+        let adds_bos_unasked = model == "llama" || (model == "gpt2" && splitting.bos);
         let (byte_encoding, mut inner) = match model {
-            "gpt2" => (ByteEncoding::ByteLevel, splitting.and_then(|splitting| pre::byte_level(&vocabulary, splitting)).map_err(unusable)?),
+            "gpt2" => (ByteEncoding::ByteLevel, pre::byte_level(&vocabulary, splitting).map_err(unusable)?),
             "llama" => (ByteEncoding::SentencePiece, pre::sentence_piece(&vocabulary, space_prefix).map_err(unusable)?),
             other => return Err(unusable(format!("its kind '{other}' is not supported (gpt2 and llama are)"))),
         };
@@ -169,7 +172,13 @@ impl Tokenizer {
             eos_text: text_of(eos),
             control_names: control_names(&vocabulary),
             kinds: vocabulary.kinds,
+            unknown_splitting,
         })
+    }
+
+    /// The name of the file's splitting, if it is not known. Texts are then split like GPT-2's.
+    pub fn unknown_splitting(&self) -> Option<&str> {
+        self.unknown_splitting.as_deref()
     }
 
     /// The tokens of a prompt. Names of control tokens inside the text become these tokens. The beginning-of-sequence token is added

@@ -71,7 +71,6 @@ describe("a model file that cannot be used", () => {
     "an unknown tensor type": [patched(head, tensor.typeAt, u32(99)), 5004, new RegExp(`.*tensor '${tensor.name}' has type 99, which is not supported`)],
     "a known but unsupported tensor type": [patched(head, tensor.typeAt, u32(16)), 5004, /.*has type 16, which is not supported/],
     "an unsupported tokenizer": [changed("tokenizer.ggml.model", "t5"), 5004, /.*tokenizer.*'t5' is not supported/],
-    "an unknown splitting": [changed("tokenizer.ggml.pre", "no-such"), 5004, /.*splitting 'no-such'/],
     "an alignment of 0": [changed("general.alignment", 0), 5004, /.*'general\.alignment' is missing or out of range/],
     "a dimension that 32 bits take for another": [patched(head, firstDimension, u64(2n ** 32n + 32n)), 5004, /.*has a dimension of 4294967328/],
     "heads that overflow 32 bits": [changed("llama.attention.key_length", 1 << 24), 5004, /.*contradict each other/],

@@ -376,6 +376,15 @@ describe("the vocabulary's own rules", () => {
     assert.deepEqual(await counts("deepseek-coder"), [1, 1, 1, 2, 2, 2, 2, 2, 2]);
   });
 
+  test("an unknown splitting is GPT-2's, with one warning that names it", async () => {
+    const { ai, warnings } = scripted({ script: [], metadata: { "tokenizer.ggml.pre": string("no-such") } });
+    for (let index = 0; index < 2; index += 1) {
+      assert.equal((await ai.tokenize(MODEL, { prompt: "a1", raw: true })).tokens.length, 2);
+    }
+    assert.equal(warnings.length, 1);
+    assert.match(warnings[0], /^workers-ai-local: .* splits texts by 'no-such' \(tokenizer\.ggml\.pre\), which this version does not know/);
+  });
+
   test("a marker of CodeLlama that is written without its space is text, as SentencePiece has it", async () => {
     const pieces = ["▁", ..."PRESUFMIDab<>", "▁a", "▁b", "▁<", "PR", "SU", "ID"];
     const bytes = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`);

@@ -83,11 +83,11 @@ impl CpuBackend {
 
     /// Computes a batch; see [`Backend::forward`].
     fn run(&mut self, batch: &[Work<'_>]) -> Result<Vec<Answer>> {
-        let rows = batch.iter().map(|work| work.tokens.len()).sum();
+        let rows = batch.iter().map(|work| work.tokens().len()).sum();
         self.caches.check(batch, self.architecture.sizes.vocabulary)?;
         for work in batch {
             if let Some(cache) = self.caches.get_mut(work.cache) {
-                cache.reserve(work.tokens.len())?;
+                cache.reserve(work.tokens().len())?;
             }
         }
         self.scratch.resize(rows, &self.architecture)?;
@@ -100,7 +100,7 @@ impl CpuBackend {
         let logits = pass.logits()?;
         for work in batch {
             if let Some(cache) = caches.get_mut(work.cache) {
-                cache.commit(work.tokens.len());
+                cache.commit(work.tokens().len());
             }
         }
         Ok(logits)
@@ -116,7 +116,7 @@ impl CpuBackend {
         let mut row = 0;
         for work in batch {
             let start = caches.get(work.cache).map_or(0, KvCache::length);
-            for (index, token) in work.tokens.iter().enumerate() {
+            for (index, token) in work.tokens().iter().enumerate() {
                 let stream = &mut scratch.slots[Slot::Stream as usize].values[row * width..(row + 1) * width];
                 embedding.copy_row(*token as usize, stream);
                 if scale != 1.0 {
@@ -201,11 +201,11 @@ impl Pass<'_> {
         for work in self.batch {
             let Some(cache) = self.caches.get_mut(work.cache) else { continue };
             let start = cache.length();
-            for (index, (key, value)) in rows.by_ref().take(work.tokens.len()).enumerate() {
+            for (index, (key, value)) in rows.by_ref().take(work.tokens().len()).enumerate() {
                 cache.write(layer, start + index, key, value);
             }
             if let Some(temperature) = self.architecture.temperature {
-                for (position, query) in (start..).zip(queries.by_ref().take(work.tokens.len())) {
+                for (position, query) in (start..).zip(queries.by_ref().take(work.tokens().len())) {
                     ops::scale(query, temperature.at(position));
                 }
             }
@@ -218,7 +218,7 @@ impl Pass<'_> {
         self.scratch.between(Slot::Query, Slot::Attended, |query, attended| {
             let mut first = 0;
             for work in batch {
-                let count = work.tokens.len();
+                let count = work.tokens().len();
                 let Some(cache) = caches.get(work.cache) else { continue };
                 let rows = first * p.query_width()..(first + count) * p.query_width();
                 attend(cache, layer, p.heads, cache.length(), &scoring, &query[rows.clone()], &mut attended[rows]);
@@ -235,7 +235,7 @@ impl Pass<'_> {
         let mut logits = Vec::new();
         let mut end = 0;
         for work in self.batch {
-            end += work.tokens.len();
+            end += work.tokens().len();
             if work.wanted == Wanted::Nothing {
                 continue;
             }
@@ -275,15 +275,18 @@ impl Backend for CpuBackend {
         self.caches.remove(cache);
     }
 
-    fn truncate_cache(&mut self, cache: CacheId, length: usize) {
-        if let Some(cache) = self.caches.get_mut(cache) {
-            cache.truncate(length);
-        }
+    fn truncate_cache(&mut self, cache: CacheId, length: usize) -> usize {
+        let Some(cache) = self.caches.get_mut(cache) else { return 0 };
+        cache.truncate(length);
+        cache.length()
     }
 
-    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>> {
-        let copied = self.caches.pair(from, to).map_or(Ok(()), |(source, target)| target.copy_prefix(source, length));
-        Box::pin(ready(copied.map_err(AiError::from)))
+    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<usize>> {
+        let copied = match self.caches.pair(from, to) {
+            Some((source, target)) => target.copy_prefix(source, length).map(|()| target.length()).map_err(AiError::from),
+            None => Ok(0),
+        };
+        Box::pin(ready(copied))
     }
 
     fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>> {

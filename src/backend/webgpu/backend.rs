@@ -8,7 +8,7 @@ use super::profile::{Dispatch, Profile};
 use super::shaders::{Compilation, Pipelines, Shader, Sizes};
 use super::weights::{WebGpuWeights, Weights, kinds};
 use crate::backend::caches::Caches;
-use crate::backend::{Answer, Backend, CacheId, Counters, Gpu, ROWS, Wanted, Work};
+use crate::backend::{Answer, Backend, CacheId, Counters, Gpu, Input, ROWS, Wanted, Work};
 use crate::error::{AiError, Result};
 use crate::gguf::LocalFuture;
 use crate::host::now_ms;
@@ -220,7 +220,7 @@ impl WebGpuBackend {
     async fn time_rows(&mut self, rows: usize) -> Result<f64> {
         let cache = self.create_cache()?;
         let started = now_ms();
-        let computed = self.compute(&[Work { cache, tokens: &vec![0; rows], wanted: Wanted::Candidates(1) }]).await;
+        let computed = self.compute(&[Work { cache, input: Input::Tokens(&vec![0; rows]), wanted: Wanted::Candidates(1) }]).await;
         self.release_cache(cache);
         computed.map(|_| now_ms() - started)
     }
@@ -313,7 +313,7 @@ impl WebGpuBackend {
         }
         self.caches.check(batch, self.architecture.sizes.vocabulary)?;
         for work in batch {
-            self.grow(work.cache, work.tokens.len()).await?;
+            self.grow(work.cache, work.tokens().len()).await?;
         }
         let mut answers = vec![None; batch.len()];
         // The next token to compute: the index of its work, and its index in the work.
@@ -329,7 +329,7 @@ impl WebGpuBackend {
                 && segments.len() < MAX_SEGMENTS
                 && segments.iter().filter(|segment: &&Segment| segment.wanted != Wanted::Nothing).count() < MAX_OUTPUTS
             {
-                let rest = &work.tokens[next.1..];
+                let rest = &work.tokens()[next.1..];
                 let rows = rest.len().min(self.scratch.rows - tokens.len());
                 let start = self.caches.get(work.cache).map_or(0, KvCache::length) + next.1;
                 let ends = rows == rest.len();
@@ -362,7 +362,7 @@ impl WebGpuBackend {
         }
         for work in batch {
             if let Some(cache) = self.caches.get_mut(work.cache) {
-                cache.commit(work.tokens.len());
+                cache.commit(work.tokens().len());
             }
         }
         Ok(answers)
@@ -398,26 +398,23 @@ impl Backend for WebGpuBackend {
         self.caches.remove(cache);
     }
 
-    fn truncate_cache(&mut self, cache: CacheId, length: usize) {
-        if let Some(cache) = self.caches.get_mut(cache) {
-            cache.truncate(length);
-        }
+    fn truncate_cache(&mut self, cache: CacheId, length: usize) -> usize {
+        self.caches.get_mut(cache).map_or(0, |cache| cache.truncate(length))
     }
 
-    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<()>> {
+    fn copy_prefix(&mut self, from: CacheId, to: CacheId, length: usize) -> LocalFuture<'_, Result<usize>> {
         Box::pin(async move {
             if from == to {
-                self.truncate_cache(to, length);
-                return Ok(());
+                return Ok(self.truncate_cache(to, length));
             }
-            let Some(positions) = self.caches.get(from).map(|source| length.min(source.length())) else { return Ok(()) };
-            let Some(target) = self.caches.get_mut(to) else { return Ok(()) };
+            let Some(positions) = self.caches.get(from).map(|source| length.min(source.length())) else { return Ok(0) };
+            let Some(target) = self.caches.get_mut(to) else { return Ok(0) };
             target.truncate(0);
             target.grow(&self.context, &self.pipelines, &self.scratch, &self.architecture, positions).await?;
             if let Some((source, target)) = self.caches.pair(from, to) {
                 target.copy(&self.context, &self.architecture.sizes, source, length);
             }
-            Ok(())
+            Ok(positions)
         })
     }
 

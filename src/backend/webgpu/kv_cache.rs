@@ -42,9 +42,10 @@ impl KvCache {
         self.length += count;
     }
 
-    /// Drops all positions from position `length` on. Keeps the buffers.
-    pub fn truncate(&mut self, length: usize) {
+    /// Drops all positions from position `length` on, and returns how many are left. Keeps the buffers.
+    pub fn truncate(&mut self, length: usize) -> usize {
         self.length = self.length.min(length);
+        self.length
     }
 
     /// The buffer and bind groups of a layer; `None` before the first `grow`.
