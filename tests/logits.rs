@@ -239,7 +239,7 @@ fn a_failed_batch_leaves_the_caches_as_they_were() {
     let cache = backend.create_cache().expect("a cache");
     let fresh = backend.create_cache().expect("a cache");
     forward(&mut backend, cache, &[1, 2, 3]);
-    let bad = [Work { cache, tokens: &[4, 99_999], wanted: Wanted::Logits }];
+    let bad = [Work { cache, input: Input::Tokens(&[4, 99_999]), wanted: Wanted::Logits }];
     assert!(pollster::block_on(backend.forward(&bad)).is_err());
     let twice = [
         Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits },

@@ -353,7 +353,7 @@ fn a_failed_batch_leaves_the_caches_unchanged() {
     let mut backend = gpu(TinyModel::default().gguf());
     let (cache, fresh) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
     forward(&mut backend, cache, &[1, 2, 3]);
-    let bad = [Work { cache, tokens: &[4, 99_999], wanted: Wanted::Logits }];
+    let bad = [Work { cache, input: Input::Tokens(&[4, 99_999]), wanted: Wanted::Logits }];
     assert!(pollster::block_on(backend.forward(&bad)).is_err());
     let twice = [
         Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits },
