@@ -10,13 +10,13 @@ import { vocabularyOf } from "./vocabularies.mjs";
 const FAMILIES = {
   llama: {},
   qwen2: { biases: true },
-  qwen3: { headNorms: true },
+  qwen3: { queryNorms: "heads" },
   granite: {
     metadata: {
-      "granite.embedding_scale": float(12),
-      "granite.residual_scale": float(0.22),
-      "granite.attention.scale": float(0.05),
-      "granite.logit_scale": float(8),
+      ".embedding_scale": float(12),
+      ".residual_scale": float(0.22),
+      ".attention.scale": float(0.05),
+      ".logit_scale": float(8),
     },
   },
   smollm3: {},

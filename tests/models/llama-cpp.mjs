@@ -6,6 +6,9 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { ensureLlamaCpp } from "../../scripts/setup/llama-cpp.mjs";
 
+/** llama.cpp rounds the sizes of contexts up to a multiple of this. */
+const CONTEXT_MULTIPLE = 256;
+
 /** Starts it. `release`: of llama.cpp; `close` ends it. */
 export async function openLlamaCpp() {
   const { getLlama } = await import(pathToFileURL(await ensureLlamaCpp()).href);
@@ -42,6 +45,34 @@ export const continuationsOf = (llamaCpp, file, prompts, count) =>
       continuations.push(tokens);
     }
     return continuations;
+  });
+
+/**
+ * The logits after each of these tokens from position `first` on, in the order of the vocabulary. Keys and values are cached as F32, so that nothing
+ * but the order of additions distinguishes them from exact arithmetic.
+ *
+ * @returns {Promise<Float32Array[]>}
+ */
+export const logitsOf = (llamaCpp, file, tokens, first) =>
+  withModel(llamaCpp, file, {}, async (model) => {
+    const context = await model.createContext({
+      contextSize: Math.ceil(tokens.length / CONTEXT_MULTIPLE) * CONTEXT_MULTIPLE,
+      threads: 1,
+      flashAttention: false,
+      experimentalKvCacheKeyType: "F32",
+      experimentalKvCacheValueType: "F32",
+    });
+    const logits = [];
+    const input = tokens.map((token, position) => (position < first ? token : [token, { generateNext: { logits: true } }]));
+    await context.getSequence().controlledEvaluate(input, {
+      onTokenResult(position, { next }) {
+        const ofToken = new Float32Array(next.logits.size);
+        for (const [token, logit] of next.logits) ofToken[token] = logit;
+        logits[position - first] = ofToken;
+      },
+    });
+    await context.dispose();
+    return logits;
   });
 
 async function withModel({ llama }, file, options, work) {
