@@ -16,10 +16,10 @@ const LONG = 8300;
 const COMPARED_OF_LONG = 8;
 
 /** What every kind has unless it says otherwise. The four layers have RoPE and windows in every pattern with a period of two or four. */
-const USUAL = { layers: 4, width: 256, kvHeads: 2, context: 512, seed: 5 };
+const USUAL = { architecture: "llama", layers: 4, width: 256, kvHeads: 2, context: 512, seed: 5 };
 
 /** A model that computes long texts fast. */
-const SMALL = { layers: 2, width: 64, kvHeads: 1, context: 1 << 16, tokens: LONG, first: LONG - COMPARED_OF_LONG };
+const SMALL = { architecture: "llama", layers: 2, width: 64, kvHeads: 1, context: 1 << 16, tokens: LONG, first: LONG - COMPARED_OF_LONG };
 
 /** Divisors of the frequencies of RoPE, from 1 to `last`. */
 const divisors = (pairs, last) => Array.from({ length: pairs }, (_, pair) => 1 + ((last - 1) * pair) / (pairs - 1));
@@ -114,7 +114,7 @@ const kinds = {
   "phi3, short factors": phi3WithFactors(512),
   "phi3, long factors": phi3WithFactors(32),
   gemma2: GEMMA2,
-  "gemma2 of 27B": { ...GEMMA2, layers: 46, width: 64, heads: 4, kvHeads: 2 },
+  "gemma2 of 27B": { ...GEMMA2, layers: 46, width: 64, heads: 4, kvHeads: 2, metadata: { ...GEMMA2.metadata, ".final_logit_softcapping": undefined } },
   gemma3: { ...GEMMA3, layers: 7 },
   "gemma3, windows by keys": {
     ...GEMMA3,
