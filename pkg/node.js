@@ -65,7 +65,8 @@ export class Ai extends BaseAi {
  */
 function nodeSource(value, place) {
   if (typeof value === "string" && !/^[a-z][a-z0-9+.-]+:\/\//i.test(value)) return file(value);
-  if (String(value).startsWith("file://")) return file(fileURLToPath(/** @type {string | URL} */ (value)));
+  // Bytes are not converted to a string: for a model that takes seconds, or fails.
+  if ((typeof value === "string" || value instanceof URL) && String(value).startsWith("file://")) return file(fileURLToPath(value));
   return toSource(value, place);
 }
 

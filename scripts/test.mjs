@@ -1,11 +1,12 @@
 // `npm test`: sets up, builds and runs every check. `npm test -- node browser` runs only those steps.
 // `npm run test:long` (`--long`) runs the tests that take minutes and rarely break, on all builds of the package.
 
-import { readdir } from "node:fs/promises";
+import { mkdir, readdir } from "node:fs/promises";
 import path from "node:path";
 import { ALL_BUILDS, build } from "./build.mjs";
 import { checkFormat, checkLicences, checkLints, checkTypes } from "./checks.mjs";
 import { inProject, npmBin, withNode22 } from "./lib/project.mjs";
+import { compileNative } from "./lib/native.mjs";
 import { run } from "./lib/process.mjs";
 import { UserError, main, say } from "./lib/report.mjs";
 import { withCargoTarget } from "./lib/user-cache.mjs";
@@ -37,7 +38,7 @@ const STEPS = {
   kernels: { what: "the relaxed-SIMD kernels beside their reference", needs: ["toolchain"], test: relaxedKernels },
   types: { what: "TypeScript: types of the package, its JavaScript, examples", needs: ["build"], test: checkTypes },
   node: { what: "real runs in Node", needs: ["build", "vulkan"], test: nodeTest("node"), long: true },
-  models: { what: "vocabularies of other models, beside llama.cpp's answers", needs: ["build"], test: nodeTest("models"), long: true },
+  models: { what: "vocabularies and families of other models, beside llama.cpp's answers", needs: ["build", "vulkan"], test: modelsTest, long: true },
   clients: { what: "published clients", needs: ["build"], test: nodeTest("clients") },
   workerd: { what: "real runs in workerd", needs: ["build", "bucket"], test: nodeTest("workerd"), long: true },
   browser: { what: "real runs in Chromium", needs: ["build", "bucket", "browser"], test: nodeTest("browser"), long: true },
@@ -143,14 +144,25 @@ async function modelThreads({ count }) {
   );
 }
 
-/** Runs the files of a folder that end in `.test.mjs`, or the long ones, which end in `.long.mjs`. */
+/** Runs the tests of a folder. */
 function nodeTest(folder) {
-  return async ({ long, count }) => {
-    const ending = long ? ".long.mjs" : ".test.mjs";
-    const names = (await readdir(inProject("tests", folder))).filter((name) => name.endsWith(ending)).sort();
-    if (names.length === 0) throw new UserError(`tests/${folder} has no *${ending}`);
-    await runNodeTests(names.map((name) => path.join("tests", folder, name)), count);
-  };
+  return async ({ long, count }) => runNodeTests(await testsOf(folder, long), count);
+}
+
+/** The files of a folder that end in `.test.mjs`, or the long ones, which end in `.long.mjs`. */
+async function testsOf(folder, long) {
+  const ending = long ? ".long.mjs" : ".test.mjs";
+  const names = (await readdir(inProject("tests", folder))).filter((name) => name.endsWith(ending)).sort();
+  if (names.length === 0) throw new UserError(`tests/${folder} has no *${ending}`);
+  return names.map((name) => path.join("tests", folder, name));
+}
+
+/** The package returns no log-probabilities, so a native program computes them. */
+async function modelsTest({ vulkan, long, count }) {
+  const program = inProject("target", "log_probabilities");
+  await mkdir(inProject("target"), { recursive: true });
+  await compileNative(["build", "--example", "log_probabilities"], program);
+  await runNodeTests(await testsOf("models", long), count, { ...vulkan, LOG_PROBABILITIES: program });
 }
 
 async function relaxedKernels({ count }) {
@@ -159,9 +171,9 @@ async function relaxedKernels({ count }) {
 }
 
 /** One file at a time: each runs a model, and they would slow one another down. */
-async function runNodeTests(files, count) {
+async function runNodeTests(files, count, env = {}) {
   await run(npmBin("node"), ["--test", "--test-concurrency=1", "--test-reporter=spec", ...files], {
-    env: withNode22(),
+    env: withNode22(env),
     onLine: counting(/^ℹ pass (\d+)/, count),
   });
 }

@@ -195,7 +195,8 @@ export function u32(value) {
 
 /** Node runs on little-endian machines only, and GGUF is little-endian too. */
 function f32s(values) {
-  return new Uint8Array(Float32Array.from(values).buffer);
+  const floats = values instanceof Float32Array ? values : Float32Array.from(values);
+  return new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength);
 }
 
 export function u64(value) {

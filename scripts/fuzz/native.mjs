@@ -1,13 +1,12 @@
 // The native properties (`tests/properties/`) as kinds of inputs of `npm run fuzz`: one for each parser of the crate.
 
 import { spawn } from "node:child_process";
-import { copyFile, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { capture, eachLine, run } from "../lib/process.mjs";
+import { compileNative } from "../lib/native.mjs";
+import { capture, eachLine } from "../lib/process.mjs";
 import { say } from "../lib/report.mjs";
-import { withCargoTarget } from "../lib/user-cache.mjs";
-import { requireCargo } from "../setup/toolchain.mjs";
 
 const PREFIX = "native:";
 /** Milliseconds without a line of the program, which prints one each second while inputs are tried. */
@@ -17,14 +16,15 @@ const HANG_MS = 60_000;
 export const NATIVE = ["call_reader", "characters", "files", "gguf", "http", "requests", "schemas", "stops", "templates"].map((name) => PREFIX + name);
 
 /**
- * Compiles the properties. They run as a copy of the program, because cargo's folder is lent to other clones meanwhile.
+ * Compiles the properties.
  *
  * @returns `turn(report, {until})`, which tries inputs of one kind until a time, and `close()`
  */
 export async function openNative() {
   const folder = await mkdtemp(path.join(os.tmpdir(), "workers-ai-local-fuzz-"));
   const program = path.join(folder, "properties");
-  await compile(program);
+  say("compiling the native properties …");
+  await compileNative(["test", "--test", "properties", "--no-run"], program);
   const names = (await capture(program, ["--list"])).split("\n").flatMap((line) => /^(\S+): test$/.exec(line)?.[1] ?? []);
   const properties = new Map();
   return {
@@ -42,21 +42,6 @@ export async function openNative() {
     },
     close: () => rm(folder, { recursive: true, force: true }),
   };
-}
-
-async function compile(program) {
-  const cargo = requireCargo();
-  say("compiling the native properties …");
-  await withCargoTarget("native", { cargo }, async (target) => {
-    let executable;
-    await run(cargo, ["test", "--locked", "--test", "properties", "--no-run", "--message-format=json"], {
-      env: { CARGO_TARGET_DIR: target, CARGO_INCREMENTAL: "0" },
-      onLine(line) {
-        if (line.startsWith("{")) executable = JSON.parse(line).executable ?? executable;
-      },
-    });
-    await copyFile(executable, program);
-  });
 }
 
 /** Runs one property in a process of its own, until a time, or until the process hangs or ends. */

@@ -1,48 +1,41 @@
-// A model of each family, with a real vocabulary and small random weights, and the most likely token that llama.cpp computes with it.
+// A model of each family, with a real vocabulary and small random weights, and the most likely token that llama.cpp computes with it: for the
+// package, whose answers are texts.
 
 import { readFile, writeFile } from "node:fs/promises";
-import { float } from "../gguf-fixtures.mjs";
 import { modelFile } from "./files.mjs";
-import { continuationsOf } from "./llama-cpp.mjs";
+import { KINDS } from "./kinds.mjs";
+import { nextOf } from "./llama-cpp.mjs";
 import { vocabularyOf } from "./vocabularies.mjs";
 
-/** What the files of each family have beyond Llama's. Five layers, because SmolLM3 leaves RoPE out in every fourth one. */
-const FAMILIES = {
-  llama: {},
-  qwen2: { biases: true },
-  qwen3: { headNorms: true },
-  granite: {
-    metadata: {
-      "granite.embedding_scale": float(12),
-      "granite.residual_scale": float(0.22),
-      "granite.attention.scale": float(0.05),
-      "granite.logit_scale": float(8),
-    },
-  },
-  smollm3: {},
-};
+/** Architecture → its first kind, or one with more layers: Gemma's embeddings are large, and after few layers the last token itself is the most likely. */
+const FAMILIES = {};
+for (const kind of Object.values(KINDS)) FAMILIES[kind.architecture] ??= kind;
+Object.assign(FAMILIES, { gemma2: KINDS["gemma2 of 27B"], gemma3: KINDS["gemma3 of 27B"] });
+
+/** OLMo 2 must have an output matrix. Granite's embeddings are large too. */
+const WITH_OUTPUT = ["granite", "olmo2"];
 
 export const FAMILY_NAMES = Object.keys(FAMILIES);
 
 const STORY = await readFile(new URL("../fixtures/story.txt", import.meta.url), "utf8");
 
 /** Ever longer beginnings of a text. */
-export const PROMPTS = Array.from({ length: 48 }, (_, index) => STORY.slice(0, 12 + 17 * index));
+export const PROMPTS = Array.from({ length: 12 }, (_, index) => STORY.slice(0, 12 + 68 * index));
 
-/** Tokens of each continuation. A second one would often repeat the first, and the two be about as likely. */
-export const LENGTH = 1;
+/** Where llama.cpp's first two log-probabilities are nearer to each other, either may come. */
+const MARGIN = 0.02;
 
 export async function familyFile(name) {
-  return modelFile(await vocabularyOf("smollm2"), { architecture: name, layers: 5, width: 256, context: 512, seed: 3, ...FAMILIES[name] });
+  return modelFile(await vocabularyOf("smollm2"), { ...FAMILIES[name], ownOutput: WITH_OUTPUT.includes(name) });
 }
 
 const ANSWERS = new URL("answers/families.json", import.meta.url);
 
-/** Asks llama.cpp. @returns {Promise<{llamaCpp: string, continuations: Record<string, number[][]>}>} */
+/** Asks llama.cpp. @returns {Promise<{llamaCpp: string, next: Record<string, (number | null)[]>}>} a token after each prompt, `null` if two are about as likely */
 export async function askForFamilies(llamaCpp) {
-  const continuations = {};
-  for (const name of FAMILY_NAMES) continuations[name] = await continuationsOf(llamaCpp, await familyFile(name), PROMPTS, LENGTH);
-  return { llamaCpp: llamaCpp.release, continuations };
+  const next = {};
+  for (const name of FAMILY_NAMES) next[name] = await nextOf(llamaCpp, await familyFile(name), PROMPTS, MARGIN);
+  return { llamaCpp: llamaCpp.release, next };
 }
 
 export const readFamilies = async () => JSON.parse(await readFile(ANSWERS, "utf8"));

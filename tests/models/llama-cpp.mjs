@@ -6,6 +6,9 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { ensureLlamaCpp } from "../../scripts/setup/llama-cpp.mjs";
 
+/** llama.cpp rounds the sizes of contexts up to a multiple of this. */
+const CONTEXT_MULTIPLE = 256;
+
 /** Starts it. `release`: of llama.cpp; `close` ends it. */
 export async function openLlamaCpp() {
   const { getLlama } = await import(pathToFileURL(await ensureLlamaCpp()).href);
@@ -25,24 +28,55 @@ export const tokensOf = (llamaCpp, file, texts) =>
   }));
 
 /**
- * The most likely tokens after each of these prompts, one after the other.
+ * The most likely token after each of these prompts; `null` if the second one's logit is nearer than `margin`.
  *
- * @returns {Promise<number[][]>}
+ * @returns {Promise<(number | null)[]>}
  */
-export const continuationsOf = (llamaCpp, file, prompts, count) =>
+export const nextOf = (llamaCpp, file, prompts, margin) =>
   withModel(llamaCpp, file, {}, async (model) => {
-    const continuations = [];
+    const next = [];
     for (const prompt of prompts) {
-      const context = await model.createContext({ contextSize: 512, threads: 1 });
-      const tokens = [];
-      for await (const token of context.getSequence().evaluate(model.tokenize(prompt, true), { temperature: 0 })) {
-        if (tokens.push(token) === count) break;
-      }
-      await context.dispose();
-      continuations.push(tokens);
+      const tokens = model.tokenize(prompt, true);
+      const [logits] = await evaluate(model, tokens, tokens.length - 1);
+      const [[first, largest], [, second]] = logits;
+      next.push(largest - second < margin ? null : first);
     }
-    return continuations;
+    return next;
   });
+
+/**
+ * The logits after each of these tokens from position `first` on, in the order of the vocabulary.
+ *
+ * @returns {Promise<Float32Array[]>}
+ */
+export const logitsOf = (llamaCpp, file, tokens, first) =>
+  withModel(llamaCpp, file, {}, async (model) =>
+    (await evaluate(model, tokens, first)).map((logits) => {
+      const inOrder = new Float32Array(logits.length);
+      for (const [token, logit] of logits) inOrder[token] = logit;
+      return inOrder;
+    }),
+  );
+
+/**
+ * Tokens and their logits, largest first, at each position from `first` on. Keys and values are cached as F32, so that little but the order of
+ * additions distinguishes them from exact arithmetic.
+ *
+ * @returns {Promise<[number, number][][]>}
+ */
+async function evaluate(model, tokens, first) {
+  const context = await model.createContext({
+    contextSize: Math.ceil(tokens.length / CONTEXT_MULTIPLE) * CONTEXT_MULTIPLE,
+    threads: 1,
+    flashAttention: false,
+    experimentalKvCacheKeyType: "F32",
+    experimentalKvCacheValueType: "F32",
+  });
+  const input = tokens.map((token, position) => (position < first ? token : [token, { generateNext: { logits: true } }]));
+  const outputs = await context.getSequence().controlledEvaluate(input);
+  await context.dispose();
+  return outputs.slice(first).map(({ next }) => [...next.logits]);
+}
 
 async function withModel({ llama }, file, options, work) {
   const folder = await mkdtemp(join(tmpdir(), "workers-ai-local-model-"));

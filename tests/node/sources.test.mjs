@@ -62,6 +62,10 @@ describe("a model file may be", () => {
     test(kind, async () => assert.equal((await ai.run(kind, INPUT)).response, expected));
   }
 
+  test("bytes that would be too long as a string", () => {
+    assert.ok(new Ai({ models: { "@cf/own/large": new Uint8Array(200e6).fill(200) } }));
+  });
+
   test("shared by several ids: it is loaded once", async () => {
     // "an http URL" and "an http URL as text" refer to the same file.
     const names = (await ai.stats()).models.map(({ name }) => name);
