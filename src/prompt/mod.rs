@@ -5,7 +5,9 @@
 
 mod builtin;
 mod jinja;
+mod json;
 mod metered;
+mod python;
 mod template;
 mod tools;
 

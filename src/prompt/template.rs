@@ -79,7 +79,7 @@ impl ChatTemplate {
         let [base, each] = FUEL;
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(base + each * (messages.len() + tools) as u64));
-        metered::begin();
+        metered::begin(1);
         let template = environment.get_template("chat").map_err(|error| failed(&error))?;
         caught(|| template.render(JinjaValue::from(Serde(&context))))?.map_err(|error| failed(&error))
     }
@@ -99,7 +99,6 @@ fn failed(error: &Error) -> AiError {
 mod tests {
     use super::*;
     use crate::catalog::ChatFormat;
-    use crate::error::ErrorCode;
     use crate::prompt::template_for;
     use serde_json::json;
 
