@@ -1,30 +1,51 @@
-// `npm run oracle`: asks llama.cpp for what the tests in `tests/models/` expect. `npm run oracle -- qwen-3` asks for the tokens of that vocabulary only, and for
-// every family.
+// `npm run oracle`: asks llama.cpp and Jinja2 for what the tests in `tests/models/` expect. `npm run oracle -- qwen-3 templates` asks only for the tokens of
+// that vocabulary, and for the texts of chat templates; `families` stands for the models of each family.
 
 import { mkdir } from "node:fs/promises";
 import { askFor, writeAnswers } from "../tests/models/answers.mjs";
 import { CASES } from "../tests/models/cases.mjs";
 import { askForFamilies, writeFamilies } from "../tests/models/families.mjs";
+import { askJinja2, writeTemplates } from "../tests/models/jinja2.mjs";
 import { openLlamaCpp } from "../tests/models/llama-cpp.mjs";
+import { sourcesOf, templatesInTest } from "../tests/models/templates.mjs";
 import { inProject } from "./lib/project.mjs";
 import { UserError, main, withProgress } from "./lib/report.mjs";
+import { withLlamaCppSources } from "./setup/llama-cpp.mjs";
 import { ensureModel } from "./setup/model.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
 
+const FAMILIES = "families";
+const TEMPLATES = "templates";
+
 await main(async () => {
+  const all = [...Object.keys(CASES), FAMILIES, TEMPLATES];
   const chosen = process.argv.slice(2);
-  const unknown = chosen.find((name) => !(name in CASES));
-  if (unknown) throw new UserError(`no vocabulary "${unknown}": choose from ${Object.keys(CASES).join(", ")}`);
+  const unknown = chosen.find((name) => !all.includes(name));
+  if (unknown) throw new UserError(`no answers "${unknown}": choose from ${all.join(", ")}`);
+  const wanted = chosen.length > 0 ? chosen : all;
   await ensurePackages();
   process.env.WORKERS_AI_LOCAL_MODEL = await ensureModel();
   await mkdir(inProject("tests", "models", "answers"), { recursive: true });
+  if (wanted.some((name) => name !== TEMPLATES)) await askLlamaCpp(wanted);
+  if (wanted.includes(TEMPLATES)) await withProgress("Jinja2: templates", async () => writeTemplates(await askJinja2(await sources())));
+});
+
+async function askLlamaCpp(wanted) {
   const llamaCpp = await openLlamaCpp();
   try {
-    for (const vocabulary of chosen.length > 0 ? chosen : Object.keys(CASES)) {
+    for (const vocabulary of wanted.filter((name) => name in CASES)) {
       await withProgress(`llama.cpp ${llamaCpp.release}: ${vocabulary}`, async () => writeAnswers(vocabulary, await askFor(llamaCpp, vocabulary)));
     }
-    await withProgress(`llama.cpp ${llamaCpp.release}: families`, async () => writeFamilies(await askForFamilies(llamaCpp)));
+    if (wanted.includes(FAMILIES)) await withProgress(`llama.cpp ${llamaCpp.release}: families`, async () => writeFamilies(await askForFamilies(llamaCpp)));
   } finally {
     await llamaCpp.close();
   }
-});
+}
+
+/** The sources of the chat templates. */
+function sources() {
+  return withLlamaCppSources(async (read) => {
+    const tested = templatesInTest(await read("tests/test-chat-template.cpp"));
+    return sourcesOf(async (_, template) => (template.llamaCpp ? read(`models/templates/${template.llamaCpp}.jinja`) : tested[template.tested]));
+  });
+}
