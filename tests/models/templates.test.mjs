@@ -54,8 +54,10 @@ describe("a template's", () => {
 
 test("a file without a template has one format, whatever id it is asked for by", async () => {
   const expected = { "LLaMA v2": "<s>[INST] Hi [/INST]", "mistralai_mistral-7b-instruct-v0.1": "<s>[INST] Hi [/INST]", "codellama_codellama-7b-hf": "Hi" };
+  const { tokens, kinds, scores, ...rest } = await vocabularyOf("llama-2");
+  const vocabulary = { ...rest, tokens: tokens.slice(0, 400), kinds: kinds.slice(0, 400), scores: scores.slice(0, 400) };
   for (const [name, text] of Object.entries(expected)) {
-    const file = modelFile(await vocabularyOf("llama-2"), { width: 32, metadata: { "general.name": string(name) } });
+    const file = modelFile(vocabulary, { width: 32, metadata: { "general.name": string(name) } });
     const ids = [MODEL, "@cf/meta/llama-3.1-8b-instruct", "@cf/mistral/mistral-7b-instruct-v0.1", "@hf/codellama/codellama-7b-hf"];
     const ai = new Ai({ models: Object.fromEntries(ids.map((id) => [id, file])), backend: "cpu" });
     for (const id of ids) assert.equal((await ai.tokenize(id, { prompt: "Hi" })).text, text, `${name} as ${id}`);
