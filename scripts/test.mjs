@@ -38,7 +38,7 @@ const STEPS = {
   kernels: { what: "the relaxed-SIMD kernels beside their reference", needs: ["toolchain"], test: relaxedKernels },
   types: { what: "TypeScript: types of the package, its JavaScript, examples", needs: ["build"], test: checkTypes },
   node: { what: "real runs in Node", needs: ["build", "vulkan"], test: nodeTest("node"), long: true },
-  models: { what: "vocabularies and families of other models, beside llama.cpp's answers", needs: ["build", "vulkan"], test: modelsTest, long: true },
+  models: { what: "vocabularies, families and chat templates of other models, beside what llama.cpp and Jinja2 answer", needs: ["build", "vulkan"], test: modelsTest, long: true },
   clients: { what: "published clients", needs: ["build"], test: nodeTest("clients") },
   workerd: { what: "real runs in workerd", needs: ["build", "bucket"], test: nodeTest("workerd"), long: true },
   browser: { what: "real runs in Chromium", needs: ["build", "bucket", "browser"], test: nodeTest("browser"), long: true },

@@ -3,21 +3,6 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// How chat turns are written for a model whose GGUF has no chat template.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChatFormat {
-    /// `[INST] <<SYS>>…<</SYS>> … [/INST]` (Llama 2).
-    Llama2,
-    /// `[INST] … [/INST]` (Mistral).
-    Mistral,
-    /// `<|start_header_id|>role<|end_header_id|>` (Llama 3 and 3.1).
-    Llama3,
-    /// `<|im_start|>role` (ChatML: SmolLM2 and many others).
-    ChatMl,
-    /// A base model: message contents, one after the other.
-    Plain,
-}
-
 /// What the documentation says about one model.
 #[derive(Debug, Clone, Copy)]
 pub struct Card {
@@ -31,7 +16,6 @@ pub struct Card {
     pub max_tokens_object: u32,
     /// Maximum tokens of prompt and answer together, if the documentation states a limit.
     pub context_window: Option<u32>,
-    pub chat_format: ChatFormat,
     /// Whether the documentation says that the model calls functions.
     pub function_calling: bool,
 }
@@ -51,7 +35,6 @@ pub const CARDS: &[Card] = &[
         max_tokens_stream: 2500,
         max_tokens_object: 256,
         context_window: Some(3072),
-        chat_format: ChatFormat::Llama2,
         function_calling: false,
     },
     Card {
@@ -61,7 +44,6 @@ pub const CARDS: &[Card] = &[
         max_tokens_stream: 1800,
         max_tokens_object: 256,
         context_window: Some(2048),
-        chat_format: ChatFormat::Llama2,
         function_calling: false,
     },
     Card {
@@ -71,7 +53,6 @@ pub const CARDS: &[Card] = &[
         max_tokens_stream: 1800,
         max_tokens_object: 256,
         context_window: None,
-        chat_format: ChatFormat::Mistral,
         function_calling: false,
     },
     Card {
@@ -81,7 +62,6 @@ pub const CARDS: &[Card] = &[
         max_tokens_stream: 1800,
         max_tokens_object: 256,
         context_window: None,
-        chat_format: ChatFormat::Plain,
         function_calling: false,
     },
     Card {
@@ -91,7 +71,6 @@ pub const CARDS: &[Card] = &[
         max_tokens_stream: 256,
         max_tokens_object: 256,
         context_window: None,
-        chat_format: ChatFormat::Llama3,
         function_calling: false,
     },
     Card {
@@ -101,7 +80,6 @@ pub const CARDS: &[Card] = &[
         max_tokens_stream: 256,
         max_tokens_object: 256,
         context_window: None,
-        chat_format: ChatFormat::Llama3,
         function_calling: true,
     },
     Card {
@@ -111,7 +89,6 @@ pub const CARDS: &[Card] = &[
         max_tokens_stream: 256,
         max_tokens_object: 256,
         context_window: None,
-        chat_format: ChatFormat::Llama3,
         function_calling: true,
     },
     Card {
@@ -121,7 +98,6 @@ pub const CARDS: &[Card] = &[
         max_tokens_stream: 256,
         max_tokens_object: 256,
         context_window: None,
-        chat_format: ChatFormat::ChatMl,
         function_calling: false,
     },
 ];

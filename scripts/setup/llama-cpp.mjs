@@ -1,7 +1,9 @@
 // llama.cpp as a prebuilt addon of Node, for the comparisons that are made anew: in the user's cache. It is not a dependency, because npm
 // would install its builds for CUDA and Vulkan too, 600 MB.
 
-import { mkdir, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { run } from "../lib/process.mjs";
 import { UserError, withProgress } from "../lib/report.mjs";
 import { inUserCache } from "../lib/user-cache.mjs";
@@ -32,4 +34,22 @@ export async function ensureLlamaCpp() {
     run("npm", ["install", "--prefix", folder, "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--loglevel=error", ...packages], { onLine: () => {} }),
   );
   return entry;
+}
+
+/**
+ * llama.cpp's repository, which node-llama-cpp brings as a bundle of git, while `work` needs it.
+ *
+ * @template T
+ * @param {(read: (file: string) => Promise<string>) => Promise<T>} work gets a function that reads a file of it
+ * @returns {Promise<T>}
+ */
+export async function withLlamaCppSources(work) {
+  const bundle = path.join(path.dirname(await ensureLlamaCpp()), "..", "llama", "gitRelease.bundle");
+  const folder = await mkdtemp(path.join(tmpdir(), "workers-ai-local-llama-cpp-"));
+  try {
+    await run("git", ["-c", "advice.detachedHead=false", "clone", "--quiet", bundle, folder], { onLine: () => {} });
+    return await work((file) => readFile(path.join(folder, file), "utf8"));
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 }

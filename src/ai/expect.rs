@@ -33,7 +33,7 @@ pub fn expectation(request: &TextGenerationRequest, template: &ChatTemplate, mod
         return Ok(Expectation { constraint, must_complete, ..Expectation::default() });
     }
     // Several calls only if the template supports tools: such models were trained to make calls, and to stop.
-    let several = request.parallel_tool_calls && template.supports_tools() && !matches!(request.tool_choice, ToolChoice::Function(_));
+    let several = request.parallel_tool_calls && template.shown().tools && !matches!(request.tool_choice, ToolChoice::Function(_));
     let max_calls = if several { MAX_CALLS } else { 1 };
     let format = template.call_format();
     let names = tools.iter().map(|tool| tool.name.clone()).collect();

@@ -87,7 +87,7 @@ impl Ai {
         // Kept until the request is in the engine, where it has a place of its own.
         let place = self.store.place(&*source).await?;
         let model = self.load_source(model_id, source, Some(&place)).await?;
-        let (text, template) = self.rendered(&model, model_id, &request)?;
+        let (text, template) = self.rendered(&model, &request)?;
         let prompt = model.tokenizer.encode(&text)?;
         let max_tokens = answer_length(model_id, &request, prompt.len(), model.positions())?;
         let mut sampling = request.sampling.clone();
@@ -108,14 +108,14 @@ impl Ai {
     /// The errors of [`Ai::load`]; 5004 if the chat template fails.
     pub async fn tokenize(&self, model_id: &str, request: &TextGenerationRequest) -> Result<(Vec<u32>, String)> {
         let model = self.load(model_id).await?;
-        let (text, _) = self.rendered(&model, model_id, request)?;
+        let (text, _) = self.rendered(&model, request)?;
         Ok((model.tokenizer.encode(&text)?, model.tokenizer.without_marks(text)))
     }
 
     /// The text that the model continues, and the chat template that rendered it.
-    fn rendered(&self, model: &Model, model_id: &str, request: &TextGenerationRequest) -> Result<(String, Rc<ChatTemplate>)> {
+    fn rendered(&self, model: &Model, request: &TextGenerationRequest) -> Result<(String, Rc<ChatTemplate>)> {
         let offers_tools = !request.tools.is_empty() && request.tool_choice != ToolChoice::None;
-        let (template, problem) = model.template(model_id, offers_tools)?;
+        let (template, problem) = model.template(offers_tools)?;
         if let Some(problem) = problem {
             self.warn_once(format!("template of {}", model.name), || {
                 format!("the chat template of {} cannot be used, so a built-in one is used instead. {problem}", model.name)

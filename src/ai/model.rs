@@ -209,7 +209,7 @@ impl Model {
     /// # Errors
     ///
     /// 5004 if a built-in template cannot be compiled.
-    pub fn template(&self, model_id: &str, with_tools: bool) -> Result<(Rc<ChatTemplate>, Option<&str>)> {
-        self.templates.get(model_id, with_tools, &self.tokenizer)
+    pub fn template(&self, with_tools: bool) -> Result<(Rc<ChatTemplate>, Option<&str>)> {
+        self.templates.get(with_tools, &self.tokenizer)
     }
 }

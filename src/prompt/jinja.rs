@@ -1,13 +1,11 @@
 //! The parts of Python and of Hugging Face's Jinja environment that chat templates use and minijinja lacks.
 
-use super::metered::{ITEM, charge};
+use super::metered::{ITEM, charge, charge_bytes};
+use super::{json, python};
 use crate::host::unix_seconds;
-use minijinja::value::{Kwargs, Rest, Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja::value::{Kwargs, Tuple, Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, Output, State, escape_formatter, filters};
 use minijinja_contrib::pycompat;
-use serde::Serialize;
-use serde_json::ser::Formatter;
-use std::io;
 
 type Outcome<T = Value> = Result<T, Error>;
 
@@ -19,8 +17,64 @@ pub fn extend(environment: &mut Environment<'static>) {
     environment.set_unknown_method_callback(method);
     environment.add_function("raise_exception", |text: String| -> Outcome { Err(Error::new(ErrorKind::InvalidOperation, text)) });
     environment.add_function("strftime_now", |format: String| strftime(&format, unix_seconds()));
-    environment.add_filter("tojson", to_json);
-    environment.add_filter("center", |text: String, width: Option<usize>| center(&text, width.unwrap_or(80)));
+    environment.set_formatter(print);
+    add_filters(environment);
+    add_tests(environment);
+}
+
+/// Prints a value as Python does.
+fn print(out: &mut Output, state: &mut State, value: &Value) -> Outcome<()> {
+    charge([value], 1)?;
+    match value.kind() {
+        ValueKind::Number | ValueKind::Seq | ValueKind::Map => Ok(out.write_str(&python::text_of(value)?)?),
+        _ => escape_formatter(out, state, value),
+    }
+}
+
+fn add_filters(environment: &mut Environment<'static>) {
+    environment.add_filter("tojson", json::to_json);
+    environment.add_filter("center", |text: String, width: Option<usize>| center(&text, width.unwrap_or(80), ' '));
+    environment.add_filter("string", |value: &Value| -> Outcome {
+        charge([value], 1)?;
+        Ok(if value.as_str().is_some() { value.clone() } else { python::text_of(value)?.into() })
+    });
+    environment.add_filter("trim", |value: &Value, letters: Option<String>| -> Outcome {
+        charge([value], 1)?;
+        Ok(stripped(&python::text_of(value)?, letters.as_deref(), true, true).into())
+    });
+    environment.add_filter("replace", |value: &Value, old: String, new: String, count: Option<i64>| -> Outcome {
+        charge([value], 1)?;
+        replaced(&python::text_of(value)?, &old, &new, count)
+    });
+    environment.add_filter("wordcount", |value: &Value| -> Outcome {
+        charge([value], ITEM)?;
+        Ok(python::words(&python::text_of(value)?, usize::MAX).len().into())
+    });
+    for name in ["default", "d"] {
+        environment.add_filter(name, |value: &Value, other: Option<Value>, also_false: Option<Value>, options: Kwargs| -> Outcome {
+            let other = other.or(options.get("default_value")?).unwrap_or_else(|| "".into());
+            let also_false = also_false.or(options.get("boolean")?).is_some_and(|value| value.is_true());
+            Ok(if value.is_undefined() || (also_false && !value.is_true()) { other } else { value.clone() })
+        });
+    }
+    // As in Python, what is no number becomes 0.
+    environment.add_filter("int", |state: &State, value: &Value, otherwise: Option<Value>, base: Option<u32>, options: Kwargs| {
+        let otherwise = otherwise.or(options.get("default")?).unwrap_or_else(|| 0.into());
+        filters::int(state, value, Some(otherwise), base, options)
+    });
+    environment.add_filter("float", |state: &State, value: &Value, otherwise: Option<Value>, options: Kwargs| {
+        let otherwise = otherwise.or(options.get("default")?).unwrap_or_else(|| 0.0.into());
+        filters::float(state, value, Some(otherwise), options)
+    });
+}
+
+/// Tests that answer differently for Python's values.
+fn add_tests(environment: &mut Environment<'static>) {
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+    environment.add_test("sequence", |value: &Value| {
+        matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map | ValueKind::Undefined)
+    });
+    environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
 }
 
 /// The most words and signs of a tag outside its strings, and the most `elif` of a template. minijinja's parser and compiler call themselves
@@ -72,13 +126,15 @@ fn words_of(tag: &str) -> usize {
     words
 }
 
-/// Rewrites what minijinja cannot parse or gets wrong, outside strings and only inside tags:
-/// - `{% generation %}` and `{% endgeneration %}`, which only mark the assistant's text for training, become tags without effect;
+/// Rewrites what minijinja cannot parse or gets wrong. Line ends become `\n`, as Jinja2 makes them. The rest only inside tags:
+/// - `{% generation %}` and `{% endgeneration %}`, which only mark the assistant's text for training, become a scope;
+/// - escapes in strings that minijinja does not know;
 /// - slices with a step, such as `value[::-1]`, become a method, because minijinja 3.0 panics for a negative one of an empty list or text;
 /// - `'text' % value` becomes a method, because minijinja has no operator for it.
 pub fn rewritten(source: &str) -> String {
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(source.len());
-    for (text, tag) in pieces(source) {
+    for (text, tag) in pieces(&source) {
         out.push_str(text);
         out.push_str(&rewritten_tag(tag));
     }
@@ -106,7 +162,7 @@ fn end_of_tag(tag: &str) -> usize {
 fn rewritten_tag(tag: &str) -> String {
     let inner = tag.trim_start_matches(['{', '%', '-', '+']).trim_end_matches(['}', '%', '-', '+']).trim();
     if tag.starts_with("{%") && matches!(inner, "generation" | "endgeneration") {
-        return tag.replace("endgeneration", "endif").replace("generation", "if true");
+        return tag.replace("endgeneration", "endwith").replace("generation", "with");
     }
     rewritten_expression(tag)
 }
@@ -122,7 +178,7 @@ fn rewritten_expression(text: &str) -> String {
             rest = after;
         } else if letter == '"' || letter == '\'' {
             let literal = rest.get(..string_length(rest)).unwrap_or(rest);
-            out.push_str(literal);
+            out.push_str(&rewritten_literal(literal));
             rest = rest.get(literal.len()..).unwrap_or_default();
             let operand = rest.trim_start().strip_prefix('%').filter(|after| !after.starts_with('}')).map(str::trim_start);
             if let Some(operand) = operand {
@@ -137,6 +193,38 @@ fn rewritten_expression(text: &str) -> String {
             rest = rest.strip_prefix(letter).unwrap_or_default();
         }
     }
+    out
+}
+
+/// A string with escapes that minijinja knows.
+fn rewritten_literal(literal: &str) -> String {
+    let mut out = String::with_capacity(literal.len());
+    let mut rest = literal;
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.push_str(before);
+        let escape = after.chars().next();
+        rest = escape.and_then(|letter| after.strip_prefix(letter)).unwrap_or_default();
+        match escape {
+            // The string goes on in the next line.
+            Some('\n') => {}
+            Some('a') => out.push('\x07'),
+            Some('v') => out.push('\x0b'),
+            Some('/') => out.push_str("\\\\/"),
+            Some('U') => {
+                let digits = rest.get(..8).filter(|digits| digits.chars().all(|digit| digit.is_ascii_hexdigit()));
+                match digits.and_then(|digits| char::from_u32(u32::from_str_radix(digits, 16).ok()?)) {
+                    Some(letter) => {
+                        out.push(letter);
+                        rest = rest.get(8..).unwrap_or_default();
+                    }
+                    None => out.push_str("\\U"),
+                }
+            }
+            Some(letter) => out.extend(['\\', letter]),
+            None => out.push('\\'),
+        }
+    }
+    out.push_str(rest);
     out
 }
 
@@ -206,11 +294,22 @@ fn method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -
     let per_byte = if matches!(method, "split" | "rsplit" | "splitlines" | "__slice__") { ITEM } else { 1 };
     charge([value].into_iter().chain(arguments), per_byte)?;
     let argument = |index: usize| arguments.get(index).and_then(Value::as_str).unwrap_or_default();
+    let letters = arguments.first().and_then(Value::as_str);
     let missing = || Error::new(ErrorKind::InvalidOperation, format!("{method}: not found"));
     match (value.as_str(), method) {
         (Some(text), "__slice__") => Ok(sliced(text.chars().collect(), arguments)?.into_iter().collect::<String>().into()),
         (None, "__slice__") => Ok(sliced(value.try_iter()?.collect(), arguments)?.into()),
         (Some(text), "__mod__") => percent(text, arguments),
+        (Some(text), "find" | "rfind" | "index" | "rindex" | "count" | "startswith" | "endswith") if arguments.len() > 1 => {
+            self::method(state, &part_of(text, arguments)?, method, arguments.get(..1).unwrap_or_default())
+                .and_then(|found| from_start(found, text, method, arguments))
+        }
+        (Some(text), "strip") => Ok(stripped(text, letters, true, true).into()),
+        (Some(text), "lstrip") => Ok(stripped(text, letters, true, false).into()),
+        (Some(text), "rstrip") => Ok(stripped(text, letters, false, true).into()),
+        (Some(text), "replace") if arguments.len() > 1 => {
+            replaced(text, argument(0), argument(1), arguments.get(2).and_then(|count| i64::try_from(count.clone()).ok()))
+        }
         (Some(text), "removeprefix") => Ok(text.strip_prefix(argument(0)).unwrap_or(text).into()),
         (Some(text), "removesuffix") => Ok(text.strip_suffix(argument(0)).unwrap_or(text).into()),
         (Some(text), "index") => {
@@ -219,20 +318,29 @@ fn method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -
         (Some(text), "rindex") => {
             text.rfind(argument(0)).and_then(|at| Some(text.get(..at)?.chars().count())).map(Value::from).ok_or_else(missing)
         }
+        (Some(text), "split") if arguments.first().is_none_or(Value::is_none) => Ok(texts(&python::words(text, most_splits(arguments)))),
         (Some(text), "rsplit") => rsplit(text, arguments),
+        (Some(text), "splitlines") => Ok(texts(&python::lines(text, arguments.first().is_some_and(Value::is_true)))),
+        (Some(text), "title") => Ok(python::title(text).into()),
+        (Some(text), "isspace") => Ok((!text.is_empty() && text.chars().all(python::is_space)).into()),
         (Some(text), "partition") => {
             let (before, after) = text.split_once(argument(0)).map_or((text, None), |(before, after)| (before, Some(after)));
-            Ok(texts(&[before, if after.is_some() { argument(0) } else { "" }, after.unwrap_or_default()]))
+            Ok(triple([before, if after.is_some() { argument(0) } else { "" }, after.unwrap_or_default()]))
         }
         (Some(text), "rpartition") => {
             let (before, after) = text.rsplit_once(argument(0)).map_or((None, text), |(before, after)| (Some(before), after));
-            Ok(texts(&[before.unwrap_or_default(), if before.is_some() { argument(0) } else { "" }, after]))
+            Ok(triple([before.unwrap_or_default(), if before.is_some() { argument(0) } else { "" }, after]))
         }
-        (Some(text), "center") => center(text, arguments.first().and_then(|width| usize::try_from(width.clone()).ok()).unwrap_or_default()),
-        (Some(text), "zfill" | "ljust" | "rjust") => {
+        (Some(text), "center" | "ljust" | "rjust" | "zfill") => {
             let width = arguments.first().and_then(|width| usize::try_from(width.clone()).ok()).unwrap_or_default().min(MAX_TEXT);
-            let fill = if method == "zfill" { "0" } else { " " }.repeat(width.saturating_sub(text.chars().count()));
-            Ok(if method == "ljust" { format!("{text}{fill}") } else { format!("{fill}{text}") }.into())
+            let fill = argument(1).chars().next().unwrap_or(if method == "zfill" { '0' } else { ' ' });
+            if method == "center" {
+                return center(text, width, fill);
+            }
+            let fill = fill.to_string().repeat(width.saturating_sub(text.chars().count()));
+            let (sign, digits) =
+                text.split_at_checked(usize::from(method == "zfill" && text.starts_with(['-', '+']))).unwrap_or(("", text));
+            Ok(if method == "ljust" { format!("{text}{fill}") } else { format!("{sign}{fill}{digits}") }.into())
         }
         (None, "index") if matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) => {
             let wanted = arguments.first().cloned().unwrap_or_default();
@@ -240,6 +348,44 @@ fn method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -
         }
         _ => pycompat::unknown_method_callback(state, value, method, arguments),
     }
+}
+
+/// Python's `str.strip` for the chosen ends: without these letters, by default white space.
+fn stripped<'a>(text: &'a str, letters: Option<&str>, left: bool, right: bool) -> &'a str {
+    let goes = |letter: char| letters.map_or_else(|| python::is_space(letter), |letters| letters.contains(letter));
+    let text = if left { text.trim_start_matches(goes) } else { text };
+    if right { text.trim_end_matches(goes) } else { text }
+}
+
+/// Python's `str.replace`; a negative `count` means all.
+fn replaced(text: &str, old: &str, new: &str, count: Option<i64>) -> Outcome {
+    let most = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
+    let found = text.matches(old).take(most).count();
+    charge_bytes((found as u64).saturating_mul(new.len() as u64))?;
+    Ok(text.replacen(old, new, most).into())
+}
+
+/// The part of a text that a method with `start` and `end` looks at: its arguments after the first.
+fn part_of(text: &str, arguments: &[Value]) -> Outcome {
+    Ok(sliced(text.chars().collect(), arguments.get(1..3).or_else(|| arguments.get(1..)).unwrap_or_default())?
+        .into_iter()
+        .collect::<String>()
+        .into())
+}
+
+/// The result of a method on a part of a text: places count from the text's own start.
+fn from_start(found: Value, text: &str, method: &str, arguments: &[Value]) -> Outcome {
+    let place = i64::try_from(found.clone()).ok().filter(|place| *place >= 0 && !matches!(method, "count" | "startswith" | "endswith"));
+    let (Some(place), Some(start)) = (place, arguments.get(1).and_then(|start| i64::try_from(start.clone()).ok())) else {
+        return Ok(found);
+    };
+    let length = text.chars().count() as i64;
+    Ok((place + if start < 0 { start.saturating_add(length).max(0) } else { start }).into())
+}
+
+/// The second argument of `split`: the most splits.
+fn most_splits(arguments: &[Value]) -> usize {
+    arguments.get(1).and_then(|most| usize::try_from(most.clone()).ok()).unwrap_or(usize::MAX)
 }
 
 /// Python's `items[start:stop:step]`.
@@ -270,6 +416,10 @@ fn texts(texts: &[&str]) -> Value {
     texts.iter().map(|text| Value::from(*text)).collect::<Vec<Value>>().into()
 }
 
+fn triple(texts: [&str; 3]) -> Value {
+    Value::from(Tuple::from(texts.map(Value::from)))
+}
+
 /// Python's `text % arguments` with the conversions that templates use.
 fn percent(text: &str, arguments: &[Value]) -> Outcome {
     let mut out = String::new();
@@ -290,9 +440,20 @@ fn percent(text: &str, arguments: &[Value]) -> Outcome {
         let number = || f64::try_from(value.clone()).map_err(|_| Error::new(ErrorKind::InvalidOperation, "a number is required"));
         let digits = flags.split_once('.').and_then(|(_, digits)| digits.parse::<usize>().ok());
         let written = match conversion {
-            's' => value.to_string(),
-            'r' => format!("{value:?}"),
-            'd' | 'i' => format!("{}", number()?.trunc()),
+            's' => python::text_of(value)?,
+            'r' => python::repr(value)?,
+            'd' | 'i' | 'u' if value.is_integer() => value.to_string(),
+            'd' | 'i' | 'u' => format!("{}", number()?.trunc()),
+            'x' | 'X' | 'o' => {
+                let whole = i64::try_from(value.clone())?;
+                let (sign, whole) = (if whole < 0 { "-" } else { "" }, whole.unsigned_abs());
+                let digits = match conversion {
+                    'x' => format!("{whole:x}"),
+                    'X' => format!("{whole:X}"),
+                    _ => format!("{whole:o}"),
+                };
+                format!("{sign}{digits}")
+            }
             'f' => format!("{:.*}", digits.unwrap_or(6).min(30), number()?),
             other => return Err(Error::new(ErrorKind::InvalidOperation, format!("unsupported format character '{other}'"))),
         };
@@ -306,40 +467,24 @@ fn percent(text: &str, arguments: &[Value]) -> Outcome {
 }
 
 fn rsplit(text: &str, arguments: &[Value]) -> Outcome {
-    let most = arguments.get(1).and_then(|most| i64::try_from(most.clone()).ok()).and_then(|most| usize::try_from(most).ok());
-    let parts = most.map_or(usize::MAX, |most| most.saturating_add(1));
-    let mut found: Vec<&str> = match arguments.first().filter(|separator| !separator.is_none()) {
-        Some(separator) => match separator.as_str() {
-            Some("") | None => return Err(Error::new(ErrorKind::InvalidOperation, "empty separator")),
-            Some(separator) => text.rsplitn(parts, separator).collect(),
-        },
-        None => {
-            let mut found = Vec::new();
-            let mut rest = text.trim_end();
-            while !rest.is_empty() {
-                match rest.rsplit_once(char::is_whitespace).filter(|_| found.len() + 1 < parts) {
-                    Some((before, word)) => {
-                        found.push(word);
-                        rest = before.trim_end();
-                    }
-                    None => {
-                        found.push(rest.trim_start());
-                        rest = "";
-                    }
-                }
-            }
-            found
+    let splits = most_splits(arguments);
+    match arguments.first().filter(|separator| !separator.is_none()).map(Value::as_str) {
+        None => Ok(texts(&python::words_from_right(text, splits))),
+        Some(None | Some("")) => Err(Error::new(ErrorKind::InvalidOperation, "empty separator")),
+        Some(Some(separator)) => {
+            let mut found: Vec<&str> = text.rsplitn(splits.saturating_add(1), separator).collect();
+            found.reverse();
+            Ok(texts(&found))
         }
-    };
-    found.reverse();
-    Ok(texts(&found))
+    }
 }
 
 /// Python's `str.center`, whose odd space goes to the left for odd widths.
-fn center(text: &str, width: usize) -> Outcome {
+fn center(text: &str, width: usize, fill: char) -> Outcome {
     let space = width.min(MAX_TEXT).saturating_sub(text.chars().count());
     let left = space / 2 + (space & width & 1);
-    Ok(format!("{}{text}{}", " ".repeat(left), " ".repeat(space - left)).into())
+    let fill = |count| fill.to_string().repeat(count);
+    Ok(format!("{}{text}{}", fill(left), fill(space - left)).into())
 }
 
 /// Python's `strftime` for a time in UTC.
@@ -422,73 +567,6 @@ fn civil(days: u64) -> (u64, u64, u64) {
         month += 1;
     }
     (year, month, rest + 1)
-}
-
-/// The filter `tojson`, like Python's `json.dumps(value, ensure_ascii=False, …)`, which templates are written for. It does not escape HTML,
-/// unlike minijinja's own filter.
-fn to_json(value: &Value, _: Rest<Value>, options: Kwargs) -> Outcome {
-    let indent: Option<usize> = options.get("indent")?;
-    let ascii: Option<bool> = options.get("ensure_ascii")?;
-    let sorted: Option<bool> = options.get("sort_keys")?;
-    let separators: Option<Vec<String>> = options.get("separators")?;
-    let failed = |error: serde_json::Error| Error::new(ErrorKind::InvalidOperation, error.to_string());
-    let mut value = serde_json::to_value(value).map_err(failed)?;
-    if sorted == Some(true) {
-        value.sort_all_objects();
-    }
-    let mut out = Vec::new();
-    let separators = separators.as_deref().unwrap_or_default();
-    let between = |index: usize, otherwise: &'static str| separators.get(index).map_or(otherwise, String::as_str).to_owned();
-    let written = match indent {
-        Some(indent) => {
-            let indent = " ".repeat(indent.min(16));
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
-        }
-        None => {
-            let formatter = OneLine { item: between(0, ", "), key: between(1, ": ") };
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
-        }
-    };
-    written.map_err(failed)?;
-    let text = String::from_utf8_lossy(&out).into_owned();
-    Ok(Value::from_safe_string(if ascii == Some(true) { escaped(&text) } else { text }))
-}
-
-/// JSON text with every character outside ASCII as `\u` escapes.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter.is_ascii() {
-            out.push(letter);
-        } else {
-            let mut units = [0; 2];
-            for unit in letter.encode_utf16(&mut units) {
-                out.push_str(&format!("\\u{unit:04x}"));
-            }
-        }
-    }
-    out
-}
-
-/// Writes JSON on one line, with these separators.
-struct OneLine {
-    item: String,
-    key: String,
-}
-
-impl Formatter for OneLine {
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(self.item.as_bytes()) }
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.begin_array_value(writer, first)
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(self.key.as_bytes())
-    }
 }
 
 #[cfg(test)]

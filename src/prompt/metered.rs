@@ -16,9 +16,9 @@ thread_local! {
     static LEFT: Cell<u64> = const { Cell::new(MOST) };
 }
 
-/// Begins a rendering.
-pub fn begin() {
-    LEFT.set(MOST);
+/// Begins a rendering, which may do the most divided by `share`.
+pub fn begin(share: u64) {
+    LEFT.set(MOST / share);
 }
 
 /// Counts the work of a function with these values. `per_byte`: units for a byte of a text.
@@ -31,8 +31,16 @@ pub fn charge<'a>(values: impl IntoIterator<Item = &'a Value>, per_byte: u64) ->
         Some(text) => per_byte * text.len() as u64,
         None => ITEM * value.len().unwrap_or(1) as u64,
     };
-    let work = values.into_iter().map(units).fold(0, u64::saturating_add);
-    let left = LEFT.get().checked_sub(work);
+    charge_bytes(values.into_iter().map(units).fold(0, u64::saturating_add))
+}
+
+/// Counts the work of copying so many bytes.
+///
+/// # Errors
+///
+/// If the rendering has done too much.
+pub fn charge_bytes(bytes: u64) -> Result<(), Error> {
+    let left = LEFT.get().checked_sub(bytes);
     LEFT.set(left.unwrap_or(0));
     left.map(drop).ok_or_else(|| Error::new(ErrorKind::OutOfFuel, "its filters and methods have too much to do"))
 }
@@ -46,8 +54,6 @@ pub fn extend(environment: &mut Environment<'static>) {
         ("upper", Value::from_function(filters::upper)),
         ("title", Value::from_function(filters::title)),
         ("capitalize", Value::from_function(filters::capitalize)),
-        ("replace", Value::from_function(filters::replace)),
-        ("trim", Value::from_function(filters::trim)),
         ("indent", Value::from_function(filters::indent)),
         ("format", Value::from_function(filters::format)),
         ("pprint", Value::from_function(filters::pprint)),

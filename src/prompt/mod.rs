@@ -1,25 +1,29 @@
 //! Prompt: a validated request → the text that the model continues.
 //!
-//! Chat turns are rendered by the model's own template (Jinja, from the GGUF). For a model without one, the format that the
-//! catalogue names is used.
+//! Chat turns are rendered by the model's own template (Jinja, from the GGUF). For a model without one, the format that
+//! its vocabulary shows is used.
 
 mod builtin;
 mod jinja;
+mod json;
 mod metered;
+mod probe;
+mod python;
 mod template;
 mod tools;
 
-pub use builtin::template_for;
+pub use builtin::{ChatFormat, template_for};
 pub use template::ChatTemplate;
 
-use crate::error::Result;
+use crate::error::{AiError, Result};
 use crate::input::{Prompt, TextGenerationRequest};
 use crate::tools::ToolChoice;
 use serde_json::{Map, Value, json};
 
 /// Renders the text that the model continues. A raw prompt is returned unchanged; an unscoped prompt becomes one user turn.
 ///
-/// If the template does not support tools, tools and tool turns are written into the messages instead.
+/// What the template does not show is written into the messages instead: tools, calls, results. Where it shows only one call of a turn, each call
+/// gets a turn of its own.
 ///
 /// `as_text` marks the names of control tokens in the texts of user, tool and system turns as text: only the template and raw prompts can
 /// make control tokens.
@@ -39,38 +43,50 @@ pub fn render(request: &TextGenerationRequest, template: &ChatTemplate, as_text:
             mark_as_text(content, as_text);
         }
     }
+    let shown = template.shown();
     let offered = if request.tool_choice == ToolChoice::None { &[][..] } else { &request.tools };
     let tool_turns = turns.iter().any(|turn| turn.get("tool_calls").is_some() || turn["role"] == "tool");
-    if !template.supports_tools() && (tool_turns || !offered.is_empty()) {
+    if !shown.tools && (tool_turns || !offered.is_empty()) {
         return render_turns(template, &tools::inline_tools(&turns, offered), variables);
     }
     let mut variables = variables.clone();
     if !offered.is_empty() {
         variables.insert("tools".into(), offered.iter().map(|tool| tool.for_template()).collect::<Vec<Value>>().into());
     }
+    if tool_turns && !shown.parallel_calls {
+        turns = tools::with_calls_apart(&turns);
+    }
+    if tool_turns && !(shown.calls && shown.results) {
+        turns = tools::inline_turns(&turns, !shown.calls, !shown.results);
+    }
     render_turns(template, &turns, &variables)
 }
 
-/// Renders turns as they are. If the template rejects them, tries what some templates need: the arguments of calls as JSON text, and system
-/// turns in front of the first user turn (Mistral's and Gemma's templates reject system turns).
+/// Renders turns in the forms that templates want, one after the other until one does not fail:
+/// - content of a turn that consists of calls is `null` if the template asks for that, otherwise empty;
+/// - arguments of calls are objects, otherwise JSON text;
+/// - system turns stay where they are, unless the template rejects them or leaves them out (Mistral's and Gemma's, Phi-3's): then their texts
+///   go in front of the first user turn.
 ///
 /// # Errors
 ///
-/// The error of the turns as they are, if nothing helps.
+/// The first error, if nothing helps.
 fn render_turns(template: &ChatTemplate, turns: &[Value], variables: &Map<String, Value>) -> Result<String> {
-    let mut turns = turns.to_vec();
-    if template.asks_for_null_content() {
-        turns.iter_mut().for_each(with_null_content);
+    let with_null = template.asks_for_null_content().then(|| tools::with_null_content(turns)).flatten();
+    let mut failure = None;
+    for turns in [with_null.as_deref(), Some(turns)].into_iter().flatten() {
+        let merged = without_system_turns(turns);
+        let as_given = Some(turns).filter(|_| template.shown().system_turns || merged.is_none());
+        for turns in [as_given, merged.as_deref()].into_iter().flatten() {
+            for turns in [Some(turns.to_vec()), tools::with_arguments_in_text(turns)].into_iter().flatten() {
+                match template.render(&turns, variables) {
+                    Ok(text) => return Ok(text),
+                    Err(error) => failure.get_or_insert(error),
+                };
+            }
+        }
     }
-    let rendered = template.render(&turns, variables);
-    if rendered.is_ok() {
-        return rendered;
-    }
-    let in_text = with_arguments_in_text(&turns);
-    let merged = without_system_turns(&turns);
-    let both = merged.as_deref().and_then(with_arguments_in_text);
-    let other = [in_text, merged, both].into_iter().flatten().find_map(|turns| template.render(&turns, variables).ok());
-    other.map_or(rendered, Ok)
+    Err(failure.unwrap_or_else(|| AiError::invalid_data("There is nothing to render.")))
 }
 
 /// Marks a turn's content: a text, or a list of parts that have texts.
@@ -81,27 +97,6 @@ fn mark_as_text(content: &mut Value, as_text: &dyn Fn(&str) -> String) {
         Value::Object(fields) => fields.get_mut("text").into_iter().for_each(|text| mark_as_text(text, as_text)),
         _ => {}
     }
-}
-
-/// Sets the content of a turn that consists of calls to `null`, as OpenAI's API does.
-fn with_null_content(turn: &mut Value) {
-    if turn.get("tool_calls").is_some() && turn["content"] == "" {
-        turn["content"] = Value::Null;
-    }
-}
-
-/// The turns with the arguments of calls as JSON text; `None` if there are no calls.
-fn with_arguments_in_text(turns: &[Value]) -> Option<Vec<Value>> {
-    let mut turns = turns.to_vec();
-    let calls = turns.iter_mut().filter_map(|turn| turn.get_mut("tool_calls")?.as_array_mut()).flatten();
-    let arguments: Vec<&mut Value> = calls.filter_map(|call| call.get_mut("function")?.get_mut("arguments")).collect();
-    if arguments.is_empty() {
-        return None;
-    }
-    for value in arguments {
-        *value = Value::String(value.to_string());
-    }
-    Some(turns)
 }
 
 /// The turns with the texts of all system turns in front of the first user turn; `None` if there is no system turn.

@@ -1,5 +1,6 @@
 //! A model's chat template, rendered in the same way as by Hugging Face's `apply_chat_template`.
 
+use super::probe::Shown;
 use super::{jinja, metered};
 use crate::error::{AiError, Result};
 use crate::panics::caught;
@@ -13,14 +14,18 @@ use serde_json::{Map, Value};
 /// message and tool.
 const FUEL: [u64; 2] = [1_000_000, 10_000];
 
+/// The part of these bounds, and of those on filters, that a sample gets which shows what the template does: a file must not take long to load.
+const PROBE_SHARE: u64 = 20;
+
 /// A compiled chat template, with the texts of the model's BOS and EOS tokens.
 pub struct ChatTemplate {
     environment: Environment<'static>,
     bos_token: String,
     eos_token: String,
-    /// `None` if the template does not use `tools`.
-    call_format: Option<CallFormat>,
+    /// As the source shows it.
+    call_format: CallFormat,
     asks_for_null_content: bool,
+    shown: Shown,
 }
 
 impl ChatTemplate {
@@ -40,15 +45,22 @@ impl ChatTemplate {
         // minijinja panics at some sources and at some values, such as the ends of extreme slices.
         caught(|| environment.add_template_owned("chat", jinja::rewritten(source)))?.map_err(|error| invalid(&error))?;
         let names = environment.get_template("chat").map_err(|error| invalid(&error))?.undeclared_variables(false);
-        let call_format = names.contains("tools").then(|| CallFormat::of_template(source));
-        let none = ["content is none", "content'] is none", "content\"] is none", "content is not none", "content'] is not none"];
-        let asks_for_null_content = none.iter().any(|test| source.contains(test));
-        Ok(Self { environment, bos_token: bos_token.into(), eos_token: eos_token.into(), call_format, asks_for_null_content })
+        let uses_tools = names.contains("tools");
+        let mut template = Self {
+            environment,
+            bos_token: bos_token.into(),
+            eos_token: eos_token.into(),
+            call_format: CallFormat::of_template(source),
+            asks_for_null_content: asks_for_null_content(source),
+            shown: Shown { tools: uses_tools, system_turns: true, calls: true, parallel_calls: true, results: true },
+        };
+        template.shown = Shown::by(|turns, variables| template.render_within(PROBE_SHARE, turns, variables).ok(), uses_tools);
+        Ok(template)
     }
 
-    /// Whether the template renders the request's `tools` itself.
-    pub fn supports_tools(&self) -> bool {
-        self.call_format.is_some()
+    /// What reaches the model through the template.
+    pub fn shown(&self) -> &Shown {
+        &self.shown
     }
 
     /// Whether the template treats an assistant turn without content differently from one with empty content.
@@ -58,7 +70,7 @@ impl ChatTemplate {
 
     /// The format in which the model writes calls: the template's format, or the one that our own prompt asks for.
     pub fn call_format(&self) -> CallFormat {
-        self.call_format.unwrap_or(CallFormat::Bare)
+        if self.shown.tools { self.call_format } else { CallFormat::Bare }
     }
 
     /// Renders the conversation, followed by the start of the assistant's next turn. `variables` are additional variables for the
@@ -68,6 +80,11 @@ impl ChatTemplate {
     ///
     /// 5004 if the template fails or rejects the messages.
     pub fn render(&self, messages: &[Value], variables: &Map<String, Value>) -> Result<String> {
+        self.render_within(1, messages, variables)
+    }
+
+    /// `share`: what part of the bounds on a rendering applies, as a divisor.
+    fn render_within(&self, share: u64, messages: &[Value], variables: &Map<String, Value>) -> Result<String> {
         // As in Python: templates ask `tools is not none`.
         let absent = ["tools", "documents"].map(|name| (name.to_owned(), Value::Null));
         let mut context: Map<String, Value> = absent.into_iter().chain(variables.clone()).collect();
@@ -78,11 +95,21 @@ impl ChatTemplate {
         let tools = variables.get("tools").and_then(Value::as_array).map_or(0, Vec::len);
         let [base, each] = FUEL;
         let mut environment = self.environment.clone();
-        environment.set_fuel(Some(base + each * (messages.len() + tools) as u64));
-        metered::begin();
+        environment.set_fuel(Some((base + each * (messages.len() + tools) as u64) / share));
+        metered::begin(share);
         let template = environment.get_template("chat").map_err(|error| failed(&error))?;
         caught(|| template.render(JinjaValue::from(Serde(&context))))?.map_err(|error| failed(&error))
     }
+}
+
+/// Whether a template asks whether `content` is none: `content` alone, not as a part of another name.
+fn asks_for_null_content(source: &str) -> bool {
+    source.match_indices("content").any(|(at, name)| {
+        let before = source.get(..at).and_then(|before| before.chars().next_back());
+        let after = source.get(at + name.len()..).unwrap_or_default().trim_start_matches(['\'', '"', ']', ')', ' ']);
+        let test = ["is none", "is not none", "is null", "== none", "!= none", "is None", "is not None"];
+        !before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_') && test.iter().any(|test| after.starts_with(test))
+    })
 }
 
 fn invalid(error: &Error) -> AiError {
@@ -98,8 +125,7 @@ fn failed(error: &Error) -> AiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::ChatFormat;
-    use crate::prompt::template_for;
+    use crate::prompt::{ChatFormat, template_for};
     use serde_json::json;
 
     fn render(source: &str, messages: Value) -> Result<String> {
@@ -129,7 +155,23 @@ mod tests {
             render(ChatFormat::Llama3),
             "<s><|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nHello<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
         );
+        assert_eq!(
+            render(ChatFormat::Phi3),
+            "<s><|system|>\nBe kind.<|end|>\n<|user|>\nHi<|end|>\n<|assistant|>\nHello<|end|>\n<|user|>\nBye<|end|>\n<|assistant|>\n"
+        );
+        assert_eq!(render(ChatFormat::DeepSeek), "<s>Be kind.<｜User｜>Hi<｜Assistant｜>Hello</s><｜User｜>Bye<｜Assistant｜>");
+        assert_eq!(
+            render(ChatFormat::Granite),
+            "<|start_of_role|>system<|end_of_role|>Be kind.<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Hi<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>Hello<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Bye<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>"
+        );
         assert_eq!(render(ChatFormat::Plain), "Be kind.\nHi\nHello\nBye");
+        let gemma = [json!({"role": "user", "content": " Hi\n"}), json!({"role": "assistant", "content": "Hello"})];
+        let template = ChatTemplate::new(template_for(ChatFormat::Gemma), "<s>", "</s>").expect("a template");
+        assert!(!template.shown().system_turns);
+        assert_eq!(
+            template.render(&gemma, &Map::new()).as_deref(),
+            Ok("<s><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nHello<end_of_turn>\n<start_of_turn>model\n")
+        );
     }
 
     #[test]

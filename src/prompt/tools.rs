@@ -53,36 +53,10 @@ pub fn normalise_turns(messages: &[Value]) -> Vec<Value> {
     out
 }
 
-/// Rewrites normalised turns for a template that does not support tools: the tools are described in the system turn, calls become
-/// the JSON text that this description asks for, and results become user turns.
+/// Rewrites normalised turns for a template that does not support tools: the tools are described in the system turn, and calls and results are
+/// [written as text](inline_turns).
 pub fn inline_tools(messages: &[Value], tools: &[Tool]) -> Vec<Value> {
-    let mut out: Vec<Value> = Vec::with_capacity(messages.len() + 1);
-    for message in messages {
-        let content = text_of(message);
-        let (role, content) = match role(message) {
-            "assistant" if message.get("tool_calls").is_some() => {
-                let calls = message["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
-                let written = calls.iter().map(|call| {
-                    let function = call.get("function").unwrap_or(call);
-                    format!("{{\"name\": {}, \"arguments\": {}}}", function["name"], function["arguments"])
-                });
-                let parts: Vec<String> = Some(content.to_owned()).filter(|text| !text.is_empty()).into_iter().chain(written).collect();
-                ("assistant", parts.join("\n"))
-            }
-            "tool" => {
-                let name = message.get("name").and_then(Value::as_str).unwrap_or("the function");
-                ("user", format!("Result of {name}: {content}"))
-            }
-            other => (other, content.to_owned()),
-        };
-        // Templates without tools often require user and assistant turns to alternate.
-        match out.last_mut() {
-            Some(last) if role == "user" && self::role(last) == "user" => {
-                last["content"] = Value::String(format!("{}\n{content}", text_of(last)))
-            }
-            _ => out.push(json!({"role": role, "content": content})),
-        }
-    }
+    let mut out = inline_turns(messages, true, true);
     if !tools.is_empty() {
         let instructions = instructions(tools);
         match out.first_mut() {
@@ -91,6 +65,95 @@ pub fn inline_tools(messages: &[Value], tools: &[Tool]) -> Vec<Value> {
         }
     }
     out
+}
+
+/// Rewrites normalised turns for a template that does not show the calls in a turn, or the turns of results: calls become the JSON text that our
+/// own prompt asks for, results become user turns.
+pub fn inline_turns(messages: &[Value], calls: bool, results: bool) -> Vec<Value> {
+    let mut out: Vec<Value> = Vec::with_capacity(messages.len() + 1);
+    for message in messages {
+        let mut message = message.clone();
+        let text = text_of(&message).to_owned();
+        if let Value::Object(fields) = &mut message {
+            if calls && let Some(Value::Array(listed)) = fields.remove("tool_calls") {
+                let written = listed.iter().map(|call| {
+                    let function = call.get("function").unwrap_or(call);
+                    format!("{{\"name\": {}, \"arguments\": {}}}", function["name"], function["arguments"])
+                });
+                let parts: Vec<String> = Some(text.clone()).filter(|text| !text.is_empty()).into_iter().chain(written).collect();
+                fields.insert("content".into(), parts.join("\n").into());
+            }
+            if results && fields.get("role").is_some_and(|role| role == "tool") {
+                let name = fields.remove("name");
+                let name = name.as_ref().and_then(Value::as_str).unwrap_or("the function");
+                fields.insert("content".into(), format!("Result of {name}: {text}").into());
+                fields.insert("role".into(), "user".into());
+                fields.remove("tool_call_id");
+            }
+        }
+        // Templates that do not know results often require user and assistant turns to alternate.
+        match out.last_mut() {
+            Some(last) if results && role(&message) == "user" && role(last) == "user" => {
+                last["content"] = Value::String(format!("{}\n{}", text_of(last), text_of(&message)))
+            }
+            _ => out.push(message),
+        }
+    }
+    out
+}
+
+/// Normalised turns with each call of a turn in a turn of its own, followed by its result.
+pub fn with_calls_apart(messages: &[Value]) -> Vec<Value> {
+    let mut out = Vec::with_capacity(messages.len());
+    let mut rest = messages;
+    while let Some((message, after)) = rest.split_first() {
+        let calls = message.get("tool_calls").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let (results, after) = after.split_at_checked(after.iter().take_while(|turn| role(turn) == "tool").count()).unwrap_or((&[], after));
+        let mut results: Vec<&Value> = results.iter().collect();
+        for (index, call) in calls.iter().enumerate() {
+            let mut turn = message.clone();
+            turn["tool_calls"] = json!([call]);
+            if index > 0 {
+                turn["content"] = "".into();
+            }
+            out.push(turn);
+            let (own, others) = results.into_iter().partition(|result| result.get("tool_call_id") == call.get("id"));
+            let own: Vec<&Value> = own;
+            out.extend(own.into_iter().cloned());
+            results = others;
+        }
+        if calls.is_empty() {
+            out.push(message.clone());
+        }
+        out.extend(results.into_iter().cloned());
+        rest = after;
+    }
+    out
+}
+
+/// The turns with `null` as the content of those that consist of calls, as OpenAI's API has them; `None` if there are none.
+pub fn with_null_content(turns: &[Value]) -> Option<Vec<Value>> {
+    let mut turns = turns.to_vec();
+    let mut changed = false;
+    for turn in turns.iter_mut().filter(|turn| turn.get("tool_calls").is_some() && turn["content"] == "") {
+        turn["content"] = Value::Null;
+        changed = true;
+    }
+    changed.then_some(turns)
+}
+
+/// The turns with the arguments of calls as JSON text; `None` if there are no calls.
+pub fn with_arguments_in_text(turns: &[Value]) -> Option<Vec<Value>> {
+    let mut turns = turns.to_vec();
+    let calls = turns.iter_mut().filter_map(|turn| turn.get_mut("tool_calls")?.as_array_mut()).flatten();
+    let arguments: Vec<&mut Value> = calls.filter_map(|call| call.get_mut("function")?.get_mut("arguments")).collect();
+    if arguments.is_empty() {
+        return None;
+    }
+    for value in arguments {
+        *value = Value::String(value.to_string());
+    }
+    Some(turns)
 }
 
 /// The default prompt that describes the tools and the format of a call.

@@ -8,10 +8,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Value, json};
-use workers_ai_local::catalog::ChatFormat;
 use workers_ai_local::error::ErrorCode;
 use workers_ai_local::input::TextGenerationRequest;
-use workers_ai_local::prompt::{ChatTemplate, render, template_for};
+use workers_ai_local::prompt::{ChatFormat, ChatTemplate, render, template_for};
 
 /// Templates in the styles of the model families.
 const TEMPLATES: &[&str] = &[
@@ -199,6 +198,11 @@ fn any_template_gives_a_text_or_an_error() {
     });
 }
 
+/// A text without Python's white space at its ends.
+fn stripped(text: &str) -> &str {
+    text.trim_matches(|letter: char| letter.is_whitespace() || ('\x1c'..='\x1f').contains(&letter))
+}
+
 #[test]
 fn built_in_templates_write_every_conversation() {
     let turn = (select(vec!["user", "assistant", "system", "é"]), text()).prop_map(|(role, content)| (role, content));
@@ -214,7 +218,7 @@ fn built_in_templates_write_every_conversation() {
         // As the models' makers document them.
         let chat_ml = written(|role, content| format!("<|im_start|>{role}\n{content}<|im_end|>\n")) + "<|im_start|>assistant\n";
         prop_assert_eq!(rendered(ChatFormat::ChatMl), Ok(chat_ml));
-        let llama3 = written(|role, content| format!("<|start_header_id|>{role}<|end_header_id|>\n\n{}<|eot_id|>", content.trim()));
+        let llama3 = written(|role, content| format!("<|start_header_id|>{role}<|end_header_id|>\n\n{}<|eot_id|>", stripped(content)));
         prop_assert_eq!(rendered(ChatFormat::Llama3), Ok(format!("<s>{llama3}<|start_header_id|>assistant<|end_header_id|>\n\n")));
         let plain: Vec<&str> = turns.iter().map(|(_, content)| content.as_str()).collect();
         prop_assert_eq!(rendered(ChatFormat::Plain), Ok(plain.join("\n")));
@@ -226,7 +230,7 @@ fn built_in_templates_write_every_conversation() {
                 .enumerate()
                 .filter(|(index, (role, _))| *role != "system" || turns.get(index + 1).is_some_and(|(next, _)| *next == "user"));
             for (_, (_, content)) in shown {
-                prop_assert!(text.contains(content.trim()), "{:?} is not in {:?}", content, text);
+                prop_assert!(text.contains(stripped(content)), "{:?} is not in {:?}", content, text);
             }
         }
         Ok(ANSWER.into())
