@@ -89,23 +89,26 @@ export function toModelSource(value, place, one = toSource) {
 }
 
 /**
- * A source that is found by a name (an address, a path, a key). If that is the name of a part of a split model, the other parts have the same
- * name with other numbers.
+ * The names of all parts of a split model, in their order, if `name` is the name of one of them. Otherwise only `name`.
+ *
+ * @param {string} name
+ */
+export function partNames(name) {
+  const [, , number, , count] = PART_NAME.exec(name) ?? [];
+  if (!(Number(count) <= MAX_PARTS && Number(number) >= 1 && Number(number) <= Number(count))) return [name];
+  return Array.from({ length: Number(count) }, (_, index) => name.replace(PART_NAME, `$1${String(index + 1).padStart(5, "0")}$3$4$5`));
+}
+
+/**
+ * A source that is found by a name: an address, a path, a key. If it may be a part of a split model, the other parts are found in the same way.
  *
  * @param {string} name
  * @param {(name: string) => Source} open makes the source of a name
- * @param {number} [end] where the file's own name ends in `name`
  * @returns {Source}
  */
-export function named(name, open, end = name.length) {
-  const source = open(name);
-  const [own, rest] = [name.slice(0, end), name.slice(end)];
-  const [, , number, , count] = PART_NAME.exec(own) ?? [];
-  if (!(Number(count) <= MAX_PARTS && Number(number) >= 1 && Number(number) <= Number(count))) return source;
-  const numbers = Array.from({ length: Number(count) }, (_, index) => String(index + 1).padStart(5, "0"));
-  const nameOf = (/** @type {string} */ other) => own.replace(PART_NAME, `$1${other}$3$4$5`) + rest;
-  source.others = numbers.filter((other) => other !== number).map((other) => open(nameOf(other)));
-  return source;
+export function named(name, open) {
+  const others = partNames(name).filter((other) => other !== name);
+  return { ...open(name), others: others.map(open) };
 }
 
 /**
@@ -177,9 +180,8 @@ async function unstalled(promise) {
  * @param {string} [sha256] of the file at `url`
  */
 function files(url, headers, sha256) {
-  const address = String(url);
-  const end = address.search(/[?#]/);
-  return named(address, (each) => http(each, headers, each === address ? sha256 : undefined), end < 0 ? undefined : end);
+  const [, file, query] = /** @type {RegExpExecArray} */ (/^([^?#]*)(.*)$/s.exec(String(url)));
+  return named(file, (each) => http(each + query, headers, each === file ? sha256 : undefined));
 }
 
 /**

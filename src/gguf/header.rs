@@ -194,7 +194,8 @@ fn tensor_entries(content: &Content) -> std::result::Result<Vec<TensorEntry>, St
         };
         entries.push(TensorEntry { name: name.clone(), part: 0, dtype: info.ggml_dtype, shape, offset, length });
     }
-    entries.sort_by_key(|entry| entry.offset);
+    // By names too: a damaged header may give two tensors one place, and each reading must give one order.
+    entries.sort_by(|a, b| (a.offset, &a.name).cmp(&(b.offset, &b.name)));
     Ok(entries)
 }
 

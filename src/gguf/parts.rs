@@ -172,8 +172,11 @@ impl Split {
     /// `None` if the file is a whole model.
     fn of(header: &Header, name: &str) -> Result<Option<Self>> {
         let Some(count) = header.get("split.count") else { return Ok(None) };
-        let count = super::integer(count).unwrap_or(u64::MAX);
-        let number = header.integer("split.no").unwrap_or(if header.get("split.no").is_none() { 0 } else { u64::MAX });
+        let Some(count) = super::integer(count) else {
+            return Err(AiError::invalid_data(format!(
+                "{name} cannot be used as a model: its 'split.count' is not a number. Get the file again."
+            )));
+        };
         if count <= 1 {
             return Ok(None);
         }
@@ -182,11 +185,11 @@ impl Split {
                 "{name} cannot be used as a model: it is split into too many files, at most {MAX_PARTS} are supported. Merge them with llama.cpp's gguf-split."
             )));
         }
-        if number >= count {
+        let Some(number) = header.integer("split.no").filter(|number| *number < count) else {
             return Err(AiError::invalid_data(format!(
                 "{name} cannot be used as a model: its 'split.no' does not fit its 'split.count' of {count}. Get the file again."
             )));
-        }
+        };
         Ok(Some(Self { number, count }))
     }
 

@@ -11,7 +11,7 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
-import { Ai, AiInternalError, InferenceUpstreamError } from "workers-ai-local";
+import { Ai, AiInternalError, DEFAULT_MODEL, InferenceUpstreamError } from "workers-ai-local";
 import { listening } from "../../scripts/lib/ports.mjs";
 import { parseHeader, partName, splitFile, withEntry } from "../gguf-fixtures.mjs";
 import { MODEL as REAL, MODEL_PATH } from "../real-model.mjs";
@@ -103,6 +103,13 @@ const bucket = (objects) => ({
   },
 });
 const BUCKET = bucket(Object.fromEntries(PARTS.map((bytes, part) => [partName("own/model", part, COUNT), bytes])));
+
+/** Makes a file the default model of this process until the end of a test. */
+function withModel(t, file) {
+  const { WORKERS_AI_LOCAL_MODEL: before } = process.env;
+  t.after(() => (before === undefined ? delete process.env.WORKERS_AI_LOCAL_MODEL : (process.env.WORKERS_AI_LOCAL_MODEL = before)));
+  process.env.WORKERS_AI_LOCAL_MODEL = file;
+}
 
 const ask = async (source, config = {}) => (await new Ai({ models: { [MODEL]: source }, onWarning() {}, ...config }).run(MODEL, HI)).response;
 const rejected = (source, code, says) =>
@@ -231,11 +238,9 @@ describe("loading a split model", () => {
     for (const part of [0, 1, 2]) await rejected(list(part), 5004, new RegExp(`-0000${part + 1}-of-00003\\.gguf is not the expected file: its SHA-256 is ${sha256(PARTS[part])}`));
   });
 
-  test("needs no WORKERS_AI_LOCAL_MODEL of one file", async (t) => {
-    const { WORKERS_AI_LOCAL_MODEL: before } = process.env;
-    t.after(() => (before === undefined ? delete process.env.WORKERS_AI_LOCAL_MODEL : (process.env.WORKERS_AI_LOCAL_MODEL = before)));
-    process.env.WORKERS_AI_LOCAL_MODEL = at(0);
-    assert.equal((await new Ai({ onWarning() {} }).run(MODEL.replace("own/split", "meta/llama-3.1-8b-instruct"), HI)).response, SAYS);
+  test("works for WORKERS_AI_LOCAL_MODEL, too", async (t) => {
+    withModel(t, at(0));
+    assert.equal((await new Ai({ onWarning() {} }).run("@cf/meta/llama-3.1-8b-instruct", HI)).response, SAYS);
   });
 });
 
@@ -313,7 +318,8 @@ describe("a split model of which something is wrong is an error:", () => {
     const changed = (values) => splitFile(whole, [0, 5], (header) => Object.entries(values).reduce((all, [key, value]) => withEntry(all, key, value), header))[0];
     await rejected(changed({ "split.no": 3 }), 5004, /its 'split\.no' does not fit its 'split\.count' of 3/);
     await rejected(changed({ "split.no": "x" }), 5004, /its 'split\.no' does not fit/);
-    for (const count of [1025, 65_535, 2 ** 32 - 1, "x"]) await rejected(changed({ "split.count": count }), 5004, /is split into too many files, at most 1024 are supported\. Merge them/);
+    await rejected(changed({ "split.count": "x" }), 5004, /its 'split\.count' is not a number/);
+    for (const count of [1025, 65_535, 2 ** 32 - 1]) await rejected(changed({ "split.count": count }), 5004, /is split into too many files, at most 1024 are supported\. Merge them/);
     await rejected([first, ...PARTS.slice(1).map(() => changed({ "split.count": 2 ** 31 }))], 5004, /too many files/);
     for (const count of [0, 1]) await rejected(changed({ "split.count": count }), 5004, /has no tensor/);
     await rejected([changed({ "split.tensors.count": 2 ** 31 }), ...PARTS.slice(1)], 5004, /have 12 tensors together, but the model has 2147483648/);
@@ -353,5 +359,19 @@ describe("the command", () => {
     t.after(served.stop);
     const response = await fetch(`${served.url}/v1/chat/completions`, { method: "POST", body: JSON.stringify({ model: "@cf/meta/llama-3.1-8b-instruct", ...HI }) });
     assert.equal((await response.json()).choices[0].message.content, SAYS);
+  });
+
+  test("serves all files of WORKERS_AI_LOCAL_MODEL to the playground, which asks for the name of one", async (t) => {
+    withModel(t, at(1));
+    const served = await startServe("--port", "0");
+    t.after(served.stop);
+    const { headers } = await fetch(`${served.url}/models/${DEFAULT_MODEL.file}`, { method: "HEAD" });
+    assert.equal(headers.get("content-location"), `/models/${partName("model", 1, COUNT)}`);
+    for (const [part, bytes] of PARTS.entries()) {
+      const response = await fetch(`${served.url}/models/${partName("model", part, COUNT)}`);
+      assert.deepEqual(new Uint8Array(await response.arrayBuffer()), bytes);
+      assert.equal(response.headers.get("content-location"), null);
+    }
+    for (const other of ["a.gguf", partName("model", 3, COUNT), partName("model", 0, 4)]) assert.equal((await fetch(`${served.url}/models/${other}`)).status, 404);
   });
 });
