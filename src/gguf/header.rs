@@ -20,7 +20,7 @@ const MAX_ELEMENTS: usize = 8 << 20;
 
 /// Tensors above which a header, or the headers of a split model together, count as damaged. Models with hundreds of experts in tensors of their
 /// own have some 50,000.
-pub const MAX_TENSORS: usize = 1 << 17;
+pub(super) const MAX_TENSORS: usize = 1 << 17;
 
 /// Largest dimension of a tensor. The parser keeps dimensions in 32 bits.
 const MAX_DIMENSION: u64 = u32::MAX as u64 >> 1;

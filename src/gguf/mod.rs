@@ -10,6 +10,6 @@ mod source;
 
 pub(crate) use header::integer;
 pub use header::{Header, TensorEntry};
-pub use parts::{MAX_PARTS, Parts};
+pub use parts::Parts;
 pub use reader::{Progress, Reader};
 pub use source::{ByteStream, BytesSource, LocalFuture, OpenedSource, Others, Source, SourceError};

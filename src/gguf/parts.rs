@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 /// The most files of a model.
-pub const MAX_PARTS: u64 = 1024;
+const MAX_PARTS: u64 = 1024;
 
 /// The files of one model, read front to back, one after another.
 pub struct Parts {

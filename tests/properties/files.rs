@@ -271,6 +271,9 @@ enum Disorder {
     Repeat(Index, Index),
 }
 
+/// The model, the numbers of tensors of its files, damages of a file each, and what is done to the list.
+type SplitInput = (Model, Vec<usize>, Vec<(Index, Damage)>, Vec<Disorder>);
+
 #[test]
 fn a_split_model_gives_three_tokens_or_an_error() {
     let at = any::<Index>;
@@ -281,54 +284,48 @@ fn a_split_model_gives_three_tokens_or_an_error() {
     ];
     let damages = prop_oneof![2 => Just(Vec::new()), 3 => vec((at(), damage()), 1..3)];
     let inputs = (model(), vec(0..5usize, 1..5), damages, vec(disorder, 0..3));
-    check(
-        "files::a_split_model_gives_three_tokens_or_an_error",
-        600,
-        inputs,
-        |(model, counts, damages, disorders): (Model, Vec<usize>, Vec<(Index, Damage)>, Vec<Disorder>)| {
-            let whole = model.file();
-            let mut left = whole.tensors.len();
-            let counts: Vec<usize> = counts
-                .into_iter()
-                .map(|count| {
-                    let count = count.min(left);
-                    left -= count;
-                    count
-                })
-                .collect();
-            let parts = whole.split(&counts);
-            let count = parts.len();
-            let of_part =
-                |part| damages.iter().filter(|(at, _)| at.index(count) == part).map(|(_, damage)| damage.clone()).collect::<Vec<_>>();
-            let mut files: Vec<_> =
-                parts.into_iter().enumerate().map(|(part, file)| (format!("part {part}"), damaged(file, &of_part(part)))).collect();
-            for disorder in &disorders {
-                let now = files.len();
-                match disorder {
-                    Disorder::Swap(a, b) => files.swap(a.index(now), b.index(now)),
-                    Disorder::Remove(at) if now > 1 => drop(files.remove(at.index(now))),
-                    Disorder::Remove(_) => {}
-                    Disorder::Repeat(from, to) => files[to.index(now)] = files[from.index(now)].clone(),
-                }
+    check("files::a_split_model_gives_three_tokens_or_an_error", 600, inputs, |(model, counts, damages, disorders): SplitInput| {
+        let whole = model.file();
+        let mut left = whole.tensors.len();
+        let counts: Vec<usize> = counts
+            .into_iter()
+            .map(|count| {
+                let count = count.min(left);
+                left -= count;
+                count
+            })
+            .collect();
+        let parts = whole.split(&counts);
+        let count = parts.len();
+        let of_part = |part| damages.iter().filter(|(at, _)| at.index(count) == part).map(|(_, damage)| damage.clone()).collect::<Vec<_>>();
+        let mut files: Vec<_> =
+            parts.into_iter().enumerate().map(|(part, file)| (format!("part {part}"), damaged(file, &of_part(part)))).collect();
+        for disorder in &disorders {
+            let now = files.len();
+            match disorder {
+                Disorder::Swap(a, b) => files.swap(a.index(now), b.index(now)),
+                Disorder::Remove(at) if now > 1 => drop(files.remove(at.index(now))),
+                Disorder::Remove(_) => {}
+                Disorder::Repeat(from, to) => files[to.index(now)] = files[from.index(now)].clone(),
             }
-            let length: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
-            let sources: Vec<_> = files.into_iter().map(|(name, bytes)| source(&name, bytes)).collect();
-            let (result, most) = most_of(|| three_tokens(Rc::new(Listed(sources)), true, 1));
-            prop_assert!(most <= MOST + 16 * length, "{most} bytes of memory for {length} bytes of files");
-            let in_order = disorders.iter().all(|disorder| matches!(disorder, Disorder::Swap(..)));
-            match result {
-                Ok(tokens) => {
-                    prop_assert!(tokens <= 3, "{} tokens", tokens);
-                    Ok(ANSWER.into())
-                }
-                Err(error) => {
-                    prop_assert!(!(damages.is_empty() && in_order && model.is_valid() && !model.is_wild), "a valid model: {}", error);
-                    let documented =
-                        [ErrorCode::InvalidData, ErrorCode::OutOfCapacity, ErrorCode::ContextWindowExceeded, ErrorCode::InvalidInput];
-                    prop_assert!(documented.contains(&error.code), "{}", error);
-                    Ok(error.to_string())
-                }
+        }
+        let length: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
+        let sources: Vec<_> = files.into_iter().map(|(name, bytes)| source(&name, bytes)).collect();
+        let (result, most) = most_of(|| three_tokens(Rc::new(Listed(sources)), true, 1));
+        prop_assert!(most <= MOST + 16 * length, "{most} bytes of memory for {length} bytes of files");
+        let in_order = disorders.iter().all(|disorder| matches!(disorder, Disorder::Swap(..)));
+        match result {
+            Ok(tokens) => {
+                prop_assert!(tokens <= 3, "{} tokens", tokens);
+                Ok(ANSWER.into())
             }
-        },
-    );
+            Err(error) => {
+                prop_assert!(!(damages.is_empty() && in_order && model.is_valid() && !model.is_wild), "a valid model: {}", error);
+                let documented =
+                    [ErrorCode::InvalidData, ErrorCode::OutOfCapacity, ErrorCode::ContextWindowExceeded, ErrorCode::InvalidInput];
+                prop_assert!(documented.contains(&error.code), "{}", error);
+                Ok(error.to_string())
+            }
+        }
+    });
 }
