@@ -84,7 +84,7 @@ async fn fill(sink: &mut dyn WeightSink, architecture: &Architecture, tied: bool
         if tied || role != Role::TokenEmbedding {
             read += length;
         }
-        let entry = TensorEntry { name: format!("{role:?}"), dtype, shape, offset: 0, length };
+        let entry = TensorEntry { name: format!("{role:?}"), part: 0, dtype, shape, offset: 0, length };
         sink.begin(&Tensor::new(role, &entry, architecture)?)?;
         sink.room().await?;
         // Every f16 or f32 that consists of these bytes is a small number.

@@ -16,7 +16,7 @@ import { HELP } from "./cli/help.js";
  */
 const PROMPT_OPTIONS = {
   model: { type: "string" },
-  gguf: { type: "string" },
+  gguf: { type: "string", multiple: true },
   system: { type: "string" },
   raw: { type: "boolean" },
   json: { type: "boolean" },
@@ -50,7 +50,7 @@ const COMMANDS = {
       port: { type: "string" },
       host: { type: "string" },
       model: { type: "string" },
-      gguf: { type: "string" },
+      gguf: { type: "string", multiple: true },
       cors: { type: "string", multiple: true },
       "allow-host": { type: "string", multiple: true },
       key: { type: "string" },
@@ -79,6 +79,15 @@ async function version() {
   return JSON.parse(await readFile(new URL("../package.json", import.meta.url), "utf8")).version;
 }
 
+/**
+ * An error's message as one line. Its advice for programs is replaced by the command's option.
+ *
+ * @param {string} message
+ */
+function forCommand(message) {
+  return message.replaceAll(/\s*\n\s*/g, " ").replace(/\b([Gg])ive all (\d+) files as a list\b/, "$1ive --gguf $2 times, once for each file");
+}
+
 // If the reader of the output has ended (`… | head`), exit without an error message.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on("error", (error) => {
@@ -98,6 +107,6 @@ try {
   // 130 is the shells' exit code for Ctrl+C. `exit` ends the process at once, although a download may still be running.
   if (error?.name === "AbortError") process.exit(130);
   const isExpected = error instanceof CommandError || error?.name === "AiError" || error?.name === "AiInternalError";
-  console.error(`error: ${isExpected ? error.message.replaceAll(/\s*\n\s*/g, " ") : (error?.stack ?? error)}`);
+  console.error(`error: ${isExpected ? forCommand(error.message) : (error?.stack ?? error)}`);
   process.exit(1);
 }

@@ -6,17 +6,26 @@
 // ── Configuration ──
 
 /**
+ * A model: one GGUF file, or the list of the files (at most 1,024) of a model that llama.cpp's `gguf-split` has split, in any order.
+ *
+ * A split model whose files lie beside each other under the names that `gguf-split` gives them, `…-00001-of-00003.gguf`, needs no list: a URL, a
+ * path or a key of any one of them stands for all. In a URL, query and headers are the same for all of them; URLs that are signed for one
+ * file each must be listed. So must files without a name: Blobs, bytes, custom sources.
+ */
+export type ModelSource = ModelFile | readonly ModelFile[];
+
+/**
  * The location of a GGUF file:
  * - a string: a URL, which in a browser may be relative to the page; in Node also a path;
  * - a `URL`, or `{ url, headers }`;
  * - a `Blob` or `File`;
  * - the bytes themselves;
- * - an object in an R2 bucket, `{ bucket, key }`, or an R2 object that was already fetched (can be read only once);
+ * - an object in an R2 bucket, `{ bucket, key }`, or an R2 object that was already fetched (can be read only once, so not in a list);
  * - a custom source (not in a browser's page, where a Web Worker reads the files).
  *
  * The file is read sequentially, tensor by tensor. The whole file is never in memory at once.
  */
-export type ModelSource =
+export type ModelFile =
   | string
   | URL
   | HttpModelSource
@@ -35,7 +44,10 @@ export interface HttpModelSource {
    * withholds `authorization` only).
    */
   headers?: Record<string, string>;
-  /** The file's SHA-256, as 64 hexadecimal digits. It is compared while the file is read: another file is error 5004. */
+  /**
+   * The file's SHA-256, as 64 hexadecimal digits. It is compared while the file is read: another file is error 5004. For a split model, give a
+   * list with the one of each file.
+   */
   sha256?: string;
 }
 
@@ -89,9 +101,9 @@ export interface ModelProgress {
    *   for the CPU.
    */
   phase: "download" | "weights" | "compile" | "check";
-  /** Bytes read so far; in the phases after `"weights"`, all bytes. */
+  /** Bytes read so far, of all files of the model; in the phases after `"weights"`, all bytes. */
   loaded: number;
-  /** Length of the whole file in bytes; `null` if unknown. */
+  /** Length of the whole file in bytes, or of all files of a split model; `null` if unknown, as while the headers of a split model are read. */
   total: number | null;
   /** In the phases `"compile"` and `"check"`: the number of finished kernels, and of all kernels. */
   kernels?: { ready: number; total: number };

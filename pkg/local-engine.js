@@ -5,7 +5,7 @@ import { call, drive, epoch, facts, glue, memoryBytes, release } from "./instanc
 import { again, start as startAnswer } from "./replay.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { closed } from "./errors.js";
-import { toSource } from "./source.js";
+import { toModelSource } from "./source.js";
 
 /**
  * @import { AiConfig, CustomModelSource, ModelsParameters } from "./index.d.ts"
@@ -44,14 +44,14 @@ export class LocalEngine {
   /**
    * @param {(config: AiConfig) => void | Promise<void>} initialise starts the WebAssembly instance
    * @param {AiConfig} config
-   * @param {(value: unknown, place: string) => CustomModelSource} [source] converts a configured file to a source; see `toSource`
+   * @param {(value: unknown, place: string) => CustomModelSource} [toSource] converts a configured file to a source
    * @throws {AiInternalError} if the configuration is invalid
    */
-  constructor(initialise, config = {}, source = toSource) {
+  constructor(initialise, config = {}, toSource) {
     checkBuild(config);
     this.#initialise = initialise;
-    const models = Object.entries(config.models ?? {}).map(([id, value]) => [id, source(value, `models["${id}"]`)]);
-    const defaultModel = config.default === undefined ? undefined : source(config.default, "default");
+    const models = Object.entries(config.models ?? {}).map(([id, value]) => [id, toModelSource(value, `models["${id}"]`, toSource)]);
+    const defaultModel = config.default === undefined ? undefined : toModelSource(config.default, "default", toSource);
     this.#config = { ...config, models: Object.fromEntries(models), default: defaultModel };
     this.#settings = { ...this.#config, onProgress: weakly(config.onProgress), onWarning: weakly(config.onWarning) };
   }

@@ -15,7 +15,7 @@ import { provideGpu } from "./gpu.js";
 import { start } from "./instance.js";
 import { LocalEngine, weakly } from "./local-engine.js";
 import { dawn } from "./node-gpu.js";
-import { http, sourceError, toSource } from "./source.js";
+import { http, named, sourceError, toSource } from "./source.js";
 import { builds } from "./wasm/builds.js";
 
 /**
@@ -52,7 +52,7 @@ provideGpu(dawn);
 export class Ai extends BaseAi {
   /** @param {AiConfig} [config] */
   constructor(config = {}) {
-    const { default: fallback = defaultModel(weakly(config.onProgress)), ...rest } = config;
+    const { default: fallback = process.env.WORKERS_AI_LOCAL_MODEL || defaultModel(weakly(config.onProgress)), ...rest } = config;
     super(new LocalEngine((settings) => start(settings, HOST), { ...rest, default: fallback }, nodeSource));
   }
 }
@@ -64,9 +64,9 @@ export class Ai extends BaseAi {
  * @param {string} place
  */
 function nodeSource(value, place) {
-  if (typeof value === "string" && !/^[a-z][a-z0-9+.-]+:\/\//i.test(value)) return file(value);
+  if (typeof value === "string" && !/^[a-z][a-z0-9+.-]+:\/\//i.test(value)) return named(value, file);
   // Bytes are not converted to a string: for a model that takes seconds, or fails.
-  if ((typeof value === "string" || value instanceof URL) && String(value).startsWith("file://")) return file(fileURLToPath(value));
+  if ((typeof value === "string" || value instanceof URL) && String(value).startsWith("file://")) return named(fileURLToPath(value), file);
   return toSource(value, place);
 }
 
@@ -107,12 +107,10 @@ function file(filePath) {
  * @returns {CustomModelSource}
  */
 function defaultModel(onProgress) {
-  const { env } = process;
-  const cached = path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
+  const cached = path.join(modelFolder(process.env, homedir()), DEFAULT_MODEL.file);
   return {
-    name: env.WORKERS_AI_LOCAL_MODEL || cached,
+    name: cached,
     async open(offset) {
-      if (env.WORKERS_AI_LOCAL_MODEL) return file(env.WORKERS_AI_LOCAL_MODEL).open(offset);
       const found = await stat(cached).catch(() => null);
       if (found?.size !== DEFAULT_MODEL.size) await download(DEFAULT_MODEL.url, cached, onProgress);
       return file(cached).open(offset);

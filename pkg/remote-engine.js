@@ -4,7 +4,7 @@ import { checkBuild } from "./builds.js";
 import { AiInternalError, abortError, aiError, closed, fromMessage } from "./errors.js";
 
 /**
- * @import { AiConfig, CustomModelSource, HttpModelSource, ModelSource, ModelsParameters } from "./index.d.ts"
+ * @import { AiConfig, CustomModelSource, HttpModelSource, ModelFile, ModelSource, ModelsParameters } from "./index.d.ts"
  * @import { Answer, Engine, HttpAnswer, HttpRequest, Observers, WorkerCalls, WorkerMessage, WorkerNotices } from "./internal.d.ts"
  */
 
@@ -68,7 +68,7 @@ export class RemoteEngine {
     this.#startWorker = startWorker;
     this.#config = config;
     this.#observers = { progress: onProgress, warning: onWarning };
-    const sources = /** @type {Partial<CustomModelSource>[]} */ ([config.default, ...Object.values(config.models ?? {})]);
+    const sources = /** @type {Partial<CustomModelSource>[]} */ ([config.default, ...Object.values(config.models ?? {})].flat());
     const isCustom = sources.some((source) => typeof source?.open === "function");
     if (isCustom) throw new AiInternalError("A source with open() cannot be sent to a Web Worker. Use a URL, a Blob or bytes.");
   }
@@ -321,14 +321,19 @@ function post(worker, message) {
  */
 function absolute(config) {
   /**
-   * @template {ModelSource | undefined} Source
+   * @template {ModelFile | undefined} Source
    * @param {Source} source
    */
-  const resolve = (source) => {
+  const resolveOne = (source) => {
     if (typeof source === "string" || source instanceof URL) return new URL(source, location.href).href;
     const file = /** @type {Partial<HttpModelSource>} */ (source ?? {});
     return file.url ? { ...file, url: new URL(file.url, location.href).href } : source;
   };
+  /**
+   * @template {ModelSource | undefined} Source
+   * @param {Source} source
+   */
+  const resolve = (source) => (Array.isArray(source) ? source.map(resolveOne) : resolveOne(/** @type {ModelFile} */ (source)));
   const models = Object.fromEntries(Object.entries(config.models ?? {}).map(([id, source]) => [id, resolve(source)]));
   return { ...config, models, default: resolve(config.default) };
 }

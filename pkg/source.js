@@ -8,9 +8,12 @@ import { AiInternalError } from "./errors.js";
 /** @import { CustomModelSource, HttpModelSource, ModelFileStream, R2ModelObject, R2ModelSource } from "./index.d.ts" */
 
 /**
- * A source with its identity: equal for sources of the same bytes only. The crate loads each identity once.
+ * A source for the crate:
+ * - `identity`: equal for sources of the same bytes only. The crate loads each identity once.
+ * - `others`: the other files of the model, if this may be one of several. The crate reads them only if the file says so.
+ * - `listed`: whether the configuration lists them; otherwise they follow from the name.
  *
- * @typedef {CustomModelSource & {identity?: string}} Source
+ * @typedef {CustomModelSource & {identity?: string, others?: Source[], listed?: boolean}} Source
  */
 
 /** Bytes per read from a buffer. The crate copies each piece, so a large buffer must not be one piece. */
@@ -23,6 +26,12 @@ const STALLED_AFTER_MS = 30_000;
 const MAX_REDIRECTS = 5;
 const REDIRECTS = [301, 302, 303, 307, 308];
 
+/** A model has at most so many files; the crate has the same limit. */
+const MAX_PARTS = 1024;
+
+/** How llama.cpp names the parts of a split model: number and count, from 1. In a URL the hyphens may be encoded. */
+const PART_NAME = /(-|%2d)(\d{5})((?:-|%2d)of(?:-|%2d))(\d{5})(\.gguf)$/i;
+
 /**
  * Converts a configured value to a source.
  *
@@ -33,20 +42,73 @@ const REDIRECTS = [301, 302, 303, 307, 308];
  * @throws {AiInternalError} if the value is none of these
  */
 export function toSource(value, place) {
-  if (typeof value === "string" || value instanceof URL) return http(value);
+  if (typeof value === "string" || value instanceof URL) return files(value);
   if (typeof Blob === "function" && value instanceof Blob) return blob(value);
   if (value instanceof ArrayBuffer) return bytes(new Uint8Array(value));
   if (ArrayBuffer.isView(value)) return bytes(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
   if (value && typeof value === "object") {
     const source = /** @type {Partial<CustomModelSource & HttpModelSource & R2ModelSource & R2ModelObject>} */ (value);
     if (typeof source.open === "function") return custom(/** @type {CustomModelSource} */ (value));
-    if (source.url) return http(source.url, source.headers, source.sha256);
-    if (typeof source.bucket?.get === "function" && source.key) return r2(source.bucket, source.key);
+    if (source.url) return files(source.url, source.headers, source.sha256);
+    const { bucket, key } = source;
+    if (bucket && typeof bucket.get === "function" && key) return named(key, (each) => r2(bucket, each));
     if (source.body && source.key) return r2Object(/** @type {R2ModelObject} */ (value));
   }
   throw new AiInternalError(
     `${place} is not a model file. Use a URL, a Blob, bytes, an R2 object ({ bucket, key }) or, in Node, a path.`,
   );
+}
+
+/**
+ * Converts a configured value, of which the elements may be a list: the files of a split model.
+ *
+ * @param {unknown} value
+ * @param {string} place the value's place in the configuration, for error messages
+ * @param {(value: unknown, place: string) => Source} [one] converts a file; see `toSource`
+ * @returns {Source}
+ * @throws {AiInternalError} if the value is not a model file, or an empty or too long list
+ */
+export function toModelSource(value, place, one = toSource) {
+  if (!Array.isArray(value)) return one(value, place);
+  if (value.length === 0 || value.length > MAX_PARTS) {
+    throw new AiInternalError(`${place} is a list of ${value.length} files. A split model has 1 to ${MAX_PARTS}.`);
+  }
+  const files = value.map((file, index) => one(file, `${place}[${index}]`));
+  if (files.length === 1) return files[0];
+  const [first, ...others] = files;
+  return {
+    name: first.name,
+    identity: JSON.stringify(files.map(({ identity, name }) => identity ?? name)),
+    get sha256() {
+      return first.sha256;
+    },
+    open: (offset) => first.open(offset),
+    others,
+    listed: true,
+  };
+}
+
+/**
+ * The names of all parts of a split model, in their order, if `name` is the name of one of them. Otherwise only `name`.
+ *
+ * @param {string} name
+ */
+export function partNames(name) {
+  const [, , number, , count] = PART_NAME.exec(name) ?? [];
+  if (!(Number(count) <= MAX_PARTS && Number(number) >= 1 && Number(number) <= Number(count))) return [name];
+  return Array.from({ length: Number(count) }, (_, index) => name.replace(PART_NAME, `$1${String(index + 1).padStart(5, "0")}$3$4$5`));
+}
+
+/**
+ * A source that is found by a name: an address, a path, a key. If it may be a part of a split model, the other parts are found in the same way.
+ *
+ * @param {string} name
+ * @param {(name: string) => Source} open makes the source of a name
+ * @returns {Source}
+ */
+export function named(name, open) {
+  const others = partNames(name).filter((other) => other !== name);
+  return { ...open(name), others: others.map(open) };
 }
 
 /**
@@ -108,6 +170,18 @@ async function unstalled(promise) {
   } finally {
     clearTimeout(timer);
   }
+}
+
+/**
+ * A file over HTTP, or the files of a split model: only the last segment of the path differs.
+ *
+ * @param {string | URL} url
+ * @param {Record<string, string>} [headers]
+ * @param {string} [sha256] of the file at `url`
+ */
+function files(url, headers, sha256) {
+  const [, file, query] = /** @type {RegExpExecArray} */ (/^([^?#]*)(.*)$/s.exec(String(url)));
+  return named(file, (each) => http(each + query, headers, each === file ? sha256 : undefined));
 }
 
 /**

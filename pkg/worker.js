@@ -13,10 +13,11 @@ call this Worker over HTTP: POST /client/v4/accounts/local/ai/run/<model>, POST 
 /**
  * The Worker's bindings and variables.
  *
+ * @typedef {string | string[]} File a key or URL, or those of all files of a split model
  * @typedef {object} Env
  * @property {R2Bucket} [MODELS] an R2 bucket with model files
- * @property {string} [DEFAULT_MODEL] the key in `MODELS` or the URL of the model file for ids without their own
- * @property {string | Record<string, string>} [AI_MODELS] `{"@cf/…": key or URL}`, the model files of single ids; may be JSON text
+ * @property {File} [DEFAULT_MODEL] the key in `MODELS` or the URL of the model file for ids without their own
+ * @property {string | Record<string, File>} [AI_MODELS] `{"@cf/…": key or URL}`, the model files of single ids; may be JSON text
  * @property {string | boolean} [STRICT] "true" rejects ids without a file of their own
  * @property {string | number} [QUEUE] maximum number of unfinished requests per model
  * @property {AiConfig["build"]} [BUILD] "simd128" or "relaxed"; default: the faster one
@@ -33,17 +34,27 @@ let shared;
 /** @param {Env} env */
 function localAi(env) {
   /** @param {string} value */
-  const file = (value) => (/^https?:/.test(value) || !env.MODELS ? value : { bucket: env.MODELS, key: value });
+  const one = (value) => (/^https?:/.test(value) || !env.MODELS ? value : { bucket: env.MODELS, key: value });
+  /** @param {File} value */
+  const file = (value) => (Array.isArray(value) ? value.map(one) : one(value));
   const models = typeof env.AI_MODELS === "string" ? JSON.parse(env.AI_MODELS) : (env.AI_MODELS ?? {});
   return new LocalAi({
     models: Object.fromEntries(Object.entries(models).map(([id, value]) => [id, file(value)])),
-    ...(env.DEFAULT_MODEL || env.MODELS ? { default: file(env.DEFAULT_MODEL ?? DEFAULT_MODEL.file) } : {}),
+    ...(env.DEFAULT_MODEL || env.MODELS ? { default: file(listOr(env.DEFAULT_MODEL ?? DEFAULT_MODEL.file)) } : {}),
     strict: String(env.STRICT) === "true",
     queue: env.QUEUE === undefined ? undefined : Number(env.QUEUE),
     build: env.BUILD,
     cors: env.CORS ? String(env.CORS).split(",").map((origin) => origin.trim()) : undefined,
   });
 }
+
+/**
+ * A list that a variable has as JSON text; other values as they are.
+ *
+ * @param {File} value
+ * @returns {File}
+ */
+const listOr = (value) => (typeof value === "string" && value.startsWith('["') ? JSON.parse(value) : value);
 
 /** @param {Env} env */
 const sharedAi = (env) => (shared ??= localAi(env));

@@ -111,7 +111,7 @@ const OPTIONAL_KEYS = [
   "general.alignment", "llama.rope.freq_base", "llama.rope.scaling.type", "llama.rope.scaling.factor", "llama.rope.scaling.original_context_length",
   "llama.expert_count", "llama.attention.sliding_window", "tokenizer.ggml.pre", "tokenizer.ggml.scores", "tokenizer.ggml.unknown_token_id",
   "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eog_token_ids", "tokenizer.ggml.add_space_prefix", "tokenizer.ggml.add_eos_token", "tokenizer.chat_template",
-  "tokenizer.chat_template.tool_use", "tokenizer.ggml.model", "split.count",
+  "tokenizer.chat_template.tool_use", "tokenizer.ggml.model", "split.count", "split.no",
 ];
 /** Value types of GGUF that have a fixed length. */
 const SHORT = { 0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8 };

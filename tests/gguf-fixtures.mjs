@@ -9,6 +9,7 @@ const HEAD = 2 << 20;
 
 const ALIGNMENT = 32;
 /** GGUF type codes of metadata values. */
+const U16 = 2;
 const U32 = 4;
 const I32 = 5;
 const F32_VALUE = 6;
@@ -97,6 +98,7 @@ function typed(value) {
 /** Metadata values, each with its GGUF type code. */
 export const string = (value) => ({ type: TEXT, value: text(value) });
 export const int = (value) => ({ type: U32, value: u32(value) });
+export const u16 = (value) => ({ type: U16, value: Uint8Array.of(value & 255, value >> 8) });
 export const ints = (values) => list(values.map((value) => ({ type: I32, value: u32(value) })));
 /** The same as `list(values.map(string))`, for vocabularies. */
 export function strings(values) {
@@ -142,6 +144,36 @@ export function ggufFile(entries, tensors) {
   data.forEach((bytes, index) => file.set(bytes, header.length + placed[index].offset));
   return file;
 }
+
+/**
+ * A model as the files that llama.cpp's `gguf-split` makes of it: the first one has the metadata, each one has `split.no`, `split.count` and
+ * `split.tensors.count`, and each tensor is in one of them.
+ *
+ * @param {Uint8Array} bytes a whole file
+ * @param {number[]} counts the number of tensors in each file but the last, which has the others
+ * @param {(file: {entries: object, tensors: object[]}, part: number) => object} [changed] another header of a part, from 0
+ * @returns {Uint8Array[]}
+ */
+export function splitFile(bytes, counts, changed = (header) => header) {
+  const { entries, tensors, dataStart } = parseHeader(bytes);
+  const inOrder = tensors.toSorted((a, b) => Number(a.offset - b.offset));
+  const data = inOrder.map(({ offset }, index) => bytes.subarray(dataStart + Number(offset), dataStart + Number(inOrder[index + 1]?.offset ?? bytes.length)));
+  const ends = [...counts, tensors.length].map((count, part) => (part < counts.length ? counts.slice(0, part + 1).reduce((sum, one) => sum + one, 0) : count));
+  return ends.map((end, part) => {
+    const start = part === 0 ? 0 : ends[part - 1];
+    const split = { "split.no": u16(part), "split.count": u16(ends.length), "split.tensors.count": { type: I32, value: u32(tensors.length) } };
+    const own = part === 0 ? entries : [];
+    let length = 0;
+    const placed = inOrder.slice(start, end).map((tensor, index) => ({ ...tensor, offset: (length += padded(data[start + index])) - padded(data[start + index]) }));
+    const header = writeHeader(changed({ entries: [...own, ...Object.entries(split).map(([key, value]) => ({ key, ...value }))], tensors: placed }, part));
+    return new Uint8Array(Buffer.concat([header, ...data.slice(start, end).flatMap((tensor) => [tensor, Buffer.alloc(padded(tensor) - tensor.length)])]));
+  });
+}
+
+const padded = ({ length }) => Math.ceil(length / ALIGNMENT) * ALIGNMENT;
+
+/** The name of a part, from 0, as `gguf-split` writes it. */
+export const partName = (prefix, part, count) => `${prefix}-${String(part + 1).padStart(5, "0")}-of-${String(count).padStart(5, "0")}.gguf`;
 
 /** The strings of a metadata entry that is a list of strings. */
 export function textsOf(header, key) {

@@ -4,10 +4,12 @@
 
 mod common;
 
-use candle_core::quantized::gguf_file::Value;
-use common::{LLAMA2, TinyModel, ai_from, start, text_of};
+use candle_core::Device;
+use candle_core::quantized::gguf_file::{Content, Value, write};
+use common::{LLAMA2, Listed, TinyModel, ai_from, start, text_of};
 use serde_json::json;
 use std::cell::Cell;
+use std::io::Cursor;
 use std::rc::Rc;
 use workers_ai_local::engine::Limits;
 use workers_ai_local::error::{AiError, ErrorCode};
@@ -121,6 +123,75 @@ impl ByteStream for FlakyStream {
     }
 }
 
+/// The files of a split model, with so many tensors each; the last one has the others.
+fn split(file: &[u8], counts: &[usize]) -> Vec<Vec<u8>> {
+    let mut cursor = Cursor::new(file);
+    let content = Content::read(&mut cursor).expect("a header");
+    let mut tensors: Vec<_> = content
+        .tensor_infos
+        .iter()
+        .map(|(name, info)| (name, info.read(&mut cursor, content.tensor_data_offset, &Device::Cpu).expect("a tensor")))
+        .collect();
+    tensors.sort_by_key(|(name, _)| content.tensor_infos[*name].offset);
+    let part = |index: usize| {
+        let start: usize = counts[..index].iter().sum();
+        let end = counts.get(index).map_or(tensors.len(), |count| start + count);
+        let numbers = [
+            ("split.no", Value::U16(index as u16)),
+            ("split.count", Value::U16(counts.len() as u16 + 1)),
+            ("split.tensors.count", Value::I32(tensors.len() as i32)),
+        ];
+        let mut metadata: Vec<(&str, &Value)> = numbers.iter().map(|(key, value)| (*key, value)).collect();
+        if index == 0 {
+            metadata.extend(content.metadata.iter().map(|(key, value)| (key.as_str(), value)));
+        }
+        let tensors: Vec<_> = tensors[start..end].iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let mut out = Cursor::new(Vec::new());
+        write(&mut out, &metadata, &tensors).expect("a file in memory");
+        out.into_inner()
+    };
+    (0..=counts.len()).map(part).collect()
+}
+
+fn listed(parts: &[Vec<u8>]) -> Rc<dyn Source> {
+    let file = |(index, bytes): (usize, &Vec<u8>)| {
+        Rc::new(BytesSource { chunk: 1000, ..BytesSource::new(format!("file {index}"), bytes.clone()) }) as Rc<dyn Source>
+    };
+    Rc::new(Listed(parts.iter().enumerate().map(file).collect()))
+}
+
+#[test]
+fn a_split_model_gives_the_text_of_the_whole_file() {
+    let file = small().gguf();
+    let expected = of_bytes(file.clone());
+    assert!(expected.is_ok());
+    for counts in [&[1][..], &[0, 3], &[9], &[1; 8]] {
+        let mut parts = split(&file, counts);
+        assert_eq!(outcome(listed(&parts)), expected, "{counts:?}");
+        parts.reverse();
+        assert_eq!(outcome(listed(&parts)), expected, "{counts:?} reversed");
+        let flaky = |bytes: Vec<u8>| {
+            let source = Flaky { file: Rc::new(bytes), every: 9_000, reports_size: counts.len() > 1, opened: Rc::default() };
+            Rc::new(source) as Rc<dyn Source>
+        };
+        assert_eq!(outcome(Rc::new(Listed(parts.into_iter().map(flaky).collect()))), expected, "{counts:?} over lost connections");
+    }
+}
+
+#[test]
+fn a_part_that_is_cut_off_anywhere_is_5004() {
+    let parts = split(&small().gguf(), &[3, 4]);
+    for part in 0..parts.len() {
+        for length in (0..parts[part].len() - 64).step_by(501) {
+            let mut cut = parts.clone();
+            cut[part].truncate(length);
+            let error = outcome(listed(&cut)).expect_err("cut off");
+            assert_eq!(error.code, ErrorCode::InvalidData, "part {part} at {length}: {error}");
+            assert!(error.text.contains(&format!("file {part} is cut off")), "part {part} at {length}: {error}");
+        }
+    }
+}
+
 #[test]
 fn a_template_that_cannot_be_used_leaves_the_file_usable() {
     let broken = Value::String("{% if %}".into());
@@ -197,7 +268,7 @@ fn weights_that_do_not_fit_into_memory_are_3040() {
     for dtype in [GgmlDType::F32, GgmlDType::Q4_0, GgmlDType::Q6K] {
         let (rows, columns) = (1 << 26, 1 << 24);
         let length = (rows * (columns / dtype.block_size()) * dtype.type_size()) as u64;
-        let entry = TensorEntry { name: "output.weight".into(), dtype, shape: vec![rows, columns], offset: 0, length };
+        let entry = TensorEntry { name: "output.weight".into(), part: 0, dtype, shape: vec![rows, columns], offset: 0, length };
         let format = entry.format().expect("a type of weights");
         let tensor = Tensor { role: Role::Output, name: &entry.name, format, rows, columns, is_matrix: true };
         let error = CpuWeights::default().begin(&tensor).expect_err("more than is available");

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use workers_ai_local::backend::webgpu::{Choice, Context, Options, WebGpuBackend, WebGpuWeights};
 use workers_ai_local::backend::{Answer, Backend, CacheId, Input, Wanted, Work};
 use workers_ai_local::error::AiError;
-use workers_ai_local::gguf::{BytesSource, Header, Reader};
+use workers_ai_local::gguf::{BytesSource, Parts};
 use workers_ai_local::model::{Architecture, load_weights};
 use workers_ai_local::tokenizer::Tokenizer;
 
@@ -34,8 +34,7 @@ fn context(choice: Choice) -> Context {
 
 fn load_gpu(context: &Context, bytes: Vec<u8>, options: Options) -> Result<WebGpuBackend, AiError> {
     pollster::block_on(async {
-        let mut reader = Reader::new(Rc::new(BytesSource::new("test.gguf", bytes)), Box::new(|_| {}));
-        let header = Header::read(&mut reader).await?;
+        let (header, mut reader) = Parts::open(Rc::new(BytesSource::new("test.gguf", bytes)), Rc::new(|_| {})).await?;
         let architecture = Architecture::from_header(&header, "test.gguf")?;
         Tokenizer::from_header(&header, "test.gguf")?;
         let mut weights = WebGpuWeights::new(context);

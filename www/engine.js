@@ -18,10 +18,20 @@ const MEGABYTE = 1e6;
 export async function openEngine(onProgress) {
   try {
     const [{ Ai, DEFAULT_MODEL }, { eventData }] = await Promise.all([import("/pkg/browser.js"), import("/pkg/sse.js")]);
-    return { ai: new Ai({ default: `/models/${DEFAULT_MODEL.file}`, onProgress }), eventData };
+    return { ai: new Ai({ default: await modelAddress(`/models/${DEFAULT_MODEL.file}`), onProgress }), eventData };
   } catch (error) {
     throw new Error(await reasonOf(error));
   }
+}
+
+/**
+ * The model's own address. If the model is split, the server says there which part this one is, and the others are found by that.
+ *
+ * @param {string} address
+ */
+async function modelAddress(address) {
+  const response = await fetch(address, { method: "HEAD", redirect: "manual" }).catch(() => null);
+  return response?.headers.get("content-location") ?? address;
 }
 
 /**

@@ -18,7 +18,9 @@ Options of run:
   --model ID          model id (default: ${DEFAULT_MODEL.id})
   --gguf FILE|URL     the model's weights, a GGUF file; without it, the small
                       default model answers for every id. A URL is downloaded
-                      again at every start
+                      again at every start. A split model: any of its files, if
+                      their names end in -00001-of-00003.gguf; otherwise repeat
+                      the option for each file
   --system TEXT       system prompt
   --max-tokens N      end the answer after N tokens (default: the model's own,
                       256 for most models)
@@ -40,8 +42,8 @@ Options of serve:
   --port N            port (default: 8788; 0 selects any free port)
   --host HOST         address to listen on (default: 127.0.0.1, reachable only
                       from this machine; 0.0.0.0 is every address)
-  --gguf FILE|URL     the model's weights: for the id of --model, or without
-                      --model for every id
+  --gguf FILE|URL     the model's weights, as for run: for the id of --model, or
+                      without --model for every id
   --model ID          model id to load at the start (default: the default model's)
   --cors ORIGIN       allow pages of this origin to call the server, or of any
                       origin with "*"; repeatable (default: no other origin)

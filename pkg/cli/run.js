@@ -11,7 +11,7 @@ import { clearStatus, isTerminal, loadProgress, note, say, showStatus } from "./
 
 /**
  * @import { FinishReason, TextGenerationEvent, TextGenerationInput, TextGenerationUsage } from "../index.d.ts"
- * @typedef {{model?: string, gguf?: string, system?: string, raw?: boolean, json?: boolean, stats?: boolean}} OtherValues
+ * @typedef {{model?: string, gguf?: string[], system?: string, raw?: boolean, json?: boolean, stats?: boolean}} OtherValues
  * @typedef {OtherValues & {[name in typeof NUMBERS[number]]?: string}} Values
  */
 
@@ -27,7 +27,7 @@ const { stdin, stdout } = process;
  */
 function engineFor(values) {
   const model = values.model ?? DEFAULT_MODEL.id;
-  const file = values.gguf ?? process.env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file;
+  const file = values.gguf?.[0] ?? process.env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file;
   const models = values.gguf === undefined ? {} : { [model]: values.gguf };
   return { ai: new Ai({ models, onProgress: loadProgress(path.basename(file)), onWarning: note }), model };
 }

@@ -15,7 +15,7 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
  * @import { AddressInfo } from "node:net"
  * @import { IncomingMessage, Server, ServerResponse } from "node:http"
  * @import { Access } from "./access.js"
- * @typedef {{port?: string, host?: string, model?: string, gguf?: string, cors?: string[], "allow-host"?: string[], key?: string}} Values
+ * @typedef {{port?: string, host?: string, model?: string, gguf?: string[], cors?: string[], "allow-host"?: string[], key?: string}} Values
  */
 
 /** By default, the server is reachable only from this machine. */
@@ -37,7 +37,7 @@ export async function serve(values, positionals) {
   const ai = new Ai({
     ...weights(gguf, model),
     cors: origins,
-    onProgress: loadProgress(path.basename(gguf ?? env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file)),
+    onProgress: loadProgress(path.basename(gguf?.[0] ?? env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file)),
     onWarning: note,
   });
   const modelPath = env.WORKERS_AI_LOCAL_MODEL || path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
@@ -82,7 +82,7 @@ function accessFrom(values, origins = []) {
 /**
  * Without `model`, the file serves every id; with it, only this id.
  *
- * @param {string | undefined} gguf
+ * @param {string[] | undefined} gguf the file, or those of a split model
  * @param {string | undefined} model
  */
 function weights(gguf, model) {

@@ -6,6 +6,7 @@ import path from "node:path";
 import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 import { DEFAULT_MODEL } from "../default-model.js";
+import { partNames } from "../source.js";
 
 /**
  * @import { Stats } from "node:fs"
@@ -44,11 +45,13 @@ export const MODEL_PATHNAME = `/models/${DEFAULT_MODEL.file}`;
  * Returns a handler that answers a request with a file. It resolves to `false`, without a response, if there is no such file.
  *
  * @param {object} [options]
- * @param {string} [options.modelPath] the file served as /models/<the default model's name>
+ * @param {string} [options.modelPath] the file served as /models/<the default model's name>; if it is a part of a split model, all parts are
+ *   served by their own names, too
  * @param {string} [options.wwwFolder] a folder instead of `www/`, for tests with other pages
  * @returns {(request: IncomingMessage, response: ServerResponse) => Promise<boolean>}
  */
 export function staticFiles({ modelPath, wwwFolder = path.join(PACKAGE, "www") } = {}) {
+  const parts = modelPath ? partNames(path.basename(modelPath)) : [];
   const folders = { "/pkg/": path.join(PACKAGE, "pkg"), "/": wwwFolder };
 
   /**
@@ -58,6 +61,8 @@ export function staticFiles({ modelPath, wwwFolder = path.join(PACKAGE, "www") }
    */
   const locate = (pathname) => {
     if (modelPath && pathname === MODEL_PATHNAME) return modelPath;
+    const part = parts.find((name) => pathname === `/models/${name}`);
+    if (modelPath && part) return path.join(path.dirname(modelPath), part);
     const [prefix, folder] = Object.entries(folders).find(([prefix]) => pathname.startsWith(prefix)) ?? [];
     if (!prefix || !folder || pathname.includes("\0")) return null;
     const file = path.join(folder, pathname.slice(prefix.length) || "index.html");
@@ -70,7 +75,10 @@ export function staticFiles({ modelPath, wwwFolder = path.join(PACKAGE, "www") }
     const file = pathname ? locate(pathname) : null;
     const found = file ? await stat(file).catch(() => null) : null;
     if (!file || !found?.isFile()) return false;
-    await send(request, response, file, found);
+    // By this name a client finds the other parts.
+    /** @type {Record<string, string>} */
+    const own = pathname === MODEL_PATHNAME && parts.length > 1 ? { "content-location": `/models/${encodeURIComponent(path.basename(file))}` } : {};
+    await send(request, response, file, found, own);
     return true;
   };
 }
@@ -94,12 +102,14 @@ export function refuse(request, response, status, text, headers = {}) {
  * @param {ServerResponse} response
  * @param {string} file
  * @param {Stats} found
+ * @param {Record<string, string>} more headers
  */
-async function send(request, response, file, found) {
+async function send(request, response, file, found, more) {
   const etag = `"${found.size.toString(16)}-${Math.floor(found.mtimeMs).toString(16)}"`;
   /** @type {Record<string, string | number>} */
   const headers = {
     ...HEADERS,
+    ...more,
     etag,
     "content-type": TYPES[path.extname(file).toLowerCase()] ?? "application/octet-stream",
   };

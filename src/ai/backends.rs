@@ -3,7 +3,7 @@
 use crate::backend::Backend;
 use crate::backend::cpu::{CpuBackend, CpuWeights};
 use crate::error::{AiError, ErrorCode, Result};
-use crate::gguf::{Header, Progress, Reader, Source, TensorEntry};
+use crate::gguf::{Header, Parts, Progress, Source, TensorEntry};
 use crate::model::{Architecture, load_weights};
 use serde::Serialize;
 use std::rc::Rc;
@@ -55,7 +55,7 @@ pub struct ShaderProgress {
     pub total: usize,
 }
 
-/// A model file, and the backend that is asked for.
+/// A model's file, or files if it is split, and the backend that is asked for.
 pub struct ModelFile {
     pub source: Rc<dyn Source>,
     pub choice: BackendChoice,
@@ -63,11 +63,15 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
-    /// A reader at the beginning of the file.
-    pub fn reader(&self) -> Reader {
+    /// Reads its header, and returns it with a reader at the beginning of the file; see [`Parts::open`].
+    ///
+    /// # Errors
+    ///
+    /// Like [`Parts::open`].
+    pub async fn open(&self) -> Result<(Header, Parts)> {
         let on_progress = Rc::clone(&self.on_progress);
         let report = move |bytes| on_progress(LoadProgress { phase: Phase::Weights, bytes, kernels: None });
-        Reader::new(Rc::clone(&self.source), Box::new(report))
+        Parts::open(Rc::clone(&self.source), Rc::new(report)).await
     }
 
     /// The same file with the CPU as backend; `None` unless the choice is `Auto`.
@@ -84,15 +88,15 @@ impl ModelFile {
     /// # Errors
     ///
     /// An error of the file, 3040 if memory runs out, and with the choice `WebGpu` the reason why there is no usable GPU.
-    pub async fn load_backend(&self, tensors: &[TensorEntry], architecture: &Architecture, reader: Reader) -> Result<LoadedBackend> {
-        let (reader, error) = match gpu::find(self.choice, tensors, architecture).await {
-            None => (reader, None),
+    pub async fn load_backend(&self, tensors: Vec<TensorEntry>, architecture: &Architecture, reader: Parts) -> Result<LoadedBackend> {
+        let (unread, error) = match gpu::find(self.choice, &tensors, architecture).await {
+            None => (Some((tensors, reader)), None),
             // No weights have been read yet: the CPU continues with the same reader.
-            Some(Err(error)) => (reader, Some(error)),
-            Some(Ok(gpu)) => match gpu.load_backend(tensors, architecture, reader, &*self.on_progress).await {
+            Some(Err(error)) => (Some((tensors, reader)), Some(error)),
+            Some(Ok(gpu)) => match gpu.load_backend(&tensors, architecture, reader, &*self.on_progress).await {
                 Ok(backend) => return Ok(LoadedBackend { backend, reason: None }),
                 // The file may be the cause (damaged or unreachable). Then the CPU fails too, and its error is the clearest.
-                Err(error) => (self.reader(), Some(error)),
+                Err(error) => (None, Some(error)),
             },
         };
         if let Some(error) = &error
@@ -101,7 +105,14 @@ impl ModelFile {
             return Err(AiError { text: format!("{} Set backend: \"cpu\" to compute on the CPU.", error.text), code: error.code });
         }
         let reason = error.map(|error| error.text);
-        match (load_on_cpu(tensors, architecture, reader).await, reason) {
+        let (tensors, reader) = match unread {
+            Some(unread) => unread,
+            None => {
+                let (header, reader) = self.open().await?;
+                (header.into_tensors(), reader)
+            }
+        };
+        match (load_on_cpu(&tensors, architecture, reader).await, reason) {
             (Err(AiError { code: ErrorCode::OutOfCapacity, text }), Some(reason)) => {
                 Err(AiError::new(ErrorCode::OutOfCapacity, format!("{text} The GPU was not used: {reason}")))
             }
@@ -115,19 +126,17 @@ impl ModelFile {
     ///
     /// Like [`ModelFile::load_backend`].
     pub async fn reload_backend(&self) -> Result<LoadedBackend> {
-        let mut reader = self.reader();
-        let name = reader.name();
-        let header = Header::read(&mut reader).await?;
-        let architecture = Architecture::from_header(&header, &name)?;
-        self.load_backend(&header.into_tensors(), &architecture, reader).await
+        let (header, reader) = self.open().await?;
+        let architecture = Architecture::from_header(&header, &reader.name())?;
+        self.load_backend(header.into_tensors(), &architecture, reader).await
     }
 }
 
-async fn load_on_cpu(tensors: &[TensorEntry], architecture: &Architecture, mut reader: Reader) -> Result<Box<dyn Backend>> {
+async fn load_on_cpu(tensors: &[TensorEntry], architecture: &Architecture, mut reader: Parts) -> Result<Box<dyn Backend>> {
     // Weights larger than the address space are refused at once; loading them would first use up all memory. (A file that is shorter
     // than its tensors claim is damaged, not large, so it gets another error.)
     let bytes = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.length));
-    if usize::try_from(bytes).is_err() && reader.size().is_none_or(|size| size >= bytes) {
+    if usize::try_from(bytes).is_err() && reader.progress().total.is_none_or(|size| size >= bytes) {
         return Err(AiError::out_of_memory("loading the model's weights", bytes));
     }
     let mut weights = CpuWeights::default();
@@ -165,7 +174,7 @@ mod gpu {
             self,
             tensors: &[TensorEntry],
             architecture: &Architecture,
-            mut reader: Reader,
+            mut reader: Parts,
             on_progress: &dyn Fn(LoadProgress),
         ) -> Result<Box<dyn Backend>> {
             let mut weights = WebGpuWeights::new(&self.0);
@@ -199,7 +208,7 @@ mod gpu {
             self,
             _: &[TensorEntry],
             _: &Architecture,
-            _: Reader,
+            _: Parts,
             _: &dyn Fn(LoadProgress),
         ) -> Result<Box<dyn Backend>> {
             match self {}

@@ -5,7 +5,6 @@ use super::templates::Templates;
 use crate::backend::Gpu;
 use crate::engine::{Engine, Limits, SequenceId};
 use crate::error::{ErrorCode, Result};
-use crate::gguf::Header;
 use crate::grammar::{Constraint, Grammar, GrammarCompiler};
 use crate::host::signal;
 use crate::model::Architecture;
@@ -73,15 +72,14 @@ impl Model {
     ///
     /// 5004 if the file cannot be used as a model, 3040 if memory runs out, an error of the source if the file cannot be read.
     pub async fn load(file: ModelFile, limits: Limits) -> Result<Self> {
-        let mut reader = file.reader();
+        let (header, reader) = file.open().await?;
         let name = reader.name();
-        let header = Header::read(&mut reader).await?;
         let architecture = Architecture::from_header(&header, &name)?;
         let tokenizer = Tokenizer::from_header(&header, &name)?;
         let templates = Templates::from_header(&header, &tokenizer);
         // This frees the metadata (a vocabulary of many small strings) before memory is needed for the weights.
         let tensors = header.into_tensors();
-        let LoadedBackend { backend, reason } = file.load_backend(&tensors, &architecture, reader).await?;
+        let LoadedBackend { backend, reason } = file.load_backend(tensors, &architecture, reader).await?;
         Ok(Self {
             computed_by: RefCell::new(ComputedBy { backend: backend.name(), reason }),
             last_activity: Cell::default(),

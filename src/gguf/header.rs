@@ -18,20 +18,26 @@ const MAX_HEADER: usize = 256 << 20;
 /// tokens have less than two million.
 const MAX_ELEMENTS: usize = 8 << 20;
 
+/// Tensors above which a header, or the headers of a split model together, count as damaged. Models with hundreds of experts in tensors of their
+/// own have some 50,000.
+pub(super) const MAX_TENSORS: usize = 1 << 17;
+
 /// Largest dimension of a tensor. The parser keeps dimensions in 32 bits.
 const MAX_DIMENSION: u64 = u32::MAX as u64 >> 1;
 
 /// Largest distance between aligned tensors, in bytes.
 const MAX_ALIGNMENT: u64 = 1 << 20;
 
-/// One tensor of the file.
-#[derive(Debug, Clone)]
+/// One tensor of the model.
+#[derive(Debug, Clone, PartialEq)]
 pub struct TensorEntry {
     pub name: String,
+    /// The file that it is in, counted from 0: of a model that is not split, always 0.
+    pub part: usize,
     pub dtype: GgmlDType,
     /// `[rows, columns]`, candle's order: slowest dimension first.
     pub shape: Vec<usize>,
-    /// Position in bytes from the start of the file.
+    /// Position in bytes from the start of its file.
     pub offset: u64,
     /// Length in bytes.
     pub length: u64,
@@ -66,7 +72,7 @@ fn format_of(dtype: GgmlDType) -> Option<Format> {
 /// Metadata and the table of tensors.
 pub struct Header {
     content: Content,
-    /// In the order of their offsets in the file.
+    /// In the order of their files and of their offsets.
     pub tensors: Vec<TensorEntry>,
 }
 
@@ -182,12 +188,14 @@ fn tensor_entries(content: &Content) -> std::result::Result<Vec<TensorEntry>, St
         let length =
             elements.filter(|elements| elements.is_multiple_of(block)).and_then(|elements| (elements / block).checked_mul(block_bytes));
         let offset = content.tensor_data_offset.checked_add(info.offset);
-        let (Some(length), Some(offset)) = (length, offset) else {
+        let end = offset.and_then(|offset| offset.checked_add(length?));
+        let (Some(length), Some(offset), Some(_)) = (length, offset, end) else {
             return Err(format!("tensor '{name}' has an impossible shape {shape:?} for its type {:?}", info.ggml_dtype));
         };
-        entries.push(TensorEntry { name: name.clone(), dtype: info.ggml_dtype, shape, offset, length });
+        entries.push(TensorEntry { name: name.clone(), part: 0, dtype: info.ggml_dtype, shape, offset, length });
     }
-    entries.sort_by_key(|entry| entry.offset);
+    // By names too: a damaged header may give two tensors one place, and each reading must give one order.
+    entries.sort_by(|a, b| (a.offset, &a.name).cmp(&(b.offset, &b.name)));
     Ok(entries)
 }
 
@@ -236,6 +244,9 @@ impl HeaderWalk<'_> {
         }
         self.long_lengths = version > 1;
         let tensors = self.length()?;
+        if tensors > MAX_TENSORS {
+            return Err(WalkError::Invalid(format!("its header gives {tensors} tensors, at most {MAX_TENSORS} are supported")));
+        }
         let entries = self.length()?;
         for _ in 0..entries {
             let key = self.string()?;

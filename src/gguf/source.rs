@@ -34,12 +34,24 @@ pub trait Source {
     fn sha256(&self) -> Option<String> {
         None
     }
+    /// The other files of the model, if this may be one of several. They are read only if the file says that it is one part of many.
+    fn others(&self) -> Others {
+        Others::default()
+    }
     /// Starts reading at `offset` (bytes from the start of the file).
     ///
     /// # Errors
     ///
     /// A [`SourceError`], which says whether retrying may help.
     fn open(&self, offset: u64) -> LocalFuture<'_, Result<OpenedSource, SourceError>>;
+}
+
+/// The files beside one file of a split model, in any order.
+#[derive(Default)]
+pub struct Others {
+    pub sources: Vec<Rc<dyn Source>>,
+    /// Whether the configuration lists them. Otherwise they follow from the file's name, and need not exist if the model is not split.
+    pub listed: bool,
 }
 
 /// A read in progress.

@@ -1,8 +1,9 @@
 //! Model files that JavaScript reads: any object with `name` and `open(offset)`.
 
 use super::task::settled;
-use crate::gguf::{ByteStream, LocalFuture, OpenedSource, Source, SourceError};
-use js_sys::{Promise, Reflect, Uint8Array};
+use crate::gguf::{ByteStream, LocalFuture, OpenedSource, Others, Source, SourceError};
+use js_sys::{Array, Promise, Reflect, Uint8Array};
+use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 
 /// Maximum bytes that are copied into wasm memory at once.
@@ -23,6 +24,14 @@ extern "C" {
 
     #[wasm_bindgen(method, getter)]
     fn sha256(this: &HostSource) -> Option<String>;
+
+    /// The other files of the model, if this may be one of several.
+    #[wasm_bindgen(method, getter)]
+    fn others(this: &HostSource) -> Option<Array>;
+
+    /// Whether the configuration lists the others; otherwise they follow from the name.
+    #[wasm_bindgen(method, getter)]
+    fn listed(this: &HostSource) -> Option<bool>;
 
     /// Starts reading at `offset` (bytes). The promise resolves to a `HostStream`.
     #[wasm_bindgen(method, catch)]
@@ -57,6 +66,12 @@ impl Source for JsSource {
 
     fn sha256(&self) -> Option<String> {
         self.0.sha256()
+    }
+
+    fn others(&self) -> Others {
+        let others = self.0.others().unwrap_or_default();
+        let sources = others.iter().map(|source| Rc::new(JsSource(source.unchecked_into())) as Rc<dyn Source>).collect();
+        Others { sources, listed: self.0.listed().unwrap_or_default() }
     }
 
     fn open(&self, offset: u64) -> LocalFuture<'_, Result<OpenedSource, SourceError>> {

@@ -1,9 +1,9 @@
-//! Loading of weights: from the reader, tensor by tensor, into the [`WeightSink`] of a backend.
+//! Loading of weights: from the model's files, tensor by tensor, into the [`WeightSink`] of a backend.
 
 use super::Architecture;
 use super::architecture::QueryKeyNorms;
 use crate::error::{AiError, Result};
-use crate::gguf::{LocalFuture, Reader, TensorEntry};
+use crate::gguf::{LocalFuture, Parts, TensorEntry};
 use kernels::Format;
 use std::collections::HashSet;
 use std::future::ready;
@@ -199,7 +199,7 @@ pub trait WeightSink {
 /// Maximum bytes per `write`: small enough not to block an event loop, large enough for the overhead not to matter.
 const PIECE: usize = 1 << 20;
 
-/// Streams every tensor that the computation uses into `sink`, in the order of the file.
+/// Streams every tensor that the computation uses into `sink`, in the order of the files.
 ///
 /// # Errors
 ///
@@ -208,10 +208,9 @@ const PIECE: usize = 1 << 20;
 pub async fn load_weights(
     tensors: &[TensorEntry],
     architecture: &Architecture,
-    reader: &mut Reader,
+    reader: &mut Parts,
     sink: &mut dyn WeightSink,
 ) -> Result<()> {
-    let name = reader.name();
     let mut wanted: Vec<(Vec<Role>, &TensorEntry)> = Vec::new();
     let mut present: HashSet<Role> = HashSet::new();
     let required = architecture.required();
@@ -222,7 +221,8 @@ pub async fn load_weights(
             // Ignoring a part of a layer would produce wrong text, not an error. (Old files contain RoPE tables.)
             if entry.name.starts_with("blk.") && !entry.name.ends_with(".attn_rot_embd") {
                 return Err(AiError::invalid_data(format!(
-                    "{name} cannot be used as a model: it has the tensor '{}', which this version does not compute.",
+                    "{} cannot be used as a model: it has the tensor '{}', which this version does not compute.",
+                    reader.name_of(entry.part),
                     entry.name
                 )));
             }
@@ -232,8 +232,11 @@ pub async fn load_weights(
         let row_fits = shape.last().is_some_and(|columns| columns.is_multiple_of(entry.dtype.block_size()));
         if entry.shape != shape || !row_fits {
             return Err(AiError::invalid_data(format!(
-                "{name} cannot be used as a model: tensor '{}' is {:?} of type {:?}, but must be {shape:?}.",
-                entry.name, entry.shape, entry.dtype
+                "{} cannot be used as a model: tensor '{}' is {:?} of type {:?}, but must be {shape:?}.",
+                reader.name_of(entry.part),
+                entry.name,
+                entry.shape,
+                entry.dtype
             )));
         }
         if roles.iter().all(|role| !present.contains(role)) {
@@ -242,19 +245,20 @@ pub async fn load_weights(
         }
     }
     if let Some(missing) = required.iter().find(|role| !present.contains(role)) {
-        return Err(AiError::invalid_data(format!("{name} cannot be used as a model: it has no tensor '{}'.", missing.name())));
+        return Err(AiError::invalid_data(format!("{} cannot be used as a model: it has no tensor '{}'.", reader.name(), missing.name())));
     }
-    // If the file's length is known, a file that is too short is rejected before anything is loaded.
-    if let (Some(size), Some((_, last))) = (reader.size(), wanted.iter().max_by_key(|(_, entry)| entry.offset + entry.length))
-        && last.offset + last.length > size
-    {
+    // If a file's length is known, a file that is too short is rejected before anything is loaded.
+    let beyond = wanted.iter().filter(|(_, entry)| reader.size(entry.part).is_some_and(|size| entry.offset + entry.length > size));
+    if let Some((_, last)) = beyond.max_by_key(|(_, entry)| entry.offset + entry.length) {
         return Err(AiError::invalid_data(format!(
-            "{name} is cut off: it has {size} bytes, its tensors need {}. Get the file again.",
+            "{} is cut off: it has {} bytes, its tensors need {}. Get the file again.",
+            reader.name_of(last.part),
+            reader.size(last.part).unwrap_or_default(),
             last.offset + last.length
         )));
     }
     for (roles, entry) in wanted {
-        reader.skip_to(entry.offset).await?;
+        reader.skip_to(entry).await?;
         let parts: Vec<Tensor<'_>> = roles.into_iter().map(|role| Tensor::new(role, entry, architecture)).collect::<Result<_>>()?;
         let length: u64 = parts.iter().map(Tensor::bytes).sum();
         if entry.length != length {
@@ -298,7 +302,7 @@ async fn write_changed(
     architecture: &Architecture,
     tensor: &Tensor<'_>,
     end: u64,
-    reader: &mut Reader,
+    reader: &mut Parts,
     sink: &mut dyn WeightSink,
 ) -> Result<()> {
     let scale = architecture.vector_scale(tensor.role);

@@ -16,7 +16,7 @@ use workers_ai_local::backend::Answer;
 use workers_ai_local::backend::cpu::{CpuBackend, CpuWeights};
 use workers_ai_local::engine::Limits;
 use workers_ai_local::error::Result;
-use workers_ai_local::gguf::{BytesSource, Header, Reader, Source};
+use workers_ai_local::gguf::{BytesSource, LocalFuture, OpenedSource, Others, Parts, Source, SourceError};
 use workers_ai_local::input::TextGenerationRequest;
 use workers_ai_local::model::{Architecture, load_weights};
 use workers_ai_local::output::Part;
@@ -58,6 +58,23 @@ pub fn ai_from(source: Rc<dyn Source>, limits: Limits) -> (Ai, Rc<RefCell<Vec<St
     (Ai::new(config), warnings)
 }
 
+/// A model in several files, as a list in any order.
+pub struct Listed(pub Vec<Rc<dyn Source>>);
+
+impl Source for Listed {
+    fn name(&self) -> String {
+        self.0[0].name()
+    }
+
+    fn others(&self) -> Others {
+        Others { sources: self.0[1..].to_vec(), listed: true }
+    }
+
+    fn open(&self, offset: u64) -> LocalFuture<'_, std::result::Result<OpenedSource, SourceError>> {
+        self.0[0].open(offset)
+    }
+}
+
 /// Starts a request given as JSON.
 pub async fn start(ai: &Ai, model: &str, input: serde_json::Value) -> Result<Generation> {
     ai.generate(model, TextGenerationRequest::from_value(input)?, Nonce::default()).await
@@ -78,8 +95,7 @@ pub async fn text_of(generation: &mut Generation) -> Result<String> {
 /// A model's CPU backend and tokenizer, without the layers above them.
 pub fn load(bytes: Vec<u8>) -> (CpuBackend, Tokenizer) {
     pollster::block_on(async {
-        let mut reader = Reader::new(Rc::new(BytesSource::new("test.gguf", bytes)), Box::new(|_| {}));
-        let header = Header::read(&mut reader).await?;
+        let (header, mut reader) = Parts::open(Rc::new(BytesSource::new("test.gguf", bytes)), Rc::new(|_| {})).await?;
         let architecture = Architecture::from_header(&header, "test.gguf")?;
         let tokenizer = Tokenizer::from_header(&header, "test.gguf")?;
         let mut weights = CpuWeights::default();

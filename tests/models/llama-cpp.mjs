@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { ensureLlamaCpp } from "../../scripts/setup/llama-cpp.mjs";
+import { partName } from "../gguf-fixtures.mjs";
 
 /** llama.cpp rounds the sizes of contexts up to a multiple of this. */
 const CONTEXT_MULTIPLE = 256;
@@ -78,11 +79,14 @@ async function evaluate(model, tokens, first) {
   return outputs.slice(first).map(({ next }) => [...next.logits]);
 }
 
+/** `file`: the bytes of a model, or those of each part of a split one. */
 async function withModel({ llama }, file, options, work) {
   const folder = await mkdtemp(join(tmpdir(), "workers-ai-local-model-"));
   try {
-    const modelPath = join(folder, "model.gguf");
-    await writeFile(modelPath, file);
+    const files = [file].flat();
+    const paths = files.map((_, part) => join(folder, files.length > 1 ? partName("model", part, files.length) : "model.gguf"));
+    for (const [part, path] of paths.entries()) await writeFile(path, files[part]);
+    const [modelPath] = paths;
     const model = await llama.loadModel({ modelPath, ...options });
     const result = await work(model);
     await model.dispose();

@@ -1,6 +1,6 @@
 //! Whole model files: load → three tokens.
 
-use crate::common::{LLAMA2, ai_from, start};
+use crate::common::{LLAMA2, Listed, ai_from, start};
 use crate::gguf::TYPES;
 use crate::gguf_file::{Damage, Entry, File, damage, damaged, list, number, random_bytes, string};
 use crate::memory::most_of;
@@ -13,7 +13,7 @@ use serde_json::json;
 use std::rc::Rc;
 use workers_ai_local::engine::Limits;
 use workers_ai_local::error::{AiError, ErrorCode};
-use workers_ai_local::gguf::BytesSource;
+use workers_ai_local::gguf::{BytesSource, Source};
 
 /// The sizes of a model, and what its file says about it.
 #[derive(Debug, Clone)]
@@ -213,14 +213,18 @@ impl Vocabulary {
 }
 
 /// The outcome of a raw prompt or a conversation, of three tokens.
-fn three_tokens(bytes: Vec<u8>, raw: bool, temperature: u32) -> Result<usize, AiError> {
-    let (ai, _) = ai_from(Rc::new(BytesSource { chunk: 5000, ..BytesSource::new("test.gguf", bytes) }), Limits::default());
+fn three_tokens(source: Rc<dyn Source>, raw: bool, temperature: u32) -> Result<usize, AiError> {
+    let (ai, _) = ai_from(source, Limits::default());
     let input = json!({"prompt": "the he", "raw": raw, "temperature": temperature, "seed": 1, "max_tokens": 3});
     pollster::block_on(async {
         let mut generation = start(&ai, LLAMA2, input).await?;
         while generation.next_part().await?.is_some() {}
         Ok(generation.usage().completion_tokens)
     })
+}
+
+fn source(name: &str, bytes: Vec<u8>) -> Rc<dyn Source> {
+    Rc::new(BytesSource { chunk: 5000, ..BytesSource::new(name, bytes) })
 }
 
 /// Memory besides that of the file: caches, and what a thread keeps for later.
@@ -237,7 +241,7 @@ fn a_file_gives_three_tokens_or_an_error() {
         |(model, damages, raw, temperature): (Model, Vec<Damage>, bool, u32)| {
             let bytes = damaged(model.file(), &damages);
             let length = bytes.len();
-            let (result, most) = most_of(|| three_tokens(bytes, raw, temperature));
+            let (result, most) = most_of(|| three_tokens(source("test.gguf", bytes), raw, temperature));
             prop_assert!(most <= MOST + 16 * length, "{most} bytes of memory for a file of {length} bytes");
             match result {
                 Ok(tokens) => {
@@ -257,4 +261,71 @@ fn a_file_gives_three_tokens_or_an_error() {
             }
         },
     );
+}
+
+/// What is done to the list of the files of a split model.
+#[derive(Debug, Clone)]
+enum Disorder {
+    Swap(Index, Index),
+    Remove(Index),
+    Repeat(Index, Index),
+}
+
+/// The model, the numbers of tensors of its files, damages of a file each, and what is done to the list.
+type SplitInput = (Model, Vec<usize>, Vec<(Index, Damage)>, Vec<Disorder>);
+
+#[test]
+fn a_split_model_gives_three_tokens_or_an_error() {
+    let at = any::<Index>;
+    let disorder = prop_oneof![
+        4 => (at(), at()).prop_map(|(a, b)| Disorder::Swap(a, b)),
+        1 => at().prop_map(Disorder::Remove),
+        1 => (at(), at()).prop_map(|(a, b)| Disorder::Repeat(a, b)),
+    ];
+    let damages = prop_oneof![2 => Just(Vec::new()), 3 => vec((at(), damage()), 1..3)];
+    let inputs = (model(), vec(0..5usize, 1..5), damages, vec(disorder, 0..3));
+    check("files::a_split_model_gives_three_tokens_or_an_error", 600, inputs, |(model, counts, damages, disorders): SplitInput| {
+        let whole = model.file();
+        let mut left = whole.tensors.len();
+        let counts: Vec<usize> = counts
+            .into_iter()
+            .map(|count| {
+                let count = count.min(left);
+                left -= count;
+                count
+            })
+            .collect();
+        let parts = whole.split(&counts);
+        let count = parts.len();
+        let of_part = |part| damages.iter().filter(|(at, _)| at.index(count) == part).map(|(_, damage)| damage.clone()).collect::<Vec<_>>();
+        let mut files: Vec<_> =
+            parts.into_iter().enumerate().map(|(part, file)| (format!("part {part}"), damaged(file, &of_part(part)))).collect();
+        for disorder in &disorders {
+            let now = files.len();
+            match disorder {
+                Disorder::Swap(a, b) => files.swap(a.index(now), b.index(now)),
+                Disorder::Remove(at) if now > 1 => drop(files.remove(at.index(now))),
+                Disorder::Remove(_) => {}
+                Disorder::Repeat(from, to) => files[to.index(now)] = files[from.index(now)].clone(),
+            }
+        }
+        let length: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
+        let sources: Vec<_> = files.into_iter().map(|(name, bytes)| source(&name, bytes)).collect();
+        let (result, most) = most_of(|| three_tokens(Rc::new(Listed(sources)), true, 1));
+        prop_assert!(most <= MOST + 16 * length, "{most} bytes of memory for {length} bytes of files");
+        let in_order = disorders.iter().all(|disorder| matches!(disorder, Disorder::Swap(..)));
+        match result {
+            Ok(tokens) => {
+                prop_assert!(tokens <= 3, "{} tokens", tokens);
+                Ok(ANSWER.into())
+            }
+            Err(error) => {
+                prop_assert!(!(damages.is_empty() && in_order && model.is_valid() && !model.is_wild), "a valid model: {}", error);
+                let documented =
+                    [ErrorCode::InvalidData, ErrorCode::OutOfCapacity, ErrorCode::ContextWindowExceeded, ErrorCode::InvalidInput];
+                prop_assert!(documented.contains(&error.code), "{}", error);
+                Ok(error.to_string())
+            }
+        }
+    });
 }

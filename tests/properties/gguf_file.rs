@@ -49,6 +49,29 @@ impl File {
         self.data.resize(self.data.len().next_multiple_of(ALIGNMENT), 0);
     }
 
+    /// The files that llama.cpp's `gguf-split` makes of it, with so many tensors each; the last one has the others.
+    pub fn split(&self, counts: &[usize]) -> Vec<File> {
+        let mut ends: Vec<usize> = counts.to_vec();
+        for index in 1..ends.len() {
+            ends[index] += ends[index - 1];
+        }
+        ends.push(self.tensors.len());
+        let part = |index: usize| {
+            let mut entries = if index == 0 { self.entries.clone() } else { Vec::new() };
+            entries.push(("split.no".into(), Entry::Valid(Value::U16(index as u16))));
+            entries.push(("split.count".into(), Entry::Valid(Value::U16(ends.len() as u16))));
+            entries.push(("split.tensors.count".into(), Entry::Valid(Value::I32(self.tensors.len() as i32))));
+            let mut file = File::new(self.version, entries);
+            for number in if index == 0 { 0 } else { ends[index - 1] }..ends[index] {
+                let tensor = &self.tensors[number];
+                let end = self.tensors.get(number + 1).map_or(self.data.len(), |next| next.offset as usize);
+                file.add(tensor.name.clone(), tensor.dims.clone(), tensor.dtype, &self.data[tensor.offset as usize..end]);
+            }
+            file
+        };
+        (0..ends.len()).map(part).collect()
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = Writer { bytes: b"GGUF".to_vec(), long: self.version != 1 };
         out.u32(self.version);
@@ -188,6 +211,9 @@ const KEYS: &[&str] = &[
     "",
     "general.alignment",
     "general.architecture",
+    "split.count",
+    "split.no",
+    "split.tensors.count",
     "llama.context_length",
     "llama.rope.freq_base",
     "llama.rope.scaling.type",

@@ -110,6 +110,7 @@ export function configurations(bucket: R2Bucket, own: { name: string; open(offse
     new Uint8Array(8),
     { bucket, key: "model.gguf" },
     own,
+    ["a.gguf", { url: "https://example.com/b.gguf", sha256: "" }, new Blob([]), { bucket, key: "c.gguf" }, own],
   ];
   const config: AiConfig = {
     models: { [MODEL]: { url: "https://example.com/model.gguf" } },
@@ -125,6 +126,8 @@ export function configurations(bucket: R2Bucket, own: { name: string; open(offse
 
   // @ts-expect-error a number is not a model source
   new Ai({ default: 42 });
+  // @ts-expect-error the files of a split model are one list
+  new Ai({ default: [["a.gguf"], "b.gguf"] });
   // @ts-expect-error the URL is missing
   new Ai({ models: { [MODEL]: { headers: {} } } });
   // @ts-expect-error a bucket without a key
