@@ -28,7 +28,7 @@ const flags = (values) => list(values.map(flag));
 
 const GRANITE = { ".embedding_scale": float(12), ".residual_scale": float(0.22), ".attention.scale": float(0.3), ".logit_scale": float(2) };
 
-/** YaRN as the converter writes it, between pairs 3 and 13 of 32. */
+/** YaRN as the converter writes it; with heads of 64 dimensions, between pairs 3 and 13. */
 const YARN = {
   ".rope.freq_base": float(1000),
   ".rope.scaling.type": string("yarn"),
@@ -54,7 +54,7 @@ const phi3WithFactors = (original, more = {}) => ({
   ...more,
 });
 
-/** The converter writes neither of these numbers of RoPE for Gemma 2. */
+/** The converter writes no number of rotated dimensions for Gemma 2. */
 const GEMMA2 = {
   architecture: "gemma2",
   normsBehind: true,
