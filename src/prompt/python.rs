@@ -172,6 +172,7 @@ pub fn title(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prompt::metered::begin;
 
     /// The expected texts are Python's.
     #[test]
@@ -197,8 +198,8 @@ mod tests {
 
     #[test]
     fn lists_and_tables() {
-        let table = serde_json::json!({"a": [1, 2.0, null, true, "it's"], "b": {"c\n": "\u{a0}\u{200b}ü"}});
-        let text = repr(&Value::from(minijinja::value::Serde(&table)));
+        begin(1);
+        let text = repr(&Value::from_serialize(serde_json::json!({"a": [1, 2.0, null, true, "it's"], "b": {"c\n": "\u{a0}\u{200b}ü"}})));
         assert_eq!(text.expect("text"), "{'a': [1, 2.0, None, True, \"it's\"], 'b': {'c\\n': '\\xa0\\u200bü'}}");
     }
 
