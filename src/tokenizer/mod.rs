@@ -148,7 +148,8 @@ impl Tokenizer {
         let bos = id_or("bos_token_id", (model == "llama").then_some(1));
         let eos = id_or("eos_token_id", (model == "llama").then_some(2));
         let adds_bos = header.flag("tokenizer.ggml.add_bos_token").unwrap_or(adds_bos_unasked);
-        let mut end_of_generation: HashSet<u32> = [eos, id_or("eot_token_id", None), id_or("eom_token_id", None)].into_iter().flatten().collect();
+        let mut end_of_generation: HashSet<u32> =
+            [eos, id_or("eot_token_id", None), id_or("eom_token_id", None)].into_iter().flatten().collect();
         end_of_generation.extend(
             vocabulary
                 .tokens

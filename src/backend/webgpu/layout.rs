@@ -38,7 +38,7 @@ pub fn planes(format: Format) -> Option<[Plane; 4]> {
         Format::Q4K => [(16, 128), NONE, (0, 16), NONE],
         Format::Q5K => [(48, 128), (16, 32), (0, 16), NONE],
         Format::Q6K => [(0, 128), (128, 64), (192, 16), (208, 2)],
-        Format::Q2K | Format::Q3K => return None,
+        Format::Q2K | Format::Q3K | Format::Iq4Nl | Format::Iq4Xs => return None,
     };
     Some(planes.map(|(offset, bytes)| Plane { offset, bytes }))
 }

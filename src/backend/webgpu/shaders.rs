@@ -283,7 +283,7 @@ fn unpacking(format: Format) -> Vec<&'static str> {
         Format::Q5K => vec![k_quants, include_str!("shaders/formats/q5_k.wgsl")],
         Format::Q6K => vec![include_str!("shaders/formats/q6_k.wgsl")],
         // These formats have no planes (`layout.rs`), so there can be no such matrix.
-        Format::Q2K | Format::Q3K => vec![],
+        Format::Q2K | Format::Q3K | Format::Iq4Nl | Format::Iq4Xs => vec![],
     };
     let mut pieces = vec![include_str!("shaders/formats/common.wgsl")];
     if format.is_quantised() {
