@@ -132,14 +132,9 @@ impl<'a> Tensor<'a> {
     ///
     /// # Errors
     ///
-    /// 5004 if its type is not one for weights, or if its number of bytes does not match its shape.
+    /// 5004 if its number of bytes does not match its shape.
     pub fn new(role: Role, entry: &'a TensorEntry) -> Result<Self> {
-        let Some(format) = entry.format() else {
-            return Err(AiError::invalid_data(format!(
-                "Tensor '{}' is of type {:?}, which is not a type for weights. Use a file of another type, for instance Q4_K or Q8_0.",
-                entry.name, entry.dtype
-            )));
-        };
+        let format = entry.format;
         let (rows, columns, is_matrix) = match entry.shape[..] {
             [rows, columns] => (rows, columns, true),
             _ => (1, entry.shape.iter().product(), false),
@@ -214,11 +209,13 @@ pub async fn load_weights(
             continue;
         };
         let shape = role.shape(architecture);
-        let row_fits = shape.last().is_some_and(|columns| columns.is_multiple_of(entry.dtype.block_size()));
+        let row_fits = shape.last().is_some_and(|columns| columns.is_multiple_of(entry.format.columns()));
         if entry.shape != shape || !row_fits {
             return Err(AiError::invalid_data(format!(
-                "{name} cannot be used as a model: tensor '{}' is {:?} of type {:?}, but must be {shape:?}.",
-                entry.name, entry.shape, entry.dtype
+                "{name} cannot be used as a model: tensor '{}' is {:?} of type {}, but must be {shape:?}.",
+                entry.name,
+                entry.shape,
+                entry.format.name()
             )));
         }
         if present.insert(role) {
@@ -276,7 +273,7 @@ async fn write_changed(
     // Vectors of blocks cannot be permuted; no file has them.
     let length = usize::try_from(entry.length).unwrap_or(usize::MAX);
     if rows == 0 || !length.is_multiple_of(rows) || !rows.is_multiple_of(head) {
-        return Err(AiError::invalid_data(format!("Tensor '{}' of type {:?} has no rows of whole bytes.", entry.name, entry.dtype)));
+        return Err(AiError::invalid_data(format!("Tensor '{}' of type {} has no rows of whole bytes.", entry.name, entry.format.name())));
     }
     let row_bytes = length / rows;
     let (mut of_head, mut changed) = (Vec::new(), Vec::new());
