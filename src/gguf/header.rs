@@ -182,9 +182,15 @@ fn tensor_entries(bytes: &[u8], table: &[TableEntry], start: u64) -> std::result
     Ok(entries)
 }
 
-/// A text of the header. Some files end texts with zeros, and in some they are not UTF-8.
+/// A text of the header, as candle reads texts. In some files they are not UTF-8.
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
+    String::from_utf8_lossy(without_zeros(bytes)).into_owned()
+}
+
+/// The bytes of a text. Some files end texts with zeros.
+fn without_zeros(bytes: &[u8]) -> &[u8] {
+    let length = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &bytes[..length]
 }
 
 /// Whether a prefix of a file contains the whole header.
@@ -264,7 +270,7 @@ impl HeaderWalk<'_> {
             let value_type = self.u32()?;
             let start = self.position;
             self.value(value_type, 0)?;
-            if &self.bytes[key] == b"general.alignment" {
+            if without_zeros(&self.bytes[key]) == b"general.alignment" {
                 check_alignment(value_type, &self.bytes[start..self.position])?;
             }
         }
@@ -408,6 +414,18 @@ mod tests {
         // Candle does not have these; the sizes are those of `ggml-common.h`.
         for (format, columns, bytes) in [(Format::Iq4Nl, 32, 18), (Format::Iq4Xs, 256, 136)] {
             assert_eq!((format.columns(), format.file_bytes()), (columns, bytes), "{format:?}");
+        }
+    }
+
+    /// candle, which divides by the alignment, finds it under a key that ends with zeros too.
+    #[test]
+    fn an_alignment_of_zero_is_invalid_whatever_its_key_ends_with() {
+        for key in ["general.alignment", "general.alignment\0\0"] {
+            let length = (key.len() as u64).to_le_bytes();
+            let counts = [0u64, 1].map(u64::to_le_bytes).concat();
+            let entry = [&length[..], key.as_bytes(), &4u32.to_le_bytes(), &0u32.to_le_bytes()].concat();
+            let file = [&b"GGUF\x03\0\0\0"[..], &counts, &entry].concat();
+            assert!(matches!(extent(&file), Extent::Invalid(reason) if reason.contains("general.alignment")), "{key:?}");
         }
     }
 
