@@ -4,12 +4,12 @@
 //! cargo run --release --features webgpu --example gpu_bench -- --shape 8b --type Q4_0
 //! ```
 //!
-//! `--shape 135m|1b|8b`, `--type F16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0|Q4_K|Q5_K|Q6_K`, `--prompt 512`, `--tokens 64`,
+//! `--shape 135m|1b|8b`, `--type F16|Q4_0|Q4_1|Q5_0|Q5_1|Q8_0|Q4_K|Q5_K|Q6_K|IQ4_NL|IQ4_XS`, `--prompt 512`, `--tokens 64`,
 //! `--chunk 256` (rows of a submission), `--adapter NAME` (a part of its name; any adapter is accepted, including software adapters), `--without f16,subgroups,packed-dot`, `--check` (first compares each
 //! shader with its reference), `--as-hardware` (uses the shaders meant for hardware on a software adapter too), `--profile` (prints how
 //! long each kind of dispatch takes on the GPU's clock).
 
-use candle_core::quantized::GgmlDType;
+use kernels::Format;
 use std::time::Instant;
 use workers_ai_local::backend::webgpu::{Choice, Context, Dispatch, Options, Variant, WebGpuBackend, WebGpuWeights, copy_bandwidth};
 use workers_ai_local::backend::{Backend, Input, Wanted, Work};
@@ -59,33 +59,29 @@ fn shape(name: &str) -> Result<(Architecture, bool)> {
     }
 }
 
-fn dtype(name: &str) -> Result<GgmlDType> {
-    use GgmlDType::*;
-    let known = [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K];
-    let wanted = name.replace("_K", "K").to_uppercase();
-    known
-        .into_iter()
-        .find(|dtype| format!("{dtype:?}") == wanted)
-        .ok_or_else(|| AiError::invalid_data(format!("There is no type '{name}': one of {known:?}.")))
+fn format(name: &str) -> Result<Format> {
+    let known = Format::ALL.map(Format::name);
+    let found = Format::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name));
+    found.ok_or_else(|| AiError::invalid_data(format!("There is no type '{name}': one of {known:?}.")))
 }
 
 /// Writes made-up weights into a sink. Returns the bytes of weights that one token reads.
-async fn fill(sink: &mut dyn WeightSink, architecture: &Architecture, tied: bool, dtype: GgmlDType) -> Result<u64> {
+async fn fill(sink: &mut dyn WeightSink, architecture: &Architecture, tied: bool, format: Format) -> Result<u64> {
     let mut read = 0;
     for role in architecture.required().into_iter().chain((!tied).then_some(Role::Output)) {
         let shape = role.shape(architecture);
         let columns = shape.last().copied().unwrap_or(1);
-        let dtype = match shape.len() {
-            1 => GgmlDType::F32,
-            _ if columns.is_multiple_of(dtype.block_size()) => dtype,
-            _ => GgmlDType::Q8_0,
+        let format = match shape.len() {
+            1 => Format::F32,
+            _ if columns.is_multiple_of(format.columns()) => format,
+            _ => Format::Q8_0,
         };
-        let length = shape.iter().product::<usize>() as u64 / dtype.block_size() as u64 * dtype.type_size() as u64;
+        let length = format.tensor_bytes(shape.iter().product::<usize>() / columns, columns);
         if tied || role != Role::TokenEmbedding {
             read += length;
         }
-        let entry = TensorEntry { name: format!("{role:?}"), part: 0, dtype, shape, offset: 0, length };
-        sink.begin(&Tensor::new(role, &entry, architecture)?)?;
+        let entry = TensorEntry { name: format!("{role:?}"), part: 0, format, shape, offset: 0, length };
+        sink.begin(&Tensor::new(role, &entry, architecture))?;
         sink.room().await?;
         // Every f16 or f32 that consists of these bytes is a small number.
         let piece: Vec<u8> = (0..1u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 & 0x3b).collect();
@@ -102,7 +98,7 @@ async fn fill(sink: &mut dyn WeightSink, architecture: &Architecture, tied: bool
 
 async fn run(arguments: &Arguments) -> Result<()> {
     let (name, kind) = (arguments.get("--shape").unwrap_or("135m"), arguments.get("--type").unwrap_or("Q4_0"));
-    let ((architecture, tied), dtype) = (shape(name)?, dtype(kind)?);
+    let ((architecture, tied), format) = (shape(name)?, format(kind)?);
     let (prompt, count) = (arguments.number("--prompt", 512)?, arguments.number("--tokens", 64)?.max(1));
     let without = arguments.get("--without").unwrap_or_default();
     let variants = [("f16", Variant::F16), ("subgroups", Variant::Subgroups), ("packed-dot", Variant::PackedDot)];
@@ -122,7 +118,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
 
     let started = Instant::now();
     let mut weights = WebGpuWeights::new(&context);
-    let bytes = fill(&mut weights, &architecture, tied, dtype).await?;
+    let bytes = fill(&mut weights, &architecture, tied, format).await?;
     let loaded = started.elapsed();
     let mut backend =
         WebGpuBackend::new(architecture, weights, Options { chunk_rows: arguments.number("--chunk", 256)? }, &|_, _| ()).await?;

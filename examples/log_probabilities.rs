@@ -14,13 +14,13 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use workers_ai_local::backend::cpu::{CpuBackend, CpuWeights};
 use workers_ai_local::backend::webgpu::{Choice, Context, Options, WebGpuBackend, WebGpuWeights};
-use workers_ai_local::backend::{Answer, Backend, Wanted, Work};
+use workers_ai_local::backend::{Answer, Backend, Input, Wanted, Work};
 use workers_ai_local::error::Result;
-use workers_ai_local::gguf::{BytesSource, Header, Reader};
+use workers_ai_local::gguf::{BytesSource, Parts};
 use workers_ai_local::model::{Architecture, load_weights};
 
 #[derive(Deserialize)]
-struct Input {
+struct Question {
     file: String,
     tokens: Vec<u32>,
     /// Rows of each forward pass, for each run.
@@ -40,8 +40,7 @@ struct Output {
 }
 
 async fn load(bytes: Vec<u8>, backend: &str) -> Result<Box<dyn Backend>> {
-    let mut reader = Reader::new(Rc::new(BytesSource::new("model.gguf", bytes)), Box::new(|_| {}));
-    let header = Header::read(&mut reader).await?;
+    let (header, mut reader) = Parts::open(Rc::new(BytesSource::new("model.gguf", bytes)), Rc::new(|_| {})).await?;
     let architecture = Architecture::from_header(&header, "model.gguf")?;
     let tensors = header.into_tensors();
     if backend == "cpu" {
@@ -56,7 +55,7 @@ async fn load(bytes: Vec<u8>, backend: &str) -> Result<Box<dyn Backend>> {
     Ok(Box::new(WebGpuBackend::new(architecture, weights, Options::default(), &|_, _| ()).await?))
 }
 
-async fn run(backend: &mut dyn Backend, input: &Input, steps: &[usize]) -> Result<Vec<Output>> {
+async fn run(backend: &mut dyn Backend, input: &Question, steps: &[usize]) -> Result<Vec<Output>> {
     let cache = backend.create_cache()?;
     let (mut rest, mut outputs) = (&input.tokens[..], Vec::new());
     for rows in steps {
@@ -64,7 +63,7 @@ async fn run(backend: &mut dyn Backend, input: &Input, steps: &[usize]) -> Resul
         (tokens, rest) = rest.split_at((*rows).min(rest.len()));
         let position = input.tokens.len() - rest.len() - 1;
         let wanted = input.wanted.get(position).filter(|wanted| !wanted.is_empty());
-        let work = Work { cache, tokens, wanted: if wanted.is_some() { Wanted::Logits } else { Wanted::Nothing } };
+        let work = Work { cache, input: Input::Tokens(tokens), wanted: if wanted.is_some() { Wanted::Logits } else { Wanted::Nothing } };
         let answers = backend.forward(&[work]).await?;
         if let (Some(wanted), Some(Answer::Logits(logits))) = (wanted, answers.first()) {
             outputs.push(output(position, wanted, logits));
@@ -86,7 +85,7 @@ fn output(position: usize, wanted: &[u32], logits: &[f32]) -> Output {
 }
 
 async fn answer() -> std::result::Result<(), Box<dyn Error>> {
-    let input: Input = serde_json::from_reader(std::io::stdin())?;
+    let input: Question = serde_json::from_reader(std::io::stdin())?;
     let backend = std::env::args().nth(1).unwrap_or_else(|| "cpu".to_owned());
     let mut backend = load(std::fs::read(&input.file)?, &backend).await?;
     let mut outputs = Vec::new();

@@ -11,7 +11,8 @@ mod common;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{Device, IndexOp, Tensor};
-use common::{best, dequantised, load, logits_of, real_model, requantised, stock_model};
+use common::{best, dequantised, load, logits_of, quantised_to_iq4, real_model, requantised, stock_model};
+use kernels::Format;
 use workers_ai_local::backend::{Backend, CacheId, Input, Wanted, Work};
 
 /// The text is split into this many sequences, computed in one batch so that they share each pass over the weights.
@@ -25,26 +26,33 @@ fn perplexity_and_top_1_of_every_type() {
     let types = std::env::var("TYPES").ok();
     let original = real_model();
     let mut failures = Vec::new();
-    for (name, dtype) in [
-        ("Q4_1", GgmlDType::Q4_1),
-        ("Q4_0", GgmlDType::Q4_0),
-        ("Q8_0", GgmlDType::Q8_0),
-        ("Q4_K", GgmlDType::Q4K),
-        ("Q6_K", GgmlDType::Q6K),
-        ("Q5_K", GgmlDType::Q5K),
-        ("Q5_0", GgmlDType::Q5_0),
-        ("Q5_1", GgmlDType::Q5_1),
-        ("Q3_K", GgmlDType::Q3K),
-        ("Q2_K", GgmlDType::Q2K),
-        ("F16", GgmlDType::F16),
-        ("BF16", GgmlDType::BF16),
-        ("F32", GgmlDType::F32),
-    ] {
+    let files = |dtype| {
+        let file = if dtype == GgmlDType::Q4_1 { original.clone() } else { requantised(&original, dtype) };
+        let exact = dequantised(&file);
+        [file, exact]
+    };
+    for name in ["Q4_1", "Q4_0", "Q8_0", "Q4_K", "Q6_K", "Q5_K", "Q5_0", "Q5_1", "Q3_K", "Q2_K", "IQ4_NL", "IQ4_XS", "F16", "BF16", "F32"] {
         if types.as_ref().is_some_and(|types| !types.split(',').any(|wanted| wanted == name)) {
             continue;
         }
-        let file = if name == "Q4_1" { original.clone() } else { requantised(&original, dtype) };
-        let (perplexity, exact, agreed, count) = compare(file);
+        let [file, exact] = match name {
+            "Q4_1" => files(GgmlDType::Q4_1),
+            "Q4_0" => files(GgmlDType::Q4_0),
+            "Q8_0" => files(GgmlDType::Q8_0),
+            "Q4_K" => files(GgmlDType::Q4K),
+            "Q6_K" => files(GgmlDType::Q6K),
+            "Q5_K" => files(GgmlDType::Q5K),
+            "Q5_0" => files(GgmlDType::Q5_0),
+            "Q5_1" => files(GgmlDType::Q5_1),
+            "Q3_K" => files(GgmlDType::Q3K),
+            "Q2_K" => files(GgmlDType::Q2K),
+            "IQ4_NL" => quantised_to_iq4(&original, Format::Iq4Nl),
+            "IQ4_XS" => quantised_to_iq4(&original, Format::Iq4Xs),
+            "F16" => files(GgmlDType::F16),
+            "BF16" => files(GgmlDType::BF16),
+            _ => files(GgmlDType::F32),
+        };
+        let (perplexity, exact, agreed, count) = compare(file, &exact);
         let change = 100.0 * (perplexity / exact - 1.0);
         println!(
             "{name}: perplexity {perplexity:.4}, in f32 {exact:.4} ({change:+.2} %); top-1 {agreed}/{count} ({:.1} %)",
@@ -60,9 +68,10 @@ fn perplexity_and_top_1_of_every_type() {
     assert!(failures.is_empty(), "{failures:?}");
 }
 
+/// Compares ours over `file` with the reference over `exact`, the same weights as F32:
 /// `(our perplexity, the reference's, number of tokens with the same top-1, number of tokens)`.
-fn compare(file: Vec<u8>) -> (f64, f64, usize, usize) {
-    let mut stock = stock_model(&dequantised(&file));
+fn compare(file: Vec<u8>, exact: &[u8]) -> (f64, f64, usize, usize) {
+    let mut stock = stock_model(exact);
     let (mut ours, tokenizer) = load(file);
     let tokens = tokenizer.encode(include_str!("fixtures/prose.txt")).expect("tokens");
     assert!(tokens.len() >= SEQUENCES * LENGTH, "the text has {} tokens", tokens.len());

@@ -261,16 +261,13 @@ fn a_failed_load_does_not_affect_the_next_request() {
 
 #[test]
 fn weights_that_do_not_fit_into_memory_are_3040() {
-    use candle_core::quantized::GgmlDType;
+    use kernels::Format;
     use workers_ai_local::backend::cpu::CpuWeights;
     use workers_ai_local::gguf::TensorEntry;
     use workers_ai_local::model::{Role, Tensor, WeightSink};
-    for dtype in [GgmlDType::F32, GgmlDType::Q4_0, GgmlDType::Q6K] {
+    for format in [Format::F32, Format::Q4_0, Format::Q6K, Format::Iq4Xs] {
         let (rows, columns) = (1 << 26, 1 << 24);
-        let length = (rows * (columns / dtype.block_size()) * dtype.type_size()) as u64;
-        let entry = TensorEntry { name: "output.weight".into(), part: 0, dtype, shape: vec![rows, columns], offset: 0, length };
-        let format = entry.format().expect("a type of weights");
-        let tensor = Tensor { role: Role::Output, name: &entry.name, format, rows, columns, is_matrix: true };
+        let tensor = Tensor { role: Role::Output, name: "output.weight", format, rows, columns, is_matrix: true };
         let error = CpuWeights::default().begin(&tensor).expect_err("more than is available");
         assert_eq!(error.code, ErrorCode::OutOfCapacity, "{error}");
     }

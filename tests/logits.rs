@@ -6,7 +6,8 @@ mod common;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Value;
-use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, logits_of, real_model, stock_logits, stock_model};
+use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, logits_of, quantised_to_iq4, real_model, stock_logits, stock_model};
+use kernels::Format;
 use workers_ai_local::backend::cpu::CpuBackend;
 use workers_ai_local::backend::{Answer, Backend, CacheId, Input, Wanted, Work};
 
@@ -100,6 +101,38 @@ fn every_type_of_block_agrees_with_the_stock_model() {
     }
 }
 
+/// The stock model has no IQ4, so it computes the same weights as F32. Ours must then be as exact as over F32 itself, except for activations
+/// of 14 bits and a sign.
+#[test]
+fn blocks_of_iq4_agree_with_the_stock_model_over_the_same_weights() {
+    for (format, tied) in [(Format::Iq4Nl, false), (Format::Iq4Nl, true), (Format::Iq4Xs, false), (Format::Iq4Xs, true)] {
+        let [file, exact] = quantised_to_iq4(&TinyModel { tied, ..TinyModel::default() }.gguf(), format);
+        let (distance, largest) = distance_from_exact(file, &exact);
+        let (over_f32, _) = distance_from_exact(exact.clone(), &exact);
+        println!("{}, tied: {tied}: {distance:.6} from exact arithmetic, over F32 {over_f32:.6}, of {largest}", format.name());
+        assert!(distance <= 2.0 * over_f32, "{}: {distance} from exact arithmetic, over F32 {over_f32}", format.name());
+    }
+}
+
+/// The root mean square distance of our logits from the stock model's over `exact`, and the largest logit.
+fn distance_from_exact(file: Vec<u8>, exact: &[u8]) -> (f64, f32) {
+    let mut exact = stock_model(exact);
+    let (mut backend, _) = load(file);
+    let cache = backend.create_cache().expect("a cache");
+    let (mut distance, mut position, mut largest) = (Distance::default(), 0, 0f32);
+    for tokens in [&forced_prompt()[..], &[5], &[201], &[77]] {
+        let exact = stock_logits(&mut exact, tokens, position);
+        largest = exact.iter().fold(largest, |largest, logit| largest.max(logit.abs()));
+        distance.add(&forward(&mut backend, cache, tokens), &exact);
+        position += tokens.len();
+    }
+    (distance.root_mean_square(), largest)
+}
+
+fn forced_prompt() -> Vec<u32> {
+    (0..24).map(|i| (i * 37 + 11) % TINY_VOCABULARY as u32).collect()
+}
+
 #[test]
 fn head_counts_and_tied_output_agree_with_the_stock_model() {
     for (heads, kv_heads, tied) in [(4, 4, false), (4, 1, true), (8, 2, true), (2, 2, false)] {
@@ -161,7 +194,7 @@ fn assert_agrees(what: &str, bytes: Vec<u8>) {
     let (mut stock, mut exact) = (stock_model(&bytes), stock_model(&dequantised(&bytes)));
     let (mut backend, _) = load(bytes);
     let cache = backend.create_cache().expect("a cache");
-    let prompt: Vec<u32> = (0..24).map(|i| (i * 37 + 11) % TINY_VOCABULARY as u32).collect();
+    let prompt = forced_prompt();
     let (mut distance, mut stock_distance) = (Distance::default(), Distance::default());
     let (mut position, mut largest) = (0, 0f32);
     for tokens in [&prompt[..], &[5], &[201], &[77]] {

@@ -6,7 +6,8 @@ mod common;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Value;
-use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, logits_of, real_model, stock_logits, stock_model};
+use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, logits_of, quantised_to_iq4, real_model, stock_logits, stock_model};
+use kernels::Format;
 use std::rc::Rc;
 use workers_ai_local::backend::webgpu::{Choice, Context, Options, WebGpuBackend, WebGpuWeights};
 use workers_ai_local::backend::{Answer, Backend, CacheId, Input, Wanted, Work};
@@ -70,7 +71,12 @@ fn prompt(length: u32) -> Vec<u32> {
 /// Compares logits with the CPU backend over the same weights as F32. That rounds only keys and values, as the GPU does, so the logits must
 /// agree closely.
 fn agrees(what: &str, bytes: Vec<u8>, gpu: &mut WebGpuBackend) {
-    let (mut cpu, _) = load(dequantised(&bytes));
+    agrees_with(what, dequantised(&bytes), gpu);
+}
+
+/// Like [`agrees`], with the file of the weights as F32.
+fn agrees_with(what: &str, exact: Vec<u8>, gpu: &mut WebGpuBackend) {
+    let (mut cpu, _) = load(exact);
     let (ours, theirs) = (gpu.create_cache().expect("a cache"), cpu.create_cache().expect("a cache"));
     let (mut difference, mut scale) = (0f32, 0f32);
     for tokens in [&prompt(24)[..], &[5], &[201], &[77, 3], &prompt(9)] {
@@ -87,14 +93,20 @@ fn agrees(what: &str, bytes: Vec<u8>, gpu: &mut WebGpuBackend) {
 fn every_type_of_weights_agrees_with_the_cpu() {
     use GgmlDType::*;
     let contexts = [context(hardware()), context(Choice::default())];
-    for dtype in [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K] {
+    let candles = [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K].into_iter().map(|dtype| {
         let bytes = TinyModel { dtype, ..TinyModel::default() }.gguf();
+        let exact = dequantised(&bytes);
+        (format!("{dtype:?}"), [bytes, exact])
+    });
+    let floats = TinyModel::default().gguf();
+    let iq4 = [Format::Iq4Nl, Format::Iq4Xs].map(|format| (format.name().to_owned(), quantised_to_iq4(&floats, format)));
+    for (what, [bytes, exact]) in candles.chain(iq4) {
         for context in &contexts {
             let mut backend = load_gpu(context, bytes.clone(), Options::default()).expect("a model");
-            agrees(&format!("{dtype:?}, serial {}", context.serial), bytes.clone(), &mut backend);
+            agrees_with(&format!("{what}, serial {}", context.serial), exact.clone(), &mut backend);
             if context.packed_dot {
                 backend.pack(true);
-                agrees(&format!("{dtype:?}, packed"), bytes.clone(), &mut backend);
+                agrees_with(&format!("{what}, packed"), exact.clone(), &mut backend);
             }
         }
     }

@@ -1,7 +1,11 @@
 //! The tensor types of GGUF files, as ggml defines them.
 //!
 //! Every quantised weight is `scale · code + offset`. A *code* has 2 to 8 bits; scale and offset apply to 32 columns or to 16. A
-//! block holds 32 columns of one row, or 256 (K-quants).
+//! block holds 32 columns of one row, or 256 (K-quants and IQ4_XS). In the types IQ4 a weight is stored as the index of its code in a
+//! table ([`IQ4_CODES`]).
+
+/// The codes of IQ4_NL and IQ4_XS, by their 4-bit index. They are denser around zero, as weights are.
+pub const IQ4_CODES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// The tensor types that a model may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,10 +23,12 @@ pub enum Format {
     Q4K,
     Q5K,
     Q6K,
+    Iq4Nl,
+    Iq4Xs,
 }
 
 impl Format {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -36,7 +42,31 @@ impl Format {
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
+        Self::Iq4Nl,
+        Self::Iq4Xs,
     ];
+
+    /// The type with a number in GGUF files (`ggml_type`); `None` if it is not one of these.
+    pub const fn from_ggml_type(number: u32) -> Option<Self> {
+        Some(match number {
+            0 => Self::F32,
+            1 => Self::F16,
+            2 => Self::Q4_0,
+            3 => Self::Q4_1,
+            6 => Self::Q5_0,
+            7 => Self::Q5_1,
+            8 => Self::Q8_0,
+            10 => Self::Q2K,
+            11 => Self::Q3K,
+            12 => Self::Q4K,
+            13 => Self::Q5K,
+            14 => Self::Q6K,
+            20 => Self::Iq4Nl,
+            23 => Self::Iq4Xs,
+            30 => Self::Bf16,
+            _ => return None,
+        })
+    }
 
     /// The usual name, such as `Q4_K`.
     pub const fn name(self) -> &'static str {
@@ -54,6 +84,8 @@ impl Format {
             Self::Q4K => "Q4_K",
             Self::Q5K => "Q5_K",
             Self::Q6K => "Q6_K",
+            Self::Iq4Nl => "IQ4_NL",
+            Self::Iq4Xs => "IQ4_XS",
         }
     }
 
@@ -66,8 +98,8 @@ impl Format {
     pub const fn columns(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
-            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 256,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::Iq4Nl => 32,
+            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K | Self::Iq4Xs => 256,
         }
     }
 
@@ -75,9 +107,14 @@ impl Format {
     pub const fn f16_count(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 0,
-            Self::Q4_0 | Self::Q5_0 | Self::Q8_0 | Self::Q3K | Self::Q6K => 1,
+            Self::Q4_0 | Self::Q5_0 | Self::Q8_0 | Self::Q3K | Self::Q6K | Self::Iq4Nl | Self::Iq4Xs => 1,
             Self::Q4_1 | Self::Q5_1 | Self::Q2K | Self::Q4K | Self::Q5K => 2,
         }
+    }
+
+    /// 16-bit integers per block with upper bits of the scales of its parts: 1 for IQ4_XS.
+    pub const fn scale_halves(self) -> usize {
+        matches!(self, Self::Iq4Xs) as usize
     }
 
     /// 32-bit words per block that hold the scales of its parts of 32 or 16 columns.
@@ -85,6 +122,7 @@ impl Format {
         match self {
             Self::Q2K | Self::Q6K => 4,
             Self::Q3K | Self::Q4K | Self::Q5K => 3,
+            Self::Iq4Xs => 1,
             _ => 0,
         }
     }
@@ -96,10 +134,20 @@ impl Format {
 
     /// Whether weights have an offset in addition to their scale.
     pub const fn has_offset(self) -> bool {
-        self.is_quantised() && !matches!(self, Self::Q8_0)
+        self.is_quantised() && !self.has_signed_codes()
     }
 
-    /// Bits per weight: those of its code, or of the float itself. Excludes scales and offsets.
+    /// Whether codes are signed, −128 to 127. Otherwise they are not negative.
+    pub const fn has_signed_codes(self) -> bool {
+        matches!(self, Self::Q8_0) || self.has_table()
+    }
+
+    /// Whether the bits of a weight are an index into [`IQ4_CODES`].
+    pub const fn has_table(self) -> bool {
+        matches!(self, Self::Iq4Nl | Self::Iq4Xs)
+    }
+
+    /// Bits per weight: those of its code or index, or of the float itself. Excludes scales and offsets.
     pub const fn bits(self) -> usize {
         match self {
             Self::F32 => 32,
@@ -107,7 +155,7 @@ impl Format {
             Self::Q8_0 => 8,
             Self::Q6K => 6,
             Self::Q5_0 | Self::Q5_1 | Self::Q5K => 5,
-            Self::Q4_0 | Self::Q4_1 | Self::Q4K => 4,
+            Self::Q4_0 | Self::Q4_1 | Self::Q4K | Self::Iq4Nl | Self::Iq4Xs => 4,
             Self::Q3K => 3,
             Self::Q2K => 2,
         }
@@ -115,7 +163,7 @@ impl Format {
 
     /// Bytes of a block in the file.
     pub const fn file_bytes(self) -> usize {
-        self.f16_count() * 2 + self.scale_words() * 4 + self.columns() * self.bits() / 8
+        self.f16_count() * 2 + self.scale_halves() * 2 + self.scale_words() * 4 + self.columns() * self.bits() / 8
     }
 
     /// Bytes of a `[rows, columns]` tensor in the file. `columns` is a multiple of [`Format::columns`].

@@ -46,7 +46,7 @@ pub fn gated(activation: Activation, gate: &mut [f32], up: &[f32], width: usize)
             Activation::Silu => gated_row(gate, up, |gate| gate),
             // (1 + tanh(z)) / 2 = sigmoid(2z), with z = √(2/π) · (x + 0.044715 x³).
             Activation::Gelu => gated_row(gate, up, |gate| {
-                let cubic = lanes::add(lanes::mul(lanes::mul(gate, gate), lanes::splat(0.071_354_814)), lanes::splat(1.595_769_1));
+                let cubic = lanes::add(lanes::mul(lanes::mul(gate, gate), lanes::splat(0.071_354_814)), lanes::splat(1.595_769_2));
                 lanes::mul(gate, cubic)
             }),
         }

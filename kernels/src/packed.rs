@@ -1,12 +1,12 @@
 //! Weights packed for the kernels: four rows are interleaved, so that each 32-bit lane of a vector belongs to one row.
 //!
-//! For every group of four rows and every block of the file's format, the layout is: the f16 numbers of the four rows side by side;
-//! the words of the scales (16 bytes hold word `j` of each row); for every 32 columns, the planes of their codes (`planes.rs`). Floats
+//! For every group of four rows and every block of the file's format, the layout is: the f16 numbers of the four rows side by side, then
+//! their 16-bit parts of scales; the words of the scales (16 bytes hold word `j` of each row); for every 32 columns, the planes of their codes (`planes.rs`). Floats
 //! are stored column by column, four rows each. A group takes exactly as many bytes as its rows take in the file.
 
-use crate::format::Format;
+use crate::format::{Format, IQ4_CODES};
 use crate::memory::try_grow;
-use crate::planes::{BLOCK, FileBlock, High, Low, six_bit_pair, six_bit_scale};
+use crate::planes::{BLOCK, FileBlock, High, Low, six_bit_pair, six_bit_scale, split_scale};
 use crate::{Error, Result};
 use half::{bf16, f16};
 
@@ -24,7 +24,7 @@ pub struct Packed {
 
 /// 32 columns of one row. The weight of column `c` is `scale · codes[c] + offset`, where `(scale, offset)` is `scales[c / 16]`.
 pub struct RowBlock {
-    /// Signed for Q8_0, otherwise non-negative.
+    /// Signed for Q8_0 and IQ4, otherwise non-negative.
     pub codes: [i32; BLOCK],
     pub scales: [(f32, f32); 2],
 }
@@ -117,17 +117,19 @@ fn codes(format: Format, planes: &[u8], lane: usize) -> [i32; BLOCK] {
             High::OneBit => byte(high_plane, 0, column) >> word & 1,
             High::TwoBits => byte(high_plane, word / 4, column) >> (word % 4 * 2) & 3,
         };
-        i32::from(below | above << low.bits())
+        let bits = below | above << low.bits();
+        if format.has_table() { i32::from(IQ4_CODES[usize::from(bits & 15)]) } else { i32::from(bits) }
     })
 }
 
 /// Scale and offset of row `lane` for each half (16 columns) of part `part` (32 columns) of a block.
 fn scales(format: Format, head: &[u8], lane: usize, part: usize) -> [(f32, f32); 2] {
-    let half = |index: usize| {
+    let bytes = |index: usize| {
         let at = (index * ROWS + lane) * 2;
-        f16::from_le_bytes([head[at], head[at + 1]]).to_f32()
+        [head[at], head[at + 1]]
     };
-    let words = &head[format.f16_count() * 2 * ROWS..];
+    let half = |index: usize| f16::from_le_bytes(bytes(index)).to_f32();
+    let words = &head[(format.f16_count() + format.scale_halves()) * 2 * ROWS..];
     let byte = |index: usize| words[index / 4 * 16 + lane * 4 + index % 4];
     let twelve = || std::array::from_fn(byte);
     let scale = half(0);
@@ -151,7 +153,11 @@ fn scales(format: Format, head: &[u8], lane: usize, part: usize) -> [(f32, f32);
             let scale = scale * f32::from(byte(2 * part + side) as i8);
             (scale, scale * -32.0)
         }),
-        Format::Q8_0 | Format::F32 | Format::F16 | Format::Bf16 => [(scale, 0.0); 2],
+        Format::Iq4Xs => {
+            let lower = u32::from_le_bytes(std::array::from_fn(byte));
+            [(scale * f32::from(split_scale(lower, u16::from_le_bytes(bytes(1)), part)), 0.0); 2]
+        }
+        Format::Iq4Nl | Format::Q8_0 | Format::F32 | Format::F16 | Format::Bf16 => [(scale, 0.0); 2],
     }
 }
 
@@ -215,9 +221,14 @@ impl Packing {
         }
         let (head, planes) = packed.split_at_mut(format.head_bytes());
         let (numbers, words) = head.split_at_mut(format.f16_count() * 2 * ROWS);
-        if let Format::Q4_0 | Format::Q4_1 | Format::Q8_0 = format {
-            let (halves, quants) = file.split_at(format.f16_count() * 2);
+        if let Format::Q4_0 | Format::Q4_1 | Format::Q8_0 | Format::Iq4Nl | Format::Iq4Xs = format {
+            let (halves, rest) = file.split_at(format.f16_count() * 2);
+            let (upper, rest) = rest.split_at(format.scale_halves() * 2);
+            let (scales, quants) = rest.split_at(format.scale_words() * 4);
             place_f16s(numbers, lane, halves.chunks_exact(2))?;
+            let (uppers, words) = words.split_at_mut(upper.len() * ROWS);
+            uppers[lane * upper.len()..][..upper.len()].copy_from_slice(upper);
+            interleave(words, lane, scales);
             match format.planes() {
                 (Low::Nibbles16, _) => place_nibbles16(planes, lane, quants),
                 // The file's words already have the layout of the planes' words.
@@ -354,6 +365,97 @@ mod tests {
                     assert!((out - exact).abs() <= 0.01 * size + 1e-3, "{dtype:?} {rows}×{columns}: {out} instead of {exact}");
                 }
             }
+        }
+    }
+
+    /// A block of 32 weights of IQ4, from `scale` and sixteen bytes, as ggml's `dequantize_row_iq4_nl` has it.
+    fn iq4_weights(scale: f64, bytes: &[u8]) -> Vec<f64> {
+        const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+        let nibbles = bytes.iter().map(|byte| byte & 15).chain(bytes.iter().map(|byte| byte >> 4));
+        nibbles.map(|nibble| scale * f64::from(VALUES[usize::from(nibble)])).collect()
+    }
+
+    /// A block of IQ4_NL or IQ4_XS, dequantised from ggml's definition, independently of `planes.rs`.
+    fn iq4_block(format: Format, block: &[u8]) -> Vec<f64> {
+        let scale = f16::from_le_bytes([block[0], block[1]]).to_f64();
+        if format == Format::Iq4Nl {
+            return iq4_weights(scale, &block[2..]);
+        }
+        let (upper, lower, quants) = (u16::from_le_bytes([block[2], block[3]]), &block[4..8], &block[8..]);
+        let scale_of = |part: usize| {
+            let bits = i32::from(lower[part / 2] >> (4 * (part % 2)) & 15) | i32::from(upper >> (2 * part) & 3) << 4;
+            scale * f64::from(bits - 32)
+        };
+        quants.chunks_exact(16).enumerate().flat_map(|(part, bytes)| iq4_weights(scale_of(part), bytes)).collect()
+    }
+
+    /// Checksums of blocks as the Python package `gguf` of llama.cpp dequantises them: it is the oracle for [`iq4_block`].
+    #[test]
+    fn the_definition_of_iq4_is_that_of_ggml() {
+        for (format, sum, weighted) in [(Format::Iq4Nl, 100.75, 2312.5), (Format::Iq4Xs, 815.25, -23373.5)] {
+            let mut block: Vec<u8> = (0..format.file_bytes()).map(|index| (index * 37 + index * index * 11 + 5) as u8).collect();
+            block[..2].copy_from_slice(&f16::from_f32(0.25).to_le_bytes());
+            let weights = iq4_block(format, &block);
+            assert_eq!(weights.iter().sum::<f64>(), sum, "{format:?}");
+            assert_eq!(weights.iter().zip(1..).map(|(weight, place)| weight * f64::from(place)).sum::<f64>(), weighted, "{format:?}");
+        }
+    }
+
+    /// Random blocks of the types that candle does not have, written in pieces of random size, compared with ggml's definition in f64.
+    #[test]
+    fn packed_matrices_of_iq4_agree_with_the_definition() {
+        let mut rng = Pcg64Mcg::seed_from_u64(12);
+        for format in [Format::Iq4Nl, Format::Iq4Xs] {
+            for _ in 0..24 {
+                let (rows, batch) = (1 + rng.next_u32() as usize % 21, 1 + rng.next_u32() as usize % 9);
+                let columns = format.columns() * (1 + rng.next_u32() as usize % 5);
+                let mut file = vec![0; format.tensor_bytes(rows, columns) as usize];
+                rng.fill_bytes(&mut file);
+                for block in file.chunks_exact_mut(format.file_bytes()) {
+                    let scale = f16::from_f32(random(&mut rng, 1)[0]);
+                    block[..2].copy_from_slice(&scale.to_le_bytes());
+                }
+                let exact: Vec<f64> = file.chunks_exact(format.file_bytes()).flat_map(|block| iq4_block(format, block)).collect();
+                let mut packing = Packing::new(format, rows, columns).expect("memory");
+                let mut rest: &[u8] = &file;
+                while !rest.is_empty() {
+                    let (piece, after) = rest.split_at((1 + rng.next_u32() as usize % 300).min(rest.len()));
+                    packing.write(piece).expect("in place");
+                    rest = after;
+                }
+                let packed = packing.finish();
+                let mut row = vec![0.0; columns];
+                for (index, exact) in exact.chunks_exact(columns).enumerate() {
+                    packed.copy_row(index, &mut row);
+                    assert!(row.iter().zip(exact).all(|(a, b)| f64::from(*a) == f64::from(*b as f32)), "{format:?} row {index}");
+                }
+
+                let input = random(&mut rng, batch * columns);
+                let mut activations = Activations::default();
+                activations.quantise(&input, columns);
+                let mut out = vec![0.0; batch * rows];
+                reference::multiply(&packed, &input, &activations, &mut out);
+                for (index, out) in out.iter().enumerate() {
+                    let (input, weights) = (&input[index / rows * columns..][..columns], &exact[index % rows * columns..][..columns]);
+                    let expected: f64 = input.iter().zip(weights).map(|(a, b)| f64::from(*a) * b).sum();
+                    // Activations, up to 2 here, are rounded to 14 bits with a sign.
+                    let allowed = weights.iter().map(|weight| weight.abs()).sum::<f64>() * 2.0 / 8128.0;
+                    assert!((f64::from(*out) - expected).abs() <= allowed, "{format:?} {rows}×{columns}: {out} instead of {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_scale_of_iq4_that_is_not_finite_is_an_error() {
+        for format in [Format::Iq4Nl, Format::Iq4Xs] {
+            let mut block = vec![0xff; format.file_bytes()];
+            let mut packing = Packing::new(format, 1, format.columns()).expect("memory");
+            assert!(matches!(packing.write(&block), Err(Error::InvalidData(_))), "{format:?}");
+            // The other bytes are integers, which may have any bits.
+            block[..2].copy_from_slice(&f16::ONE.to_le_bytes());
+            let mut packing = Packing::new(format, 1, format.columns()).expect("memory");
+            packing.write(&block).expect("in place");
         }
     }
 }

@@ -32,7 +32,7 @@ pub enum High {
     TwoBits,
 }
 
-/// The layout of codes of exactly 4 bits: that of this build's dot product, which multiplies bytes with relaxed SIMD and 16-bit numbers
+/// The layout of codes of exactly 4 bits (without those of IQ4): that of this build's dot product, which multiplies bytes with relaxed SIMD and 16-bit numbers
 /// without.
 const FOUR_BIT_CODES: Low = if cfg!(all(target_feature = "simd128", feature = "relaxed-simd")) { Low::Nibbles8 } else { Low::Nibbles16 };
 
@@ -41,6 +41,8 @@ impl Format {
     pub const fn planes(self) -> (Low, High) {
         match self {
             Self::Q4_0 | Self::Q4_1 | Self::Q4K => (FOUR_BIT_CODES, High::None),
+            // Indices, not codes: a table maps 16 of them at once to bytes.
+            Self::Iq4Nl | Self::Iq4Xs => (Low::Nibbles8, High::None),
             Self::Q5_0 | Self::Q5_1 | Self::Q5K => (Low::Nibbles8, High::OneBit),
             Self::Q6K => (Low::Nibbles8, High::TwoBits),
             Self::Q2K => (Low::TwoBits, High::None),
@@ -57,7 +59,7 @@ impl Format {
 
     /// Bytes of f16 numbers and scales before the planes in a packed block of four rows.
     pub const fn head_bytes(self) -> usize {
-        (self.f16_count() * 2 + self.scale_words() * 4) * 4
+        (self.f16_count() * 2 + self.scale_halves() * 2 + self.scale_words() * 4) * 4
     }
 
     /// Bytes of a packed block of four rows: exactly four times the file's block.
@@ -113,7 +115,8 @@ pub struct FileBlock<'a> {
 }
 
 impl<'a> FileBlock<'a> {
-    /// Decodes a block of `format.file_bytes()` bytes. Formats that `packed.rs` copies without decoding (Q4_0, Q4_1, Q8_0 and floats)
+    /// Decodes a block of `format.file_bytes()` bytes. Formats that `packed.rs` copies without decoding (Q4_0, Q4_1, Q8_0, IQ4 and
+    /// floats)
     /// give an empty result.
     pub fn read(format: Format, bytes: &'a [u8]) -> Self {
         let none: &[u8] = &[];
@@ -176,7 +179,8 @@ impl<'a> FileBlock<'a> {
                 ([numbers, none], scales)
             }
             // `packed.rs` handles these without this function.
-            Format::Q4_0 | Format::Q4_1 | Format::Q8_0 | Format::F32 | Format::F16 | Format::Bf16 => ([none, none], none),
+            Format::Q4_0 | Format::Q4_1 | Format::Q8_0 | Format::Iq4Nl | Format::Iq4Xs => ([none, none], none),
+            Format::F32 | Format::F16 | Format::Bf16 => ([none, none], none),
         };
         Self { halves, scales, codes }
     }
@@ -197,4 +201,10 @@ pub fn six_bit_scale(scales: [u8; 12], part: usize) -> i8 {
     let low = scales[part % 8] >> (part / 8 * 4) & 15;
     let high = scales[8 + part % 4] >> (part / 4 * 2) & 3;
     (low | high << 4) as i8 - 32
+}
+
+/// Six-bit scale, −32 to 31, of part `part` (0 to 7, of 32 columns each) of an IQ4_XS block, from its lower bits (four per part) and its
+/// upper bits (two per part).
+pub fn split_scale(lower: u32, upper: u16, part: usize) -> i8 {
+    (lower >> (4 * part) & 15 | (u32::from(upper) >> (2 * part) & 3) << 4) as i8 - 32
 }

@@ -1,13 +1,13 @@
-//! The header of a GGUF file: read up to its end, then parsed by candle.
+//! The header of a GGUF file: read up to its end; then candle parses the metadata.
 //!
-//! The header's length is not stored in the file, so its structure is walked first, without allocating. That finds the end
-//! of the header, and rejects damaged lengths before anything is allocated for them.
+//! The header's length is not stored in the file, so its structure is walked first, without allocating for the lengths in it. That finds
+//! the end of the header and the table of tensors, and rejects damaged lengths before anything is allocated for them.
 
 use super::reader::Reader;
 use crate::error::{AiError, Result};
-use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, Value};
 use kernels::Format;
+use std::collections::HashMap;
 use std::io::Cursor;
 use std::ops::Range;
 
@@ -22,10 +22,11 @@ const MAX_ELEMENTS: usize = 8 << 20;
 /// own have some 50,000.
 pub(super) const MAX_TENSORS: usize = 1 << 17;
 
-/// Largest dimension of a tensor. The parser keeps dimensions in 32 bits.
+/// Largest dimension of a tensor, which fits into the 32-bit `usize` of WebAssembly.
 const MAX_DIMENSION: u64 = u32::MAX as u64 >> 1;
 
-/// Largest distance between aligned tensors, in bytes.
+/// Distance between aligned tensors, in bytes, if the metadata has none, and the largest.
+const DEFAULT_ALIGNMENT: u64 = 32;
 const MAX_ALIGNMENT: u64 = 1 << 20;
 
 /// One tensor of the model.
@@ -34,8 +35,8 @@ pub struct TensorEntry {
     pub name: String,
     /// The file that it is in, counted from 0: of a model that is not split, always 0.
     pub part: usize,
-    pub dtype: GgmlDType,
-    /// `[rows, columns]`, candle's order: slowest dimension first.
+    pub format: Format,
+    /// `[rows, columns]`: slowest dimension first.
     pub shape: Vec<usize>,
     /// Position in bytes from the start of its file.
     pub offset: u64,
@@ -43,36 +44,10 @@ pub struct TensorEntry {
     pub length: u64,
 }
 
-impl TensorEntry {
-    /// The format of its blocks; `None` for types that weights do not have (Q8_1 and Q8_K are for activations).
-    pub fn format(&self) -> Option<Format> {
-        format_of(self.dtype)
-    }
-}
-
-fn format_of(dtype: GgmlDType) -> Option<Format> {
-    Some(match dtype {
-        GgmlDType::F32 => Format::F32,
-        GgmlDType::F16 => Format::F16,
-        GgmlDType::BF16 => Format::Bf16,
-        GgmlDType::Q4_0 => Format::Q4_0,
-        GgmlDType::Q4_1 => Format::Q4_1,
-        GgmlDType::Q5_0 => Format::Q5_0,
-        GgmlDType::Q5_1 => Format::Q5_1,
-        GgmlDType::Q8_0 => Format::Q8_0,
-        GgmlDType::Q2K => Format::Q2K,
-        GgmlDType::Q3K => Format::Q3K,
-        GgmlDType::Q4K => Format::Q4K,
-        GgmlDType::Q5K => Format::Q5K,
-        GgmlDType::Q6K => Format::Q6K,
-        GgmlDType::Q8_1 | GgmlDType::Q8K => return None,
-    })
-}
-
 /// Metadata and the table of tensors.
 pub struct Header {
-    content: Content,
-    /// In the order of their files and of their offsets.
+    metadata: HashMap<String, Value>,
+    /// In the order of their files and of their offsets. If a damaged file has a name twice, both are here.
     pub tensors: Vec<TensorEntry>,
 }
 
@@ -86,7 +61,7 @@ impl Header {
     pub async fn read(reader: &mut Reader) -> Result<Self> {
         let mut bytes = Vec::new();
         let mut wanted = 64 << 10;
-        loop {
+        let Walked { table, tensor_count, end } = loop {
             let mut at_end = false;
             while bytes.len() < wanted && !at_end {
                 let chunk = reader.next(wanted - bytes.len()).await?;
@@ -95,7 +70,7 @@ impl Header {
                 bytes.extend_from_slice(chunk);
             }
             match extent(&bytes) {
-                Extent::Complete => break,
+                Extent::Complete(walked) => break walked,
                 Extent::Invalid(reason) => return Err(unusable(reader, &reason)),
                 Extent::Incomplete if at_end => return Err(reader.truncated(bytes.len() as u64 + 1)),
                 Extent::Incomplete if bytes.len() >= MAX_HEADER => {
@@ -103,12 +78,15 @@ impl Header {
                 }
                 Extent::Incomplete => wanted = (bytes.len() * 2).min(MAX_HEADER),
             }
-        }
-        let content = Content::read(&mut Cursor::new(&bytes)).map_err(|error| unusable(reader, &error.to_string()))?;
-        let tensors = tensor_entries(&content).map_err(|reason| unusable(reader, &reason))?;
+        };
+        let metadata = metadata(&mut bytes, tensor_count).map_err(|error| unusable(reader, &error.to_string()))?;
+        // The walk has checked that no alignment is 0.
+        let alignment = metadata.get("general.alignment").and_then(integer).unwrap_or(DEFAULT_ALIGNMENT).max(1);
+        let start = (end as u64).next_multiple_of(alignment);
+        let tensors = tensor_entries(&bytes, &table, start).map_err(|reason| unusable(reader, &reason))?;
         // Bytes beyond the header belong to tensors and must be read again.
         reader.rewind(bytes);
-        Ok(Self { content, tensors })
+        Ok(Self { metadata, tensors })
     }
 
     /// Returns the table of tensors and frees the metadata.
@@ -118,7 +96,7 @@ impl Header {
 
     /// The metadata value of a key. This and the getters below return `None` if the key is missing or has another type.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.content.metadata.get(key)
+        self.metadata.get(key)
     }
 
     /// A string.
@@ -179,38 +157,81 @@ fn unusable(reader: &Reader, reason: &str) -> AiError {
     AiError::invalid_data(format!("{} cannot be used as a model: {reason}.", reader.name()))
 }
 
-fn tensor_entries(content: &Content) -> std::result::Result<Vec<TensorEntry>, String> {
-    let mut entries = Vec::with_capacity(content.tensor_infos.len());
-    for (name, info) in &content.tensor_infos {
-        let shape = info.shape.dims().to_vec();
-        let (block, block_bytes) = (info.ggml_dtype.block_size() as u64, info.ggml_dtype.type_size() as u64);
+/// The metadata of a whole header. Candle parses it, and is told that the file has no tensors: it does not know all types that the kernels
+/// know. `tensor_count` is where the header has their number.
+fn metadata(bytes: &mut [u8], tensor_count: Range<usize>) -> candle_core::Result<HashMap<String, Value>> {
+    let kept = bytes[tensor_count.clone()].to_vec();
+    bytes[tensor_count.clone()].fill(0);
+    let content = Content::read(&mut Cursor::new(&*bytes));
+    bytes[tensor_count].copy_from_slice(&kept);
+    Ok(content?.metadata)
+}
+
+/// The table of tensors, in the order of their offsets. `start` is the position of the first tensor, which offsets are relative to.
+fn tensor_entries(bytes: &[u8], table: &[TableEntry], start: u64) -> std::result::Result<Vec<TensorEntry>, String> {
+    let mut entries = Vec::with_capacity(table.len());
+    for TableEntry { name, shape, format, offset } in table {
+        let name = text(&bytes[name.clone()]);
+        let (block, block_bytes) = (format.columns() as u64, format.file_bytes() as u64);
         let elements = shape.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim as u64));
         let length =
             elements.filter(|elements| elements.is_multiple_of(block)).and_then(|elements| (elements / block).checked_mul(block_bytes));
-        let offset = content.tensor_data_offset.checked_add(info.offset);
+        let offset = start.checked_add(*offset);
         let end = offset.and_then(|offset| offset.checked_add(length?));
         let (Some(length), Some(offset), Some(_)) = (length, offset, end) else {
-            return Err(format!("tensor '{name}' has an impossible shape {shape:?} for its type {:?}", info.ggml_dtype));
+            return Err(format!("tensor '{name}' has an impossible shape {shape:?} for its type {}", format.name()));
         };
-        entries.push(TensorEntry { name: name.clone(), part: 0, dtype: info.ggml_dtype, shape, offset, length });
+        entries.push(TensorEntry { name, part: 0, format: *format, shape: shape.clone(), offset, length });
     }
     // By names too: a damaged header may give two tensors one place, and each reading must give one order.
     entries.sort_by(|a, b| (a.offset, &a.name).cmp(&(b.offset, &b.name)));
     Ok(entries)
 }
 
+/// A text of the header, as candle reads texts. In some files they are not UTF-8.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(without_zeros(bytes)).into_owned()
+}
+
+/// The bytes of a text. Some files end texts with zeros.
+fn without_zeros(bytes: &[u8]) -> &[u8] {
+    let length = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &bytes[..length]
+}
+
 /// Whether a prefix of a file contains the whole header.
 enum Extent {
-    Complete,
+    Complete(Walked),
     Incomplete,
     Invalid(String),
+}
+
+/// What the walk over a whole header has found.
+struct Walked {
+    /// The table of tensors, in the order of the header.
+    table: Vec<TableEntry>,
+    /// Where the number of tensors is.
+    tensor_count: Range<usize>,
+    /// Where the header ends.
+    end: usize,
+}
+
+/// An entry of the table of tensors.
+struct TableEntry {
+    /// Where its name is in the header.
+    name: Range<usize>,
+    /// Slowest dimension first.
+    shape: Vec<usize>,
+    format: Format,
+    /// Position in bytes from the first tensor.
+    offset: u64,
 }
 
 /// Whether `bytes` hold a whole header.
 fn extent(bytes: &[u8]) -> Extent {
     let mut walk = HeaderWalk { bytes, position: 0, long_lengths: true, elements: 0 };
     match walk.header() {
-        Ok(()) => Extent::Complete,
+        Ok(walked) => Extent::Complete(walked),
         Err(WalkError::EndOfBytes) => Extent::Incomplete,
         Err(WalkError::Invalid(reason)) => Extent::Invalid(reason),
     }
@@ -222,7 +243,7 @@ enum WalkError {
     Invalid(String),
 }
 
-/// A walk over the header's structure that only counts bytes.
+/// A walk over the header's structure. It counts the bytes of the metadata and collects the table of tensors.
 struct HeaderWalk<'a> {
     bytes: &'a [u8],
     position: usize,
@@ -233,7 +254,7 @@ struct HeaderWalk<'a> {
 }
 
 impl HeaderWalk<'_> {
-    fn header(&mut self) -> std::result::Result<(), WalkError> {
+    fn header(&mut self) -> std::result::Result<Walked, WalkError> {
         let magic = self.u32()?;
         if magic != u32::from_le_bytes(*b"GGUF") {
             return Err(WalkError::Invalid("it is not a GGUF file (the magic number is wrong)".into()));
@@ -243,7 +264,9 @@ impl HeaderWalk<'_> {
             return Err(WalkError::Invalid(format!("GGUF version {version} is not known (1 to 3 are)")));
         }
         self.long_lengths = version > 1;
+        let start = self.position;
         let tensors = self.length()?;
+        let tensor_count = start..self.position;
         if tensors > MAX_TENSORS {
             return Err(WalkError::Invalid(format!("its header gives {tensors} tensors, at most {MAX_TENSORS} are supported")));
         }
@@ -253,33 +276,41 @@ impl HeaderWalk<'_> {
             let value_type = self.u32()?;
             let start = self.position;
             self.value(value_type, 0)?;
-            if &self.bytes[key] == b"general.alignment" {
+            if without_zeros(&self.bytes[key]) == b"general.alignment" {
                 check_alignment(value_type, &self.bytes[start..self.position])?;
             }
         }
+        let mut table = Vec::new();
         for _ in 0..tensors {
-            let name = self.string()?;
-            let dims = self.u32()?;
-            let name = String::from_utf8_lossy(&self.bytes[name]).into_owned();
-            if dims > 4 {
-                return Err(WalkError::Invalid(format!("tensor '{name}' has {dims} dimensions")));
-            }
-            for _ in 0..dims {
-                let low = u64::from(self.u32()?);
-                let dimension = if self.long_lengths { low | u64::from(self.u32()?) << 32 } else { low };
-                if dimension > MAX_DIMENSION {
-                    return Err(WalkError::Invalid(format!("tensor '{name}' has a dimension of {dimension}")));
-                }
-            }
-            let dtype = self.u32()?;
-            if !matches!(dtype, 0..=3 | 6..=15 | 30) {
-                return Err(WalkError::Invalid(format!(
-                    "tensor '{name}' has type {dtype}, which is not supported. Use a file quantised as Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, F16, BF16 or F32"
-                )));
-            }
-            self.skip(8)?;
+            table.push(self.table_entry()?);
         }
-        Ok(())
+        Ok(Walked { table, tensor_count, end: self.position })
+    }
+
+    fn table_entry(&mut self) -> std::result::Result<TableEntry, WalkError> {
+        let name = self.string()?;
+        let dims = self.u32()?;
+        let invalid = |reason: String| WalkError::Invalid(format!("tensor '{}' has {reason}", text(&self.bytes[name.clone()])));
+        if dims > 4 {
+            return Err(invalid(format!("{dims} dimensions")));
+        }
+        let mut shape = Vec::new();
+        for _ in 0..dims {
+            let low = u64::from(self.u32()?);
+            let dimension = if self.long_lengths { low | u64::from(self.u32()?) << 32 } else { low };
+            if dimension > MAX_DIMENSION {
+                return Err(invalid(format!("a dimension of {dimension}")));
+            }
+            shape.insert(0, dimension as usize);
+        }
+        let number = self.u32()?;
+        let Some(format) = Format::from_ggml_type(number) else {
+            return Err(invalid(format!(
+                "type {number}, which is not supported. Use a file quantised as Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL, IQ4_XS, F16, BF16 or F32"
+            )));
+        };
+        let offset = u64::from(self.u32()?) | u64::from(self.u32()?) << 32;
+        Ok(TableEntry { name, shape, format, offset })
     }
 
     fn value(&mut self, value_type: u32, depth: usize) -> std::result::Result<(), WalkError> {
@@ -375,13 +406,50 @@ fn check_alignment(value_type: u32, bytes: &[u8]) -> std::result::Result<(), Wal
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::quantized::gguf_file::write;
+    use candle_core::quantized::{GgmlDType, QTensor};
+    use candle_core::{DType, Device, Tensor};
 
     #[test]
     fn blocks_are_as_large_as_candle_says() {
         use GgmlDType::*;
-        for dtype in [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K] {
-            let format = format_of(dtype).expect("a type of weights");
+        let dtypes = [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K];
+        for (format, dtype) in Format::ALL.into_iter().zip(dtypes) {
             assert_eq!((format.columns(), format.file_bytes()), (dtype.block_size(), dtype.type_size()), "{dtype:?}");
         }
+        // Candle does not have these; the sizes are those of `ggml-common.h`.
+        for (format, columns, bytes) in [(Format::Iq4Nl, 32, 18), (Format::Iq4Xs, 256, 136)] {
+            assert_eq!((format.columns(), format.file_bytes()), (columns, bytes), "{format:?}");
+        }
+    }
+
+    /// candle, which divides by the alignment, finds it under a key that ends with zeros too.
+    #[test]
+    fn an_alignment_of_zero_is_invalid_whatever_its_key_ends_with() {
+        for key in ["general.alignment", "general.alignment\0\0"] {
+            let length = (key.len() as u64).to_le_bytes();
+            let counts = [0u64, 1].map(u64::to_le_bytes).concat();
+            let entry = [&length[..], key.as_bytes(), &4u32.to_le_bytes(), &0u32.to_le_bytes()].concat();
+            let file = [&b"GGUF\x03\0\0\0"[..], &counts, &entry].concat();
+            assert!(matches!(extent(&file), Extent::Invalid(reason) if reason.contains("general.alignment")), "{key:?}");
+        }
+    }
+
+    /// The table of tensors of a file that candle has written, with one tensor of each type that it knows.
+    #[test]
+    fn types_have_the_numbers_that_candle_writes() {
+        use GgmlDType::*;
+        let dtypes = [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K];
+        let zeros = Tensor::zeros((1, 256), DType::F32, &Device::Cpu).expect("a tensor");
+        let tensors: Vec<_> =
+            dtypes.iter().map(|dtype| (format!("{dtype:?}"), QTensor::quantize(&zeros, *dtype).expect("quantised"))).collect();
+        let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let mut file = Cursor::new(Vec::new());
+        write(&mut file, &[], &tensors).expect("a file in memory");
+        let Extent::Complete(walked) = extent(file.get_ref()) else { panic!("a whole header") };
+        assert_eq!(walked.table.iter().map(|entry| entry.format).collect::<Vec<_>>(), Format::ALL[..dtypes.len()]);
+        // Those that candle does not have, by the numbers of `ggml.h`, and no others.
+        assert_eq!([20, 23].map(Format::from_ggml_type), [Some(Format::Iq4Nl), Some(Format::Iq4Xs)]);
+        assert_eq!((0..1000).filter_map(Format::from_ggml_type).count(), Format::ALL.len());
     }
 }

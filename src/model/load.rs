@@ -141,23 +141,14 @@ pub struct Tensor<'a> {
 
 impl<'a> Tensor<'a> {
     /// The part of a tensor of the file that has this role.
-    ///
-    /// # Errors
-    ///
-    /// 5004 if its type is not one for weights.
-    pub fn new(role: Role, entry: &'a TensorEntry, architecture: &Architecture) -> Result<Self> {
-        let Some(format) = entry.format() else {
-            return Err(AiError::invalid_data(format!(
-                "Tensor '{}' is of type {:?}, which is not a type for weights. Use a file of another type, for instance Q4_K or Q8_0.",
-                entry.name, entry.dtype
-            )));
-        };
+    pub fn new(role: Role, entry: &'a TensorEntry, architecture: &Architecture) -> Self {
+        let format = entry.format;
         let shape = role.shape(architecture);
         let (rows, columns, is_matrix) = match shape[..] {
             [rows, columns] => (rows, columns, true),
             _ => (1, shape.iter().product(), false),
         };
-        Ok(Self { role, name: &entry.name, format, rows, columns, is_matrix })
+        Self { role, name: &entry.name, format, rows, columns, is_matrix }
     }
 
     /// Its length in the file, in bytes.
@@ -229,14 +220,14 @@ pub async fn load_weights(
             continue;
         }
         let shape = shape_of(&roles, architecture);
-        let row_fits = shape.last().is_some_and(|columns| columns.is_multiple_of(entry.dtype.block_size()));
+        let row_fits = shape.last().is_some_and(|columns| columns.is_multiple_of(entry.format.columns()));
         if entry.shape != shape || !row_fits {
             return Err(AiError::invalid_data(format!(
-                "{} cannot be used as a model: tensor '{}' is {:?} of type {:?}, but must be {shape:?}.",
+                "{} cannot be used as a model: tensor '{}' is {:?} of type {}, but must be {shape:?}.",
                 reader.name_of(entry.part),
                 entry.name,
                 entry.shape,
-                entry.dtype
+                entry.format.name()
             )));
         }
         if roles.iter().all(|role| !present.contains(role)) {
@@ -259,7 +250,7 @@ pub async fn load_weights(
     }
     for (roles, entry) in wanted {
         reader.skip_to(entry).await?;
-        let parts: Vec<Tensor<'_>> = roles.into_iter().map(|role| Tensor::new(role, entry, architecture)).collect::<Result<_>>()?;
+        let parts: Vec<Tensor<'_>> = roles.into_iter().map(|role| Tensor::new(role, entry, architecture)).collect();
         let length: u64 = parts.iter().map(Tensor::bytes).sum();
         if entry.length != length {
             return Err(AiError::invalid_data(format!("Tensor '{}' has {} bytes instead of {length}.", entry.name, entry.length)));

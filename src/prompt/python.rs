@@ -199,7 +199,8 @@ mod tests {
     #[test]
     fn lists_and_tables() {
         begin(1);
-        let text = repr(&Value::from_serialize(serde_json::json!({"a": [1, 2.0, null, true, "it's"], "b": {"c\n": "\u{a0}\u{200b}ü"}})));
+        let table = serde_json::json!({"a": [1, 2.0, null, true, "it's"], "b": {"c\n": "\u{a0}\u{200b}ü"}});
+        let text = repr(&Value::from(minijinja::value::Serde(&table)));
         assert_eq!(text.expect("text"), "{'a': [1, 2.0, None, True, \"it's\"], 'b': {'c\\n': '\\xa0\\u200bü'}}");
     }
 

@@ -4,6 +4,8 @@
 use candle_core::quantized::gguf_file::{Content, Value, write};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
+use half::f16;
+use kernels::Format;
 use rand_core::{RngCore, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use std::cell::RefCell;
@@ -378,4 +380,105 @@ pub fn requantised(bytes: &[u8], dtype: GgmlDType) -> Vec<u8> {
     let mut out = Cursor::new(Vec::new());
     write(&mut out, &metadata, &tensors).expect("a file in memory");
     out.into_inner()
+}
+
+/// The model with every matrix quantised to IQ4_NL or IQ4_XS, and the same model with the weights that these blocks stand for as F32.
+/// Candle does not know the two types. Matrices whose rows do not consist of whole blocks of IQ4_XS become IQ4_NL, as by llama.cpp's
+/// quantiser. Other tensors become F32.
+pub fn quantised_to_iq4(bytes: &[u8], format: Format) -> [Vec<u8>; 2] {
+    let mut file = Cursor::new(bytes);
+    let content = Content::read(&mut file).expect("a header");
+    let (mut quantised, mut exact) = (Vec::new(), Vec::new());
+    for (name, info) in &content.tensor_infos {
+        let tensor = info.read(&mut file, content.tensor_data_offset, &Device::Cpu).and_then(|tensor| tensor.dequantize(&Device::Cpu));
+        let tensor = tensor.expect("a tensor");
+        let values: Vec<f32> = tensor.flatten_all().and_then(|all| all.to_vec1()).expect("numbers");
+        let shape = tensor.dims().to_vec();
+        let f32_bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
+        let (number, data, values) = match shape[..] {
+            [_, columns] if format == Format::Iq4Xs && columns.is_multiple_of(256) => concat(23, values.chunks_exact(256).map(iq4_xs)),
+            [_, _] => concat(20, values.chunks_exact(32).map(iq4_nl)),
+            _ => (0, f32_bytes(&values), values),
+        };
+        exact.push((name.as_str(), shape.clone(), 0, f32_bytes(&values)));
+        quantised.push((name.as_str(), shape, number, data));
+    }
+    let metadata: Vec<(&str, &Value)> = content.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    [quantised, exact].map(|tensors| file_of(&metadata, &tensors))
+}
+
+/// A type's number, and the bytes and the weights of its blocks.
+fn concat(number: u32, blocks: impl Iterator<Item = (Vec<u8>, Vec<f32>)>) -> (u32, Vec<u8>, Vec<f32>) {
+    let (bytes, weights): (Vec<_>, Vec<_>) = blocks.unzip();
+    (number, bytes.concat(), weights.concat())
+}
+
+/// A GGUF file of any types. Per tensor: name, shape, number of its type, and bytes.
+fn file_of(metadata: &[(&str, &Value)], tensors: &[(&str, Vec<usize>, u32, Vec<u8>)]) -> Vec<u8> {
+    // Candle writes the metadata of a file without tensors, and zeros after it.
+    let end = Value::String("end".into());
+    let mut file = Cursor::new(Vec::new());
+    write(&mut file, &[metadata, &[("test.end", &end)]].concat(), &[]).expect("a file in memory");
+    let mut out = file.into_inner();
+    while out.last() == Some(&0) {
+        out.pop();
+    }
+    out[8..16].copy_from_slice(&(tensors.len() as u64).to_le_bytes());
+    let mut offset = 0;
+    for (name, shape, number, data) in tensors {
+        out.extend((name.len() as u64).to_le_bytes());
+        out.extend(name.as_bytes());
+        out.extend((shape.len() as u32).to_le_bytes());
+        out.extend(shape.iter().rev().flat_map(|dim| (*dim as u64).to_le_bytes()));
+        out.extend(number.to_le_bytes());
+        out.extend((offset as u64).to_le_bytes());
+        offset += data.len().next_multiple_of(32);
+    }
+    for (.., data) in tensors {
+        out.resize(out.len().next_multiple_of(32), 0);
+        out.extend(data);
+    }
+    out
+}
+
+/// ggml's `kvalues_iq4nl`.
+const IQ4_VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// The scale with which the largest of these weights becomes −127, the table's largest magnitude.
+fn iq4_scale(weights: &[f32]) -> f32 {
+    let largest = weights.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).expect("weights");
+    largest / -127.0
+}
+
+/// The 16 bytes of 32 weights at a scale, and the weights that they stand for.
+fn iq4_codes(weights: &[f32], scale: f32) -> (Vec<u8>, Vec<f32>) {
+    let distance = |index: u8, weight: f32| (scale * f32::from(IQ4_VALUES[usize::from(index)]) - weight).abs();
+    let nearest = |weight: &f32| (0..16u8).min_by(|a, b| distance(*a, *weight).total_cmp(&distance(*b, *weight))).expect("an index");
+    let indices: Vec<u8> = weights.iter().map(nearest).collect();
+    let bytes = (0..16).map(|place| indices[place] | indices[place + 16] << 4).collect();
+    (bytes, indices.iter().map(|index| scale * f32::from(IQ4_VALUES[usize::from(*index)])).collect())
+}
+
+/// A block of 32 weights as IQ4_NL.
+fn iq4_nl(weights: &[f32]) -> (Vec<u8>, Vec<f32>) {
+    let scale = f16::from_f32(iq4_scale(weights));
+    let (bytes, weights) = iq4_codes(weights, scale.to_f32());
+    ([scale.to_le_bytes().to_vec(), bytes].concat(), weights)
+}
+
+/// A block of 256 weights as IQ4_XS.
+fn iq4_xs(weights: &[f32]) -> (Vec<u8>, Vec<f32>) {
+    let scales: Vec<f32> = weights.chunks_exact(32).map(iq4_scale).collect();
+    let scale = f16::from_f32(scales.iter().fold(0f32, |largest, scale| largest.max(scale.abs())) / 31.0);
+    let (mut upper, mut lower, mut codes, mut exact) = (0u16, [0u8; 4], Vec::new(), Vec::new());
+    for (part, (weights, own)) in weights.chunks_exact(32).zip(&scales).enumerate() {
+        let multiple = (own / scale.to_f32().max(f32::MIN_POSITIVE)).round().clamp(-32.0, 31.0);
+        let bits = (multiple as i32 + 32) as u8;
+        upper |= u16::from(bits >> 4) << (2 * part);
+        lower[part / 2] |= (bits & 15) << (4 * (part % 2));
+        let (bytes, weights) = iq4_codes(weights, scale.to_f32() * multiple);
+        codes.extend(bytes);
+        exact.extend(weights);
+    }
+    ([&scale.to_le_bytes()[..], &upper.to_le_bytes(), &lower, &codes].concat(), exact)
 }

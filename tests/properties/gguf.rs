@@ -27,6 +27,8 @@ pub const TYPES: &[(u32, u64, u64)] = &[
     (12, 256, 144),
     (13, 256, 176),
     (14, 256, 210),
+    (20, 32, 18),
+    (23, 256, 136),
 ];
 
 /// Memory of a header, for each byte of the file and besides. A byte of a list becomes a value of 32 bytes, and lists grow by half.

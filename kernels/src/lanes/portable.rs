@@ -1,6 +1,7 @@
 //! The operations of `wasm.rs` on arrays, for targets without SIMD code in this project: native tests.
 
 use super::Values;
+use crate::format::IQ4_CODES;
 
 pub type F32x4 = [f32; 4];
 pub type I32x4 = [i32; 4];
@@ -194,6 +195,23 @@ impl Constants {
         let halves = unsafe { at.cast::<[u16; 4]>().read_unaligned() };
         halves.map(|half| half::f16::from_bits(u16::from_le(half)).to_f32())
     }
+
+    /// The entries of [`IQ4_CODES`] at sixteen indices, which are below 16.
+    #[inline(always)]
+    pub fn iq4_codes(&self, indices: Bytes) -> Bytes {
+        indices.map(|lane| u32::from_le_bytes(lane.to_le_bytes().map(|index| IQ4_CODES[usize::from(index & 15)] as u8)))
+    }
+}
+
+/// Four 16-bit integers, 0 to 65535, widened to 32 bits.
+///
+/// # Safety
+/// Eight bytes can be read at `at`.
+#[inline(always)]
+pub unsafe fn load_four_u16(at: *const u8) -> Bytes {
+    // SAFETY: the caller's promise; the read is unaligned.
+    let halves = unsafe { at.cast::<[u16; 4]>().read_unaligned() };
+    halves.map(|half| u32::from(u16::from_le(half)))
 }
 
 /// Four bf16, widened to f32.
@@ -298,6 +316,12 @@ impl UnpackedCodes {
 pub struct Codes8(UnpackedCodes);
 
 impl Codes8 {
+    /// From signed bytes.
+    #[inline(always)]
+    pub fn new(words: [Bytes; 8], _: &Constants) -> Self {
+        Self(UnpackedCodes(words.map(|word| word.map(|lane| lane.to_le_bytes().map(|byte| i16::from(byte as i8))))))
+    }
+
     /// Loads eight words.
     ///
     /// # Safety

@@ -136,9 +136,14 @@ impl Codes8 {
     /// 128 bytes can be read at `at`.
     #[inline(always)]
     pub unsafe fn load(at: *const u8, constants: &Constants) -> Self {
-        let CodeConstants { ones, bias, .. } = constants.codes;
         // SAFETY: the caller's promise.
-        let words: [Bytes; 8] = std::array::from_fn(|word| unsafe { load(at.add(word * 16)) });
+        Self::new(std::array::from_fn(|word| unsafe { load(at.add(word * 16)) }), constants)
+    }
+
+    /// From signed bytes.
+    #[inline(always)]
+    pub fn new(words: [Bytes; 8], constants: &Constants) -> Self {
+        let CodeConstants { ones, bias, .. } = constants.codes;
         let excess = |words: [Bytes; 4]| {
             let sum = words.into_iter().fold(i32x4_splat(0), |sum, word| i32x4_relaxed_dot_i8x16_i7x16_add(word, ones, sum));
             i32x4_shl(sum, 7 + BIAS.trailing_zeros())

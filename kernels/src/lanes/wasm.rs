@@ -1,6 +1,7 @@
 //! 128-bit vectors as WebAssembly SIMD.
 
 use super::CodeConstants;
+use crate::format::IQ4_CODES;
 use core::arch::wasm32::*;
 
 pub type F32x4 = v128;
@@ -169,6 +170,8 @@ pub struct Constants {
     f16_mask: v128,
     /// 2^112: corrects the exponent for the difference of the two biases, 127 − 15.
     f16_factor: F32x4,
+    /// [`IQ4_CODES`].
+    iq4_codes: Bytes,
     pub(super) codes: CodeConstants,
 }
 
@@ -176,11 +179,21 @@ impl Constants {
     /// Create them before a loop.
     #[inline(always)]
     pub fn new() -> Self {
+        const { assert!(IQ4_CODES.len() == 16) };
+        // SAFETY: sixteen i8 are sixteen bytes; wasm loads need no alignment.
+        let iq4_codes = unsafe { v128_load(IQ4_CODES.as_ptr().cast()) };
         core::hint::black_box(Self {
             f16_mask: u32x4_splat(0x8fff_e000),
             f16_factor: f32x4_splat(f32::from_bits(0x7780_0000)),
+            iq4_codes,
             codes: CodeConstants::new(),
         })
+    }
+
+    /// The entries of [`IQ4_CODES`] at sixteen indices, which are below 16.
+    #[inline(always)]
+    pub fn iq4_codes(&self, indices: Bytes) -> Bytes {
+        i8x16_swizzle(self.iq4_codes, indices)
     }
 
     /// Eight f16, widened to f32: the first four, then the last four. Exact for every finite number: a multiplication corrects the
@@ -215,6 +228,16 @@ impl Constants {
         // The arithmetic shift repeats the sign in the three extra exponent bits of an f32; the mask keeps one copy.
         f32x4_mul(v128_and(i32x4_shr(upper, 3), self.f16_mask), self.f16_factor)
     }
+}
+
+/// Four 16-bit integers, 0 to 65535, widened to 32 bits.
+///
+/// # Safety
+/// Eight bytes can be read at `at`.
+#[inline(always)]
+pub unsafe fn load_four_u16(at: *const u8) -> Bytes {
+    // SAFETY: the caller's promise; wasm loads need no alignment.
+    unsafe { u32x4_load_extend_u16x4(at.cast()) }
 }
 
 /// Four bf16, widened to f32.

@@ -115,6 +115,19 @@ impl UnpackedCodes {
 pub struct Codes8(UnpackedCodes);
 
 impl Codes8 {
+    /// From signed bytes.
+    #[inline(always)]
+    pub fn new(words: [Bytes; 8], _: &Constants) -> Self {
+        let mut wide = [words[0]; 16];
+        let mut word = 0;
+        while word < 8 {
+            wide[2 * word] = i16x8_extend_low_i8x16(words[word]);
+            wide[2 * word + 1] = i16x8_extend_high_i8x16(words[word]);
+            word += 1;
+        }
+        Self(UnpackedCodes(wide))
+    }
+
     /// Loads eight words.
     ///
     /// # Safety

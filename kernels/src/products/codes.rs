@@ -1,4 +1,4 @@
-//! Matrix products with quantised weights: codes (unsigned, except those of Q8_0) times quantised activations, as integers.
+//! Matrix products with quantised weights: codes (unsigned, except those of Q8_0 and IQ4) times quantised activations, as integers.
 
 use super::output::Output;
 use crate::activations::Activations;
@@ -29,6 +29,8 @@ pub fn multiply(weights: &Packed, input: &Activations, groups: Range<usize>, out
         Format::Q4K => (one_row::<Q4K>, many_rows::<Q4K>),
         Format::Q5K => (one_row::<Q5K>, many_rows::<Q5K>),
         Format::Q6K => (one_row::<Q6K>, many_rows::<Q6K>),
+        Format::Iq4Nl => (one_row::<Iq4Nl>, many_rows::<Iq4Nl>),
+        Format::Iq4Xs => (one_row::<Iq4Xs>, many_rows::<Iq4Xs>),
         Format::F32 | Format::F16 | Format::Bf16 => return,
     };
     let run = if input.rows() == 1 { one } else { many };
@@ -252,6 +254,8 @@ block_format!(Q3K, codes: UnpackedCodes = load_codes_3, head: Head36 = head_3, s
 block_format!(Q4K, codes: Codes4 = load_codes_4, head: Head45 = head_45, scales: scales_45);
 block_format!(Q5K, codes: UnpackedCodes = load_codes_5, head: Head45 = head_45, scales: scales_45);
 block_format!(Q6K, codes: UnpackedCodes = load_codes_6, head: Head36 = head_6, scales: scales_6);
+block_format!(Iq4Nl, codes: Codes8 = load_codes_iq4, head: Scales = scale_and_bias::<0>, scales: block_scales);
+block_format!(Iq4Xs, codes: Codes8 = load_codes_iq4, head: HeadIq4 = head_iq4, scales: scales_iq4);
 
 // Reading codes from their planes.
 
@@ -265,7 +269,7 @@ unsafe fn load_words<const COUNT: usize>(at: *const u8) -> [Bytes; COUNT] {
     std::array::from_fn(|index| unsafe { lanes::load(at.add(16 * index)) })
 }
 
-/// The low four bits of codes with more than four, from a plane of [`Nibbles8`](crate::planes::Low::Nibbles8).
+/// The low four bits of codes with more than four, or indices of four, from a plane of [`Nibbles8`](crate::planes::Low::Nibbles8).
 ///
 /// # Safety
 /// Four words are at `at`.
@@ -383,6 +387,17 @@ unsafe fn load_codes_6(at: *const u8, _: &Constants) -> UnpackedCodes {
 unsafe fn load_codes_8(at: *const u8, constants: &Constants) -> Codes8 {
     // SAFETY: the caller's promise.
     unsafe { Codes8::load(at, constants) }
+}
+
+/// Signed 8-bit codes, from their indices in a table.
+///
+/// # Safety
+/// Four words are at `at`.
+#[inline(always)]
+unsafe fn load_codes_iq4(at: *const u8, constants: &Constants) -> Codes8 {
+    // SAFETY: the caller's promise.
+    let indices = unsafe { load_low_4_bits(at) };
+    Codes8::new(indices.map(|indices| constants.iq4_codes(indices)), constants)
 }
 
 // Reading heads, and computing scales from them.
@@ -515,6 +530,33 @@ fn scales_45(head: &Head45, part: usize) -> Scales {
     let of = |words: &[Bytes; 2]| lanes::to_float(lanes::byte(words[part / 4], part as u32 % 4));
     let (scale, offset) = (lanes::mul(head.scale, of(&head.scales)), lanes::mul(head.minus, of(&head.offsets)));
     Scales { scale: [scale; 2], offset: [offset; 2] }
+}
+
+/// IQ4_XS: a six-bit scale per 32 columns.
+struct HeadIq4 {
+    scale: F32x4,
+    /// Per row, four bits of each part.
+    lower: Bytes,
+    /// Per row, the two bits above of each part.
+    upper: Bytes,
+}
+
+/// # Safety
+/// One f16 of four rows, a 16-bit integer of four rows, and then one word are at `at`.
+#[inline(always)]
+unsafe fn head_iq4(at: *const u8, constants: &Constants) -> HeadIq4 {
+    // SAFETY: the caller's promise.
+    unsafe { HeadIq4 { scale: constants.load_four_f16(at), upper: lanes::load_four_u16(at.add(8)), lower: lanes::load(at.add(16)) } }
+}
+
+#[inline(always)]
+fn scales_iq4(head: &HeadIq4, part: usize) -> Scales {
+    let part = part as u32;
+    let (lower, upper) = (lanes::and(lanes::shr(head.lower, 4 * part), 15), lanes::and(lanes::shr(head.upper, 2 * part), 3));
+    // The only byte that is not zero.
+    let bits = lanes::byte(lanes::or(lower, lanes::shl(upper, 4)), 0);
+    let scale = lanes::mul(head.scale, lanes::to_float(lanes::sub_int(bits, lanes::splat_int(32))));
+    Scales { scale: [scale; 2], offset: [lanes::splat(0.0); 2] }
 }
 
 const _: () = assert!(ROWS == 4, "a vector has four lanes");

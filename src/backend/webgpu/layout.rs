@@ -38,6 +38,8 @@ pub fn planes(format: Format) -> Option<[Plane; 4]> {
         Format::Q4K => [(16, 128), NONE, (0, 16), NONE],
         Format::Q5K => [(48, 128), (16, 32), (0, 16), NONE],
         Format::Q6K => [(0, 128), (128, 64), (192, 16), (208, 2)],
+        Format::Iq4Nl => [(2, 16), NONE, (0, 2), NONE],
+        Format::Iq4Xs => [(8, 128), NONE, (0, 8), NONE],
         Format::Q2K | Format::Q3K => return None,
     };
     Some(planes.map(|(offset, bytes)| Plane { offset, bytes }))
@@ -71,6 +73,7 @@ pub fn copy_plane(plane: Plane, block_bytes: usize, blocks: &[u8], out: &mut [u8
     match plane.bytes {
         2 => copy::<2>(plane.offset, block_bytes, blocks, out),
         4 => copy::<4>(plane.offset, block_bytes, blocks, out),
+        8 => copy::<8>(plane.offset, block_bytes, blocks, out),
         16 => copy::<16>(plane.offset, block_bytes, blocks, out),
         32 => copy::<32>(plane.offset, block_bytes, blocks, out),
         64 => copy::<64>(plane.offset, block_bytes, blocks, out),

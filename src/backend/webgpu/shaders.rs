@@ -22,6 +22,7 @@ use crate::host::yield_now;
 use crate::model::architecture::Temperature;
 use crate::model::{Architecture, Hyperparameters};
 use kernels::Format;
+use kernels::format::IQ4_CODES;
 use kernels::ops::Activation;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -156,6 +157,11 @@ impl Shader {
         matches!(self, Self::Product { strategy: ProductStrategy::Vector { packed: true, .. }, .. })
     }
 
+    /// Whether no thread waits for another.
+    fn is_alone(self) -> bool {
+        matches!(self, Self::Product { strategy: ProductStrategy::Vector { threads: 1, .. }, .. })
+    }
+
     /// The layout of its bind group 1.
     pub fn bindings(self) -> Bindings {
         match self {
@@ -193,13 +199,13 @@ impl Shader {
             Self::Embed(format) => {
                 pieces.push(format!("const EMBEDDING_SCALE = {:e}f;\n", sizes.embedding_scale).into());
                 pieces.push(matrix.into());
-                pieces.extend(unpacking(format).into_iter().map(Cow::from));
+                pieces.extend(unpacking(format, false));
                 pieces.push(include_str!("shaders/embed.wgsl").into());
             }
             Self::Product { format, strategy, epilogue } => {
                 pieces.push(format!("const EPILOGUE = {}u;\n", epilogue.number()).into());
                 pieces.extend([matrix.into(), include_str!("shaders/product.wgsl").into()]);
-                pieces.extend(unpacking(format).into_iter().map(Cow::from));
+                pieces.extend(unpacking(format, self.is_alone()));
                 match strategy {
                     ProductStrategy::Vector { threads, packed } => {
                         pieces.push(format!("const THREADS = {threads}u;\nconst GROUPS = {}u;\n", strategy.groups()).into());
@@ -253,8 +259,7 @@ impl Shader {
             Self::TopK(pass) => pieces.extend([first(pass).into(), ordered.into(), include_str!("shaders/top_k.wgsl").into()]),
         }
         // Built-in inputs of an entry point cannot be optional, so they are inserted as text in two places.
-        let alone = matches!(self, Self::Product { strategy: ProductStrategy::Vector { threads: 1, .. }, .. });
-        let (inputs, start) = match context.subgroups && !alone {
+        let (inputs, start) = match context.subgroups && !self.is_alone() {
             true => (
                 ", @builtin(subgroup_id) of_subgroup: u32, @builtin(num_subgroups) of_subgroups: u32, @builtin(subgroup_invocation_id) of_place: u32",
                 "subgroup = of_subgroup; subgroups = of_subgroups; place = of_place;",
@@ -288,8 +293,8 @@ impl From<&Architecture> for Sizes {
     }
 }
 
-/// The WGSL that unpacks a format.
-fn unpacking(format: Format) -> Vec<&'static str> {
+/// The WGSL that unpacks a format. `alone`: in shaders without barriers.
+fn unpacking(format: Format, alone: bool) -> Vec<Cow<'static, str>> {
     let in_order = include_str!("shaders/formats/in_order.wgsl");
     let k_quants = include_str!("shaders/formats/k_quants.wgsl");
     let fifth_bits = include_str!("shaders/formats/fifth_bits.wgsl");
@@ -305,15 +310,27 @@ fn unpacking(format: Format) -> Vec<&'static str> {
         Format::Q4K => vec![k_quants, include_str!("shaders/formats/q4_k.wgsl")],
         Format::Q5K => vec![k_quants, include_str!("shaders/formats/q5_k.wgsl")],
         Format::Q6K => vec![include_str!("shaders/formats/q6_k.wgsl")],
+        Format::Iq4Nl => vec![in_order, include_str!("shaders/formats/iq4_nl.wgsl")],
+        Format::Iq4Xs => vec![in_order, include_str!("shaders/formats/iq4_xs.wgsl")],
         // These formats have no planes (`layout.rs`), so there can be no such matrix.
         Format::Q2K | Format::Q3K => vec![],
     };
-    let mut pieces = vec![include_str!("shaders/formats/common.wgsl")];
+    let mut pieces: Vec<Cow<'static, str>> = vec![include_str!("shaders/formats/common.wgsl").into()];
     if format.is_quantised() {
-        pieces.push(if format == Format::Q8_0 { "const SIGNED = true;\n" } else { "const SIGNED = false;\n" });
-        pieces.push(include_str!("shaders/formats/packed.wgsl"));
+        pieces.push(include_str!("shaders/formats/packed.wgsl").into());
     }
-    pieces.extend(own);
+    if format.has_table() {
+        pieces.push(format!("const TABLE = array<i32, 16>({});\n", IQ4_CODES.map(|code| code.to_string()).join(", ")).into());
+        let table = if alone { include_str!("shaders/formats/table_alone.wgsl") } else { include_str!("shaders/formats/table.wgsl") };
+        pieces.extend([table.into(), include_str!("shaders/formats/table_codes.wgsl").into()]);
+    } else {
+        pieces.push(include_str!("shaders/formats/no_table.wgsl").into());
+        if format.is_quantised() {
+            pieces.push(format!("const SIGNED = {};\n", format.has_signed_codes()).into());
+            pieces.push(include_str!("shaders/formats/stored_codes.wgsl").into());
+        }
+    }
+    pieces.extend(own.into_iter().map(Cow::from));
     pieces
 }
 

@@ -214,8 +214,8 @@ impl WebGpuWeights {
     /// 5004 for the first matrix of an unsupported format; the text names it.
     pub fn check(tensors: &[TensorEntry]) -> Result<()> {
         let matrices = tensors.iter().filter(|entry| entry.shape.len() == 2);
-        let missing = matrices.filter_map(|entry| Some((entry, entry.format()?))).find(|(_, format)| layout::planes(*format).is_none());
-        missing.map_or(Ok(()), |(entry, format)| Err(no_shader(&entry.name, format)))
+        let missing = matrices.into_iter().find(|entry| layout::planes(entry.format).is_none());
+        missing.map_or(Ok(()), |entry| Err(no_shader(&entry.name, entry.format)))
     }
 
     /// An empty sink for the device of `context`.
@@ -232,9 +232,8 @@ impl WebGpuWeights {
     pub async fn start_compiling(&mut self, architecture: &Architecture, tensors: &[TensorEntry]) -> Result<()> {
         let matrices = tensors.iter().flat_map(|entry| {
             let columns = if let [_, columns] = entry.shape[..] { Some(columns) } else { None };
-            let kind = columns.zip(entry.format());
-            let roles = kind.map(|_| Role::of_tensor(&entry.name, architecture)).unwrap_or_default();
-            roles.into_iter().filter_map(move |role| kind.map(|(columns, format)| MatrixKind { role, format, columns }))
+            let roles = columns.map(|_| Role::of_tensor(&entry.name, architecture)).unwrap_or_default();
+            roles.into_iter().filter_map(move |role| columns.map(|columns| MatrixKind { role, format: entry.format, columns }))
         });
         let shaders = forward::shaders(&self.context, architecture, matrices)?;
         self.compilation = Some(Compilation::start(&self.context, &Sizes::from(architecture), &shaders).await);

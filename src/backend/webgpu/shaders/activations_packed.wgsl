@@ -70,10 +70,18 @@ fn activations(at: vec2<u32>) -> Activations {
 // The dot product of a unit of weights and its activations.
 fn times(unit: u32, x: Activations) -> f32 {
     let w = packed(unit);
-    let upper_first = dot4I8Packed(w.a, x.upper_a) + dot4I8Packed(w.b, x.upper_b) + dot4I8Packed(w.c, x.upper_c) + dot4I8Packed(w.d, x.upper_d);
-    let lower_first = dot4I8Packed(w.a, x.lower_a) + dot4I8Packed(w.b, x.lower_b) + dot4I8Packed(w.c, x.lower_c) + dot4I8Packed(w.d, x.lower_d);
-    let upper_second = dot4I8Packed(w.e, x.upper_e) + dot4I8Packed(w.f, x.upper_f) + dot4I8Packed(w.g, x.upper_g) + dot4I8Packed(w.h, x.upper_h);
-    let lower_second = dot4I8Packed(w.e, x.lower_e) + dot4I8Packed(w.f, x.lower_f) + dot4I8Packed(w.g, x.lower_g) + dot4I8Packed(w.h, x.lower_h);
+    let a = code_bytes(w.a);
+    let b = code_bytes(w.b);
+    let c = code_bytes(w.c);
+    let d = code_bytes(w.d);
+    let e = code_bytes(w.e);
+    let f = code_bytes(w.f);
+    let g = code_bytes(w.g);
+    let h = code_bytes(w.h);
+    let upper_first = dot4I8Packed(a, x.upper_a) + dot4I8Packed(b, x.upper_b) + dot4I8Packed(c, x.upper_c) + dot4I8Packed(d, x.upper_d);
+    let lower_first = dot4I8Packed(a, x.lower_a) + dot4I8Packed(b, x.lower_b) + dot4I8Packed(c, x.lower_c) + dot4I8Packed(d, x.lower_d);
+    let upper_second = dot4I8Packed(e, x.upper_e) + dot4I8Packed(f, x.upper_f) + dot4I8Packed(g, x.upper_g) + dot4I8Packed(h, x.upper_h);
+    let lower_second = dot4I8Packed(e, x.lower_e) + dot4I8Packed(f, x.lower_f) + dot4I8Packed(g, x.lower_g) + dot4I8Packed(h, x.lower_h);
     let products = vec2<f32>(f32(upper_first * 128 + lower_first), f32(upper_second * 128 + lower_second));
     return x.scale * dot(w.scale, products) + dot(w.offset, x.sums);
 }

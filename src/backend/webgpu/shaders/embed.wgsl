@@ -7,7 +7,8 @@
 @group(1) @binding(3) var<storage, read_write> output: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+    prepare(index);
     let unit = id.x;
     let token = input[id.y];
     if unit >= shape.units || token < shape.first_row || token >= shape.first_row + shape.rows {

@@ -36,6 +36,7 @@ fn finish_rows(row: u32, token: u32, sums: vec4<f32>) {
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    prepare(lane);
     let row = group.x * 64u;
     let token = group.y * TILE_TOKENS;
     // The rows of a thread are 16 apart, and so are its tokens.

@@ -10,6 +10,7 @@ fn total(v: vec4<f32>) -> f32 {
 @compute @workgroup_size(THREADS * GROUPS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32 SUBGROUP_INPUTS) {
     SUBGROUP_START
+    prepare(index);
     let token = group.y;
     let lane = index % THREADS;
     let row = (group.x * GROUPS + index / THREADS) * 4u;

@@ -1,6 +1,7 @@
 // Common to all formats. A *unit* is 32 weights of a row: two runs of 16 columns that are stored together in the file.
 // Every weight is `scale · code + offset`. A format defines `columns_of` (where a unit's runs begin, in groups of four columns) and
-// `unpack`. A format whose codes have 8 bits or fewer defines `packed` instead of `unpack` (`packed.wgsl`).
+// `unpack`. A format whose codes have 8 bits or fewer defines `packed` instead of `unpack` (`packed.wgsl`). `prepare` is called before both
+// (`table.wgsl`, `no_table.wgsl`).
 
 // Separate fields instead of arrays and loops, because not every compiler keeps an array in registers that is indexed by a variable.
 struct Unit {

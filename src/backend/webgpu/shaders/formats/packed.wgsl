@@ -1,6 +1,7 @@
-// Common to all quantised formats. A format defines `packed`, which returns a unit's codes as bytes, four to a word.
+// Common to all quantised formats. A format defines `packed`, which returns a unit's codes, or their indices in a table, as bytes, four to
+// a word. `stored_codes.wgsl` and `table_codes.wgsl` make codes of these bytes.
 
-// The codes of a unit, in the order of `Unit`.
+// The codes or indices of a unit, in the order of `Unit`.
 struct Packed {
     a: u32,
     b: u32,
@@ -41,14 +42,6 @@ fn with_upper_bits(low: Packed, high: vec4<u32>, first: u32, second: u32, mask: 
 }
 
 const BYTES = vec4<u32>(0u, 8u, 16u, 24u);
-
-// The four codes of a word as numbers.
-fn numbers(word: u32) -> vec4<f32> {
-    if SIGNED {
-        return vec4<f32>((vec4<i32>(bitcast<i32>(word)) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
-    }
-    return vec4<f32>((vec4<u32>(word) >> BYTES) & vec4<u32>(255u));
-}
 
 fn unpack(unit: u32) -> Unit {
     let p = packed(unit);

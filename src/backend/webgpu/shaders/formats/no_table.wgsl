@@ -1,0 +1,3 @@
+// Formats without a table (`table.wgsl`).
+
+fn prepare(index: u32) {}
