@@ -263,7 +263,6 @@ fn a_failed_load_does_not_affect_the_next_request() {
 fn weights_that_do_not_fit_into_memory_are_3040() {
     use kernels::Format;
     use workers_ai_local::backend::cpu::CpuWeights;
-    use workers_ai_local::gguf::TensorEntry;
     use workers_ai_local::model::{Role, Tensor, WeightSink};
     for format in [Format::F32, Format::Q4_0, Format::Q6K, Format::Iq4Xs] {
         let (rows, columns) = (1 << 26, 1 << 24);

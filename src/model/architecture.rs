@@ -1,7 +1,7 @@
 //! What a model computes: its sizes, and what its family has beyond the sizes. The backends know steps and roles, but no family.
 
 use super::architectures;
-use super::{Hyperparameters, Role, RoleInLayer, Rope, RopeFrequencies, Slot, Step};
+use super::{Hyperparameters, Role, RoleInLayer, Rope, RopeFrequencies, Slot, Step, YarnNumbers};
 use crate::error::{AiError, Result};
 use crate::gguf::Header;
 use candle_core::quantized::gguf_file::Value;
@@ -113,7 +113,7 @@ impl Architecture {
             )));
         }
         let mut architecture = Self::new(Hyperparameters::from_metadata(&metadata)?);
-        architecture.ropes = vec![Rope::from_metadata(&metadata)?];
+        architecture.ropes = vec![Rope::from_metadata(&metadata, YarnNumbers::default())?];
         architecture.biases = metadata.has_tensor("blk.0.attn_q.bias") || metadata.has_tensor("blk.0.attn_qkv.bias");
         family(&metadata, &mut architecture)?;
         Ok(architecture)

@@ -13,6 +13,6 @@ mod weights;
 pub use architecture::Architecture;
 pub use hyperparameters::Hyperparameters;
 pub use load::{Role, RoleInLayer, Tensor, WeightSink, load_weights};
-pub use rope::{Rope, RopeFrequencies};
+pub use rope::{Rope, RopeFrequencies, YarnNumbers};
 pub use step::{Slot, Step};
 pub use weights::{WeightCollector, Weights};

@@ -25,16 +25,17 @@ impl Default for Rope {
 
 impl Rope {
     /// Reads base and scaling from the metadata. Llama 3's frequency-dependent scaling is not stored there, but as divisors in a tensor.
+    /// `numbers` are YaRN's, if the file scales by it.
     ///
     /// # Errors
     ///
     /// 5004 if the type of scaling is not supported, or if a number is out of range.
-    pub fn from_metadata(metadata: &Metadata<'_>) -> Result<Self> {
-        let scaling = RopeScaling::from_metadata(metadata)?;
+    pub fn from_metadata(metadata: &Metadata<'_>, numbers: YarnNumbers) -> Result<Self> {
+        let scaling = RopeScaling::from_metadata(metadata, numbers)?;
         let mut magnitude = metadata.positive_or("rope.scaling.attn_factor", 1.0)?;
         if let RopeScaling::Yarn(Yarn { factor, .. }) = scaling {
             let of = |multiplier: f64| if factor > 1.0 { 0.1 * multiplier * factor.ln() + 1.0 } else { 1.0 };
-            magnitude *= of(1.0) / of(metadata.number("rope.scaling.yarn_log_multiplier").unwrap_or(0.0));
+            magnitude *= of(1.0) / of(numbers.log_multiplier);
         }
         Ok(Self::Angles { base: metadata.positive_or("rope.freq_base", 10_000.0)?, scaling, magnitude })
     }
@@ -71,13 +72,27 @@ pub struct Yarn {
     pub factor: f64,
     /// Positions that the model was trained for before it was scaled.
     pub original_positions: f64,
+    pub numbers: YarnNumbers,
+}
+
+/// What a family may choose of YaRN. Files of most families have these numbers without meaning them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct YarnNumbers {
     /// Rotations within the original positions from which on a frequency is fast, and up to which it is slow.
     pub fast: f64,
     pub slow: f64,
+    /// Lowers the magnitude: 0 does not, 1 makes it 1.
+    pub log_multiplier: f64,
+}
+
+impl Default for YarnNumbers {
+    fn default() -> Self {
+        Self { fast: 32.0, slow: 1.0, log_multiplier: 0.0 }
+    }
 }
 
 impl RopeScaling {
-    fn from_metadata(metadata: &Metadata<'_>) -> Result<Self> {
+    fn from_metadata(metadata: &Metadata<'_>, numbers: YarnNumbers) -> Result<Self> {
         // Older files contain only the factor, and mean linear scaling.
         let kind = metadata.text("rope.scaling.type").unwrap_or("linear");
         let factor = match metadata.number("rope.scaling.factor").or_else(|| metadata.number("rope.scale_linear")) {
@@ -90,12 +105,7 @@ impl RopeScaling {
             // What is special about "longrope" is in a tensor of divisors.
             "linear" | "longrope" if factor == 1.0 => Ok(Self::None),
             "linear" | "longrope" => Ok(Self::Linear(factor)),
-            "yarn" => Ok(Self::Yarn(Yarn {
-                factor,
-                original_positions: metadata.original_positions()? as f64,
-                fast: metadata.positive_or("rope.scaling.yarn_beta_fast", 32.0)?,
-                slow: metadata.positive_or("rope.scaling.yarn_beta_slow", 1.0)?,
-            })),
+            "yarn" => Ok(Self::Yarn(Yarn { factor, original_positions: metadata.original_positions()? as f64, numbers })),
             _ => Err(AiError::invalid_data(format!(
                 "{} scales RoPE by '{kind}', which is not supported. Use a model without it.",
                 metadata.name
@@ -108,7 +118,7 @@ impl RopeScaling {
         match *self {
             Self::None => frequency,
             Self::Linear(factor) => frequency / factor,
-            Self::Yarn(Yarn { factor, original_positions, fast, slow }) => {
+            Self::Yarn(Yarn { factor, original_positions, numbers: YarnNumbers { fast, slow, .. } }) => {
                 // The pair that rotates so many times within the original positions.
                 let pair_of = |rotations: f64| width as f64 * (original_positions / (rotations * TAU)).ln() / (2.0 * base.ln());
                 let (low, high) = (pair_of(fast).floor().max(0.0), pair_of(slow).ceil().min(width as f64 - 1.0));
