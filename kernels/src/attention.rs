@@ -74,7 +74,7 @@ struct Heads<const H: usize> {
     total: [[[F32x4; 2]; H]; MAX_COLUMN_TILES],
     /// Scratch of one block, kept here so that it is not cleared for each block: the scores, which then become the weights of the values.
     /// `[head, position / 8, position / 4 % 2]`.
-    scores: [[[F32x4; 2]; POSITION_TILES]; H],
+    scores: Scores<H>,
     /// Scratch of one block: the quantised weights of the values.
     weights: [Factors<H>; POSITION_TILES],
 }
@@ -139,9 +139,7 @@ impl<const H: usize> Heads<H> {
             }
         }
         if let Some(cap) = softcap {
-            for four in scores.iter_mut().flat_map(|scores| &mut scores[..position_tiles]).flatten() {
-                *four = lanes::softcap(*four, cap);
-            }
+            cap_scores(scores, cap);
         }
         if !count.is_multiple_of(8) {
             for scores in scores.iter_mut() {
@@ -149,11 +147,7 @@ impl<const H: usize> Heads<H> {
             }
         }
         if seen.start > 0 {
-            for scores in scores.iter_mut() {
-                for (tile, scores) in scores.iter_mut().enumerate().take(seen.start.div_ceil(8)) {
-                    without_first(seen.start - tile * 8, scores, f32::NEG_INFINITY);
-                }
-            }
+            without_first(scores, seen.start);
         }
 
         // Heads in the inner loop: their computations are independent, so none waits for another's result.
@@ -215,10 +209,24 @@ fn only_first(count: usize, eight: &mut [F32x4; 2], other: f32) {
     }
 }
 
-/// Sets the lanes of `eight` before `count` to `other`.
-fn without_first(count: usize, eight: &mut [F32x4; 2], other: f32) {
-    for (index, four) in eight.iter_mut().enumerate() {
-        *four = lanes::first_lanes(count.saturating_sub(index * 4), lanes::splat(other), *four);
+/// The scores of some heads at the positions of a block.
+type Scores<const H: usize> = [[[F32x4; 2]; POSITION_TILES]; H];
+
+/// Caps all scores. Not inlined, like `without_first`: few models need them, and they would make the loop of all others slower.
+#[inline(never)]
+fn cap_scores<const H: usize>(scores: &mut Scores<H>, cap: f32) {
+    for four in scores.as_flattened_mut().as_flattened_mut() {
+        *four = lanes::softcap(*four, cap);
+    }
+}
+
+/// Makes the scores of the first `count` positions minus infinity.
+#[inline(never)]
+fn without_first<const H: usize>(scores: &mut Scores<H>, count: usize) {
+    for scores in scores {
+        for (index, four) in scores.as_flattened_mut().iter_mut().enumerate().take(count.div_ceil(4)) {
+            *four = lanes::first_lanes(count - index * 4, lanes::splat(f32::NEG_INFINITY), *four);
+        }
     }
 }
 

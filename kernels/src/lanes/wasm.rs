@@ -170,8 +170,6 @@ pub struct Constants {
     f16_mask: v128,
     /// 2^112: corrects the exponent for the difference of the two biases, 127 − 15.
     f16_factor: F32x4,
-    /// [`IQ4_CODES`].
-    iq4_codes: Bytes,
     pub(super) codes: CodeConstants,
 }
 
@@ -179,13 +177,9 @@ impl Constants {
     /// Create them before a loop.
     #[inline(always)]
     pub fn new() -> Self {
-        const { assert!(IQ4_CODES.len() == 16) };
-        // SAFETY: sixteen i8 are sixteen bytes; wasm loads need no alignment.
-        let iq4_codes = unsafe { v128_load(IQ4_CODES.as_ptr().cast()) };
         core::hint::black_box(Self {
             f16_mask: u32x4_splat(0x8fff_e000),
             f16_factor: f32x4_splat(f32::from_bits(0x7780_0000)),
-            iq4_codes,
             codes: CodeConstants::new(),
         })
     }
@@ -193,7 +187,10 @@ impl Constants {
     /// The entries of [`IQ4_CODES`] at sixteen indices, which are below 16.
     #[inline(always)]
     pub fn iq4_codes(&self, indices: Bytes) -> Bytes {
-        i8x16_swizzle(self.iq4_codes, indices)
+        const { assert!(IQ4_CODES.len() == 16) };
+        // Not a field: then every other kernel would set it up too.
+        // SAFETY: sixteen i8 are sixteen bytes; wasm loads need no alignment.
+        i8x16_swizzle(unsafe { v128_load(IQ4_CODES.as_ptr().cast()) }, indices)
     }
 
     /// Eight f16, widened to f32: the first four, then the last four. Exact for every finite number: a multiplication corrects the

@@ -42,7 +42,7 @@ type Run = fn(&Packed, &Activations, Range<usize>, &Output<'_>);
 
 #[cfg_attr(all(feature = "relaxed-simd", target_feature = "simd128"), target_feature(enable = "relaxed-simd"))]
 fn one_row<F: BlockFormat>(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
-    let bytes = weights.group_bytes();
+    let bytes = group_bytes::<F>(weights.columns);
     let constants = Constants::new();
     for group in groups {
         let mut total = [lanes::splat(0.0)];
@@ -54,7 +54,7 @@ fn one_row<F: BlockFormat>(weights: &Packed, input: &Activations, groups: Range<
 
 #[cfg_attr(all(feature = "relaxed-simd", target_feature = "simd128"), target_feature(enable = "relaxed-simd"))]
 fn many_rows<F: BlockFormat>(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
-    let (rows, bytes) = (input.rows(), weights.group_bytes());
+    let (rows, bytes) = (input.rows(), group_bytes::<F>(weights.columns));
     let constants = Constants::new();
     for group in groups {
         let packed = &weights.bytes[group * bytes..(group + 1) * bytes];
@@ -67,6 +67,12 @@ fn many_rows<F: BlockFormat>(weights: &Packed, input: &Activations, groups: Rang
             }
         }
     }
+}
+
+/// Bytes of four packed rows. All but the number of columns is constant.
+#[inline(always)]
+fn group_bytes<F: BlockFormat>(columns: usize) -> usize {
+    columns / F::FORMAT.columns() * F::FORMAT.packed_bytes()
 }
 
 /// Adds the products of one packed group with the rows of the input from `first` on to `totals`, one row per total. `convert` is applied
