@@ -1,4 +1,4 @@
-//! Ministral 3 and Mistral Small 3.2 and later: numbers of YaRN, and a temperature of the queries that grows with the position.
+//! Ministral 3: numbers of YaRN, and a temperature of the queries that grows with the position.
 
 use crate::error::Result;
 use crate::model::architecture::{Architecture, Metadata, Temperature};
