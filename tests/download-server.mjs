@@ -38,7 +38,9 @@ export async function startDownloadServer(routes = {}) {
       else {
         changed = true;
         response.writeHead(200, { ...CORS, "content-length": FILE.length, etag: '"1"' });
-        response.write(FILE.subarray(0, FILE.length >> 1), () => response.destroy());
+        response.write(FILE.subarray(0, FILE.length >> 1));
+        // Later, because what a client has not read yet may be lost with the connection.
+        setTimeout(() => response.destroy(), 500);
       }
     }),
   );

@@ -12,6 +12,9 @@ const FAMILIES = {};
 for (const kind of Object.values(KINDS)) FAMILIES[kind.architecture] ??= kind;
 Object.assign(FAMILIES, { gemma2: KINDS["gemma2 of 27B"], gemma3: KINDS["gemma3 of 27B"] });
 
+/** Their own vocabularies, where they are published in a package. The embeddings are narrow then, because they have up to 262,144 rows. */
+const OWN_VOCABULARIES = { llama: "llama-3.1", qwen3: "qwen-3", gemma3: "gemma-3" };
+
 /** OLMo 2 must have an output matrix. Granite's embeddings are large too. */
 const WITH_OUTPUT = ["granite", "olmo2"];
 
@@ -25,8 +28,11 @@ export const PROMPTS = Array.from({ length: 12 }, (_, index) => STORY.slice(0, 1
 /** Where llama.cpp's first two log-probabilities are nearer to each other, either may come. */
 const MARGIN = 0.02;
 
+export const vocabularyOfFamily = (name) => vocabularyOf(OWN_VOCABULARIES[name] ?? "smollm2");
+
 export async function familyFile(name) {
-  return modelFile(await vocabularyOf("smollm2"), { ...FAMILIES[name], ownOutput: WITH_OUTPUT.includes(name) });
+  const narrow = name in OWN_VOCABULARIES ? { width: 64 } : {};
+  return modelFile(await vocabularyOfFamily(name), { ...FAMILIES[name], ...narrow, ownOutput: WITH_OUTPUT.includes(name) });
 }
 
 const ANSWERS = new URL("answers/families.json", import.meta.url);

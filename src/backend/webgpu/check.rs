@@ -69,7 +69,7 @@ impl Check<'_> {
             // Activations are rounded to 15 bits.
             Shader::Product { format, epilogue, .. } if shader.is_packed() => (self.product(shader, format, epilogue).await?, 1e-4),
             Shader::Product { format, epilogue, .. } => (self.product(shader, format, epilogue).await?, 2e-5),
-            Shader::Norm { adds } => (self.norm(adds).await?, 1e-5),
+            Shader::Norm | Shader::NormAdd => (self.norm(shader).await?, 1e-5),
             Shader::PartNorm => (self.part_norm().await?, 1e-5),
             Shader::Bias => (self.bias().await?, 1e-6),
             // Rounding to f16 may go either way.
@@ -229,7 +229,7 @@ impl Check<'_> {
         Ok(difference(&floats_of(&result), &expected))
     }
 
-    async fn norm(&mut self, adds: bool) -> Result<f32> {
+    async fn norm(&mut self, shader: Shader) -> Result<f32> {
         let width = self.sizes.width;
         let rows = 1 + self.below(3);
         let job = Job { input_row: self.below(3), output_row: self.below(3), ..Job::default() };
@@ -237,10 +237,12 @@ impl Check<'_> {
         let normed = input[job.input_row * width..][..rows * width]
             .chunks_exact(width)
             .flat_map(|row| reference::norm(row, &scales, self.sizes.epsilon));
-        let expected: Vec<f32> =
-            normed.zip(&before[job.output_row * width..]).map(|(normed, before)| if adds { before + normed } else { normed }).collect();
+        let expected: Vec<f32> = normed
+            .zip(&before[job.output_row * width..])
+            .map(|(normed, before)| if shader == Shader::NormAdd { before + normed } else { normed })
+            .collect();
         let (from, norm, to) = (self.floats(&input)?, self.floats(&scales)?, self.floats(&before)?);
-        let runs = [(Shader::Norm { adds }, &[&from, &norm, &to][..], [rows, 1, 1])];
+        let runs = [(shader, &[&from, &norm, &to][..], [rows, 1, 1])];
         let result = floats_of(&self.dispatch(&job, &runs, &to, 4 * (rows + 2) * width).await?);
         Ok(difference(&result[job.output_row * width..][..rows * width], &expected))
     }
@@ -531,7 +533,7 @@ mod tests {
             for (heads, kv_heads, head_width) in [(9, 3, 64), (8, 1, 128), (4, 4, 32), (2, 1, 256), (7, 1, 80), (24, 2, 96)] {
                 let sizes = sizes(heads, kv_heads, head_width);
                 let attention = [1, 4].map(|rows| super::super::forward::attention(&sizes, rows));
-                let norms = [Shader::Norm { adds: false }, Shader::Norm { adds: true }, Shader::PartNorm];
+                let norms = [Shader::Norm, Shader::NormAdd, Shader::PartNorm];
                 let shaders = [&norms[..], &[Shader::Bias, Shader::Rope, Shader::Combine], &attention[..]].concat();
                 compare(context, &sizes, &shaders, 12);
             }

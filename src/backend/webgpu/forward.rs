@@ -279,7 +279,7 @@ pub fn attention(sizes: &Sizes, rows: usize) -> Shader {
 enum Planned {
     Norm {
         group: wgpu::BindGroup,
-        adds: bool,
+        shader: Shader,
     },
     Product(Product),
     /// `width`: of a row.
@@ -322,8 +322,7 @@ pub struct Plan {
 /// 5004 if there is none for a step.
 pub fn shaders(context: &Context, architecture: &Architecture, matrices: impl Iterator<Item = MatrixKind>) -> Result<Vec<Shader>> {
     let sizes = Sizes::from(architecture);
-    let mut shaders =
-        vec![Shader::Norm { adds: false }, Shader::Rope, attention(&sizes, 1), attention(&sizes, LEAST_TILED_ROWS), Shader::Combine];
+    let mut shaders = vec![Shader::Norm, Shader::Rope, attention(&sizes, 1), attention(&sizes, LEAST_TILED_ROWS), Shader::Combine];
     for pass in [ReductionPass::First, ReductionPass::Further] {
         shaders.extend([Shader::ArgMax(pass), Shader::TopK(pass)]);
     }
@@ -342,8 +341,8 @@ pub fn shaders(context: &Context, architecture: &Architecture, matrices: impl It
             }
             Operation::Bias { .. } => shaders.push(Shader::Bias),
             Operation::PartNorm { .. } => shaders.push(Shader::PartNorm),
-            Operation::Norm { adds, .. } => shaders.push(Shader::Norm { adds }),
-            Operation::Rotate { .. } | Operation::Attend { .. } => {}
+            Operation::Norm { adds: true, .. } => shaders.push(Shader::NormAdd),
+            Operation::Norm { .. } | Operation::Rotate { .. } | Operation::Attend { .. } => {}
         }
     }
     let mut seen = std::collections::HashSet::new();
@@ -363,7 +362,8 @@ impl Plan {
         let plan = |operation| {
             Ok(match operation {
                 Operation::Norm { norm: scales, from, to, adds } => {
-                    Planned::Norm { group: norm(s.slot(from)?, weights.vector(scales)?, s.slot(to)?)?, adds }
+                    let shader = if adds { Shader::NormAdd } else { Shader::Norm };
+                    Planned::Norm { group: norm(s.slot(from)?, weights.vector(scales)?, s.slot(to)?)?, shader }
                 }
                 Operation::Product { matrix, from, to, epilogue } => {
                     Planned::Product(product(weights.matrix(matrix)?, epilogue, s.slot(from)?, s.slot(to)?)?)
@@ -583,7 +583,7 @@ impl Plan {
         };
         for operation in &self.operations {
             match operation {
-                Planned::Norm { group, adds } => recorder.run(Shader::Norm { adds: *adds }, whole, group, [rows, 1, 1])?,
+                Planned::Norm { group, shader } => recorder.run(*shader, whole, group, [rows, 1, 1])?,
                 Planned::Product(product) => recorder.product(product, whole, rows)?,
                 Planned::Bias { group, width } => recorder.run(Shader::Bias, whole, group, [(width / 4).div_ceil(64), rows, 1])?,
                 Planned::PartNorm { group, parts } => recorder.run(Shader::PartNorm, whole, group, [*parts, rows, 1])?,
@@ -616,7 +616,7 @@ impl Plan {
             for (output_row, segment) in outputs.iter().enumerate() {
                 let input_row = segment.first_row + segment.rows - 1;
                 let job = recorder.job(Job { input_row, output_row, ..Job::default() });
-                recorder.run(Shader::Norm { adds: false }, job, &self.output_norm, [1, 1, 1])?;
+                recorder.run(Shader::Norm, job, &self.output_norm, [1, 1, 1])?;
             }
             let job = recorder.job(Job { rows: outputs.len(), ..Job::default() });
             recorder.product(&self.output, job, outputs.len())?;

@@ -31,10 +31,10 @@ use std::collections::HashMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Shader {
     Embed(Format),
-    /// RMS norm of every row. `adds`: its result is added to the output.
-    Norm {
-        adds: bool,
-    },
+    /// RMS norm of every row.
+    Norm,
+    /// RMS norm of every row, added to the output.
+    NormAdd,
     /// RMS norm of every part of a row, in place.
     PartNorm,
     /// Adds a vector to every row.
@@ -166,7 +166,7 @@ impl Shader {
     pub fn bindings(self) -> Bindings {
         match self {
             Self::Embed(_) | Self::Product { .. } => Bindings::Matrix,
-            Self::Norm { .. } => Bindings::Norm,
+            Self::Norm | Self::NormAdd => Bindings::Norm,
             Self::Rope => Bindings::Rope,
             Self::Attention { .. } => Bindings::Attention,
             Self::PartNorm | Self::Bias | Self::Combine | Self::ArgMax(_) | Self::TopK(_) => Bindings::Pair,
@@ -225,10 +225,10 @@ impl Shader {
                     }
                 }
             }
-            Self::Norm { adds } => {
+            Self::Norm | Self::NormAdd => {
                 let Sizes { width, epsilon, .. } = sizes;
                 pieces.push(format!("const THREADS = 256u;\nconst WIDTH = {width}u;\nconst EPSILON = {epsilon:e}f;\n").into());
-                pieces.push(format!("const ADDS = {adds};\n").into());
+                pieces.push(format!("const ADDS = {};\n", self == Self::NormAdd).into());
                 pieces.extend([reduce.into(), include_str!("shaders/norm.wgsl").into()]);
             }
             Self::PartNorm => {
