@@ -37,7 +37,8 @@ export const nextOf = (llamaCpp, file, prompts, margin) =>
   withModel(llamaCpp, file, {}, async (model) => {
     const next = [];
     for (const prompt of prompts) {
-      const tokens = model.tokenize(prompt, true);
+      const bos = model.tokens.shouldPrependBosToken ? [model.tokens.bos] : [];
+      const tokens = [...bos, ...model.tokenize(prompt, true)];
       const [logits] = await evaluate(model, tokens, tokens.length - 1);
       const [[first, largest], [, second]] = logits;
       next.push(largest - second < margin ? null : first);
