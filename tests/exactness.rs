@@ -25,7 +25,7 @@ const LENGTH: usize = 250;
 fn perplexity_and_top_1_of_every_type() {
     let types = std::env::var("TYPES").ok();
     let original = real_model();
-    let mut failures = Vec::new();
+    let (mut failures, mut compared) = (Vec::new(), 0);
     let files = |dtype| {
         let file = if dtype == GgmlDType::Q4_1 { original.clone() } else { requantised(&original, dtype) };
         let exact = dequantised(&file);
@@ -53,6 +53,7 @@ fn perplexity_and_top_1_of_every_type() {
             _ => files(GgmlDType::F32),
         };
         let (perplexity, exact, agreed, count) = compare(file, &exact);
+        compared += 1;
         let change = 100.0 * (perplexity / exact - 1.0);
         println!(
             "{name}: perplexity {perplexity:.4}, in f32 {exact:.4} ({change:+.2} %); top-1 {agreed}/{count} ({:.1} %)",
@@ -66,6 +67,7 @@ fn perplexity_and_top_1_of_every_type() {
         }
     }
     assert!(failures.is_empty(), "{failures:?}");
+    assert!(compared > 0, "TYPES names no type");
 }
 
 /// Compares ours over `file` with the reference over `exact`, the same weights as F32:
