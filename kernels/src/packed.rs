@@ -335,14 +335,7 @@ mod tests {
                 let weights = Tensor::from_vec(random(&mut rng, rows * columns), (rows, columns), &Device::Cpu).expect("a tensor");
                 let quantised = QTensor::quantize(&weights, dtype).expect("quantised");
                 let file = quantised.data().expect("bytes");
-                let mut packing = Packing::new(format, rows, columns).expect("memory");
-                let mut rest: &[u8] = &file;
-                while !rest.is_empty() {
-                    let (piece, after) = rest.split_at((1 + rng.next_u32() as usize % 90).min(rest.len()));
-                    packing.write(piece).expect("in place");
-                    rest = after;
-                }
-                let packed = packing.finish();
+                let packed = packed_in_pieces(format, rows, columns, &file, 90, &mut rng);
 
                 let dequantised: Vec<f32> =
                     quantised.dequantize(&Device::Cpu).and_then(|t| t.flatten_all()).and_then(|t| t.to_vec1()).expect("numbers");
@@ -401,6 +394,18 @@ mod tests {
         }
     }
 
+    /// The packed matrix of a file's bytes, written in pieces of random size, up to `most` bytes each.
+    fn packed_in_pieces(format: Format, rows: usize, columns: usize, file: &[u8], most: usize, rng: &mut Pcg64Mcg) -> Packed {
+        let mut packing = Packing::new(format, rows, columns).expect("memory");
+        let mut rest = file;
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at((1 + rng.next_u32() as usize % most).min(rest.len()));
+            packing.write(piece).expect("in place");
+            rest = after;
+        }
+        packing.finish()
+    }
+
     /// Random blocks of the types that candle does not have, written in pieces of random size, compared with ggml's definition in f64.
     #[test]
     fn packed_matrices_of_iq4_agree_with_the_definition() {
@@ -416,14 +421,7 @@ mod tests {
                     block[..2].copy_from_slice(&scale.to_le_bytes());
                 }
                 let exact: Vec<f64> = file.chunks_exact(format.file_bytes()).flat_map(|block| iq4_block(format, block)).collect();
-                let mut packing = Packing::new(format, rows, columns).expect("memory");
-                let mut rest: &[u8] = &file;
-                while !rest.is_empty() {
-                    let (piece, after) = rest.split_at((1 + rng.next_u32() as usize % 300).min(rest.len()));
-                    packing.write(piece).expect("in place");
-                    rest = after;
-                }
-                let packed = packing.finish();
+                let packed = packed_in_pieces(format, rows, columns, &file, 300, &mut rng);
                 let mut row = vec![0.0; columns];
                 for (index, exact) in exact.chunks_exact(columns).enumerate() {
                     packed.copy_row(index, &mut row);

@@ -157,8 +157,8 @@ fn unusable(reader: &Reader, reason: &str) -> AiError {
     AiError::invalid_data(format!("{} cannot be used as a model: {reason}.", reader.name()))
 }
 
-/// The metadata of a whole header. Candle parses it, and is told that the file has no tensors: it does not know all types that the kernels
-/// know. `tensor_count` is where the header has their number.
+/// The metadata of a whole header, parsed by candle. `tensor_count` is where the header has the number of tensors. It is set to 0 while candle
+/// reads the header, because candle rejects types of tensors that only the kernels know.
 fn metadata(bytes: &mut [u8], tensor_count: Range<usize>) -> candle_core::Result<HashMap<String, Value>> {
     let kept = bytes[tensor_count.clone()].to_vec();
     bytes[tensor_count.clone()].fill(0);

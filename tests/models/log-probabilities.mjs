@@ -13,7 +13,7 @@ import { logitsOf } from "./llama-cpp.mjs";
  * @property {number[][]} logs their log-probabilities
  */
 
-/** So many of the most likely tokens are stored for a position. */
+/** The number of tokens that are stored for a position, the most likely first. */
 const STORED = 8;
 
 /** 1 / the precision of the stored log-probabilities. */

@@ -230,10 +230,9 @@ impl WebGpuWeights {
     ///
     /// 5004 if there is no shader for a step of the architecture.
     pub async fn start_compiling(&mut self, architecture: &Architecture, tensors: &[TensorEntry]) -> Result<()> {
-        let matrices = tensors.iter().flat_map(|entry| {
-            let columns = if let [_, columns] = entry.shape[..] { Some(columns) } else { None };
-            let roles = columns.map(|_| Role::of_tensor(&entry.name, architecture)).unwrap_or_default();
-            roles.into_iter().filter_map(move |role| columns.map(|columns| MatrixKind { role, format: entry.format, columns }))
+        let matrices = tensors.iter().filter(|entry| entry.shape.len() == 2).flat_map(|entry| {
+            let kind = |role| MatrixKind { role, format: entry.format, columns: entry.shape[1] };
+            Role::of_tensor(&entry.name, architecture).into_iter().map(kind)
         });
         let shaders = forward::shaders(&self.context, architecture, matrices)?;
         self.compilation = Some(Compilation::start(&self.context, &Sizes::from(architecture), &shaders).await);
