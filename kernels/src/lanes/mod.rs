@@ -28,6 +28,26 @@ pub use wasm::*;
 #[cfg(all(target_feature = "simd128", not(feature = "relaxed-simd")))]
 pub use wide::*;
 
+/// The codes of 32 columns of four rows, packed or unpacked. A range of words is the first four, the last four or all eight.
+pub trait Codes {
+    /// The form in which they are multiplied by several rows of activations.
+    type Panel: Panel;
+
+    /// Converts the codes to that form.
+    fn unpack_to(&self, panel: &mut Self::Panel);
+
+    /// `Σ code · x` over words `FROM..TO`, per row.
+    fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4;
+}
+
+/// The codes of 32 columns of four rows, unpacked to be multiplied by several rows of activations.
+pub trait Panel: Copy {
+    const ZERO: Self;
+
+    /// `Σ code · x` over words `FROM..TO`, per panel, row of activations and row of codes. Only the first `R` rows of activations are used.
+    fn multiply<const N: usize, const R: usize, const FROM: usize, const TO: usize>(panels: &[Self; N], x: &QuadValues) -> [[I32x4; R]; N];
+}
+
 /// `e^x`, within 2 units in the last place; x is clamped to −87.3..88. The method of Cephes: x = n·ln 2 + r, then a polynomial in r.
 #[inline(always)]
 pub fn exp(x: F32x4) -> F32x4 {

@@ -1,6 +1,6 @@
 //! The operations of `wasm.rs` on arrays, for targets without SIMD code in this project: native tests.
 
-use super::Values;
+use super::{Codes, Panel, QuadValues, Values};
 use crate::format::IQ4_CODES;
 
 pub type F32x4 = [f32; 4];
@@ -14,6 +14,9 @@ pub type I16x8 = [i16; 8];
 fn zip<A: Copy, B: Copy, R>(a: [A; 4], b: [B; 4], f: impl Fn(A, B) -> R) -> [R; 4] {
     [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
 }
+
+/// Zero in all lanes.
+pub const ZERO: F32x4 = [0.0; 4];
 
 #[inline(always)]
 pub fn splat(value: f32) -> F32x4 {
@@ -154,16 +157,6 @@ pub unsafe fn load_floats(at: *const f32) -> F32x4 {
     unsafe { at.cast::<F32x4>().read_unaligned() }
 }
 
-/// One f32 in all lanes, unaligned.
-///
-/// # Safety
-/// Four bytes can be read at `at`.
-#[inline(always)]
-pub unsafe fn load_splat(at: *const f32) -> F32x4 {
-    // SAFETY: the caller's promise.
-    [unsafe { at.read_unaligned() }; 4]
-}
-
 /// Constants of inner loops. This implementation needs none.
 #[derive(Clone, Copy)]
 pub struct Constants;
@@ -269,9 +262,7 @@ impl Codes4 {
         Self(words)
     }
 
-    /// Unpacks the codes.
-    #[inline(always)]
-    pub fn unpack(&self) -> UnpackedCodes {
+    fn unpack(&self) -> UnpackedCodes {
         let code = |word: usize, row: usize, column: usize| {
             // A 32-bit lane holds two 16-bit numbers.
             let lane = self.0[word / 4 * 2 + row / 2][row % 2 * 2 + column / 2];
@@ -279,11 +270,19 @@ impl Codes4 {
         };
         UnpackedCodes(std::array::from_fn(|word| std::array::from_fn(|row| std::array::from_fn(|column| code(word, row, column)))))
     }
+}
 
-    /// `Σ code · x` over all 32 columns, per row.
+impl Codes for Codes4 {
+    type Panel = UnpackedCodes;
+
     #[inline(always)]
-    pub fn dot(&self, x: &Values) -> I32x4 {
-        self.unpack().dot::<0, 8>(x)
+    fn unpack_to(&self, panel: &mut UnpackedCodes) {
+        *panel = self.unpack();
+    }
+
+    #[inline(always)]
+    fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
+        self.unpack().dot::<FROM, TO>(x)
     }
 }
 
@@ -297,10 +296,18 @@ impl UnpackedCodes {
     pub fn new(words: [Bytes; 8]) -> Self {
         Self(words.map(|word| word.map(|lane| lane.to_le_bytes().map(i16::from))))
     }
+}
 
-    /// `Σ code · x` over words `FROM..TO`, per row.
+impl Codes for UnpackedCodes {
+    type Panel = UnpackedCodes;
+
     #[inline(always)]
-    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
+    fn unpack_to(&self, panel: &mut UnpackedCodes) {
+        *panel = *self;
+    }
+
+    #[inline(always)]
+    fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
         let mut sums = [0; 4];
         for (word, x) in self.0.iter().zip(x.0.as_chunks::<4>().0).take(TO).skip(FROM) {
             for (sum, lane) in sums.iter_mut().zip(word) {
@@ -308,6 +315,16 @@ impl UnpackedCodes {
             }
         }
         sums
+    }
+}
+
+impl Panel for UnpackedCodes {
+    const ZERO: Self = Self([[[0; 4]; 4]; 8]);
+
+    #[inline(always)]
+    fn multiply<const N: usize, const R: usize, const FROM: usize, const TO: usize>(panels: &[Self; N], x: &QuadValues) -> [[I32x4; R]; N] {
+        let rows: [Values; R] = std::array::from_fn(|row| Values::new(&x.numbers(row)));
+        panels.each_ref().map(|panel| rows.each_ref().map(|x| panel.dot::<FROM, TO>(x)))
     }
 }
 
@@ -332,10 +349,18 @@ impl Codes8 {
         let words = unsafe { *at.cast::<[[[i8; 4]; 4]; 8]>() };
         Self(UnpackedCodes(words.map(|word| word.map(|lane| lane.map(i16::from)))))
     }
+}
 
-    /// `Σ code · x` over words `FROM..TO`, per row.
+impl Codes for Codes8 {
+    type Panel = UnpackedCodes;
+
     #[inline(always)]
-    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
+    fn unpack_to(&self, panel: &mut UnpackedCodes) {
+        *panel = self.0;
+    }
+
+    #[inline(always)]
+    fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
         self.0.dot::<FROM, TO>(x)
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Activations have 14 bits, split into two parts of seven: `128 · high + low`.
 
-use super::{Bytes, Constants, I32x4, load};
+use super::{Bytes, Codes, Constants, I32x4, Panel, load};
 use crate::planes::BLOCK;
 use core::arch::wasm32::*;
 
@@ -65,6 +65,48 @@ fn splat_word(parts: &[i8; BLOCK], word: usize) -> v128 {
     unsafe { v128_load32_splat(parts.as_chunks::<4>().0[word].as_ptr().cast()) }
 }
 
+/// A block's activations of four rows: `[word, row, column of the word]`, with the parts of [`Values`].
+#[derive(Clone, Copy, Default)]
+pub struct QuadValues {
+    high: [[i8; 16]; 8],
+    low: [[i8; 16]; 8],
+}
+
+impl QuadValues {
+    /// Sets one row, 0 to 3.
+    pub fn set(&mut self, row: usize, numbers: &[i16; BLOCK]) {
+        let Values { high, low } = Values::new(numbers);
+        for (words, numbers) in [(&mut self.high, high), (&mut self.low, low)] {
+            for (word, four) in words.iter_mut().zip(numbers.as_chunks().0) {
+                word.as_chunks_mut::<4>().0[row] = *four;
+            }
+        }
+    }
+
+    pub fn numbers(&self, row: usize) -> [i16; BLOCK] {
+        let of = |words: &[[i8; 16]; 8]| std::array::from_fn(|column| words[column / 4][4 * row + column % 4]);
+        Values { high: of(&self.high), low: of(&self.low) }.numbers()
+    }
+
+    /// The high parts of the four activations of word `word`, by row, four times each.
+    #[inline(always)]
+    fn high(&self, word: usize) -> [v128; 4] {
+        splat_rows(&self.high[word])
+    }
+
+    /// Like [`QuadValues::high`], but the low parts.
+    #[inline(always)]
+    fn low(&self, word: usize) -> [v128; 4] {
+        splat_rows(&self.low[word])
+    }
+}
+
+#[inline(always)]
+fn splat_rows(parts: &[i8; 16]) -> [v128; 4] {
+    // SAFETY: sixteen i8 are sixteen bytes; wasm loads need no alignment.
+    super::splat_pairs(unsafe { v128_load(parts.as_ptr().cast()) })
+}
+
 /// A block's 4-bit codes, packed as [`crate::planes::Low::Nibbles8`].
 #[derive(Clone, Copy)]
 pub struct Codes4 {
@@ -80,16 +122,24 @@ impl Codes4 {
 
     /// Unpacks the codes.
     #[inline(always)]
-    pub fn unpack(&self) -> UnpackedCodes {
+    fn unpack(&self) -> UnpackedCodes {
         let low = self.words.map(|word| v128_and(word, self.nibble));
         let high = self.words.map(|word| v128_and(u32x4_shr(word, 4), self.nibble));
         UnpackedCodes([low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]])
     }
+}
 
-    /// `Σ code · x` over all 32 columns, per row.
+impl Codes for Codes4 {
+    type Panel = UnpackedCodes;
+
     #[inline(always)]
-    pub fn dot(&self, x: &Values) -> I32x4 {
-        self.unpack().dot::<0, 8>(x)
+    fn unpack_to(&self, panel: &mut UnpackedCodes) {
+        *panel = self.unpack();
+    }
+
+    #[inline(always)]
+    fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
+        self.unpack().dot::<FROM, TO>(x)
     }
 }
 
@@ -103,10 +153,18 @@ impl UnpackedCodes {
     pub fn new(words: [Bytes; 8]) -> Self {
         Self(words)
     }
+}
 
-    /// `Σ code · x` over words `FROM..TO`, per row.
+impl Codes for UnpackedCodes {
+    type Panel = UnpackedCodes;
+
     #[inline(always)]
-    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
+    fn unpack_to(&self, panel: &mut Self) {
+        *panel = *self;
+    }
+
+    #[inline(always)]
+    fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
         const { assert!(TO <= 8) };
         let (mut high, mut low) = (i32x4_splat(0), i32x4_splat(0));
         let mut word = FROM;
@@ -116,6 +174,26 @@ impl UnpackedCodes {
             word += 1;
         }
         i32x4_add(i32x4_shl(high, 7), low)
+    }
+}
+
+impl Panel for UnpackedCodes {
+    const ZERO: Self = Self([super::ZERO_I16; 8]);
+
+    #[inline(always)]
+    fn multiply<const N: usize, const R: usize, const FROM: usize, const TO: usize>(panels: &[Self; N], x: &QuadValues) -> [[I32x4; R]; N] {
+        const { assert!(R <= 4 && TO <= 8) };
+        panels.each_ref().map(|panel| {
+            let (mut high, mut low) = ([i32x4_splat(0); R], [i32x4_splat(0); R]);
+            for word in FROM..TO {
+                let (codes, x_high, x_low) = (panel.0[word], x.high(word), x.low(word));
+                for row in 0..R {
+                    high[row] = i32x4_relaxed_dot_i8x16_i7x16_add(x_high[row], codes, high[row]);
+                    low[row] = i32x4_relaxed_dot_i8x16_i7x16_add(x_low[row], codes, low[row]);
+                }
+            }
+            std::array::from_fn(|row| i32x4_add(i32x4_shl(high[row], 7), low[row]))
+        })
     }
 }
 
@@ -152,9 +230,23 @@ impl Codes8 {
         Self { words, excess: [excess([a, b, c, d]), excess([e, f, g, h])], bias }
     }
 
-    /// `Σ code · x` over words `FROM..TO`, per row. The range must be the first four words, the last four or all.
+    /// Subtracts the contribution of [`BIAS`] from a sum over words `FROM..TO`.
     #[inline(always)]
-    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
+    fn without_excess<const FROM: usize, const TO: usize>(&self, sum: I32x4) -> I32x4 {
+        self.excess[FROM / 4..TO / 4].iter().fold(sum, |sum, excess| i32x4_sub(sum, *excess))
+    }
+}
+
+impl Codes for Codes8 {
+    type Panel = Codes8;
+
+    #[inline(always)]
+    fn unpack_to(&self, panel: &mut Self) {
+        *panel = *self;
+    }
+
+    #[inline(always)]
+    fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
         const { assert!(TO <= 8 && FROM % 4 == 0 && TO % 4 == 0) };
         let (mut high, mut low) = (i32x4_splat(0), i32x4_splat(0));
         let mut word = FROM;
@@ -163,7 +255,26 @@ impl Codes8 {
             low = i32x4_relaxed_dot_i8x16_i7x16_add(self.words[word], x.low(word), low);
             word += 1;
         }
-        let sum = i32x4_add(i32x4_shl(high, 7), low);
-        self.excess[FROM / 4..TO / 4].iter().fold(sum, |sum, excess| i32x4_sub(sum, *excess))
+        self.without_excess::<FROM, TO>(i32x4_add(i32x4_shl(high, 7), low))
+    }
+}
+
+impl Panel for Codes8 {
+    const ZERO: Self = Self { words: [super::ZERO_I16; 8], excess: [super::ZERO_I16; 2], bias: super::ZERO_I16 };
+
+    #[inline(always)]
+    fn multiply<const N: usize, const R: usize, const FROM: usize, const TO: usize>(panels: &[Self; N], x: &QuadValues) -> [[I32x4; R]; N] {
+        const { assert!(R <= 4 && TO <= 8 && FROM % 4 == 0 && TO % 4 == 0) };
+        panels.each_ref().map(|panel| {
+            let (mut high, mut low) = ([i32x4_splat(0); R], [i32x4_splat(0); R]);
+            for word in FROM..TO {
+                let (codes, x_high, x_low) = (panel.words[word], x.high(word), x.low(word));
+                for row in 0..R {
+                    high[row] = i32x4_relaxed_dot_i8x16_i7x16_add(codes, i8x16_add(x_high[row], panel.bias), high[row]);
+                    low[row] = i32x4_relaxed_dot_i8x16_i7x16_add(codes, x_low[row], low[row]);
+                }
+            }
+            std::array::from_fn(|row| panel.without_excess::<FROM, TO>(i32x4_add(i32x4_shl(high[row], 7), low[row])))
+        })
     }
 }

@@ -9,6 +9,9 @@ pub type I32x4 = v128;
 /// Sixteen bytes.
 pub type Bytes = v128;
 
+/// Zero in all lanes.
+pub const ZERO: F32x4 = f32x4(0.0, 0.0, 0.0, 0.0);
+
 #[inline(always)]
 pub fn splat(value: f32) -> F32x4 {
     f32x4_splat(value)
@@ -150,16 +153,6 @@ pub unsafe fn load(at: *const u8) -> Bytes {
 pub unsafe fn load_floats(at: *const f32) -> F32x4 {
     // SAFETY: the caller's promise.
     unsafe { v128_load(at.cast()) }
-}
-
-/// One f32 in all lanes, unaligned.
-///
-/// # Safety
-/// Four bytes can be read at `at`.
-#[inline(always)]
-pub unsafe fn load_splat(at: *const f32) -> F32x4 {
-    // SAFETY: the caller's promise.
-    unsafe { v128_load32_splat(at.cast()) }
 }
 
 /// Loop constants behind `black_box`: if LLVM knows them it emits `v128.const`, which engines rematerialise on every iteration, with three

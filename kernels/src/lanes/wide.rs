@@ -1,6 +1,6 @@
 //! Dot products of 16-bit codes and activations with `i32x4.dot_i16x8_s`, which every engine with SIMD supports.
 
-use super::{Bytes, Constants, I32x4, Values};
+use super::{Bytes, Codes, Constants, I32x4, Panel, QuadValues, Values};
 use crate::planes::BLOCK;
 use core::arch::wasm32::*;
 
@@ -36,36 +36,46 @@ impl Codes4 {
     pub fn new(words: [Bytes; 4], constants: &Constants) -> Self {
         Self { words, masks: constants.codes.0 }
     }
+}
 
-    /// Unpacks the codes.
+impl Codes for Codes4 {
+    type Panel = Pairs;
+
     #[inline(always)]
-    pub fn unpack(&self) -> UnpackedCodes {
-        let mut all = [self.words[0]; 16];
-        let mut index = 0;
-        while index < 4 {
-            let wide = self.words[index];
-            let at = index / 2 * 8 + index % 2;
-            all[at] = v128_and(wide, self.masks[0]);
-            all[at + 2] = v128_and(u16x8_shr(wide, 4), self.masks[0]);
-            all[at + 4] = v128_and(u16x8_shr(wide, 8), self.masks[0]);
-            all[at + 6] = u16x8_shr(wide, 12);
-            index += 1;
+    fn unpack_to(&self, panel: &mut Pairs) {
+        let mut half = 0;
+        while half < 2 {
+            let pairs = pairs_of_rows(self.words[2 * half], self.words[2 * half + 1]);
+            let mut side = 0;
+            while side < 2 {
+                let (wide, at) = (pairs[side], 8 * half + side);
+                panel.0[at] = v128_and(wide, self.masks[0]);
+                panel.0[at + 2] = v128_and(u16x8_shr(wide, 4), self.masks[0]);
+                panel.0[at + 4] = v128_and(u16x8_shr(wide, 8), self.masks[0]);
+                panel.0[at + 6] = u16x8_shr(wide, 12);
+                side += 1;
+            }
+            half += 1;
         }
-        UnpackedCodes(all)
     }
 
-    /// `Σ code · x` over all 32 columns, per row. The second and third nibble of each number are multiplied in place, as 16 or 256 times
-    /// their code, and the sums are shifted right.
+    // The second and third nibble of each number are multiplied in place, as 16 or 256 times their code, and the sums are shifted right.
     #[inline(always)]
-    pub fn dot(&self, x: &Values) -> I32x4 {
+    fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
+        const { assert!(TO <= 8 && FROM % 4 == 0 && TO % 4 == 0) };
         let [first, second, third] = self.masks;
         let rows = |half: usize| {
-            let (a, b) = (self.words[half], self.words[2 + half]);
-            let ones = i32x4_add(i32x4_dot_i16x8(v128_and(a, first), x.word(0)), i32x4_dot_i16x8(u16x8_shr(a, 12), x.word(3)));
-            let others = i32x4_add(i32x4_dot_i16x8(v128_and(b, first), x.word(4)), i32x4_dot_i16x8(u16x8_shr(b, 12), x.word(7)));
-            let sixteens = i32x4_add(i32x4_dot_i16x8(v128_and(a, second), x.word(1)), i32x4_dot_i16x8(v128_and(b, second), x.word(5)));
-            let rest = i32x4_add(i32x4_dot_i16x8(v128_and(a, third), x.word(2)), i32x4_dot_i16x8(v128_and(b, third), x.word(6)));
-            i32x4_add(i32x4_add(ones, others), i32x4_add(i32x4_shr(sixteens, 4), i32x4_shr(rest, 8)))
+            let [mut ones, mut sixteens, mut others] = [i32x4_splat(0); 3];
+            let mut word = FROM;
+            while word < TO {
+                let wide = self.words[word / 2 + half];
+                ones = super::dot_pairs(ones, v128_and(wide, first), x.word(word));
+                ones = super::dot_pairs(ones, u16x8_shr(wide, 12), x.word(word + 3));
+                sixteens = super::dot_pairs(sixteens, v128_and(wide, second), x.word(word + 1));
+                others = super::dot_pairs(others, v128_and(wide, third), x.word(word + 2));
+                word += 4;
+            }
+            i32x4_add(ones, i32x4_add(i32x4_shr(sixteens, 4), i32x4_shr(others, 8)))
         };
         rows_of_pairs(rows(0), rows(1))
     }
@@ -75,6 +85,12 @@ impl Codes4 {
 #[inline(always)]
 fn rows_of_pairs(low: I32x4, high: I32x4) -> I32x4 {
     i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(low, high), i32x4_shuffle::<1, 3, 5, 7>(low, high))
+}
+
+/// Rearranges four numbers per row, of which `low` holds rows 0 and 1 and `high` rows 2 and 3, to the first two of all rows and the last two.
+#[inline(always)]
+fn pairs_of_rows(low: v128, high: v128) -> [v128; 2] {
+    [i32x4_shuffle::<0, 2, 4, 6>(low, high), i32x4_shuffle::<1, 3, 5, 7>(low, high)]
 }
 
 /// A block's codes, unpacked to 16 bits.
@@ -94,10 +110,22 @@ impl UnpackedCodes {
         }
         Self(wide)
     }
+}
 
-    /// `Σ code · x` over words `FROM..TO`, per row.
+impl Codes for UnpackedCodes {
+    type Panel = Pairs;
+
     #[inline(always)]
-    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
+    fn unpack_to(&self, panel: &mut Pairs) {
+        let mut word = 0;
+        while word < 8 {
+            [panel.0[2 * word], panel.0[2 * word + 1]] = pairs_of_rows(self.0[2 * word], self.0[2 * word + 1]);
+            word += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
         const { assert!(TO <= 8) };
         let (mut low, mut high) = (i32x4_splat(0), i32x4_splat(0));
         let mut word = FROM;
@@ -107,6 +135,29 @@ impl UnpackedCodes {
             word += 1;
         }
         rows_of_pairs(low, high)
+    }
+}
+
+/// A block's codes in the order in which several rows of activations are multiplied: `[pair of columns, row, column of the pair]`.
+#[derive(Clone, Copy)]
+pub struct Pairs([v128; 16]);
+
+impl Panel for Pairs {
+    const ZERO: Self = Self([super::ZERO_I16; 16]);
+
+    #[inline(always)]
+    fn multiply<const N: usize, const R: usize, const FROM: usize, const TO: usize>(panels: &[Self; N], x: &QuadValues) -> [[I32x4; R]; N] {
+        const { assert!(R <= 4 && TO <= 8) };
+        let mut sums = [[i32x4_splat(0); R]; N];
+        for pair in 2 * FROM..2 * TO {
+            let x = super::splat_pairs(super::from_i16(&x.0[pair]));
+            for (panel, sums) in panels.iter().zip(&mut sums) {
+                for row in 0..R {
+                    sums[row] = super::dot_pairs(sums[row], panel.0[pair], x[row]);
+                }
+            }
+        }
+        sums
     }
 }
 
@@ -143,10 +194,18 @@ impl Codes8 {
         }
         Self(UnpackedCodes(wide))
     }
+}
 
-    /// `Σ code · x` over words `FROM..TO`, per row.
+impl Codes for Codes8 {
+    type Panel = Pairs;
+
     #[inline(always)]
-    pub fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
+    fn unpack_to(&self, panel: &mut Pairs) {
+        self.0.unpack_to(panel);
+    }
+
+    #[inline(always)]
+    fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
         self.0.dot::<FROM, TO>(x)
     }
 }

@@ -1,16 +1,22 @@
 //! Matrix products with quantised weights: codes (unsigned, except those of Q8_0 and IQ4) times quantised activations, as integers.
 
 use super::output::Output;
-use crate::activations::Activations;
+use crate::activations::{Activations, Block, Quad, Rows};
 use crate::format::Format;
-use crate::lanes::{self, Bytes, Codes4, Codes8, Constants, F32x4, I32x4, UnpackedCodes, Values};
+use crate::lanes::{self, Bytes, Codes, Codes4, Codes8, Constants, F32x4, I32x4, Panel, UnpackedCodes, Values};
 use crate::packed::{Packed, ROWS};
 use crate::planes::BLOCK;
 use std::ops::Range;
 
-/// Rows of activations per pass over a group of weights. Their sums stay on the stack, and each block is unpacked once for all of
-/// them.
+/// Rows of activations per pass over some groups of weights. Their sums stay on the stack, and each block is unpacked once for all of them.
 const TILE: usize = 32;
+
+/// Groups that are multiplied by the same vectors of activations: as many as have the sums of four rows in registers.
+const GROUPS: usize = if cfg!(all(target_feature = "simd128", feature = "relaxed-simd")) { 1 } else { 2 };
+
+/// Runs of groups that are read in turns, a block of each. The processor fetches all of them ahead, and the pause at the end of a page of one
+/// is filled by the others.
+const STREAMS: usize = 4;
 
 /// Multiplies groups `groups` of the weights by every row of the input. Does nothing for unquantised weights.
 // With the feature `relaxed-simd`, only this function and those that it calls through pointers are compiled for relaxed SIMD.
@@ -18,117 +24,173 @@ const TILE: usize = 32;
 pub fn multiply(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
     assert!(input.columns == weights.columns && groups.end <= weights.groups(), "shapes of input and weights");
     // Called through pointers, so that the compiler keeps the kernels separate: engines compile small functions sooner and better.
-    let (one, many): (Run, Run) = match weights.format {
-        Format::Q4_0 => (one_row::<Q4_0>, many_rows::<Q4_0>),
-        Format::Q4_1 => (one_row::<Q4_1>, many_rows::<Q4_1>),
-        Format::Q5_0 => (one_row::<Q5_0>, many_rows::<Q5_0>),
-        Format::Q5_1 => (one_row::<Q5_1>, many_rows::<Q5_1>),
-        Format::Q8_0 => (one_row::<Q8_0>, many_rows::<Q8_0>),
-        Format::Q2K => (one_row::<Q2K>, many_rows::<Q2K>),
-        Format::Q3K => (one_row::<Q3K>, many_rows::<Q3K>),
-        Format::Q4K => (one_row::<Q4K>, many_rows::<Q4K>),
-        Format::Q5K => (one_row::<Q5K>, many_rows::<Q5K>),
-        Format::Q6K => (one_row::<Q6K>, many_rows::<Q6K>),
-        Format::Iq4Nl => (one_row::<Iq4Nl>, many_rows::<Iq4Nl>),
-        Format::Iq4Xs => (one_row::<Iq4Xs>, many_rows::<Iq4Xs>),
+    let (singles, quads): (Run<Block<Values>>, Run<Quad>) = match weights.format {
+        Format::Q4_0 => (multiply_singles::<Q4_0>, multiply_quads::<Q4_0>),
+        Format::Q4_1 => (multiply_singles::<Q4_1>, multiply_quads::<Q4_1>),
+        Format::Q5_0 => (multiply_singles::<Q5_0>, multiply_quads::<Q5_0>),
+        Format::Q5_1 => (multiply_singles::<Q5_1>, multiply_quads::<Q5_1>),
+        Format::Q8_0 => (multiply_singles::<Q8_0>, multiply_quads::<Q8_0>),
+        Format::Q2K => (multiply_singles::<Q2K>, multiply_quads::<Q2K>),
+        Format::Q3K => (multiply_singles::<Q3K>, multiply_quads::<Q3K>),
+        Format::Q4K => (multiply_singles::<Q4K>, multiply_quads::<Q4K>),
+        Format::Q5K => (multiply_singles::<Q5K>, multiply_quads::<Q5K>),
+        Format::Q6K => (multiply_singles::<Q6K>, multiply_quads::<Q6K>),
+        Format::Iq4Nl => (multiply_singles::<Iq4Nl>, multiply_quads::<Iq4Nl>),
+        Format::Iq4Xs => (multiply_singles::<Iq4Xs>, multiply_quads::<Iq4Xs>),
         Format::F32 | Format::F16 | Format::Bf16 => return,
     };
-    let run = if input.rows() == 1 { one } else { many };
-    run(weights, input, groups, out);
-}
-
-/// The kernel of one format: `(weights, input, groups, out)`.
-type Run = fn(&Packed, &Activations, Range<usize>, &Output<'_>);
-
-#[cfg_attr(all(feature = "relaxed-simd", target_feature = "simd128"), target_feature(enable = "relaxed-simd"))]
-fn one_row<F: BlockFormat>(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
-    let bytes = group_bytes::<F>(weights.columns);
-    let constants = Constants::new();
-    for group in groups {
-        let mut total = [lanes::splat(0.0)];
-        let packed = &weights.bytes[group * bytes..(group + 1) * bytes];
-        add_group::<F, _>(packed, weights.columns, input, 0, &mut total, &constants, |codes| codes);
-        out.write(0, group, total[0]);
+    match input.blocks() {
+        Rows::Singles(blocks) => singles(weights, blocks, input.rows(), groups, out),
+        Rows::Quads(blocks) => quads(weights, blocks, input.rows(), groups, out),
     }
 }
 
+/// The kernel of one format: `(weights, blocks of the input, rows of the input, groups, out)`.
+type Run<B> = fn(&Packed, &[B], usize, Range<usize>, &Output<'_>);
+
 #[cfg_attr(all(feature = "relaxed-simd", target_feature = "simd128"), target_feature(enable = "relaxed-simd"))]
-fn many_rows<F: BlockFormat>(weights: &Packed, input: &Activations, groups: Range<usize>, out: &Output<'_>) {
-    let (rows, bytes) = (input.rows(), group_bytes::<F>(weights.columns));
+fn multiply_singles<F: BlockFormat>(weights: &Packed, input: &[Block<Values>], rows: usize, groups: Range<usize>, out: &Output<'_>) {
     let constants = Constants::new();
-    for group in groups {
-        let packed = &weights.bytes[group * bytes..(group + 1) * bytes];
-        for first in (0..rows).step_by(TILE) {
-            let count = TILE.min(rows - first);
-            let mut totals = [lanes::splat(0.0); TILE];
-            add_group::<F, _>(packed, weights.columns, input, first, &mut totals[..count], &constants, F::Codes::for_rows);
-            for (row, total) in totals[..count].iter().enumerate() {
-                out.write(first + row, group, *total);
-            }
-        }
-    }
-}
-
-/// Bytes of four packed rows. All but the number of columns is constant.
-#[inline(always)]
-fn group_bytes<F: BlockFormat>(columns: usize) -> usize {
-    columns / F::FORMAT.columns() * F::FORMAT.packed_bytes()
-}
-
-/// Adds the products of one packed group with the rows of the input from `first` on to `totals`, one row per total. `convert` is applied
-/// to the codes of a block once, before they are multiplied.
-#[inline(always)]
-fn add_group<F: BlockFormat, C: Codes>(
-    packed: &[u8],
-    columns: usize,
-    input: &Activations,
-    first: usize,
-    totals: &mut [F32x4],
-    constants: &Constants,
-    convert: impl Fn(F::Codes) -> C,
-) {
-    let blocks = columns / BLOCK;
-    assert!(input.has_blocks((first + totals.len()) * blocks), "rows of the input");
     let format = F::FORMAT;
-    let parts = format.columns() / BLOCK;
-    for (index, bytes) in packed.chunks_exact(format.packed_bytes()).enumerate() {
-        // SAFETY: `bytes` is a whole packed block of format `F`.
-        let head = unsafe { F::head(bytes.as_ptr(), constants) };
-        for part in 0..parts {
-            // SAFETY: as above; the planes of all parts follow the head.
-            let codes = unsafe { F::codes(bytes.as_ptr().add(format.head_bytes() + part * format.plane_bytes()), constants) };
-            let codes = convert(codes);
-            let scales = F::scales(&head, part);
-            let mut at = first * blocks + index * parts + part;
-            for total in totals.iter_mut() {
-                // SAFETY: `at` is a block of the input (asserted above).
-                *total = unsafe { add_block::<F, C>(*total, &codes, &scales, input, at) };
-                at += blocks;
+    let (size, parts) = (format.packed_bytes(), format.columns() / BLOCK);
+    let (blocks, bytes) = (weights.blocks(), weights.group_bytes());
+    assert!(bytes == blocks * size && input.len() >= rows * blocks * parts, "whole blocks of weights, all rows of the input");
+    let mut first = groups.start;
+    while first < groups.end {
+        // Unknown to the compiler, so that it does not repeat the code for each stream.
+        let streams = std::hint::black_box(STREAMS).min(STREAMS).min(groups.end - first);
+        // From one stream to the next, in groups.
+        let distance = (groups.end - first) / streams;
+        let packed = &weights.bytes[first * bytes..(first + streams * distance) * bytes];
+        for step in 0..distance {
+            for (row, input) in input.chunks_exact(blocks * parts).enumerate().take(rows) {
+                let mut totals = [lanes::splat(0.0); STREAMS];
+                for block in 0..blocks {
+                    let mut at = step * bytes + block * size;
+                    for total in &mut totals[..streams] {
+                        // SAFETY: a whole packed block of format `F`: `at` is block `block` of group `step + stream · distance` of `packed`, which
+                        // has `streams · distance` groups of `blocks` blocks (asserted).
+                        let start = unsafe { packed.as_ptr().add(at) };
+                        // SAFETY: as above.
+                        let head = unsafe { F::head(start, &constants) };
+                        for part in 0..parts {
+                            // SAFETY: as above; the planes of all parts follow the head.
+                            let codes = unsafe { F::codes(start.add(format.head_bytes() + part * format.plane_bytes()), &constants) };
+                            // SAFETY: the row has `blocks · parts` blocks.
+                            let input = unsafe { input.get_unchecked(block * parts + part) };
+                            *total = add_block::<F>(*total, &codes, &F::scales(&head, part), input);
+                        }
+                        at += distance * bytes;
+                    }
+                }
+                for (stream, total) in totals[..streams].iter().enumerate() {
+                    out.write(row, first + step + stream * distance, *total);
+                }
             }
         }
+        first += streams * distance;
+    }
+}
+
+#[cfg_attr(all(feature = "relaxed-simd", target_feature = "simd128"), target_feature(enable = "relaxed-simd"))]
+fn multiply_quads<F: BlockFormat>(weights: &Packed, input: &[Quad], rows: usize, groups: Range<usize>, out: &Output<'_>) {
+    let constants = Constants::new();
+    let format = F::FORMAT;
+    let (size, parts) = (format.packed_bytes(), format.columns() / BLOCK);
+    let (blocks, bytes) = (weights.blocks(), weights.group_bytes());
+    assert!(bytes == blocks * size, "whole blocks of weights");
+    // Called through pointers, like the kernels.
+    let add: [RunQuad<PanelOf<F>>; 2] = match (format.has_scale_per_16(), format.has_offset()) {
+        (true, _) => [add_quad::<_, 2, true, true>, add_quad::<_, 4, true, true>],
+        (false, true) => [add_quad::<_, 2, false, true>, add_quad::<_, 4, false, true>],
+        (false, false) => [add_quad::<_, 2, false, false>, add_quad::<_, 4, false, false>],
+    };
+    let mut panels = [PanelOf::<F>::ZERO; GROUPS];
+    let mut scales = [Scales::ZERO; GROUPS];
+    let distance = groups.len().div_ceil(GROUPS);
+    for group in groups.start..groups.start + distance {
+        // If there is no other group left, the last one is computed again.
+        let own = std::array::from_fn::<usize, GROUPS, _>(|index| (group + index * distance).min(groups.end - 1));
+        let packed = own.map(|group| &weights.bytes[group * bytes..(group + 1) * bytes]);
+        for (first, input) in (0..rows).step_by(TILE).zip(input.chunks(TILE / 4 * blocks * parts)) {
+            let count = TILE.min(rows - first);
+            let mut totals = [[[lanes::splat(0.0); 4]; GROUPS]; TILE / 4];
+            for block in 0..blocks {
+                // SAFETY: a whole packed block of format `F`: each of `packed` has `blocks` of them (asserted).
+                let starts = packed.map(|packed| unsafe { packed.as_ptr().add(block * size) });
+                // SAFETY: as above.
+                let heads = starts.map(|start| unsafe { F::head(start, &constants) });
+                for part in 0..parts {
+                    for (((start, head), panel), scales) in starts.iter().zip(&heads).zip(&mut panels).zip(&mut scales) {
+                        // SAFETY: as above; the planes of all parts follow the head.
+                        unsafe { F::codes(start.add(format.head_bytes() + part * format.plane_bytes()), &constants) }.unpack_to(panel);
+                        *scales = F::scales(head, part);
+                    }
+                    for (index, totals) in totals[..count.div_ceil(4)].iter_mut().enumerate() {
+                        let quad = &input[index * blocks * parts + block * parts + part];
+                        add[usize::from(count - 4 * index > 2)](&panels, &scales, quad, totals);
+                    }
+                }
+            }
+            for (row, index) in (first..first + count).zip(0..) {
+                for (group, totals) in own.into_iter().zip(&totals[index / 4]) {
+                    out.write(row, group, totals[index % 4]);
+                }
+            }
+        }
+    }
+}
+
+/// Codes of the format `F` in the form in which they are multiplied by four rows.
+type PanelOf<F> = <<F as BlockFormat>::Codes as Codes>::Panel;
+
+/// `(panels, scales, activations, totals)`.
+type RunQuad<P> = fn(&[P; GROUPS], &[Scales; GROUPS], &Quad, &mut [[F32x4; 4]; GROUPS]);
+
+/// Adds the products of 32 columns with the first `R` of four rows of activations to `totals`, in the order of [`add_block`]. `HALVES` and
+/// `OFFSETS` say whether the format has a scale per 16 columns, and offsets.
+#[inline(never)]
+#[cfg_attr(all(feature = "relaxed-simd", target_feature = "simd128"), target_feature(enable = "relaxed-simd"))]
+fn add_quad<P: Panel, const R: usize, const HALVES: bool, const OFFSETS: bool>(
+    panels: &[P; GROUPS],
+    scales: &[Scales; GROUPS],
+    quad: &Quad,
+    totals: &mut [[F32x4; 4]; GROUPS],
+) {
+    let mut add = |products: [[I32x4; R]; GROUPS], half: usize, sum: usize| {
+        for row in 0..R {
+            let [scale, sum] = [0, sum].map(|index| lanes::splat(quad.scales[row][index]));
+            for ((products, scales), totals) in products.iter().zip(scales).zip(totals.iter_mut()) {
+                let product = lanes::mul(lanes::to_float(products[row]), lanes::mul(scales.scale[half], scale));
+                totals[row] = lanes::add(totals[row], product);
+                if OFFSETS {
+                    totals[row] = lanes::add(totals[row], lanes::mul(scales.offset[half], sum));
+                }
+            }
+        }
+    };
+    if HALVES {
+        add(P::multiply::<GROUPS, R, 0, 4>(panels, &quad.values), 0, 2);
+        add(P::multiply::<GROUPS, R, 4, 8>(panels, &quad.values), 1, 3);
+    } else {
+        add(P::multiply::<GROUPS, R, 0, 8>(panels, &quad.values), 0, 1);
     }
 }
 
 /// Returns `total` plus the products of 32 columns, with the floating-point operations of the reference implementation, in its order.
-///
-/// # Safety
-/// The input has a block `at`.
 #[inline(always)]
-unsafe fn add_block<F: BlockFormat, C: Codes>(total: F32x4, codes: &C, scales: &Scales, input: &Activations, at: usize) -> F32x4 {
-    // SAFETY: the caller's promise.
-    let values = unsafe { input.values.get_unchecked(at) };
-    // SAFETY: the caller's promise; each block has four numbers.
-    let sum = |index: usize| unsafe { lanes::load_splat(input.scales.as_ptr().add(at).cast::<f32>().add(index)) };
+fn add_block<F: BlockFormat>(total: F32x4, codes: &F::Codes, scales: &Scales, input: &Block<Values>) -> F32x4 {
+    let sum = |index: usize| lanes::splat(input.scales[index]);
     let scale = sum(0);
     let product = |product: I32x4, weight: F32x4| lanes::mul(lanes::to_float(product), lanes::mul(weight, scale));
     if F::FORMAT.has_scale_per_16() {
-        let (first, second) = (codes.dot::<0, 4>(values), codes.dot::<4, 8>(values));
+        let (first, second) = (codes.dot::<0, 4>(&input.values), codes.dot::<4, 8>(&input.values));
         let total = lanes::add(total, product(first, scales.scale[0]));
         let total = lanes::add(total, lanes::mul(scales.offset[0], sum(2)));
         let total = lanes::add(total, product(second, scales.scale[1]));
         lanes::add(total, lanes::mul(scales.offset[1], sum(3)))
     } else {
-        let total = lanes::add(total, product(codes.dot::<0, 8>(values), scales.scale[0]));
+        let total = lanes::add(total, product(codes.dot::<0, 8>(&input.values), scales.scale[0]));
         if !F::FORMAT.has_offset() {
             return total;
         }
@@ -143,58 +205,8 @@ struct Scales {
     offset: [F32x4; 2],
 }
 
-/// The codes of 32 columns of four rows, packed or unpacked.
-trait Codes {
-    /// The form that is fastest to multiply by more than one row of activations.
-    type ForRows: Codes;
-
-    /// Converts the codes to that form.
-    fn for_rows(self) -> Self::ForRows;
-
-    /// `Σ code · value` over words `FROM..TO` (all eight, the first four or the last four), per row.
-    fn dot<const FROM: usize, const TO: usize>(&self, values: &Values) -> I32x4;
-}
-
-impl Codes for UnpackedCodes {
-    type ForRows = Self;
-
-    #[inline(always)]
-    fn for_rows(self) -> Self {
-        self
-    }
-
-    #[inline(always)]
-    fn dot<const FROM: usize, const TO: usize>(&self, values: &Values) -> I32x4 {
-        UnpackedCodes::dot::<FROM, TO>(self, values)
-    }
-}
-
-impl Codes for Codes4 {
-    type ForRows = UnpackedCodes;
-
-    #[inline(always)]
-    fn for_rows(self) -> UnpackedCodes {
-        self.unpack()
-    }
-
-    #[inline(always)]
-    fn dot<const FROM: usize, const TO: usize>(&self, values: &Values) -> I32x4 {
-        if TO - FROM == 8 { Codes4::dot(self, values) } else { self.unpack().dot::<FROM, TO>(values) }
-    }
-}
-
-impl Codes for Codes8 {
-    type ForRows = Self;
-
-    #[inline(always)]
-    fn for_rows(self) -> Self {
-        self
-    }
-
-    #[inline(always)]
-    fn dot<const FROM: usize, const TO: usize>(&self, values: &Values) -> I32x4 {
-        Codes8::dot::<FROM, TO>(self, values)
-    }
+impl Scales {
+    const ZERO: Self = Self { scale: [lanes::ZERO; 2], offset: [lanes::ZERO; 2] };
 }
 
 /// A block format: how to read its head (f16 numbers and scales) and its codes.

@@ -1,6 +1,6 @@
 //! The reference implementation: computes one number at a time, from the definitions. The kernels must produce the same bits.
 
-use crate::activations::Activations;
+use crate::activations::{Activations, Block};
 use crate::packed::Packed;
 use crate::planes::BLOCK;
 
@@ -24,9 +24,7 @@ fn dot_quantised(weights: &Packed, output: usize, input: &Activations, row: usiz
     let mut total = 0f32;
     for index in 0..blocks {
         let block = weights.row_block(output, index);
-        let at = row * blocks + index;
-        let [scale, sum, sums @ ..] = input.scales[at];
-        let values = input.values[at].numbers();
+        let Block { values, scales: [scale, sum, sums @ ..] } = input.block(row, index);
         let product = |from: usize, to: usize| -> i32 {
             block.codes[from..to].iter().zip(&values[from..to]).map(|(code, value)| code * i32::from(*value)).sum()
         };
