@@ -1,5 +1,6 @@
 //! The shortest text that completes a grammar, for an answer that must be complete when its tokens run out.
 
+use crate::tools::CallFormat;
 use llguidance::TokenParser;
 use llguidance::toktrie::Recognizer;
 use std::cmp::Reverse;
@@ -21,6 +22,9 @@ const NEAR: usize = 48;
 /// time.
 const MAX_TRIES: usize = 1_000_000;
 
+/// Searches that find nothing, after which no further one is tried: each can take seconds.
+const MAX_FAILURES: u32 = 3;
+
 /// How many bytes longer a text may be to avoid an open bracket.
 const DEPTH_COST: usize = 64;
 
@@ -28,8 +32,8 @@ const DEPTH_COST: usize = 64;
 pub struct ClosingPath {
     /// A second parser of the answer, at the same place as the one that computes masks: its bytes can be tried and taken back.
     parser: TokenParser,
-    /// The last byte of a complete answer.
-    last_byte: u8,
+    /// The format of the calls, which shows their end.
+    format: CallFormat,
     /// The rest of the path, once it is taken.
     path: VecDeque<u32>,
     /// While more tokens than this remain, the path need not be computed.
@@ -38,14 +42,14 @@ pub struct ClosingPath {
     longest: usize,
     /// Length of the path when it was last computed.
     last_length: usize,
-    /// Whether a search was given up. The next one would be, too.
-    gave_up: bool,
+    /// Searches that found no path.
+    failures: u32,
 }
 
 impl ClosingPath {
-    /// `parser` is at the start of the answer, and every complete answer ends with `last_byte`.
-    pub fn new(parser: TokenParser, last_byte: u8) -> Self {
-        Self { parser, last_byte, path: VecDeque::new(), recheck_at: usize::MAX, longest: 0, last_length: 0, gave_up: false }
+    /// `parser` is at the start of an answer that consists of calls.
+    pub fn new(parser: TokenParser, format: CallFormat) -> Self {
+        Self { parser, format, path: VecDeque::new(), recheck_at: usize::MAX, longest: 0, last_length: 0, failures: 0 }
     }
 
     /// Advances past a token of the answer.
@@ -57,9 +61,9 @@ impl ClosingPath {
     /// Returns the next token of the closing path if it must be taken now, with `remaining` tokens left; `None` if the model may still
     /// choose freely, or if the path is not known.
     pub fn next(&mut self, remaining: usize) -> Option<u32> {
-        if self.path.is_empty() && remaining <= self.recheck_at && !self.gave_up {
-            let Some(path) = path_to_end(&self.parser, self.last_byte) else {
-                self.gave_up = true;
+        if self.path.is_empty() && remaining <= self.recheck_at && self.failures < MAX_FAILURES {
+            let Some(path) = path_to_end(&self.parser, self.format) else {
+                self.failures += 1;
                 return None;
             };
             self.plan(path.len(), remaining);
@@ -88,16 +92,16 @@ impl ClosingPath {
         let begins_something = self.parser.token_env.tok_trie().token(token).iter().any(structural);
         let checked = if begins_something { 2 * self.longest + UNCHECKED } else { self.last_length + self.longest.max(NEAR) };
         // After a complete call, any token begins another one, of any length.
-        if self.gave_up || (remaining > checked && !self.parser.is_accepting()) {
+        if self.failures >= MAX_FAILURES || (remaining > checked && !self.parser.is_accepting()) {
             return None;
         }
         let mut after = self.parser.deep_clone();
-        let rest = after.consume_token(token).ok().and_then(|_| path_to_end(&after, self.last_byte));
+        let rest = after.consume_token(token).ok().and_then(|_| path_to_end(&after, self.format));
         if let Some(rest) = rest.filter(|rest| rest.len() < remaining) {
             self.plan(rest.len(), remaining - 1);
             return None;
         }
-        self.path = path_to_end(&self.parser, self.last_byte)?;
+        self.path = path_to_end(&self.parser, self.format)?;
         self.recheck_at = 0;
         // The path of a complete answer is empty: then the answer ends.
         Some(self.path.pop_front().unwrap_or_else(|| self.parser.token_env.tok_trie().eos_token()))
@@ -105,25 +109,46 @@ impl ClosingPath {
 }
 
 /// The tokens of a short completion; `None` if none was found.
-fn path_to_end(parser: &TokenParser, last_byte: u8) -> Option<VecDeque<u32>> {
-    let mut parser = parser.deep_clone();
-    let mut bytes = parser.force_bytes();
-    let mut place = Place::default();
-    for byte in parser.final_bytes().iter().chain(&bytes) {
-        place.pass(*byte);
+fn path_to_end(from: &TokenParser, format: CallFormat) -> Option<VecDeque<u32>> {
+    let (mut parser, mut check) = (from.deep_clone(), from.deep_clone());
+    let mut text = Text { bytes: parser.final_bytes().to_vec(), place: Place::default(), format };
+    for byte in &text.bytes {
+        text.place.pass(*byte);
     }
-    if !(bytes.is_empty() && parser.is_accepting()) {
-        bytes.extend(parser.parser.with_recognizer(|recognizer| {
-            recognizer.trie_started("closing");
-            let found = shortest(recognizer, |recognizer| recognizer.lexer_state(), place, last_byte);
-            recognizer.trie_finished();
-            found
-        })?);
+    let begun = text.bytes.len();
+    if !parser.is_accepting() {
+        // What the grammar forces may go on after the end, with a further call.
+        let forced = parser.force_bytes();
+        let ends = forced.iter().any(|byte| text.push(*byte));
+        if !ends {
+            let found = parser.parser.with_recognizer(|recognizer| {
+                recognizer.trie_started("closing");
+                let found = shortest(recognizer, |recognizer| recognizer.lexer_state(), &text);
+                recognizer.trie_finished();
+                found
+            })?;
+            text.bytes.extend(found);
+        }
     }
-    let tokens = parser.token_env.tok_trie().greedy_tokenize(&bytes);
-    let mut check = parser.deep_clone();
+    let tokens = parser.token_env.tok_trie().greedy_tokenize(&text.bytes[begun..]);
     let accepted = tokens.iter().all(|token| check.consume_token(*token).is_ok());
     (accepted && check.is_accepting()).then(|| tokens.into())
+}
+
+/// The answer so far, and where it is.
+struct Text {
+    bytes: Vec<u8>,
+    place: Place,
+    format: CallFormat,
+}
+
+impl Text {
+    /// Appends a byte. Returns whether the answer is complete with it.
+    fn push(&mut self, byte: u8) -> bool {
+        self.bytes.push(byte);
+        self.place.pass(byte);
+        self.place.is_outside() && self.format.ends(&self.bytes)
+    }
 }
 
 /// A place in JSON text.
@@ -138,6 +163,11 @@ struct Place {
 }
 
 impl Place {
+    /// Outside of all brackets and strings.
+    fn is_outside(self) -> bool {
+        self.depth == 0 && !self.in_string
+    }
+
     fn pass(&mut self, byte: u8) {
         match byte {
             _ if self.escaped => self.escaped = false,
@@ -166,13 +196,13 @@ struct Node {
     place: Place,
 }
 
-/// Best-first search over bytes for a short text that ends with `last_byte` outside all brackets. Texts that lead to the same state of the
+/// Best-first search over bytes for a short text that completes the answer. Texts that lead to the same state of the
 /// lexer at the same place are tried once, so the letters of a string do not multiply. Texts with few open brackets come first: where any
 /// JSON is allowed, the many ways to nest it are not tried.
-fn shortest<R: Recognizer, S: Eq + Hash>(recognizer: &mut R, state_of: impl Fn(&R) -> S, start: Place, last_byte: u8) -> Option<Vec<u8>> {
+fn shortest<R: Recognizer, S: Eq + Hash>(recognizer: &mut R, state_of: impl Fn(&R) -> S, start: &Text) -> Option<Vec<u8>> {
     let alphabet = alphabet();
-    let mut nodes = vec![Node { before: 0, byte: 0, length: 0, place: start }];
-    let mut seen = HashSet::from([(state_of(recognizer), start)]);
+    let mut nodes = vec![Node { before: 0, byte: 0, length: 0, place: start.place }];
+    let mut seen = HashSet::from([(state_of(recognizer), start.place)]);
     // By cost, then in the order in which they were found.
     let mut open = BinaryHeap::from([Reverse((0, 0))]);
     // The text that the recogniser is behind.
@@ -205,9 +235,12 @@ fn shortest<R: Recognizer, S: Eq + Hash>(recognizer: &mut R, state_of: impl Fn(&
             if is_new {
                 let length = nodes[next].length + 1;
                 nodes.push(Node { before: next, byte: *byte, length, place });
-                if *byte == last_byte && place.depth == 0 && !place.in_string {
-                    recognizer.pop_bytes(current.len());
-                    return Some(text_of(&nodes, nodes.len() - 1));
+                if place.is_outside() {
+                    let text = text_of(&nodes, nodes.len() - 1);
+                    if start.format.ends(&[&start.bytes, text.as_slice()].concat()) {
+                        recognizer.pop_bytes(current.len());
+                        return Some(text);
+                    }
                 }
                 open.push(Reverse((length + DEPTH_COST * place.depth, nodes.len() - 1)));
             }

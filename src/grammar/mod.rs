@@ -7,6 +7,7 @@
 mod calls;
 mod closing;
 mod fits;
+mod pattern;
 mod schema;
 
 pub use fits::fits;
@@ -114,7 +115,7 @@ impl GrammarCompiler {
             (Grammar::Calls { format, .. }, Ok(parser)) => {
                 let mut parser = parser.deep_clone();
                 parser.start_without_prompt();
-                Some(ClosingPath::new(parser, format.last_byte()))
+                Some(ClosingPath::new(parser, *format))
             }
             _ => None,
         };

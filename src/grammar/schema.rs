@@ -5,6 +5,7 @@
 //! values nest at most `ANY_DEPTH` levels, and objects have only the named properties. So every result still matches the requested
 //! schema.
 
+use super::pattern;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 
@@ -375,8 +376,13 @@ impl<'a> Preparation<'a> {
                 out.insert(key.into(), below(key, value)?);
             } else if SUBSCHEMA_MAP.contains(&key) {
                 let Value::Object(named) = value else { return Err(format!("'{path}/{key}' must be an object")) };
-                let named: Result<Map<String, Value>, String> =
-                    named.iter().map(|(name, value)| Ok((name.clone(), below(&format!("{key}/{name}"), value)?))).collect();
+                // No key that is written can match a pattern that needs what cannot be written.
+                let writable = |name: &String| key != "patternProperties" || pattern::is_writable(name);
+                let named: Result<Map<String, Value>, String> = named
+                    .iter()
+                    .filter(|(name, _)| writable(name))
+                    .map(|(name, value)| Ok((name.clone(), below(&format!("{key}/{name}"), value)?)))
+                    .collect();
                 out.insert(key.into(), Value::Object(named?));
             } else if key == "format" && !value.as_str().is_some_and(|format| GUARANTEED_FORMATS.contains(&format)) {
                 // An annotation.
@@ -396,6 +402,10 @@ impl<'a> Preparation<'a> {
                         return Err(format!("'{path}/{key}' cannot be guaranteed, because of a control character"));
                     }
                     None => {}
+                }
+            } else if key == "pattern" && !value.as_str().is_none_or(pattern::is_writable) {
+                if guarantee == Guarantee::Complete {
+                    return Err(format!("'{path}/{key}' cannot be guaranteed, because of a control character"));
                 }
             } else if COPIED.contains(&key) || SUBSCHEMA_LIST.contains(&key) {
                 out.insert(key.into(), value.clone());
@@ -452,7 +462,7 @@ fn narrow_exclusive_bounds(schema: &mut Map<String, Value>) {
 /// finds no way on.
 fn is_writable(literal: &Value) -> bool {
     match literal {
-        Value::String(text) => !text.chars().any(|letter| letter.is_ascii_control() && !"\u{8}\t\n\u{c}\r".contains(letter)),
+        Value::String(text) => !text.chars().any(pattern::is_unwritable),
         Value::Array(items) => items.iter().all(is_writable),
         Value::Object(fields) => fields.values().all(is_writable),
         _ => true,
@@ -567,6 +577,18 @@ mod tests {
         assert!(prepare(&json!({"$ref": "#"})).is_err());
         assert!(of(json!({"properties": {"next": to("a")}}), json!({})).is_ok(), "into a value");
         assert!(of(to("b"), json!({"type": "string"})).is_ok());
+    }
+
+    #[test]
+    fn patterns_that_cannot_be_written_are_an_error_or_left_out() {
+        let schema = json!({"type": "string", "pattern": "^a\\x01b$"});
+        let reason = super::prepare(&schema, Guarantee::Complete).expect_err("not guaranteed");
+        assert_eq!(reason, "'#/pattern' cannot be guaranteed, because of a control character");
+        let prepared = super::prepare(&schema, Guarantee::BestEffort).expect("prepared");
+        assert!(prepared.get("pattern").is_none(), "{prepared}");
+        let keys = json!({"type": "object", "patternProperties": {"^\\x7f$": {"type": "null"}, "^a$": {"type": "null"}}});
+        let prepared = super::prepare(&keys, Guarantee::Complete).expect("prepared");
+        assert_eq!(prepared["patternProperties"].as_object().map(Map::len), Some(1), "{prepared}");
     }
 
     #[test]

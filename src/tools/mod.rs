@@ -117,12 +117,13 @@ impl CallFormat {
         }
     }
 
-    /// The last byte of an answer that consists of calls.
-    pub fn last_byte(self) -> u8 {
+    /// Whether an answer that consists of calls may end here, outside of all brackets.
+    pub fn ends(self, answer: &[u8]) -> bool {
         match self {
-            Self::Hermes => b'>',
-            Self::Mistral => b']',
-            Self::Llama3 | Self::Bare => b'}',
+            Self::Hermes => answer.ends_with(b"</tool_call>"),
+            // Its marker ends with a bracket, too.
+            Self::Mistral => answer.strip_suffix(b"]").is_some_and(|calls| calls.trim_ascii_end().ends_with(b"}")),
+            Self::Llama3 | Self::Bare => answer.ends_with(b"}"),
         }
     }
 

@@ -355,23 +355,40 @@ fn forced_calls_are_complete_in_time() {
     let formats = select(vec![CallFormat::Hermes, CallFormat::Mistral, CallFormat::Llama3, CallFormat::Bare]);
     let inputs = (parameters(), formats, 1..4usize, any::<u64>(), 250..900usize);
     check("schemas::forced_calls_are_complete_in_time", 100, inputs, |(parameters, format, max_calls, seed, limit)| {
-        let tools = vec![Tool { name: "f".into(), description: None, parameters }];
-        let mut constraint = match vocabulary.compiler.compile(&Grammar::Calls { tools: tools.clone(), format, max_calls }) {
-            Ok(constraint) => constraint,
-            Err(error) => return refused(&error),
-        };
-        // The model never ends by itself.
-        let (text, complete) = vocabulary.walk(&mut constraint, seed, usize::MAX, limit)?;
-        prop_assert!(complete, "not complete within {} tokens: {}", limit, text);
-        let mut reader = CallReader::new(tools.iter().map(|tool| tool.name.clone()).collect(), true);
-        let mut found = reader.push(&text);
-        found.extend(reader.finish(!found.is_empty()));
-        prop_assert!((1..=max_calls).contains(&found.len()), "{} calls: {}", found.len(), text);
-        for found in found {
-            let Found::Call(call, _) = found else { return Err(TestCaseError::fail(format!("no call: {found:?} in {text}"))) };
-            let schema = tools.iter().find(|tool| tool.name == call.name).map(|tool| &tool.parameters);
-            prop_assert!(schema.is_some_and(|schema| fits(schema, &call.arguments)), "the arguments do not fit: {:?}", call);
-        }
-        Ok(ANSWER.into())
+        forced_calls(&vocabulary, parameters, format, max_calls, seed, limit)
     });
+}
+
+/// The search for the end took the marker that opens a further call for the one that closes the last.
+#[test]
+fn forced_calls_end_with_the_closing_marker() {
+    let id = json!({
+        "type": "object",
+        "properties": {"größe": {"type": ["integer", "null"]}, "1": {"type": "string", "format": "date"}},
+        "required": ["1"],
+    });
+    let parameters = json!({"type": "object", "properties": {"id": id}, "required": [], "additionalProperties": false});
+    let outcome = forced_calls(&Vocabulary::new(), parameters, CallFormat::Hermes, 3, 8_425_707_983_833_265_448, 286);
+    assert_eq!(outcome.map_err(|error| error.to_string()).as_deref(), Ok(ANSWER));
+}
+
+/// Forced calls of a model that never ends by itself are complete within `limit` tokens, and fit their schema.
+fn forced_calls(vocabulary: &Vocabulary, parameters: Value, format: CallFormat, max_calls: usize, seed: u64, limit: usize) -> Outcome {
+    let tools = vec![Tool { name: "f".into(), description: None, parameters }];
+    let mut constraint = match vocabulary.compiler.compile(&Grammar::Calls { tools: tools.clone(), format, max_calls }) {
+        Ok(constraint) => constraint,
+        Err(error) => return refused(&error),
+    };
+    let (text, complete) = vocabulary.walk(&mut constraint, seed, usize::MAX, limit)?;
+    prop_assert!(complete, "not complete within {} tokens: {}", limit, text);
+    let mut reader = CallReader::new(tools.iter().map(|tool| tool.name.clone()).collect(), true);
+    let mut found = reader.push(&text);
+    found.extend(reader.finish(!found.is_empty()));
+    prop_assert!((1..=max_calls).contains(&found.len()), "{} calls: {}", found.len(), text);
+    for found in found {
+        let Found::Call(call, _) = found else { return Err(TestCaseError::fail(format!("no call: {found:?} in {text}"))) };
+        let schema = tools.iter().find(|tool| tool.name == call.name).map(|tool| &tool.parameters);
+        prop_assert!(schema.is_some_and(|schema| fits(schema, &call.arguments)), "the arguments do not fit: {:?}", call);
+    }
+    Ok(ANSWER.into())
 }
