@@ -3,7 +3,7 @@
 import { readFile, readdir } from "node:fs/promises";
 import path from "node:path";
 import { inProject, npmBin, withNode22 } from "./lib/project.mjs";
-import { run } from "./lib/process.mjs";
+import { CommandFailed, run } from "./lib/process.mjs";
 import { UserError, say } from "./lib/report.mjs";
 import { withCargoTarget } from "./lib/user-cache.mjs";
 import { ensureCargoDeny } from "./setup/cargo-deny.mjs";
@@ -54,4 +54,23 @@ export async function checkLicences() {
 
 export async function checkTypes() {
   for (const project of TYPE_PROJECTS) await run(npmBin("tsc"), ["-p", project], { env: withNode22() });
+  await checkImports();
+}
+
+/** Scripts and tests have no types, but what they import from each other must exist: some of them run seldom. */
+async function checkImports() {
+  const files = [];
+  for (const folder of ["scripts", "tests"]) {
+    for (const entry of await readdir(inProject(folder), { recursive: true })) if (entry.endsWith(".mjs")) files.push(path.join(folder, entry));
+  }
+  // No such export, or no such file.
+  const missing = /^\S+\.mjs\(.*error TS(2305|2459|2614|2724|2307: .*'\.\.?\/)/;
+  const options = ["--noEmit", "--allowJs", "--checkJs", "--strict", "false", "--noImplicitAny", "false", "--module", "nodenext", "--target", "esnext", "--lib", "esnext,dom,dom.iterable", "--skipLibCheck"];
+  const found = [];
+  const onLine = (line) => missing.test(line) && found.push(line);
+  await run(npmBin("tsc"), [...options, ...files], { env: withNode22(), onLine }).catch((error) => {
+    // It fails because of types, which are not checked here.
+    if (!(error instanceof CommandFailed) || !error.lines.some((line) => /error TS\d+/.test(line))) throw error;
+  });
+  if (found.length > 0) throw new UserError(`what is imported does not exist:\n${found.join("\n")}`);
 }

@@ -36,7 +36,7 @@ const STEPS = {
   loom: { what: "every order of the thread pool's accesses, by loom", test: modelThreads, long: "only" },
   build: { what: "the package", needs: ["toolchain"], test: ({ long }) => build(long ? ALL_BUILDS : BUILDS_OF_THE_GATE), long: true },
   kernels: { what: "the relaxed-SIMD kernels beside their reference", needs: ["toolchain"], test: relaxedKernels },
-  types: { what: "TypeScript: types of the package, its JavaScript, examples", needs: ["build"], test: checkTypes },
+  types: { what: "TypeScript: types of the package, its JavaScript, examples; what scripts and tests import", needs: ["build"], test: checkTypes },
   node: { what: "real runs in Node", needs: ["build", "vulkan"], test: nodeTest("node"), long: true },
   models: { what: "vocabularies, families and chat templates of other models, beside what llama.cpp and Jinja2 answer", needs: ["build", "vulkan"], test: modelsTest, long: true },
   clients: { what: "published clients", needs: ["build"], test: nodeTest("clients") },

@@ -1,10 +1,10 @@
-// The split files of the tests are such as llama.cpp reads: it continues prompts with them as with the whole file, and refuses them where one is wrong.
+// The split files of the tests are such as llama.cpp reads: the same tokens follow prompts as with the whole file, and refuses them where one is wrong.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { splitFile } from "../gguf-fixtures.mjs";
 import { familyFile, PROMPTS } from "./families.mjs";
-import { continuationsOf, openLlamaCpp } from "./llama-cpp.mjs";
+import { nextOf, openLlamaCpp } from "./llama-cpp.mjs";
 
 let llamaCpp;
 let whole;
@@ -14,7 +14,7 @@ before(async () => {
 });
 after(() => llamaCpp.close());
 
-const ask = (files) => continuationsOf(llamaCpp, files, PROMPTS.slice(0, 6), 4);
+const ask = (files) => nextOf(llamaCpp, files, PROMPTS, 0);
 
 for (const counts of [[10], [0, 20], [1, 1, 1, 1]]) {
   test(`${counts} tensors, and the rest`, async () => assert.deepEqual(await ask(splitFile(whole, counts)), await ask(whole)));
