@@ -5,7 +5,6 @@
 mod common;
 
 use common::{TINY_VOCABULARY, TinyModel, load};
-use std::collections::HashSet;
 use std::rc::Rc;
 use workers_ai_local::backend::cpu::CpuBackend;
 use workers_ai_local::backend::{Answer, Backend, CacheId, Gpu, Work};
@@ -109,7 +108,7 @@ fn submit(engine: &mut Engine, first: u32, length: u32) -> SequenceId {
     let prompt = prompt(first, length);
     let sampling = SamplingParams { temperature: 1.0, seed: Some(7), ..SamplingParams::default() };
     engine
-        .submit(prompt, GenerationParams { max_tokens: 12, sampling, end_tokens: Rc::new(HashSet::new()), ticket: 0 }, None)
+        .submit(prompt, GenerationParams { max_tokens: 12, sampling, end_tokens: Rc::default(), ahead: true, ticket: 0 }, None)
         .expect("a place")
 }
 

@@ -92,9 +92,11 @@ impl Ai {
         let max_tokens = answer_length(model_id, &request, prompt.len(), model.positions())?;
         let mut sampling = request.sampling.clone();
         sampling.seed.get_or_insert(nonce.seed());
-        let params = GenerationParams { max_tokens, sampling, end_tokens: Rc::clone(&model.end_tokens), ticket: nonce.ticket };
         let continues = matches!(request.prompt, Prompt::Raw(_));
         let expectation = expect::expectation(&request, &template, &model)?;
+        // A call constrains the answer from the token on that begins it.
+        let ahead = expectation.call_constraint.is_none();
+        let params = GenerationParams { max_tokens, sampling, end_tokens: Rc::clone(&model.end_tokens), ahead, ticket: nonce.ticket };
         let text = AnswerText::new(model.tokenizer.stream_decoder(continues), request.stop);
         let generation = Generation::start(model, prompt, params, text, expectation, nonce).await;
         drop(place);

@@ -23,7 +23,7 @@ pub struct Work<'a> {
     pub cache: CacheId,
     /// What follows the positions in its cache. `forward` appends its positions to the cache.
     pub input: Input<'a>,
-    /// The answer to return for the last position.
+    /// The answers to return, as a rule for the last position.
     pub wanted: Wanted,
 }
 
@@ -42,7 +42,7 @@ impl Work<'_> {
     }
 }
 
-/// Which logits to return for the last token of a [`Work`].
+/// Which logits to return for the last tokens of a [`Work`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     Nothing,
@@ -50,6 +50,19 @@ pub enum Wanted {
     Logits,
     /// The n largest logits and their tokens, 1 ≤ n ≤ [`MAX_CANDIDATES`]. A backend that cannot select may return all logits.
     Candidates(usize),
+    /// The logits of the whole vocabulary after each of the last n tokens, n ≥ 1: n answers. Only for backends that [`Backend::verifies`].
+    LogitsOfLast(usize),
+}
+
+impl Wanted {
+    /// Number of answers.
+    pub fn answers(self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Logits | Self::Candidates(_) => 1,
+            Self::LogitsOfLast(count) => count,
+        }
+    }
 }
 
 /// The largest n of [`Wanted::Candidates`].
@@ -144,6 +157,12 @@ pub trait Backend {
         ROWS
     }
 
+    /// Whether it computes the same bits for a token whatever is computed beside it, and returns [`Wanted::LogitsOfLast`]. Then several tokens can
+    /// be computed before it is known which of them come.
+    fn verifies(&self) -> bool {
+        false
+    }
+
     /// Whether the device is lost, and with it every cache. A lost backend cannot compute again.
     fn is_lost(&self) -> bool {
         false
@@ -156,7 +175,7 @@ pub trait Backend {
     /// 3040 if there is no memory for them.
     fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>>;
 
-    /// Computes a batch, in which each cache may occur at most once. Returns one answer per [`Work`] that wants one, in the order of
+    /// Computes a batch, in which each cache may occur at most once. Returns the answers that each [`Work`] wants, in the order of
     /// the batch.
     ///
     /// # Errors

@@ -120,6 +120,15 @@ impl CachePool {
         }
     }
 
+    /// Drops what a cache in use holds from position `length` on. Returns how many positions it holds now; see [`Backend::truncate_cache`].
+    pub fn truncate(&mut self, backend: &mut dyn Backend, id: CacheId, length: usize) -> usize {
+        let kept = backend.truncate_cache(id, length);
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) {
+            entry.tokens.truncate(kept);
+        }
+        kept
+    }
+
     /// Records that a sequence no longer uses its cache. If there are more than `kept` caches, the least recently used free one is freed.
     pub fn release(&mut self, backend: &mut dyn Backend, id: CacheId) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) {

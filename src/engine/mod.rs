@@ -6,11 +6,12 @@
 
 pub mod blame;
 mod cache_pool;
+mod draft;
 mod sequence;
 
 pub use sequence::{Event, FinishReason, GenerationParams, SequenceId};
 
-use crate::backend::{Backend, Gpu, Input, Wanted, Work};
+use crate::backend::{Answer, Backend, Gpu, Input, Wanted, Work};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::grammar::Constraint;
 use crate::host::now_ms;
@@ -45,6 +46,9 @@ impl Default for Limits {
 
 /// The most prompts of a step. More at once would only delay the first ones.
 const PROMPTS: usize = 4;
+
+/// The most logits of a step that verifies drafts: 8 MiB.
+const MAX_LOGITS: usize = 1 << 21;
 
 /// Steps after which a caller that did not poll can have done so, even in workerd, which lets others run only every few steps.
 const STEPS_TO_POLL: u64 = 64;
@@ -299,13 +303,20 @@ impl Engine {
         let rows = self.backend.rows_per_step();
         let (decoding, prompts) = self.next_sequences(rows);
         let chunk = (rows.saturating_sub(decoding.len()) / prompts.len().max(1)).max(1);
+        // Rows that nobody else needs.
+        let ahead = if self.backend.verifies() && prompts.is_empty() {
+            let vocabulary = self.backend.hyperparameters().vocabulary;
+            rows.min(MAX_LOGITS / vocabulary.max(1)) / decoding.len().max(1)
+        } else {
+            0
+        };
         self.last_served = decoding.last().copied().unwrap_or(self.last_served);
         let mut without_memory = None;
         // Tokens are copied, so that sequences are not borrowed while the backend computes.
         let mut planned: Vec<(SequenceId, Vec<u32>, Wanted)> = Vec::new();
         for id in decoding.into_iter().chain(prompts) {
             self.in_step.push(id);
-            match self.prepare(id, chunk).await {
+            match self.prepare(id, chunk, ahead.saturating_sub(1)).await {
                 Ok(Some((tokens, wanted))) => planned.push((id, tokens, wanted)),
                 Ok(None) => {}
                 Err(error) if self.backend.is_lost() => return self.mark_lost(error),
@@ -334,17 +345,8 @@ impl Engine {
             Ok(answers) => {
                 let mut answers = answers.into_iter();
                 for (id, tokens, wanted) in planned {
-                    let Some(sequence) = self.sequences.get_mut(&id) else { continue };
-                    if let Some(cache) = sequence.cache {
-                        self.caches.extend(cache, &tokens, self.clock);
-                    }
-                    sequence.add_computed(tokens.len());
-                    self.computed_tokens += tokens.len() as u64;
-                    if wanted != Wanted::Nothing
-                        && let Some(answer) = answers.next()
-                    {
-                        sequence.accept(answer);
-                    }
+                    let own = answers.by_ref().take(wanted.answers()).collect();
+                    self.take_answers(id, &tokens, own);
                 }
             }
             Err(error) if self.backend.is_lost() => self.mark_lost(error),
@@ -352,6 +354,36 @@ impl Engine {
                 for (id, ..) in planned {
                     self.fail_or_set_aside(id, error.clone());
                 }
+            }
+        }
+    }
+
+    /// Goes on after `tokens` of a sequence were computed, with the backend's answers after the last of them: one as a rule, more if the last tokens
+    /// are a draft. As many of those are kept as the answers confirm.
+    fn take_answers(&mut self, id: SequenceId, tokens: &[u32], answers: Vec<Answer>) {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        let drafted = answers.len().saturating_sub(1);
+        let first = tokens.len() - drafted;
+        let mut right = 0;
+        for answer in answers {
+            let next = sequence.accept(answer);
+            if next.is_none() || next.as_ref() != tokens.get(first + right) {
+                break;
+            }
+            right += 1;
+        }
+        if drafted > 0 {
+            sequence.record_draft(drafted, right);
+        }
+        let kept = &tokens[..first + right];
+        sequence.add_computed(kept.len());
+        self.computed_tokens += kept.len() as u64;
+        let Some(cache) = sequence.cache else { return };
+        self.caches.extend(cache, kept, self.clock);
+        if kept.len() < tokens.len() {
+            let computed = sequence.computed;
+            if self.caches.truncate(self.backend.as_mut(), cache, computed) != computed {
+                self.release_cache(id);
             }
         }
     }
@@ -378,19 +410,30 @@ impl Engine {
         (decoding, prompts)
     }
 
-    /// Assigns a cache to a sequence and reserves space in it. Returns the next tokens to compute (at most `chunk`) and the output that is
-    /// wanted after the last of them; `None` if no cache is free yet.
-    async fn prepare(&mut self, id: SequenceId, chunk: usize) -> Result<Option<(Vec<u32>, Wanted)>> {
+    /// Assigns a cache to a sequence and reserves space in it. Returns the next tokens to compute (at most `chunk`, and `ahead` further ones that
+    /// probably follow) and the output that is wanted after the last of them; `None` if no cache is free yet.
+    async fn prepare(&mut self, id: SequenceId, chunk: usize, ahead: usize) -> Result<Option<(Vec<u32>, Wanted)>> {
         let Some(sequence) = self.sequences.get(&id) else { return Ok(None) };
         if sequence.cache.is_none() && !self.acquire_cache(id).await? {
             return Ok(None);
         }
-        let Some(sequence) = self.sequences.get(&id) else { return Ok(None) };
+        let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(None) };
         let Some(cache) = sequence.cache else { return Ok(None) };
-        let tokens = sequence.next_tokens(chunk);
+        let mut tokens = sequence.next_tokens(chunk);
         let is_last = sequence.computed + tokens.len() == sequence.tokens.len();
-        let wanted = if is_last { sequence.wanted() } else { Wanted::Nothing };
+        let mut wanted = if is_last { sequence.wanted() } else { Wanted::Nothing };
+        if is_last && tokens.len() == 1 && ahead > 0 {
+            let draft = sequence.draft(ahead);
+            if !draft.is_empty() {
+                tokens.extend(draft);
+                wanted = Wanted::LogitsOfLast(tokens.len());
+            }
+        }
         if let Err(error) = self.backend.reserve(cache, tokens.len()).await {
+            if let Wanted::LogitsOfLast(_) = wanted {
+                tokens.truncate(1);
+                wanted = Wanted::Logits;
+            }
             // Free the caches that are kept only for their prefix, and try once more.
             if !self.caches.clear_free(self.backend.as_mut()) {
                 return Err(error);

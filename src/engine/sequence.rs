@@ -1,6 +1,7 @@
 //! One sequence: a prompt, followed by the answer as it grows.
 
 use super::blame::work_for;
+use super::draft::Drafter;
 use crate::backend::{Answer, CacheId, ROWS, Wanted};
 use crate::error::{AiError, Result};
 use crate::grammar::Constraint;
@@ -21,6 +22,9 @@ pub struct GenerationParams {
     pub sampling: SamplingParams,
     /// Tokens that end the answer and are not part of it.
     pub end_tokens: Rc<HashSet<u32>>,
+    /// Whether tokens may be computed ahead of those that the caller has taken. Not if the caller may [constrain](super::Engine::constrain) the
+    /// answer by what it has taken.
+    pub ahead: bool,
     /// The request's ticket, see [`super::blame`].
     pub ticket: u32,
 }
@@ -68,6 +72,7 @@ pub struct Sequence {
     prompt_length: usize,
     params: GenerationParams,
     sampler: Sampler,
+    drafter: Drafter,
     /// The grammar of the answer, if it has one.
     constraint: Option<Constraint>,
     events: VecDeque<Event>,
@@ -102,6 +107,7 @@ impl Sequence {
             has_started: false,
             params,
             sampler,
+            drafter: Drafter::default(),
             constraint,
             events: VecDeque::new(),
             waited_for: false,
@@ -163,6 +169,21 @@ impl Sequence {
         rest[..count].to_vec()
     }
 
+    /// Tokens that probably follow the last one, at most `limit`: to be computed in the same step, and verified by [`Sequence::accept`].
+    pub fn draft(&mut self, limit: usize) -> Vec<u32> {
+        // The last token of the answer is not computed.
+        let left = self.params.max_tokens.saturating_sub(self.tokens.len() - self.prompt_length + 1);
+        if !self.params.ahead || self.is_suspect() {
+            return Vec::new();
+        }
+        self.drafter.draft(&self.tokens, limit.min(left))
+    }
+
+    /// Records that the first `right` tokens of a draft of `drafted` were right.
+    pub fn record_draft(&mut self, drafted: usize, right: usize) {
+        self.drafter.record(drafted, right);
+    }
+
     /// Records that a step that computed this sequence panicked.
     pub fn suspect(&mut self) {
         self.suspect_up_to = self.tokens.len();
@@ -191,8 +212,8 @@ impl Sequence {
         if self.constraint.is_some() { Wanted::Logits } else { self.sampler.wanted() }
     }
 
-    /// Draws the next token from the backend's output after the last one.
-    pub fn accept(&mut self, answer: Answer) {
+    /// Draws the next token from the backend's output after the last one. Returns it unless the sequence has ended.
+    pub fn accept(&mut self, answer: Answer) -> Option<u32> {
         work_for(self.params.ticket);
         // A sequence that panics here has ended, so nobody uses what it left half done.
         let next = caught(|| self.next_token(answer)).flatten();
@@ -212,6 +233,7 @@ impl Sequence {
                 }
             }
         }
+        self.tokens.last().copied().filter(|_| !self.ended)
     }
 
     /// The next token (`None` at the end of the answer), and whether nothing can follow it.
@@ -262,7 +284,8 @@ mod tests {
     #[test]
     fn the_rest_of_a_prompt_is_the_same_whatever_the_rows_of_a_step() {
         for limit in [32, 64, 96, 128, 256] {
-            let params = GenerationParams { max_tokens: 1, sampling: SamplingParams::default(), end_tokens: Rc::default(), ticket: 0 };
+            let params =
+                GenerationParams { max_tokens: 1, sampling: SamplingParams::default(), end_tokens: Rc::default(), ahead: true, ticket: 0 };
             let mut sequence = Sequence::new(vec![1; 250], params, None, Moment { ms: 0.0, busy_ms: 0.0, step: 0 });
             let mut steps = Vec::new();
             while sequence.missing() > 0 {

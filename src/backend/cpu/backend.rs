@@ -2,7 +2,7 @@
 
 use super::weights::{CpuWeights, Weights};
 use crate::backend::caches::Caches;
-use crate::backend::{Answer, Backend, CacheId, Wanted, Work};
+use crate::backend::{Answer, Backend, CacheId, Work};
 use crate::error::{AiError, Result};
 use crate::gguf::LocalFuture;
 use crate::model::{Architecture, Hyperparameters, Role, RopeFrequencies, Slot, Step};
@@ -227,32 +227,36 @@ impl Pass<'_> {
         });
     }
 
-    /// The logits after the last token of each work that wants them.
+    /// The logits after the last tokens of each work that wants them.
     fn logits(&mut self) -> Result<Vec<Answer>> {
         let Self { architecture, weights, scratch, .. } = self;
         let p = &architecture.sizes;
         let (norm, output) = (weights.vector(Role::OutputNorm)?, weights.output()?);
-        let mut logits = Vec::new();
+        let mut answers = Vec::new();
         let mut end = 0;
         for work in self.batch {
             end += work.tokens().len();
-            if work.wanted == Wanted::Nothing {
+            let count = work.wanted.answers().min(work.tokens().len());
+            if count == 0 {
                 continue;
             }
-            scratch.values(Slot::Normed).resize(p.width, 0.0);
-            let last = (end - 1) * p.width..end * p.width;
+            scratch.values(Slot::Normed).resize(count * p.width, 0.0);
+            let last = (end - count) * p.width..end * p.width;
             scratch.between(Slot::Stream, Slot::Normed, |stream, normed| ops::rms_norm(&stream[last], norm, p.rms_epsilon, normed));
             let normed = &mut scratch.slots[Slot::Normed as usize];
             normed.quantise(p.width);
-            let mut row = Vec::new();
-            if !try_grow(&mut row, p.vocabulary) {
-                return Err(AiError::out_of_memory("computing logits", p.vocabulary as u64 * 4));
+            let mut rows = Vec::new();
+            if !try_grow(&mut rows, count * p.vocabulary) {
+                return Err(AiError::out_of_memory("computing logits", (count * p.vocabulary) as u64 * 4));
             }
-            row.resize(p.vocabulary, 0.0);
-            normed.multiply(&mut [Product::new(output, &mut row)]);
-            logits.push(Answer::Logits(row).capped(architecture.logit_softcap));
+            rows.resize(count * p.vocabulary, 0.0);
+            normed.multiply(&mut [Product::new(output, &mut rows)]);
+            // The last rows are split off first, so that one row is not copied.
+            let mut own: Vec<Vec<f32>> = (1..count).rev().map(|row| rows.split_off(row * p.vocabulary)).collect();
+            own.push(rows);
+            answers.extend(own.into_iter().rev().map(|row| Answer::Logits(row).capped(architecture.logit_softcap)));
         }
-        Ok(logits)
+        Ok(answers)
     }
 }
 
@@ -263,6 +267,10 @@ impl Backend for CpuBackend {
 
     fn hyperparameters(&self) -> &Hyperparameters {
         &self.architecture.sizes
+    }
+
+    fn verifies(&self) -> bool {
+        true
     }
 
     fn create_cache(&mut self) -> Result<CacheId> {
