@@ -62,7 +62,7 @@ impl Codes for Codes4 {
     // The second and third nibble of each number are multiplied in place, as 16 or 256 times their code, and the sums are shifted right.
     #[inline(always)]
     fn dot<const FROM: usize, const TO: usize>(&self, x: &Values) -> I32x4 {
-        const { assert!(TO <= 8 && FROM % 4 == 0 && TO % 4 == 0) };
+        const { assert!(TO <= 8 && FROM.is_multiple_of(4) && TO.is_multiple_of(4)) };
         let [first, second, third] = self.masks;
         let rows = |half: usize| {
             let [mut ones, mut sixteens, mut others] = [i32x4_splat(0); 3];
