@@ -63,7 +63,7 @@ fn multiply_singles<F: BlockFormat>(weights: &Packed, input: &[Block<Values>], r
         let distance = (groups.end - first) / streams;
         let packed = &weights.bytes[first * bytes..(first + streams * distance) * bytes];
         for step in 0..distance {
-            for (row, input) in input.chunks_exact(blocks * parts).enumerate().take(rows) {
+            for (row, input) in input.chunks_exact((blocks * parts).max(1)).enumerate().take(rows) {
                 let mut totals = [lanes::splat(0.0); STREAMS];
                 for block in 0..blocks {
                     let mut at = step * bytes + block * size;
@@ -112,7 +112,7 @@ fn multiply_quads<F: BlockFormat>(weights: &Packed, input: &[Quad], rows: usize,
         // If there is no other group left, the last one is computed again.
         let own = std::array::from_fn::<usize, GROUPS, _>(|index| (group + index * distance).min(groups.end - 1));
         let packed = own.map(|group| &weights.bytes[group * bytes..(group + 1) * bytes]);
-        for (first, input) in (0..rows).step_by(TILE).zip(input.chunks(TILE / 4 * blocks * parts)) {
+        for (first, input) in (0..rows).step_by(TILE).zip(input.chunks((TILE / 4 * blocks * parts).max(1))) {
             let count = TILE.min(rows - first);
             let mut totals = [[[lanes::splat(0.0); 4]; GROUPS]; TILE / 4];
             for block in 0..blocks {
