@@ -1,7 +1,6 @@
 //! What a model computes: its sizes, and what its family has beyond the sizes. The backends know steps and roles, but no family.
 
-use super::architectures;
-use super::{Hyperparameters, Role, RoleInLayer, Rope, RopeFrequencies, Slot, Step, YarnNumbers};
+use super::{Hyperparameters, Role, RoleInLayer, Rope, RopeFrequencies, Slot, Step};
 use crate::error::{AiError, Result};
 use crate::gguf::Header;
 use candle_core::quantized::gguf_file::Value;
@@ -93,32 +92,6 @@ pub struct Architecture {
 }
 
 impl Architecture {
-    /// Reads and checks the metadata. `name` is the file's name, for messages.
-    ///
-    /// # Errors
-    ///
-    /// 5004 if the architecture is not supported, or if a value is missing, out of range or inconsistent.
-    pub fn from_header(header: &Header, name: &str) -> Result<Self> {
-        let kind = header.text("general.architecture").unwrap_or("unknown");
-        let Some(family) = architectures::family(kind) else {
-            return Err(AiError::invalid_data(format!(
-                "{name} has the architecture '{kind}', which is not supported. Use a GGUF of one of these: {}.",
-                architectures::names().collect::<Vec<_>>().join(", ")
-            )));
-        };
-        let metadata = Metadata { header, prefix: kind, name };
-        if metadata.integer("expert_count").unwrap_or(0) > 0 {
-            return Err(AiError::invalid_data(format!(
-                "{name} is a mixture of experts, which is not supported. Use a dense {kind} model."
-            )));
-        }
-        let mut architecture = Self::new(Hyperparameters::from_metadata(&metadata)?);
-        architecture.ropes = vec![Rope::from_metadata(&metadata, YarnNumbers::default())?];
-        architecture.biases = metadata.has_tensor("blk.0.attn_q.bias") || metadata.has_tensor("blk.0.attn_qkv.bias");
-        family(&metadata, &mut architecture)?;
-        Ok(architecture)
-    }
-
     /// The plain architecture of these sizes: that of Llama.
     pub fn new(sizes: Hyperparameters) -> Self {
         Self {

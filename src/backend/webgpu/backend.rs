@@ -2,17 +2,18 @@
 
 use super::check::check_shaders;
 use super::context::Context;
-use super::forward::{self, MAX_OUTPUTS, MAX_SEGMENTS, Plan, Recorded, Scratch, Segment};
+use super::forward::{self, Plan, Recorded, Segment};
 use super::kv_cache::KvCache;
 use super::profile::{Dispatch, Profile};
+use super::scratch::{MAX_OUTPUTS, MAX_SEGMENTS, Scratch};
 use super::shaders::{Compilation, Pipelines, Shader, Sizes};
-use super::weights::{WebGpuWeights, Weights, kinds};
+use super::weights::{MatrixKind, WebGpuWeights, Weights, kinds};
 use crate::backend::caches::Caches;
 use crate::backend::{Answer, Backend, CacheId, Counters, Gpu, Input, ROWS, Wanted, Work};
 use crate::error::{AiError, Result};
-use crate::gguf::LocalFuture;
+use crate::gguf::{LocalFuture, TensorEntry};
 use crate::host::now_ms;
-use crate::model::{Architecture, Hyperparameters, RopeFrequencies};
+use crate::model::{Architecture, Hyperparameters, Role, RopeFrequencies};
 
 /// Options of the computation.
 #[derive(Debug, Clone, Copy)]
@@ -424,5 +425,23 @@ impl Backend for WebGpuBackend {
 
     fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {
         Box::pin(async move { Ok(self.compute(batch).await?.into_iter().flatten().collect()) })
+    }
+}
+
+impl WebGpuWeights {
+    /// Starts compiling the shaders for these tensors, so that compiling overlaps with loading the weights. The header is all that is
+    /// needed.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if there is no shader for a step of the architecture.
+    pub async fn start_compiling(&mut self, architecture: &Architecture, tensors: &[TensorEntry]) -> Result<()> {
+        let matrices = tensors.iter().filter(|entry| entry.shape.len() == 2).flat_map(|entry| {
+            let kind = |role| MatrixKind { role, format: entry.format, columns: entry.shape[1] };
+            Role::of_tensor(&entry.name, architecture).into_iter().map(kind)
+        });
+        let shaders = forward::shaders(self.context(), architecture, matrices)?;
+        self.compile(&Sizes::from(architecture), &shaders).await;
+        Ok(())
     }
 }

@@ -1,10 +1,11 @@
 //! Compares the shaders with their reference implementations on the adapter in use: in tests over many shapes, and before a model is used.
 
 use super::context::Context;
-use super::forward::{Job, MAX_SPLITS, SEGMENT, TILE, logit_of};
+use super::forward::logit_of;
 use super::layout::planes;
 use super::reference;
-use super::shaders::{Epilogue, JOB_BYTES, Pipelines, ReductionPass, Shader, Sizes};
+use super::scratch::{Job, SEGMENT, TILE};
+use super::shaders::{Epilogue, JOB_BYTES, MAX_SPLITS, Pipelines, ReductionPass, Shader, Sizes};
 use super::weights::{Filling, Matrix};
 use crate::error::Result;
 use kernels::Format;

@@ -2,7 +2,7 @@
 //! replaced by larger ones as the context grows.
 
 use super::context::{Context, OwnedBuffer};
-use super::forward::Scratch;
+use super::scratch::Scratch;
 use super::shaders::{Bindings, Pipelines};
 use crate::error::{AiError, Result};
 use crate::model::{Architecture, Hyperparameters};

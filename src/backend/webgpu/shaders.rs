@@ -12,8 +12,6 @@
 use super::context::Context;
 #[cfg(target_arch = "wasm32")]
 use super::context::refused;
-use super::forward::MAX_SPLITS;
-use super::weights::ROWS_AT_ONCE;
 use crate::error::{AiError, Result};
 use crate::gguf::LocalFuture;
 #[cfg(target_arch = "wasm32")]
@@ -26,6 +24,12 @@ use kernels::format::IQ4_CODES;
 use kernels::ops::Activation;
 use std::borrow::Cow;
 use std::collections::HashMap;
+
+/// The most parts that the positions of one sequence are split into for attention.
+pub const MAX_SPLITS: usize = 32;
+
+/// Rows that the threads of `matvec.wgsl` compute together.
+pub const ROWS_AT_ONCE: usize = 4;
 
 /// A compute shader, specialised for a format and an adapter. Each one is a pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

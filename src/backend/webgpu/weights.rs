@@ -1,12 +1,11 @@
 //! The weights of a model in GPU buffers, and the sink that uploads them as they arrive.
 
 use super::context::Context;
-use super::forward;
 use super::layout::{self, Plane, UNIT};
-use super::shaders::{Compilation, Sizes};
+use super::shaders::{Compilation, ROWS_AT_ONCE, Shader, Sizes};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::{LocalFuture, TensorEntry};
-use crate::model::{Architecture, Role, Tensor, WeightCollector, WeightSink};
+use crate::model::{Role, Tensor, WeightCollector, WeightSink};
 use kernels::Format;
 use kernels::packed::Packing;
 use std::future::ready;
@@ -46,9 +45,6 @@ pub struct Part {
     /// Offsets of the planes in the buffer, in bytes.
     offsets: [u64; 4],
 }
-
-/// Rows that the threads of `matvec.wgsl` compute together.
-pub const ROWS_AT_ONCE: usize = 4;
 
 /// The most workgroups of a dispatch in one dimension (WebGPU's default limit).
 const MAX_WORKGROUPS: usize = 65535;
@@ -223,20 +219,14 @@ impl WebGpuWeights {
         Self { context: context.clone(), collected: WeightCollector::default(), filling: None, undrained: 0, compilation: None, room: None }
     }
 
-    /// Starts compiling the shaders for these tensors, so that compiling overlaps with loading the weights. The header is all that is
-    /// needed.
-    ///
-    /// # Errors
-    ///
-    /// 5004 if there is no shader for a step of the architecture.
-    pub async fn start_compiling(&mut self, architecture: &Architecture, tensors: &[TensorEntry]) -> Result<()> {
-        let matrices = tensors.iter().filter(|entry| entry.shape.len() == 2).flat_map(|entry| {
-            let kind = |role| MatrixKind { role, format: entry.format, columns: entry.shape[1] };
-            Role::of_tensor(&entry.name, architecture).into_iter().map(kind)
-        });
-        let shaders = forward::shaders(&self.context, architecture, matrices)?;
-        self.compilation = Some(Compilation::start(&self.context, &Sizes::from(architecture), &shaders).await);
-        Ok(())
+    /// Starts compiling shaders, so that compiling overlaps with loading the weights.
+    pub async fn compile(&mut self, sizes: &Sizes, shaders: &[Shader]) {
+        self.compilation = Some(Compilation::start(&self.context, sizes, shaders).await);
+    }
+
+    /// The device that the weights are on.
+    pub fn context(&self) -> &Context {
+        &self.context
     }
 }
 

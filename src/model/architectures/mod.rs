@@ -13,7 +13,9 @@ mod seed;
 mod smollm;
 
 use super::architecture::{Architecture, Metadata};
-use crate::error::Result;
+use super::{Hyperparameters, Rope, YarnNumbers};
+use crate::error::{AiError, Result};
+use crate::gguf::Header;
 
 /// Completes an [`Architecture`] of these sizes, which is Llama's, with what a family has beyond it.
 pub type Family = fn(&Metadata<'_>, &mut Architecture) -> Result<()>;
@@ -35,12 +37,30 @@ const FAMILIES: [(&str, Family); 13] = [
     ("seed_oss", seed::seed_oss),
 ];
 
-/// The family of an architecture; `None` if it is not supported.
-pub fn family(name: &str) -> Option<Family> {
-    FAMILIES.iter().find(|(known, _)| *known == name).map(|(_, family)| *family)
-}
-
-/// The supported architectures.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    FAMILIES.iter().map(|(name, _)| *name)
+impl Architecture {
+    /// Reads and checks the metadata. `name` is the file's name, for messages.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the architecture is not supported, or if a value is missing, out of range or inconsistent.
+    pub fn from_header(header: &Header, name: &str) -> Result<Self> {
+        let kind = header.text("general.architecture").unwrap_or("unknown");
+        let Some((_, family)) = FAMILIES.iter().find(|(known, _)| *known == kind) else {
+            return Err(AiError::invalid_data(format!(
+                "{name} has the architecture '{kind}', which is not supported. Use a GGUF of one of these: {}.",
+                FAMILIES.map(|(known, _)| known).join(", ")
+            )));
+        };
+        let metadata = Metadata { header, prefix: kind, name };
+        if metadata.integer("expert_count").unwrap_or(0) > 0 {
+            return Err(AiError::invalid_data(format!(
+                "{name} is a mixture of experts, which is not supported. Use a dense {kind} model."
+            )));
+        }
+        let mut architecture = Self::new(Hyperparameters::from_metadata(&metadata)?);
+        architecture.ropes = vec![Rope::from_metadata(&metadata, YarnNumbers::default())?];
+        architecture.biases = metadata.has_tensor("blk.0.attn_q.bias") || metadata.has_tensor("blk.0.attn_qkv.bias");
+        family(&metadata, &mut architecture)?;
+        Ok(architecture)
+    }
 }
