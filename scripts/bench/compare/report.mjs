@@ -13,6 +13,7 @@ const REFERENCES = [
 const FIGURES = [
   { key: "readySeconds", title: "Load → first token", unit: "s", digits: 2, less: true, meaning: "from the import in a new page (or process) until the first piece of a short answer, including the load from this machine" },
   { key: "decodeTokensPerSecond", title: "Decode", unit: "tok/s", digits: 1, meaning: "128 tokens after a prompt of 30 tokens" },
+  { key: "repeatTokensPerSecond", title: "Repetition", unit: "tok/s", digits: 1, meaning: "96 tokens that repeat a passage of the prompt" },
   { key: "prefillTokensPerSecond", title: "Prefill", unit: "tok/s", digits: 1, meaning: "a prompt of 510 tokens, none of them cached" },
   { key: "shallowTokensPerSecond", title: "Decode at 50", unit: "tok/s", digits: 1, meaning: "32 tokens after a prompt of 47 tokens" },
   { key: "deepTokensPerSecond", title: "Decode at 2,000", unit: "tok/s", digits: 1, meaning: "32 tokens after a context of 1,971 tokens (stock candle: the last 32 before 2,048)" },

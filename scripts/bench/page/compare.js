@@ -50,6 +50,7 @@ export async function measureContender(open, { deep }) {
   const prompt = await fresh(contender, COMPARE.prefill);
   figures.prefillTokensPerSecond = prompt.promptTokens / prompt.times[0];
   figures.decodeTokensPerSecond = rate(await contender.generate(COMPARE.decode), COMPARE.decode.maxTokens);
+  figures.repeatTokensPerSecond = rate(await contender.generate(COMPARE.repeat), COMPARE.repeat.maxTokens);
 
   if (deep) {
     figures.shallowTokensPerSecond = rate(await contender.generate(COMPARE.shallow), COMPARE.shallow.maxTokens);

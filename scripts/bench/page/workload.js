@@ -35,6 +35,8 @@ const COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10,";
 export const COMPARE = {
   first: { prompt: "What people like best about the phrase Hello, World is that", tokens: 12, maxTokens: 8 },
   decode: { prompt: COUNTING, tokens: 30, maxTokens: 128 },
+  /** The model goes on with the passage that the prompt has three times. */
+  repeat: { prompt: `${paragraphs("Gardens", 3)} are full of stories that people`, tokens: 194, maxTokens: 96 },
   /** The warm-up if `deep` is not computed first. Not measured. */
   warmUp: { prompt: paragraphs("Mountains", 8), tokens: 498, maxTokens: 1 },
   prefill: { prompt: `${paragraphs("Rivers", 8)} And so it goes on and on, every single evening.`, tokens: 510, maxTokens: 1 },
