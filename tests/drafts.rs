@@ -114,9 +114,13 @@ struct Answer {
     steps: usize,
 }
 
-/// Generates the answers to some requests at the same time.
+/// The answers of a new engine; see [`answers_of`].
 fn answers(backend: fn() -> Box<dyn Backend>, requests: &[(Vec<u32>, GenerationParams)]) -> Vec<Answer> {
-    let mut engine = Engine::new(backend(), Limits::default());
+    answers_of(&mut Engine::new(backend(), Limits::default()), requests)
+}
+
+/// Generates the answers to some requests at the same time.
+fn answers_of(engine: &mut Engine, requests: &[(Vec<u32>, GenerationParams)]) -> Vec<Answer> {
     let mut answers: Vec<(SequenceId, Answer)> = requests
         .iter()
         .map(|(prompt, params)| (engine.submit(prompt.clone(), params.clone(), None).expect("a place"), Answer::default()))
@@ -189,20 +193,8 @@ fn a_later_request_that_reuses_the_cache_gets_the_same_answer() {
     for backend in backends() {
         let mut engine = Engine::new(backend(), Limits { caches: 1, ..Limits::default() });
         for seed in 0..60 {
-            let (prompt, params) = request(seed, true);
-            let mut ask = || {
-                let id = engine.submit(prompt.clone(), params.clone(), None).expect("a place");
-                let mut tokens = Vec::new();
-                loop {
-                    match engine.poll(id) {
-                        Some(Event::Token(token)) => tokens.push(token),
-                        Some(Event::Finished(_)) => return tokens,
-                        Some(Event::Failed(error)) => panic!("{error}"),
-                        None => pollster::block_on(engine.step()),
-                    }
-                }
-            };
-            let (first, second) = (ask(), ask());
+            let requests = [request(seed, true)];
+            let [first, second] = [(); 2].map(|()| answers_of(&mut engine, &requests).remove(0).tokens);
             assert_eq!(first, second, "seed {seed}");
         }
     }

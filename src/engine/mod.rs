@@ -306,7 +306,7 @@ impl Engine {
         // Rows that nobody else needs.
         let ahead = if self.backend.verifies() && prompts.is_empty() {
             let vocabulary = self.backend.hyperparameters().vocabulary;
-            rows.min(MAX_LOGITS / vocabulary.max(1)) / decoding.len().max(1)
+            (rows.min(MAX_LOGITS / vocabulary.max(1)) / decoding.len().max(1)).saturating_sub(1)
         } else {
             0
         };
@@ -316,7 +316,7 @@ impl Engine {
         let mut planned: Vec<(SequenceId, Vec<u32>, Wanted)> = Vec::new();
         for id in decoding.into_iter().chain(prompts) {
             self.in_step.push(id);
-            match self.prepare(id, chunk, ahead.saturating_sub(1)).await {
+            match self.prepare(id, chunk, ahead).await {
                 Ok(Some((tokens, wanted))) => planned.push((id, tokens, wanted)),
                 Ok(None) => {}
                 Err(error) if self.backend.is_lost() => return self.mark_lost(error),

@@ -6,6 +6,7 @@
 
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind};
+use std::ops::RangeInclusive;
 
 /// Whether a control character cannot be written.
 pub fn is_unwritable(letter: char) -> bool {
@@ -15,8 +16,10 @@ pub fn is_unwritable(letter: char) -> bool {
 /// Whether llguidance writes only texts that match the pattern, as far as control characters are concerned. A pattern that cannot be parsed is
 /// left to llguidance, which says why.
 pub fn is_writable(pattern: &str) -> bool {
-    let parsed = ParserBuilder::new().utf8(false).build().parse(pattern);
-    parsed.as_ref().is_ok_and(is_writable_part) || parsed.is_err()
+    match ParserBuilder::new().utf8(false).build().parse(pattern) {
+        Ok(parsed) => is_writable_part(&parsed),
+        Err(_) => true,
+    }
 }
 
 fn is_writable_part(part: &Hir) -> bool {
@@ -31,19 +34,14 @@ fn is_writable_part(part: &Hir) -> bool {
 }
 
 fn is_writable_class(class: &Class) -> bool {
-    let has = |letter: char| match class {
-        Class::Unicode(class) => class.iter().any(|range| (range.start()..=range.end()).contains(&letter)),
-        Class::Bytes(class) => {
-            u8::try_from(letter).is_ok_and(|byte| class.iter().any(|range| (range.start()..=range.end()).contains(&byte)))
-        }
+    let ranges: Vec<RangeInclusive<char>> = match class {
+        Class::Unicode(class) => class.iter().map(|range| range.start()..=range.end()).collect(),
+        Class::Bytes(class) => class.iter().map(|range| range.start().into()..=range.end().into()).collect(),
     };
-    let ascii = || (0..128u8).map(char::from);
-    let beyond_ascii = match class {
-        Class::Unicode(class) => class.iter().any(|range| !range.end().is_ascii()),
-        Class::Bytes(class) => class.iter().any(|range| !range.end().is_ascii()),
-    };
-    let has_writable = beyond_ascii || ascii().any(|letter| has(letter) && !is_unwritable(letter));
-    let has_all_control = (0..32u8).map(char::from).all(has);
+    let has = |letter: char| ranges.iter().any(|range| range.contains(&letter));
+    let has_writable =
+        ranges.iter().any(|range| !range.end().is_ascii()) || ('\0'..='\x7f').any(|letter| has(letter) && !is_unwritable(letter));
+    let has_all_control = ('\0'..' ').all(has);
     has_writable && (!has_all_control || has('"') && has('\\'))
 }
 

@@ -1,4 +1,4 @@
-// The split files of the tests are such as llama.cpp reads: the same tokens follow prompts as with the whole file, and refuses them where one is wrong.
+// The split files of the tests are such as llama.cpp reads: with them the same tokens follow prompts as with the whole file, and it refuses them where one is wrong.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
