@@ -10,10 +10,12 @@ const CACHE = "workers-ai-local";
  * A model file over HTTP that is stored in Cache Storage, if the page has it.
  *
  * @param {string} url
- * @param {string} sha256 of the file. It is compared when the file is downloaded, not when it is read from Cache Storage
+ * @param {string} sha256 of the file. It is compared until a stored file has once been seen to have it
  * @returns {CustomModelSource}
  */
 export function cachedHttp(url, sha256) {
+  // A second entry says that the file was compared: a page may be closed between the storing of a file and its check.
+  const seal = `${url}?sha256=${sha256}`;
   /** @type {CustomModelSource} */
   const source = {
     name: url,
@@ -21,9 +23,11 @@ export function cachedHttp(url, sha256) {
       // Cache Storage is missing in insecure contexts and may fail (private windows, no space left). The file is then not stored.
       const cache = await globalThis.caches?.open(CACHE).catch(() => undefined);
       const stored = await cache?.match(url).catch(() => undefined);
-      source.sha256 = stored ? undefined : sha256;
-      if (stored) {
+      const sealed = stored && (await cache?.match(seal).catch(() => undefined));
+      source.sha256 = sealed ? undefined : sha256;
+      if (cache && stored) {
         const blob = await stored.blob();
+        if (!sealed) check(cache, url, sha256, seal).catch(() => {});
         return fromStream(blob.slice(offset).stream(), blob.size);
       }
       /** @param {Response} response */
@@ -34,7 +38,7 @@ export function cachedHttp(url, sha256) {
       const [read, store] = response.body.tee();
       cache
         .put(url, new Response(store, { headers: response.headers }))
-        .then(() => keepOnly(cache, url, sha256))
+        .then(() => check(cache, url, sha256, seal))
         .catch(() => {});
       return fromStream(read, size(response));
     },
@@ -43,15 +47,17 @@ export function cachedHttp(url, sha256) {
 }
 
 /**
- * Removes a file from the cache if it is not the right one.
+ * Seals a stored file if it is the right one, and removes it otherwise.
  *
  * @param {Cache} cache
  * @param {string} url
  * @param {string} sha256
+ * @param {string} seal the address of the entry that says so
  */
-async function keepOnly(cache, url, sha256) {
+async function check(cache, url, sha256, seal) {
   const bytes = await (await cache.match(url))?.arrayBuffer();
   const digest = bytes && new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   const found = digest && Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  if (found !== sha256) await cache.delete(url);
+  if (found === sha256) await cache.put(seal, new Response(null));
+  else await cache.delete(url);
 }

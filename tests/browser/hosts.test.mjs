@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import path from "node:path";
-import { after, before, describe, it } from "node:test";
+import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { DEFAULT_MODEL } from "../../pkg/default-model.js";
@@ -153,28 +153,73 @@ describe("a model file on a server of another origin", () => {
 });
 
 describe("the default model", () => {
-  it("is 5004 if the server sends another file, and that is not kept", async (t) => {
-    const [browser, server] = [await launch(), await serve()];
-    t.after(async () => {
-      await browser.close();
-      await server.close();
-    });
-    const { page } = await openPage(browser);
-    let asked = 0;
+  let browser;
+  let server;
+  let page;
+  let asked;
+  before(async () => {
+    [browser, server] = [await launch(), await serve()];
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+  // Each test has a context of its own, so an empty Cache Storage.
+  beforeEach(async () => {
+    ({ page } = await openPage(browser));
+    asked = 0;
     await page.context().route(DEFAULT_MODEL.url, (route) => {
       asked += 1;
       return route.fulfill({ body: Buffer.from(MODEL), headers: { "access-control-allow-origin": "*" } });
     });
     await page.goto(`${server.url}/`);
-    const message = await page.evaluate(async (id) => {
+  });
+  afterEach(() => page.close());
+
+  const says = () =>
+    page.evaluate(async (id) => {
       const { Ai } = await import("/pkg/browser.js");
-      return new Ai({ threads: 1, onWarning() {} }).run(id, { prompt: "Hi" }).then(() => "no error", ({ message }) => message);
+      return new Ai({ threads: 1, onWarning() {} }).run(id, { prompt: "Hi" }).then(({ response }) => response, ({ message }) => message);
     }, ID);
-    assert.match(message, /^5004: .* is not the expected file: its SHA-256 is /);
+  const kept = () => page.evaluate(async () => (await (await caches.open("workers-ai-local")).keys()).length);
+
+  /** Waits until nothing is kept, and nothing appears for half a second: a file is stored, then checked, after its last byte has been read. */
+  async function nothingIsKept() {
+    for (let [tries, absent] = [0, 0]; absent < 25; tries += 1) {
+      assert.ok(tries < 500, "the file is still kept");
+      absent = (await kept()) === 0 ? absent + 1 : 0;
+      await sleep(20);
+    }
+  }
+
+  it("is 5004 if the server sends another file, and that is not kept", async () => {
+    assert.match(await says(), /^5004: .* is not the expected file: its SHA-256 is /);
     assert.equal(asked, 1);
-    const kept = () => page.evaluate(async (url) => Boolean(await (await caches.open("workers-ai-local")).match(url)), DEFAULT_MODEL.url);
-    for (let tries = 0; tries < 100 && (await kept()); tries += 1) await sleep(20);
-    assert.equal(await kept(), false);
+    await nothingIsKept();
+  });
+
+  it("is compared also when it is stored already, if nothing says that it was", async () => {
+    const store = async ({ url, bytes }) => (await caches.open("workers-ai-local")).put(url, new Response(new Uint8Array(bytes)));
+    await page.evaluate(store, { url: DEFAULT_MODEL.url, bytes: [...MODEL] });
+    assert.match(await says(), /^5004: .* is not the expected file: its SHA-256 is /);
+    assert.equal(asked, 0);
+    await nothingIsKept();
+    assert.match(await says(), /^5004: .* is not the expected file/);
+    assert.equal(asked, 1);
+  });
+
+  it("is downloaded once", async () => {
+    const sha256 = createHash("sha256").update(MODEL).digest("hex");
+    const module = `export const DEFAULT_MODEL = ${JSON.stringify({ ...DEFAULT_MODEL, sha256 })};`;
+    await page.context().route("**/default-model.js", (route) => route.fulfill({ body: module, contentType: "text/javascript" }));
+    assert.equal(await says(), SAYS);
+    // The file, and the entry that says that it was compared.
+    for (let tries = 0; (await kept()) < 2; tries += 1) {
+      assert.ok(tries < 500, "the file is not kept");
+      await sleep(20);
+    }
+    assert.equal(await says(), SAYS);
+    assert.equal(asked, 1);
   });
 });
 
