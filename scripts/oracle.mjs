@@ -1,5 +1,6 @@
 // `npm run oracle`: asks llama.cpp and Jinja2 for what the tests in `tests/models/` expect. `npm run oracle -- qwen-3 templates` asks only for the tokens of
-// that vocabulary, and for the texts of chat templates; `families` stands for what the models of each family compute.
+// that vocabulary, and for the texts of chat templates; `families` stands for the texts that a model of each family begins, `log-probabilities` for what
+// every kind of model computes.
 
 import { mkdir } from "node:fs/promises";
 import { askFor, writeAnswers } from "../tests/models/answers.mjs";
@@ -16,10 +17,11 @@ import { ensureModel } from "./setup/model.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
 
 const FAMILIES = "families";
+const LOG_PROBABILITIES = "log-probabilities";
 const TEMPLATES = "templates";
 
 await main(async () => {
-  const all = [...Object.keys(CASES), FAMILIES, TEMPLATES];
+  const all = [...Object.keys(CASES), FAMILIES, LOG_PROBABILITIES, TEMPLATES];
   const chosen = process.argv.slice(2);
   const unknown = chosen.find((name) => !all.includes(name));
   if (unknown) throw new UserError(`no answers "${unknown}": choose from ${all.join(", ")}`);
@@ -38,9 +40,9 @@ async function askLlamaCpp(wanted) {
     for (const vocabulary of wanted.filter((name) => name in CASES)) {
       await ask(vocabulary, async () => writeAnswers(vocabulary, await askFor(llamaCpp, vocabulary)));
     }
-    if (wanted.includes(FAMILIES)) {
-      await ask(FAMILIES, async () => writeFamilies(await askForFamilies(llamaCpp)));
-      await ask("log-probabilities", async () => writeLogProbabilities("short", await askForLogProbabilities(llamaCpp, "short")));
+    if (wanted.includes(FAMILIES)) await ask(FAMILIES, async () => writeFamilies(await askForFamilies(llamaCpp)));
+    if (wanted.includes(LOG_PROBABILITIES)) {
+      await ask(LOG_PROBABILITIES, async () => writeLogProbabilities("short", await askForLogProbabilities(llamaCpp, "short")));
       await ask("log-probabilities of long texts", async () => writeLogProbabilities("long", await askForLogProbabilities(llamaCpp, "long")));
     }
   } finally {

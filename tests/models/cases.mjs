@@ -48,9 +48,13 @@ export const SEPARATOR = "<|next text|>";
 /** Vocabulary → cases by name, each a change of that vocabulary. */
 export const CASES = {
   "llama-3.1": { itself: {} },
+  "qwen-2.5": { itself: {} },
   "qwen-3": { itself: {} },
   "deepseek-v3": { itself: {} },
   "gpt-4o": { itself: {} },
+  "olmo-2": { itself: {} },
+  "mistral-nemo": { itself: {} },
+  "gemma-2": { itself: {} },
   "gemma-3": { itself: {} },
   mistral: { itself: {} },
   smollm2: {
@@ -87,8 +91,8 @@ export async function caseOf(vocabularyName, name) {
   return { ...changed, ...further(changed, { [SEPARATOR]: CONTROL }) };
 }
 
-/** More tokens at the end. Those that the vocabulary has already stay as they are. */
-function further({ tokens, kinds, scores }, added) {
+/** More tokens at the end of a vocabulary. Those that the vocabulary has already stay as they are. */
+export function further({ tokens, kinds, scores }, added) {
   const entries = Object.entries(added).filter(([token]) => !tokens.includes(token));
   return {
     tokens: [...tokens, ...entries.map(([token]) => token)],

@@ -6,6 +6,9 @@ import { entriesOf } from "./vocabularies.mjs";
 
 /** @import { Vocabulary } from "./vocabularies.mjs" */
 
+/** So many values of a matrix are random, then they repeat: a prime number, so that no two rows are the same. */
+const DRAWN = 999_983;
+
 /**
  * A model with F32 weights.
  *
@@ -65,7 +68,10 @@ export function modelFile(
   const vector = (name, values) => ({ name, dims: [values.length], values: Float32Array.from(values) });
   const matrix = (name, rows, columns) => {
     const half = Math.sqrt(3 / columns);
-    return { name, dims: [columns, rows], values: new Float32Array(rows * columns).map(() => (2 * random.next() - 1) * half) };
+    const values = new Float32Array(rows * columns);
+    const drawn = values.subarray(0, DRAWN).map(() => (2 * random.next() - 1) * half);
+    for (let start = 0; start < values.length; start += DRAWN) values.set(drawn.subarray(0, values.length - start), start);
+    return { name, dims: [columns, rows], values };
   };
   const norm = (name, length = width) => vector(name, Array.from({ length }, () => 0.5 + random.next()));
   const bias = (name, length) => vector(name, Array.from({ length }, () => random.next() - 0.5));

@@ -5,7 +5,7 @@
 import { flag, float, int, list, string } from "../gguf-fixtures.mjs";
 import { Random } from "../random.mjs";
 import { modelFile } from "./files.mjs";
-import { vocabularyOf } from "./vocabularies.mjs";
+import { publishedVocabulary } from "./published.mjs";
 
 /** Tokens that are forced, and the first position whose log-probabilities are compared. */
 const TOKENS = 80;
@@ -172,9 +172,9 @@ function withDefaults(kinds, usual) {
   return Object.fromEntries(Object.entries(kinds).map(([name, kind]) => [name, { ...usual, ...kind }]));
 }
 
-/** A kind's file, and the tokens that are forced. A small vocabulary suffices: nothing is tokenized. */
+/** A kind's file, with the vocabulary of its family, and the tokens that are forced: of all of the vocabulary. */
 export async function caseOfKind({ tokens: count, first, ...options }) {
-  const vocabulary = await vocabularyOf("seams");
+  const vocabulary = await publishedVocabulary(options.architecture);
   const random = new Random(7);
   const tokens = Array.from({ length: count }, () => random.int(0, vocabulary.tokens.length - 1));
   return { file: modelFile(vocabulary, options), tokens, first };

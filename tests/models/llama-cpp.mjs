@@ -37,36 +37,39 @@ export const nextOf = (llamaCpp, file, prompts, margin) =>
   withModel(llamaCpp, file, {}, async (model) => {
     const next = [];
     for (const prompt of prompts) {
-      const bos = model.tokens.shouldPrependBosToken ? [model.tokens.bos] : [];
-      const tokens = [...bos, ...model.tokenize(prompt, true)];
-      const [logits] = await evaluate(model, tokens, tokens.length - 1);
-      const [[first, largest], [, second]] = logits;
+      const tokens = model.tokenize(prompt, true);
+      // Templates may write it themselves.
+      if (model.tokens.shouldPrependBosToken && tokens[0] !== model.tokens.bos) tokens.unshift(model.tokens.bos);
+      const [[[first, largest], [, second]]] = await evaluate(model, tokens, tokens.length - 1, (logits) => logits.slice(0, 2));
       next.push(largest - second < margin ? null : first);
     }
     return next;
   });
 
 /**
- * The logits after each of these tokens from position `first` on, in the order of the vocabulary.
+ * The most likely tokens after each of these tokens from position `first` on, most likely first, with their log-probabilities.
  *
- * @returns {Promise<Float32Array[]>}
+ * @returns {Promise<{best: number[], logs: number[]}[]>}
  */
-export const logitsOf = (llamaCpp, file, tokens, first) =>
-  withModel(llamaCpp, file, {}, async (model) =>
-    (await evaluate(model, tokens, first)).map((logits) => {
-      const inOrder = new Float32Array(logits.length);
-      for (const [token, logit] of logits) inOrder[token] = logit;
-      return inOrder;
+export const mostLikelyOf = (llamaCpp, file, tokens, first, count) =>
+  withModel(llamaCpp, file, {}, (model) =>
+    evaluate(model, tokens, first, (logits) => {
+      const [[, largest]] = logits;
+      const total = largest + Math.log(logits.reduce((sum, [, logit]) => sum + Math.exp(logit - largest), 0));
+      const best = logits.slice(0, count);
+      return { best: best.map(([token]) => token), logs: best.map(([, logit]) => logit - total) };
     }),
   );
 
 /**
- * Tokens and their logits, largest first, at each position from `first` on. Keys and values are cached as F32, so that little but the order of
- * additions distinguishes them from exact arithmetic.
+ * What is made of the tokens and their logits, largest first, at each position from `first` on. Keys and values are cached as F32, so that little but
+ * the order of additions distinguishes them from exact arithmetic.
  *
- * @returns {Promise<[number, number][][]>}
+ * @template T
+ * @param {(logits: [number, number][]) => T} make called for one position after the other: all logits of a large vocabulary take much memory
+ * @returns {Promise<T[]>}
  */
-async function evaluate(model, tokens, first) {
+async function evaluate(model, tokens, first, make) {
   const context = await model.createContext({
     contextSize: Math.ceil(tokens.length / CONTEXT_MULTIPLE) * CONTEXT_MULTIPLE,
     threads: 1,
@@ -74,10 +77,15 @@ async function evaluate(model, tokens, first) {
     experimentalKvCacheKeyType: "F32",
     experimentalKvCacheValueType: "F32",
   });
-  const input = tokens.map((token, position) => (position < first ? token : [token, { generateNext: { logits: true } }]));
-  const outputs = await context.getSequence().controlledEvaluate(input);
+  const sequence = context.getSequence();
+  if (first > 0) await sequence.controlledEvaluate(tokens.slice(0, first));
+  const made = [];
+  for (const token of tokens.slice(first)) {
+    const [{ next }] = await sequence.controlledEvaluate([[token, { generateNext: { logits: true } }]]);
+    made.push(make([...next.logits]));
+  }
   await context.dispose();
-  return outputs.slice(first).map(({ next }) => [...next.logits]);
+  return made;
 }
 
 /** `file`: the bytes of a model, or those of each part of a split one. */

@@ -24,7 +24,7 @@ for (const { set, kinds, backend } of COMPARED) {
     for (const [name, kind] of Object.entries(kinds)) {
       test(name, async () => {
         const input = await caseOfKind(kind);
-        assert.equal(answers[name]?.input, hashOf(input), "run `npm run oracle -- families`");
+        assert.equal(answers[name]?.input, hashOf(input), "run `npm run oracle -- log-probabilities`");
         const { difference, others } = await compare(input, answers[name], { program, backend, tolerance: TOLERANCE });
         assert.ok(difference <= TOLERANCE, `a log-probability differs by ${difference}`);
         assert.deepEqual(others, []);

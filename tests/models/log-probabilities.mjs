@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { brotliCompressSync, brotliDecompressSync } from "node:zlib";
 import { KINDS, LONG_KINDS, caseOfKind } from "./kinds.mjs";
-import { logitsOf } from "./llama-cpp.mjs";
+import { mostLikelyOf } from "./llama-cpp.mjs";
 
 /**
  * @typedef {object} Answers to one kind
@@ -30,17 +30,11 @@ export async function askForLogProbabilities(llamaCpp, set) {
   const answers = {};
   for (const [name, kind] of Object.entries(SETS[set])) {
     const { file, tokens, first } = await caseOfKind(kind);
-    const positions = (await logitsOf(llamaCpp, file, tokens, first)).map(mostLikely);
-    answers[name] = { input: hashOf({ file, tokens }), best: positions.map(({ best }) => best), logs: positions.map(({ logs }) => logs) };
+    const positions = await mostLikelyOf(llamaCpp, file, tokens, first, STORED);
+    const rounded = (log) => Math.round(log * PRECISION) / PRECISION;
+    answers[name] = { input: hashOf({ file, tokens }), best: positions.map(({ best }) => best), logs: positions.map(({ logs }) => logs.map(rounded)) };
   }
   return answers;
-}
-
-function mostLikely(logits) {
-  const best = [...logits.keys()].sort((a, b) => logits[b] - logits[a]).slice(0, STORED);
-  const largest = logits[best[0]];
-  const total = largest + Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit - largest), 0));
-  return { best, logs: best.map((token) => Math.round((logits[token] - total) * PRECISION) / PRECISION) };
 }
 
 export const writeLogProbabilities = (set, answers) => writeFile(fileOf(set), brotliCompressSync(JSON.stringify(answers)));

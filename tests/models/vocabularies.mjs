@@ -27,18 +27,22 @@ import { STRINGS } from "./strings.mjs";
 /** The vocabularies. `size`: that of the model, whose last entries are only padding. */
 const SOURCES = {
   "llama-3.1": () => byteLevel("llama3_1", { pre: "llama-bpe" }),
+  "qwen-2.5": () => qwen25(),
   "qwen-3": () => byteLevel("qwen3", { pre: "qwen2", size: 151_936 }),
   "deepseek-v3": () => byteLevel("deepseek_v3", { pre: "deepseek-v3", size: 129_280 }),
   "gpt-4o": () => byteLevel("gpt4o", { pre: "gpt-4o", size: 200_064 }),
   smollm2: () => smolLm2(),
+  smollm3: async () => renamed(await vocabularyOf("llama-3.1"), { 128002: "<think>", 128003: "</think>", 128011: "<|im_start|>", 128012: "<|im_end|>" }, { eos: 128012, addBos: false }),
+  "olmo-2": () => olmo2(),
+  "mistral-nemo": () => byteLevel("mistral_nemo", { pre: "tekken" }),
+  "gemma-2": () => sentencePiece("gemma2", { addSpacePrefix: false }),
   "gemma-3": () => sentencePiece("gemma3", { addSpacePrefix: false }),
   mistral: () => sentencePiece("llama2"),
   "llama-2": () => llama2(),
   "code-llama": () => codeLlama(),
+  "phi-3": () => phi3(),
   seams: () => seams(),
 };
-
-export const VOCABULARY_NAMES = Object.keys(SOURCES);
 
 /** Vocabularies that were made already. */
 const made = new Map();
@@ -147,6 +151,38 @@ function codeLlama() {
     scores.push(-1000);
   }
   return { tokens, kinds, scores, ...rest };
+}
+
+/** Llama 2's, with the markers of turns and others. */
+function phi3() {
+  const { tokens, kinds, scores, ...rest } = llama2();
+  const placeholder = (number) => `<|placeholder${number}|>`;
+  const markers = ["<|endoftext|>", "<|assistant|>", ...[1, 2, 3, 4].map(placeholder), "<|system|>", "<|end|>", ...[5, 6].map(placeholder), "<|user|>"];
+  for (const marker of markers) {
+    tokens.push(marker);
+    kinds.push(CONTROL);
+    scores.push(-1000);
+  }
+  return { tokens, kinds, scores, ...rest, eos: tokens.indexOf("<|endoftext|>"), addBos: false, metadata: { "general.name": string("Phi-3 mini") } };
+}
+
+/** Qwen 3's, without the tokens that are new in it. */
+async function qwen25() {
+  const { tokens, kinds, ...rest } = await vocabularyOf("qwen-3");
+  const first = tokens.indexOf("<tool_response>");
+  const padded = (values, pad) => values.map((value, id) => (id < first ? value : pad(id)));
+  return { ...rest, tokens: padded(tokens, (id) => `[PAD${id}]`), kinds: padded(kinds, () => UNUSED) };
+}
+
+/** That of GPT-3.5 and GPT-4, with control tokens of its own. */
+async function olmo2() {
+  const { tokens, kinds, ...rest } = await byteLevel("gpt35turbo", { pre: "dbrx", size: 100_352 });
+  return renamed({ tokens, kinds, ...rest }, { 100264: "<|im_start|>", 100265: "<|im_end|>", 100277: "<|pad|>" }, { eos: 100257, bos: 100257, addBos: false });
+}
+
+/** A vocabulary in which control tokens take the place of reserved ones. */
+function renamed({ tokens, kinds, ...rest }, names, changes) {
+  return { ...rest, tokens: tokens.map((token, id) => names[id] ?? token), kinds: kinds.map((kind, id) => (id in names ? CONTROL : kind)), ...changes };
 }
 
 /** The vocabulary of the real model of the tests. */
