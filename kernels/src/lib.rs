@@ -18,6 +18,7 @@ pub mod memory;
 pub mod operand;
 pub mod ops;
 pub mod packed;
+pub mod packing;
 pub mod planes;
 pub mod products;
 pub mod threads;

@@ -2,12 +2,10 @@
 //!
 //! For every group of four rows and every block of the file's format, the layout is: the f16 numbers of the four rows side by side, then
 //! their 16-bit parts of scales; the words of the scales (16 bytes hold word `j` of each row); for every 32 columns, the planes of their codes (`planes.rs`). Floats
-//! are stored column by column, four rows each. A group takes exactly as many bytes as its rows take in the file.
+//! are stored column by column, four rows each. A group takes exactly as many bytes as its rows take in the file. `packing.rs` writes it.
 
 use crate::format::{Format, IQ4_CODES};
-use crate::memory::try_grow;
-use crate::planes::{BLOCK, FileBlock, High, Low, six_bit_pair, six_bit_scale, split_scale};
-use crate::{Error, Result};
+use crate::planes::{BLOCK, High, Low, six_bit_pair, six_bit_scale, split_scale};
 use half::{bf16, f16};
 
 /// Rows per group.
@@ -161,154 +159,12 @@ fn scales(format: Format, head: &[u8], lane: usize, part: usize) -> [(f32, f32);
     }
 }
 
-/// A packed matrix under construction, written in the order of the file.
-pub struct Packing {
-    packed: Packed,
-    /// Blocks already placed.
-    done: usize,
-    /// The beginning of a block whose remaining bytes have not arrived.
-    partial: Vec<u8>,
-}
-
-impl Packing {
-    /// Allocates the memory for a matrix.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`] if it cannot be allocated.
-    pub fn new(format: Format, rows: usize, columns: usize) -> Result<Self> {
-        let needed = format.matrix_bytes(rows, columns);
-        let mut bytes = Vec::new();
-        let size = usize::try_from(needed).ok().filter(|size| try_grow(&mut bytes, *size));
-        let Some(size) = size else { return Err(Error::OutOfMemory { purpose: "loading the model's weights", bytes: needed }) };
-        bytes.resize(size, 0);
-        Ok(Self { packed: Packed { format, rows, columns, bytes }, done: 0, partial: Vec::new() })
-    }
-
-    /// Appends the next bytes of the tensor, in pieces of any size.
-    ///
-    /// # Errors
-    /// [`Error::InvalidData`] if a scale is not finite, or if there are more bytes than the tensor has.
-    pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
-        let size = self.packed.format.file_bytes();
-        if !self.partial.is_empty() {
-            let missing = (size - self.partial.len()).min(bytes.len());
-            self.partial.extend_from_slice(&bytes[..missing]);
-            bytes = &bytes[missing..];
-            if self.partial.len() == size {
-                let block = std::mem::take(&mut self.partial);
-                self.place(&block)?;
-            }
-        }
-        let blocks = bytes.chunks_exact(size);
-        self.partial.extend_from_slice(blocks.remainder());
-        blocks.into_iter().try_for_each(|block| self.place(block))
-    }
-
-    fn place(&mut self, file: &[u8]) -> Result<()> {
-        let format = self.packed.format;
-        let blocks = self.packed.blocks();
-        let (row, column_block) = (self.done / blocks, self.done % blocks);
-        if row >= self.packed.rows {
-            return Err(Error::InvalidData("A tensor received more bytes than its shape holds."));
-        }
-        self.done += 1;
-        let lane = row % ROWS;
-        let start = (row / ROWS * blocks + column_block) * format.packed_bytes();
-        let packed = &mut self.packed.bytes[start..start + format.packed_bytes()];
-        if !format.is_quantised() {
-            packed[lane * file.len()..][..file.len()].copy_from_slice(file);
-            return Ok(());
-        }
-        let (head, planes) = packed.split_at_mut(format.head_bytes());
-        let (numbers, words) = head.split_at_mut(format.f16_count() * 2 * ROWS);
-        if let Format::Q4_0 | Format::Q4_1 | Format::Q8_0 | Format::Iq4Nl | Format::Iq4Xs = format {
-            let (halves, rest) = file.split_at(format.f16_count() * 2);
-            let (upper, rest) = rest.split_at(format.scale_halves() * 2);
-            let (scales, quants) = rest.split_at(format.scale_words() * 4);
-            place_f16s(numbers, lane, halves.chunks_exact(2))?;
-            let (uppers, words) = words.split_at_mut(upper.len() * ROWS);
-            uppers[lane * upper.len()..][..upper.len()].copy_from_slice(upper);
-            interleave(words, lane, scales);
-            match format.planes() {
-                (Low::Nibbles16, _) => place_nibbles16(planes, lane, quants),
-                // The file's words already have the layout of the planes' words.
-                _ => interleave(planes, lane, quants),
-            }
-            return Ok(());
-        }
-        let block = FileBlock::read(format, file);
-        place_f16s(numbers, lane, block.halves.into_iter().take(format.f16_count()))?;
-        interleave(words, lane, block.scales);
-        for (codes, planes) in block.codes.chunks_exact(BLOCK).zip(planes.chunks_exact_mut(format.plane_bytes())) {
-            place_codes(format, codes, planes, lane);
-        }
-        Ok(())
-    }
-
-    /// Returns the matrix, with zeros for what was not written.
-    pub fn finish(self) -> Packed {
-        self.packed
-    }
-}
-
-/// Writes a block's f16 numbers to row `lane`.
-fn place_f16s<'a>(numbers: &mut [u8], lane: usize, halves: impl Iterator<Item = &'a [u8]>) -> Result<()> {
-    for (index, half) in halves.enumerate() {
-        // The kernels' f16 conversion is correct for finite numbers only.
-        if half[1] & 0x7c == 0x7c {
-            return Err(Error::InvalidData("The model's weights are damaged: a scale is not a finite number. Get the file again."));
-        }
-        let at = (index * ROWS + lane) * 2;
-        numbers[at..at + 2].copy_from_slice(half);
-    }
-    Ok(())
-}
-
-/// Writes each 32-bit word of `bytes` to lane `lane` of the corresponding 16-byte word.
-fn interleave(words: &mut [u8], lane: usize, bytes: &[u8]) {
-    for (word, bytes) in words.chunks_exact_mut(16).zip(bytes.chunks_exact(4)) {
-        word[lane * 4..lane * 4 + 4].copy_from_slice(bytes);
-    }
-}
-
-/// Writes 16 bytes of a file, each with two codes that are 16 columns apart, to a plane of [`Low::Nibbles16`].
-fn place_nibbles16(plane: &mut [u8], lane: usize, quants: &[u8]) {
-    let words = quants.as_chunks::<4>().0;
-    for (sixteen, shift) in [(0, 0), (1, 4)] {
-        let codes = |word: usize| u32::from_le_bytes(words[word]) >> shift & 0x0f0f_0f0f;
-        let (low, high) = ((codes(0) | codes(1) << 4).to_le_bytes(), (codes(2) | codes(3) << 4).to_le_bytes());
-        let numbers = &mut plane[nibble16_byte(4 * sixteen, 0, lane)..][..8];
-        for ((number, low), high) in numbers.as_chunks_mut::<2>().0.iter_mut().zip(low).zip(high) {
-            *number = [low, high];
-        }
-    }
-}
-
-/// Writes 32 codes of row `lane` to the planes, which are zero before.
-fn place_codes(format: Format, codes: &[u8], planes: &mut [u8], lane: usize) {
-    let (low, high) = format.planes();
-    let (low_plane, high_plane) = planes.split_at_mut(low.words() * 16);
-    for (index, code) in codes.iter().enumerate() {
-        let (word, column) = (index / 4, index % 4);
-        let at = |word: usize| word * 16 + lane * 4 + column;
-        match low {
-            Low::Bytes => low_plane[at(word)] = *code,
-            Low::Nibbles8 => low_plane[at(word % 4)] |= (code & 15) << (word / 4 * 4),
-            Low::Nibbles16 => low_plane[nibble16_byte(word, column, lane)] |= (code & 15) << (word % 2 * 4),
-            Low::TwoBits => low_plane[at(word / 4)] |= (code & 3) << (word % 4 * 2),
-        }
-        match high {
-            High::None => {}
-            High::OneBit => high_plane[at(0)] |= (code >> low.bits()) << word,
-            High::TwoBits => high_plane[at(word / 4)] |= (code >> low.bits()) << (word % 4 * 2),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
     use crate::activations::Activations;
+    use crate::packing::Packing;
     use crate::products::reference;
     use candle_core::quantized::{GgmlDType, QTensor};
     use candle_core::{Device, Tensor};
@@ -403,7 +259,7 @@ mod tests {
             packing.write(piece).expect("in place");
             rest = after;
         }
-        packing.finish()
+        packing.finish().expect("finite")
     }
 
     /// Random blocks of the types that candle does not have, written in pieces of random size, compared with ggml's definition in f64.
@@ -449,11 +305,13 @@ mod tests {
         for format in [Format::Iq4Nl, Format::Iq4Xs] {
             let mut block = vec![0xff; format.file_bytes()];
             let mut packing = Packing::new(format, 1, format.columns()).expect("memory");
-            assert!(matches!(packing.write(&block), Err(Error::InvalidData(_))), "{format:?}");
+            packing.write(&block).expect("an incomplete group");
+            assert!(matches!(packing.finish(), Err(Error::InvalidData(_))), "{format:?}");
             // The other bytes are integers, which may have any bits.
             block[..2].copy_from_slice(&f16::ONE.to_le_bytes());
             let mut packing = Packing::new(format, 1, format.columns()).expect("memory");
-            packing.write(&block).expect("in place");
+            packing.write(&block).expect("an incomplete group");
+            packing.finish().expect("finite");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The packed layout of GGUF's block types: the codes of 32 columns of four rows, split into bit planes. `packed.rs` writes it.
+//! The packed layout of GGUF's block types: the codes of 32 columns of four rows, split into bit planes. `packing.rs` writes it.
 //!
 //! A *word* is a vector of 16 bytes, in which lane `r` (32 bits) belongs to row `r`. Word `j` of a block holds columns `4j..4j + 4`,
 //! one per byte of each lane.
@@ -101,88 +101,6 @@ impl High {
             Self::OneBit => 1,
             Self::TwoBits => 2,
         }
-    }
-}
-
-/// A file's block of one row, decoded: the f16 numbers, the bytes of the scales, and one code per column.
-pub struct FileBlock<'a> {
-    /// The f16 numbers, 2 bytes each; empty if the format has fewer.
-    pub halves: [&'a [u8]; 2],
-    /// The packed scales of K-quants; empty for other formats.
-    pub scales: &'a [u8],
-    /// The first [`Format::columns`] entries are used.
-    pub codes: [u8; 256],
-}
-
-impl<'a> FileBlock<'a> {
-    /// Decodes a block of `format.file_bytes()` bytes. Formats that `packed.rs` copies without decoding (Q4_0, Q4_1, Q8_0, IQ4 and
-    /// floats)
-    /// give an empty result.
-    pub fn read(format: Format, bytes: &'a [u8]) -> Self {
-        let none: &[u8] = &[];
-        let mut codes = [0u8; 256];
-        // The four 2-bit codes of a byte are 32 columns apart, in a section of 128 columns.
-        let pair = |quants: &[u8], column: usize| quants[column / 128 * 32 + column % 32] >> (column / 32 % 4 * 2) & 3;
-        let (halves, scales) = match format {
-            Format::Q5_0 | Format::Q5_1 => {
-                let (head, quants) = bytes.split_at(format.f16_count() * 2 + 4);
-                // The two nibbles of a byte are 16 columns apart.
-                for (column, byte) in quants.iter().enumerate() {
-                    codes[column] = byte & 15;
-                    codes[column + 16] = byte >> 4;
-                }
-                let (numbers, high) = head.split_at(head.len() - 4);
-                for (column, code) in codes[..BLOCK].iter_mut().enumerate() {
-                    *code |= (high[column / 8] >> (column % 8) & 1) << 4;
-                }
-                ([&numbers[..2], &numbers[2..]], none)
-            }
-            Format::Q2K => {
-                let (scales, rest) = bytes.split_at(16);
-                let (quants, numbers) = rest.split_at(64);
-                for (column, code) in codes.iter_mut().enumerate() {
-                    *code = pair(quants, column);
-                }
-                ([&numbers[..2], &numbers[2..]], scales)
-            }
-            Format::Q3K => {
-                let (high, rest) = bytes.split_at(32);
-                let (quants, rest) = rest.split_at(64);
-                let (scales, numbers) = rest.split_at(12);
-                for (column, code) in codes.iter_mut().enumerate() {
-                    *code = pair(quants, column) | (high[column % 32] >> (column / 32) & 1) << 2;
-                }
-                ([numbers, none], scales)
-            }
-            Format::Q4K | Format::Q5K => {
-                let (numbers, rest) = bytes.split_at(4);
-                let (scales, rest) = rest.split_at(12);
-                let (high, quants) = rest.split_at(rest.len() - 128);
-                for (column, code) in codes.iter_mut().enumerate() {
-                    let (block, place) = (column / 32, column % 32);
-                    *code = quants[block / 2 * 32 + place] >> (block % 2 * 4) & 15;
-                    if let Some(high) = high.get(place) {
-                        *code |= (high >> block & 1) << 4;
-                    }
-                }
-                ([&numbers[..2], &numbers[2..]], scales)
-            }
-            Format::Q6K => {
-                let (low, rest) = bytes.split_at(128);
-                let (high, rest) = rest.split_at(64);
-                let (scales, numbers) = rest.split_at(16);
-                for (column, code) in codes.iter_mut().enumerate() {
-                    let (half, quarter, place) = (column / 128, column / 32 % 4, column % 32);
-                    let nibble = low[64 * half + quarter % 2 * 32 + place] >> (quarter / 2 * 4) & 15;
-                    *code = nibble | (high[32 * half + place] >> (2 * quarter) & 3) << 4;
-                }
-                ([numbers, none], scales)
-            }
-            // `packed.rs` handles these without this function.
-            Format::Q4_0 | Format::Q4_1 | Format::Q8_0 | Format::Iq4Nl | Format::Iq4Xs => ([none, none], none),
-            Format::F32 | Format::F16 | Format::Bf16 => ([none, none], none),
-        };
-        Self { halves, scales, codes }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::backend::cpu::{CpuBackend, CpuWeights};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::{Header, Parts, Progress, Source, TensorEntry};
 use crate::model::{Architecture, load_weights};
+use kernels::memory::try_grow;
 use serde::Serialize;
 use std::rc::Rc;
 
@@ -136,13 +137,23 @@ async fn load_on_cpu(tensors: &[TensorEntry], architecture: &Architecture, mut r
     // Weights larger than the address space are refused at once; loading them would first use up all memory. (A file that is shorter
     // than its tensors claim is damaged, not large, so it gets another error.)
     let bytes = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.length));
-    if usize::try_from(bytes).is_err() && reader.progress().total.is_none_or(|size| size >= bytes) {
-        return Err(AiError::out_of_memory("loading the model's weights", bytes));
+    let total = reader.progress().total;
+    match usize::try_from(bytes) {
+        Err(_) if total.is_none_or(|size| size >= bytes) => return Err(AiError::out_of_memory("loading the model's weights", bytes)),
+        Ok(bytes) if total.is_some_and(|size| size >= bytes as u64) => grow_once(bytes),
+        _ => {}
     }
     let mut weights = CpuWeights::default();
     load_weights(tensors, architecture, &mut reader, &mut weights).await?;
     reader.verify().await?;
     Ok(Box::new(CpuBackend::new(architecture.clone(), weights)?))
+}
+
+/// Lets the memory grow once by the size of the weights, not for every tensor. Where it cannot, the tensors may still find room in what earlier
+/// models have left.
+fn grow_once(bytes: usize) {
+    let mut room = Vec::<u8>::new();
+    try_grow(&mut room, bytes);
 }
 
 #[cfg(feature = "webgpu")]

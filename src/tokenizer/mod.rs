@@ -126,7 +126,7 @@ impl Tokenizer {
         let splitting = splitting.unwrap_or(&splittings::UNKNOWN);
         let adds_bos_unasked = model == "llama" || (model == "gpt2" && splitting.bos);
         let (byte_encoding, mut inner) = match model {
-            "gpt2" => (ByteEncoding::ByteLevel, pre::byte_level(&vocabulary, splitting).map_err(unusable)?),
+            "gpt2" => (ByteEncoding::ByteLevel, pre::byte_level(&mut vocabulary, splitting).map_err(unusable)?),
             "llama" => (ByteEncoding::SentencePiece, pre::sentence_piece(&vocabulary, space_prefix).map_err(unusable)?),
             other => return Err(unusable(format!("its kind '{other}' is not supported (gpt2 and llama are)"))),
         };

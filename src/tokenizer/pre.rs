@@ -14,16 +14,17 @@ use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior,
 /// after control tokens were found. Noncharacters of Unicode, which occur in no text.
 pub const MARK: &str = "\u{fdd0}\u{fdef}\u{fdd1}";
 
-/// Byte-level BPE (`tokenizer.ggml.model` = `gpt2`).
+/// Byte-level BPE (`tokenizer.ggml.model` = `gpt2`). Takes the merges out of the vocabulary.
 ///
 /// # Errors
 ///
 /// The reason why the vocabulary cannot be used.
-pub fn byte_level(vocabulary: &Vocabulary, splitting: &Splitting) -> Result<Tokenizer, String> {
-    if vocabulary.merges.is_empty() {
+pub fn byte_level(vocabulary: &mut Vocabulary, splitting: &Splitting) -> Result<Tokenizer, String> {
+    let merges = std::mem::take(&mut vocabulary.merges);
+    if merges.is_empty() {
         return Err("it has no merges".into());
     }
-    let mut tokenizer = Tokenizer::new(bpe(vocabulary, vocabulary.merges.clone(), false, splitting.whole_words)?);
+    let mut tokenizer = Tokenizer::new(bpe(vocabulary, merges, false, splitting.whole_words)?);
     let mut steps = vec![unmarked()?];
     if splitting.composes {
         steps.push(NFC.into());

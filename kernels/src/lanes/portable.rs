@@ -240,6 +240,35 @@ pub fn shl(a: Bytes, bits: u32) -> Bytes {
     a.map(|lane| lane << bits)
 }
 
+/// One word per lane.
+#[inline(always)]
+pub fn from_words(words: [u32; 4]) -> Bytes {
+    words
+}
+
+/// Vector `j` of the result has word `j` of each row, one per lane.
+#[inline(always)]
+pub fn transposed(rows: [&[u8; 16]; 4]) -> [Bytes; 4] {
+    std::array::from_fn(|word| rows.map(|row| u32::from_le_bytes(row.as_chunks().0[word])))
+}
+
+/// The bytes of `a` in the even places, those of `b` in the odd ones.
+#[inline(always)]
+pub fn alternated(a: Bytes, b: Bytes) -> [Bytes; 2] {
+    let spread = |word: u32, half: u32| {
+        let pair = word >> (16 * half);
+        pair & 0xff | (pair & 0xff00) << 8
+    };
+    [0, 2].map(|lane| {
+        [(lane, 0), (lane, 1), (lane + 1, 0), (lane + 1, 1)].map(|(lane, half)| spread(a[lane], half) | spread(b[lane], half) << 8)
+    })
+}
+
+#[inline(always)]
+pub fn to_bytes(vector: Bytes, out: &mut [u8; 16]) {
+    out.as_chunks_mut().0.iter_mut().zip(vector).for_each(|(out, word)| *out = word.to_le_bytes());
+}
+
 /// Byte `index` of each 32-bit lane, 0 to 255.
 #[inline(always)]
 pub fn byte(a: Bytes, index: u32) -> I32x4 {

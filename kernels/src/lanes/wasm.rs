@@ -263,6 +263,40 @@ pub fn shl(a: Bytes, bits: u32) -> Bytes {
     u32x4_shl(a, bits)
 }
 
+/// One word per lane.
+#[inline(always)]
+pub fn from_words(words: [u32; 4]) -> Bytes {
+    let [a, b, c, d] = words;
+    u32x4(a, b, c, d)
+}
+
+/// Vector `j` of the result has word `j` of each row, one per lane.
+#[inline(always)]
+pub fn transposed(rows: [&[u8; 16]; 4]) -> [Bytes; 4] {
+    // SAFETY: each row has 16 bytes; wasm loads need no alignment.
+    let [a, b, c, d] = rows.map(|row| unsafe { v128_load(row.as_ptr().cast()) });
+    let (ab, cd) = (i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<0, 4, 1, 5>(c, d));
+    let (ab_upper, cd_upper) = (i32x4_shuffle::<2, 6, 3, 7>(a, b), i32x4_shuffle::<2, 6, 3, 7>(c, d));
+    let both = |ab, cd| [i64x2_shuffle::<0, 2>(ab, cd), i64x2_shuffle::<1, 3>(ab, cd)];
+    let ([first, second], [third, fourth]) = (both(ab, cd), both(ab_upper, cd_upper));
+    [first, second, third, fourth]
+}
+
+/// The bytes of `a` in the even places, those of `b` in the odd ones.
+#[inline(always)]
+pub fn alternated(a: Bytes, b: Bytes) -> [Bytes; 2] {
+    [
+        i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(a, b),
+        i8x16_shuffle::<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(a, b),
+    ]
+}
+
+#[inline(always)]
+pub fn to_bytes(vector: Bytes, out: &mut [u8; 16]) {
+    // SAFETY: `out` has 16 bytes; wasm stores need no alignment.
+    unsafe { v128_store(out.as_mut_ptr().cast(), vector) }
+}
+
 /// Byte `index` of each 32-bit lane, 0 to 255.
 #[inline(always)]
 pub fn byte(a: Bytes, index: u32) -> I32x4 {

@@ -2,7 +2,8 @@
 
 use crate::error::{AiError, Result};
 use crate::model::{Role, Tensor, WeightCollector, WeightSink};
-use kernels::packed::{Packed, Packing};
+use kernels::packed::Packed;
+use kernels::packing::Packing;
 
 /// All weights of a model: matrices are packed, vectors are f32.
 pub type Weights = crate::model::Weights<Packed, Vec<f32>>;
@@ -37,7 +38,7 @@ impl WeightSink for CpuWeights {
 
     fn finish(&mut self) -> Result<()> {
         let Some(Filling { role, is_matrix, packing }) = self.filling.take() else { return Ok(()) };
-        let packed = packing.finish();
+        let packed = packing.finish()?;
         if is_matrix {
             self.collected.add_matrix(role, packed);
         } else {

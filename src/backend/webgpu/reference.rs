@@ -6,7 +6,7 @@ use crate::error::Result;
 use half::f16;
 use kernels::Format;
 use kernels::ops::Activation;
-use kernels::packed::Packing;
+use kernels::packing::Packing;
 
 /// Dequantises a matrix `[rows, columns]` from the bytes of a file.
 ///
@@ -16,7 +16,7 @@ use kernels::packed::Packing;
 pub fn dequantise(format: Format, rows: usize, columns: usize, bytes: &[u8]) -> Result<Vec<f32>> {
     let mut packing = Packing::new(format, rows, columns)?;
     packing.write(bytes)?;
-    let packed = packing.finish();
+    let packed = packing.finish()?;
     let mut numbers = vec![0.0; rows * columns];
     numbers.chunks_exact_mut(columns).enumerate().for_each(|(row, out)| packed.copy_row(row, out));
     Ok(numbers)

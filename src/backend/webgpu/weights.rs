@@ -7,7 +7,7 @@ use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::{LocalFuture, TensorEntry};
 use crate::model::{Role, Tensor, WeightCollector, WeightSink};
 use kernels::Format;
-use kernels::packed::Packing;
+use kernels::packing::Packing;
 use std::future::ready;
 
 /// All weights of a model.
@@ -270,7 +270,7 @@ impl WeightSink for WebGpuWeights {
     fn finish(&mut self) -> Result<()> {
         match self.filling.take() {
             Some((role, Target::Matrix(filling))) => self.collected.add_matrix(role, filling.finish()?),
-            Some((role, Target::Vector(packing))) => self.collected.add_vector(role, packing.finish().numbers()),
+            Some((role, Target::Vector(packing))) => self.collected.add_vector(role, packing.finish()?.numbers()),
             None => {}
         }
         Ok(())
