@@ -36,12 +36,15 @@ impl<'a> Product<'a> {
 /// Multiply-adds per piece of work: as many as are worth handing to another thread.
 const MULTIPLY_ADDS_PER_PIECE: usize = 1 << 16;
 
+/// Groups per piece at least. Kernels compute several groups at a time (`codes.rs`), which a piece of one would prevent.
+const LEAST_GROUPS_PER_PIECE: usize = 4;
+
 /// Computes products with the same input, on all threads. `input` is `[rows, columns]`, `quantised` is its quantised form; each product
 /// uses the one that its weights' format needs. The caller ensures that the shapes match.
 pub fn multiply(products: &mut [Product<'_>], input: &[f32], quantised: &Activations) {
     let products = &*products;
     let groups: usize = products.iter().map(|product| product.weights.groups()).sum();
-    let piece_size = (MULTIPLY_ADDS_PER_PIECE / (input.len() * 4).max(1)).max(1);
+    let piece_size = (MULTIPLY_ADDS_PER_PIECE / (input.len() * 4).max(1)).max(LEAST_GROUPS_PER_PIECE);
     debug_assert!(products.iter().all(|product| product.weights.columns == products[0].weights.columns));
     // Each group is in exactly one range, so it is written by one thread.
     threads::for_ranges(groups, piece_size, |range| {
