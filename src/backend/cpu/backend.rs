@@ -34,14 +34,15 @@ struct Scratch {
     angles: Vec<Vec<f32>>,
 }
 
+const SLOTS: [Slot; 9] =
+    [Slot::Stream, Slot::Normed, Slot::Query, Slot::Key, Slot::Value, Slot::Attended, Slot::Gate, Slot::Up, Slot::Delta];
+
 impl Scratch {
     /// Resizes the buffers to `rows` rows.
     ///
     /// # Errors
     /// 3040 (out of memory) if they cannot be allocated.
     fn resize(&mut self, rows: usize, architecture: &Architecture) -> Result<()> {
-        const SLOTS: [Slot; 9] =
-            [Slot::Stream, Slot::Normed, Slot::Query, Slot::Key, Slot::Value, Slot::Attended, Slot::Gate, Slot::Up, Slot::Delta];
         for slot in SLOTS {
             let buffer = self.values(slot);
             let length = rows * architecture.width(slot);
@@ -93,9 +94,13 @@ impl CpuBackend {
         self.scratch.resize(rows, &self.architecture)?;
         self.embed(batch)?;
         let Self { architecture, steps, weights, caches, scratch, .. } = self;
-        let mut pass = Pass { architecture, weights, caches, scratch, batch };
+        let mut pass = Pass { architecture, weights, caches, scratch, batch, only_wanted: false };
+        let last = Step::Rotate { layer: architecture.sizes.layers.saturating_sub(1) };
         for step in &*steps {
             pass.compute(step)?;
+            if *step == last && pass.keep_wanted() == 0 {
+                break;
+            }
         }
         let logits = pass.logits()?;
         for work in batch {
@@ -139,6 +144,8 @@ struct Pass<'a> {
     caches: &'a mut Caches<KvCache>,
     scratch: &'a mut Scratch,
     batch: &'a [Work<'a>],
+    /// Whether the rows are only those whose logits are wanted.
+    only_wanted: bool,
 }
 
 impl Pass<'_> {
@@ -212,52 +219,70 @@ impl Pass<'_> {
         }
     }
 
+    /// Continues with those rows only whose logits are wanted, and returns their number. In the last layer nothing depends on the others once their
+    /// keys and values are in the cache.
+    fn keep_wanted(&mut self) -> usize {
+        let mut kept = Vec::new();
+        let mut end = 0;
+        for work in self.batch {
+            end += work.tokens().len();
+            kept.extend(end - wanted_rows(work)..end);
+        }
+        for slot in SLOTS {
+            let (width, values) = (self.architecture.width(slot), self.scratch.values(slot));
+            for (to, from) in kept.iter().enumerate() {
+                values.copy_within(from * width..(from + 1) * width, to * width);
+            }
+            values.truncate(kept.len() * width);
+        }
+        self.only_wanted = true;
+        kept.len()
+    }
+
     fn attend(&mut self, layer: usize) {
         let (p, scoring) = (&self.architecture.sizes, self.architecture.scoring(layer));
-        let (batch, caches) = (self.batch, &*self.caches);
+        let (batch, caches, only_wanted) = (self.batch, &*self.caches, self.only_wanted);
         self.scratch.between(Slot::Query, Slot::Attended, |query, attended| {
             let mut first = 0;
             for work in batch {
-                let count = work.tokens().len();
+                let tokens = work.tokens().len();
+                let count = if only_wanted { wanted_rows(work) } else { tokens };
                 let Some(cache) = caches.get(work.cache) else { continue };
                 let rows = first * p.query_width()..(first + count) * p.query_width();
-                attend(cache, layer, p.heads, cache.length(), &scoring, &query[rows.clone()], &mut attended[rows]);
+                attend(cache, layer, p.heads, cache.length() + tokens - count, &scoring, &query[rows.clone()], &mut attended[rows]);
                 first += count;
             }
         });
     }
 
-    /// The logits after the last tokens of each work that wants them.
+    /// The logits of all rows, after [`Pass::keep_wanted`].
     fn logits(&mut self) -> Result<Vec<Answer>> {
         let Self { architecture, weights, scratch, .. } = self;
         let p = &architecture.sizes;
         let (norm, output) = (weights.vector(Role::OutputNorm)?, weights.output()?);
-        let mut answers = Vec::new();
-        let mut end = 0;
-        for work in self.batch {
-            end += work.tokens().len();
-            let count = work.wanted.answers().min(work.tokens().len());
-            if count == 0 {
-                continue;
-            }
-            scratch.values(Slot::Normed).resize(count * p.width, 0.0);
-            let last = (end - count) * p.width..end * p.width;
-            scratch.between(Slot::Stream, Slot::Normed, |stream, normed| ops::rms_norm(&stream[last], norm, p.rms_epsilon, normed));
-            let normed = &mut scratch.slots[Slot::Normed as usize];
-            normed.quantise(p.width);
-            let mut rows = Vec::new();
-            if !try_grow(&mut rows, count * p.vocabulary) {
-                return Err(AiError::out_of_memory("computing logits", (count * p.vocabulary) as u64 * 4));
-            }
-            rows.resize(count * p.vocabulary, 0.0);
-            normed.multiply(&mut [Product::new(output, &mut rows)]);
-            // The last rows are split off first, so that one row is not copied.
-            let mut own: Vec<Vec<f32>> = (1..count).rev().map(|row| rows.split_off(row * p.vocabulary)).collect();
-            own.push(rows);
-            answers.extend(own.into_iter().rev().map(|row| Answer::Logits(row).capped(architecture.logit_softcap)));
+        scratch.between(Slot::Stream, Slot::Normed, |stream, normed| ops::rms_norm(stream, norm, p.rms_epsilon, normed));
+        let normed = &mut scratch.slots[Slot::Normed as usize];
+        let count = normed.values.len() / p.width;
+        if count == 0 {
+            return Ok(Vec::new());
         }
-        Ok(answers)
+        normed.quantise(p.width);
+        let mut rows = Vec::new();
+        if !try_grow(&mut rows, count * p.vocabulary) {
+            return Err(AiError::out_of_memory("computing logits", (count * p.vocabulary) as u64 * 4));
+        }
+        rows.resize(count * p.vocabulary, 0.0);
+        normed.multiply(&mut [Product::new(output, &mut rows)]);
+        // The last rows are split off first, so that one row is not copied.
+        let mut own: Vec<Vec<f32>> = (1..count).rev().map(|row| rows.split_off(row * p.vocabulary)).collect();
+        own.push(rows);
+        Ok(own.into_iter().rev().map(|row| Answer::Logits(row).capped(architecture.logit_softcap)).collect())
     }
+}
+
+/// The number of a work's rows, the last ones, whose logits are wanted.
+fn wanted_rows(work: &Work<'_>) -> usize {
+    work.wanted.answers().min(work.tokens().len())
 }
 
 impl Backend for CpuBackend {
