@@ -22,7 +22,7 @@ export const FAMILY_NAMES = Object.keys(FAMILIES);
 const STORY = await readFile(new URL("../fixtures/story.txt", import.meta.url), "utf8");
 
 /** Ever longer beginnings of a text. */
-const PROMPTS = Array.from({ length: 12 }, (_, index) => STORY.slice(0, 12 + 68 * index));
+export const PROMPTS = Array.from({ length: 12 }, (_, index) => STORY.slice(0, 12 + 68 * index));
 
 /** Conversations of `conversations.mjs`, which the family's template makes a prompt of. */
 const CHATS = ["a question", "with a system turn", "several turns", "code", "JSON", "many turns"];
