@@ -12,7 +12,7 @@ use std::ops::Range;
 const TILE: usize = 32;
 
 /// Groups that are multiplied by the same vectors of activations: as many as have the sums of four rows in registers.
-const GROUPS: usize = if cfg!(all(target_feature = "simd128", feature = "relaxed-simd")) { 1 } else { 2 };
+pub(super) const GROUPS: usize = if cfg!(all(target_feature = "simd128", feature = "relaxed-simd")) { 1 } else { 2 };
 
 /// Runs of groups that are read in turns, a block of each. The processor fetches all of them ahead, and the pause at the end of a page of one
 /// is filled by the others.

@@ -38,6 +38,7 @@ const MULTIPLY_ADDS_PER_PIECE: usize = 1 << 16;
 
 /// Groups per piece at least. Kernels compute several groups at a time (`codes.rs`), which a piece of one would prevent.
 const LEAST_GROUPS_PER_PIECE: usize = 4;
+const _: () = assert!(LEAST_GROUPS_PER_PIECE >= codes::GROUPS);
 
 /// Computes products with the same input, on all threads. `input` is `[rows, columns]`, `quantised` is its quantised form; each product
 /// uses the one that its weights' format needs. The caller ensures that the shapes match.
