@@ -54,16 +54,13 @@ impl Packing {
             self.keep(first)?;
             bytes = rest;
             if self.partial.len() == group {
-                let whole = std::mem::take(&mut self.partial);
-                self.place(&whole)?;
-                // Its memory is used again.
-                self.partial = whole;
+                append(&mut self.packed, &self.partial)?;
                 self.partial.clear();
             }
         }
         let groups = bytes.chunks_exact(group);
         let rest = groups.remainder();
-        groups.into_iter().try_for_each(|group| self.place(group))?;
+        groups.into_iter().try_for_each(|group| append(&mut self.packed, group))?;
         self.keep(rest)
     }
 
@@ -74,10 +71,9 @@ impl Packing {
     pub fn finish(mut self) -> Result<Packed> {
         let (group, size) = (self.packed.group_bytes(), self.packed.groups() * self.packed.group_bytes());
         if !self.partial.is_empty() {
-            let mut last = std::mem::take(&mut self.partial);
             // Within its capacity.
-            last.resize(group, 0);
-            self.place(&last)?;
+            self.partial.resize(group, 0);
+            append(&mut self.packed, &self.partial)?;
         }
         // Within the capacity that `new` has allocated.
         self.packed.bytes.resize(size, 0);
@@ -94,13 +90,13 @@ impl Packing {
         self.partial.extend_from_slice(bytes);
         Ok(())
     }
+}
 
-    /// Packs the next four rows. Their bytes are exactly as many as the group's.
-    fn place(&mut self, rows: &[u8]) -> Result<()> {
-        let start = self.packed.bytes.len();
-        self.packed.bytes.resize(start + rows.len(), 0);
-        pack(self.packed.format, rows, &mut self.packed.bytes[start..])
-    }
+/// Packs the next four rows. Their bytes are exactly as many as the group's.
+fn append(packed: &mut Packed, rows: &[u8]) -> Result<()> {
+    let start = packed.bytes.len();
+    packed.bytes.resize(start + rows.len(), 0);
+    pack(packed.format, rows, &mut packed.bytes[start..])
 }
 
 fn out_of_memory(bytes: u64) -> Error {

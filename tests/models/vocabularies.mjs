@@ -100,12 +100,17 @@ async function byteLevel(name, { pre, size = 0 }) {
     tokens[id] = content;
     kinds[id] = special || looksSpecial(content) ? CONTROL : USER_DEFINED;
   }
+  return { model: "gpt2", pre, ...padded(tokens, kinds, size), merges: merges.map((merge) => (typeof merge === "string" ? merge : merge.join(" "))), ...rest };
+}
+
+/** With entries for the ids that have none, up to `size`. Changes the arrays. */
+function padded(tokens, kinds, size) {
   for (let id = 0; id < Math.max(size, tokens.length); id += 1) {
     if (tokens[id] !== undefined) continue;
     tokens[id] = `[PAD${id}]`;
     kinds[id] = UNUSED;
   }
-  return { model: "gpt2", pre, tokens, kinds, merges: merges.map((merge) => (typeof merge === "string" ? merge : merge.join(" "))), ...rest };
+  return { tokens, kinds };
 }
 
 async function sentencePiece(name, { addSpacePrefix } = {}) {
@@ -143,35 +148,27 @@ function llama2() {
 }
 
 /** Llama 2's, with the markers of gaps in code. */
-function codeLlama() {
-  const { tokens, kinds, scores, ...rest } = llama2();
-  for (const marker of ["▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"]) {
-    tokens.push(marker);
-    kinds.push(CONTROL);
-    scores.push(-1000);
-  }
-  return { tokens, kinds, scores, ...rest };
-}
+const codeLlama = () => withMarkers(llama2(), ["▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"]);
 
 /** Llama 2's, with the markers of turns and others. */
 function phi3() {
-  const { tokens, kinds, scores, ...rest } = llama2();
   const placeholder = (number) => `<|placeholder${number}|>`;
   const markers = ["<|endoftext|>", "<|assistant|>", ...[1, 2, 3, 4].map(placeholder), "<|system|>", "<|end|>", ...[5, 6].map(placeholder), "<|user|>"];
-  for (const marker of markers) {
-    tokens.push(marker);
-    kinds.push(CONTROL);
-    scores.push(-1000);
-  }
-  return { tokens, kinds, scores, ...rest, eos: tokens.indexOf("<|endoftext|>"), addBos: false, metadata: { "general.name": string("Phi-3 mini") } };
+  const vocabulary = withMarkers(llama2(), markers);
+  return { ...vocabulary, eos: vocabulary.tokens.indexOf("<|endoftext|>"), addBos: false, metadata: { "general.name": string("Phi-3 mini") } };
+}
+
+/** A SentencePiece vocabulary with control tokens at its end. */
+function withMarkers({ tokens, kinds, scores, ...rest }, markers) {
+  const all = (value) => markers.map(() => value);
+  return { tokens: [...tokens, ...markers], kinds: [...kinds, ...all(CONTROL)], scores: [...scores, ...all(-1000)], ...rest };
 }
 
 /** Qwen 3's, without the tokens that are new in it. */
 async function qwen25() {
   const { tokens, kinds, ...rest } = await vocabularyOf("qwen-3");
   const first = tokens.indexOf("<tool_response>");
-  const padded = (values, pad) => values.map((value, id) => (id < first ? value : pad(id)));
-  return { ...rest, tokens: padded(tokens, (id) => `[PAD${id}]`), kinds: padded(kinds, () => UNUSED) };
+  return { ...rest, ...padded(tokens.slice(0, first), kinds.slice(0, first), tokens.length) };
 }
 
 /** That of GPT-3.5 and GPT-4, with control tokens of its own. */
