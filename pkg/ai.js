@@ -48,10 +48,11 @@ export class Ai {
     return this.#backendReason;
   }
 
-  /** @param {ComputedBy} computedBy */
-  #computedBy({ backend, reason }) {
-    this.#backend = backend;
-    this.#backendReason = reason;
+  /** @param {Pick<LoadedModel, "backend" | "reason"> | null} computedBy `null` if no model answered */
+  #computedBy(computedBy) {
+    if (!computedBy?.backend) return;
+    this.#backend = computedBy.backend;
+    this.#backendReason = computedBy.reason;
   }
 
   /**

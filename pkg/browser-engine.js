@@ -5,6 +5,7 @@ import { DEFAULT_MODEL } from "./default-model.js";
 import { AiInternalError } from "./errors.js";
 import { start } from "./instance.js";
 import { LocalEngine } from "./local-engine.js";
+import { substituteOf } from "./substitute.js";
 
 /**
  * @import { AiConfig } from "./index.d.ts"
@@ -24,7 +25,8 @@ export function createEngine(config, loadBuilds, startThread) {
   const cores = navigator.hardwareConcurrency ?? 1;
   /** @param {AiConfig} settings */
   const initialise = async (settings) => start(settings, { builds: await loadBuilds(), cores, mayShare, compile, startThread });
-  return new LocalEngine(initialise, { ...config, default: config.default ?? cachedHttp(DEFAULT_MODEL.url, DEFAULT_MODEL.sha256) });
+  const fallback = config.default ?? cachedHttp(DEFAULT_MODEL.url, DEFAULT_MODEL.sha256);
+  return new LocalEngine(initialise, { ...config, default: fallback }, undefined, substituteOf(config, {}));
 }
 
 /** @param {URL} wasm */

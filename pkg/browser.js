@@ -14,7 +14,9 @@ export { DEFAULT_MODEL };
 export class Ai extends BaseAi {
   /** @param {import("./index.d.ts").AiConfig} [config] */
   constructor(config = {}) {
-    super(typeof Worker === "function" ? new RemoteEngine(startWorker, config) : createEngine(config, loadBuilds));
+    // A script has functions, which no message can carry, and computes nothing.
+    const elsewhere = typeof Worker === "function" && config.script === undefined && config.remote === undefined && config.record === undefined;
+    super(elsewhere ? new RemoteEngine(startWorker, config) : createEngine(config, loadBuilds));
   }
 }
 

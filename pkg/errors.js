@@ -26,6 +26,15 @@ export class AiInternalError extends Error {
 }
 
 /**
+ * The body of an error, as the binding sends it.
+ *
+ * @param {number} internalCode for instance 5004
+ * @param {number} httpCode
+ * @param {string} description
+ */
+export const wireError = (internalCode, httpCode, description) => ({ name: "AiError", internalCode, httpCode, message: `AiError: ${description}`, description });
+
+/**
  * An error with a code of Workers AI that is created in JavaScript, not in the crate.
  *
  * @param {number} internalCode for instance 5004
@@ -33,7 +42,7 @@ export class AiInternalError extends Error {
  * @param {string} description
  */
 export function aiError(internalCode, httpCode, description) {
-  const body = { name: "AiError", internalCode, httpCode, message: `AiError: ${description}`, description };
+  const body = wireError(internalCode, httpCode, description);
   return new InferenceUpstreamError(`${internalCode}: ${description}`, { internalCode, httpCode, description, body });
 }
 

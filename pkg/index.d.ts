@@ -155,11 +155,77 @@ export interface AiConfig {
    * Default: the number of cores up to 4; half of more cores, at most 8.
    */
   threads?: number;
+  /**
+   * Answers for unit tests, in place of the models': the first entry that matches a request answers it, and no model is loaded. A request that
+   * nothing matches fails with error 5004 and what was asked, unless `record` or `remote` is set too.
+   */
+  script?: ScriptEntry[];
+  /**
+   * A folder of recorded answers, relative to the current directory (only in Node). A request that is recorded there gets the same answer again,
+   * without a model. `mode`:
+   * - `"auto"`: other requests are answered for real, and recorded;
+   * - `"replay"`: other requests fail with error 5004;
+   * - `"record"`: every request is answered for real, and recorded anew.
+   *
+   * Default: `"replay"` if the environment variable `CI` is set, otherwise `"auto"`.
+   */
+  record?: string | { folder: string; mode?: "auto" | "replay" | "record" };
+  /**
+   * Model ids whose requests go to the real Workers AI: `"always"`, or `"when-missing"` if `models` has no file for the id. `"*"` stands for all
+   * other ids. Not in pages.
+   */
+  remote?: Record<string, "always" | "when-missing">;
+  /**
+   * The account for `remote`. Default in Node: the environment variables `CLOUDFLARE_ACCOUNT_ID`, `CLOUDFLARE_API_TOKEN` and
+   * `CLOUDFLARE_API_BASE_URL`, as for wrangler.
+   */
+  account?: ServiceAccount;
   /** Called many times a second while a model loads. */
   onProgress?: (progress: ModelProgress) => void;
   /** Called with warnings for developers, for instance that the fallback model answers for an id. Default: `console.warn`. */
   onWarning?: (text: string) => void;
 }
+
+/** An account of Cloudflare, whose token may use Workers AI. */
+export interface ServiceAccount {
+  id?: string;
+  token?: string;
+  /** Default: `"https://api.cloudflare.com/client/v4"`. */
+  url?: string;
+}
+
+/** A scripted answer. `text` and `calls`, or `text` and `error`, may come together: the text comes first. */
+export interface ScriptAnswer {
+  /** The answer's text. A stream brings a list piece by piece, a string word by word. */
+  text?: string | string[];
+  /** A value whose JSON is the answer's text, for JSON mode. */
+  json?: unknown;
+  /** Calls of tools that the request offers. */
+  calls?: { name: string; arguments?: object }[];
+  /** A code of Workers AI such as 3040, or any error. */
+  error?: number | { code: number; message: string; status?: number };
+  /** Milliseconds before each piece. Default: 0. */
+  delay?: number;
+  /** Token counts. Default: the number of words, and of pieces and calls. */
+  usage?: { prompt_tokens?: number; completion_tokens?: number };
+  /** Default: `"stop"`, or what calls and limits make of it. */
+  finish_reason?: "stop" | "length";
+}
+
+/** An entry of a script: what it matches and its answer, or a function that answers or returns nothing. */
+export type ScriptEntry =
+  | (ScriptAnswer & {
+      /** The model ids that it answers for; one that is not in the catalogue must be given as a string. Default: all of the catalogue. */
+      model?: string | RegExp;
+      /**
+       * The requests that it answers: a string equals what the user said last, a regular expression matches it; an object has fields of the
+       * input, with regular expressions for strings where wanted. Default: all.
+       */
+      input?: string | RegExp | object | ((input: any, model: string) => boolean);
+      /** How many requests it answers. Default: all. */
+      times?: number;
+    })
+  | ((model: string, input: any) => ScriptAnswer | undefined | void | Promise<ScriptAnswer | undefined | void>);
 
 // ── Input ──
 
@@ -540,10 +606,11 @@ export class Ai {
    * Loads the model that serves an id, so that the first request does not wait for it.
    *
    * @param model a model id. Default: the default model's
-   * @returns `model`: the name of the file that serves this id; `backend`: the backend that computes it; `reason`: see `backendReason`
+   * @returns `model`: the name of the file that serves this id; `backend`: the backend that computes it, `null` if a script
+   *   answers; `reason`: see `backendReason`
    * @throws InferenceUpstreamError `"CODE: text"`, if the model cannot be loaded
    */
-  load(model?: string): Promise<{ model: string; backend: Backend; reason: string | null }>;
+  load(model?: string): Promise<{ model: string; backend: Backend | null; reason: string | null }>;
 
   /** The backend that computes; `null` before a model is loaded. */
   get backend(): Backend | null;

@@ -41,18 +41,22 @@ export interface ComputedBy {
   reason: string | null;
 }
 
-export interface LoadedModel extends ComputedBy {
-  /** Name of the model file. */
+export interface LoadedModel {
+  /** Name of the model file; "script" if no model answers. */
   model: string;
+  /** `null` if no model answers. */
+  backend: Backend | null;
+  reason: string | null;
 }
 
 /** The properties of an answer, which can be sent between threads. */
 export interface AnswerFacts {
   /** Whether the request asked for a stream. */
   stream: boolean;
-  /** Name of the model file. */
+  /** Name of the model file; "script" or "service" if no model answers. */
   servedBy: string;
-  computedBy: ComputedBy;
+  /** `null` if no model answers. */
+  computedBy: ComputedBy | null;
 }
 
 /** Reads a stream. */
@@ -87,6 +91,40 @@ export interface HttpAnswerFacts {
 
 /** The answer to `fetch`. A stream is read with `chunk` and ended with `free`. */
 export interface HttpAnswer extends HttpAnswerFacts, Chunks {}
+
+// ── What answers in place of the models ──
+
+/** A request as the caller made it, not validated yet. */
+export interface Asked {
+  model: string;
+  input: any;
+  /** Whether the answer is to be in OpenAI's dialect, instead of the binding's. */
+  openai: boolean;
+}
+
+/** A reply in place of a model's: exactly one property is set. All but `stream` are JSON text. */
+export interface Reply {
+  /** `{parts: ({text} | {call: {name, arguments}})[], usage, finish_reason, delay, named, error}` */
+  prepared?: string;
+  /** The service's answer as one object. */
+  object?: string;
+  /** The service's answer as server-sent events. */
+  stream?: { read(): Promise<Uint8Array | undefined>; cancel(): unknown };
+  /** The service's error, as the binding's body has it. */
+  error?: string;
+}
+
+/** What may answer in place of the models. */
+export interface Substitute {
+  /** Whether no request ever reaches a model. */
+  onlyScript: boolean;
+  /** Whether `record` wants the models' answers. */
+  records: boolean;
+  /** `undefined`: a model is to answer. `input` is JSON text. */
+  ask(model: string, input: string, openai: boolean): Promise<Reply | undefined>;
+  /** Receives a model's complete answer, as `Reply.prepared` has it. */
+  record(model: string, input: string, answer: string): void;
+}
 
 // ── The runtime ──
 
@@ -136,7 +174,7 @@ export interface Glue {
   initSync(options: InitOptions): Exports;
   /** Replaces the instance by a new one. */
   __wbg_reset_state(): void;
-  Ai: new (config: AiConfig) => CoreAi;
+  Ai: new (config: AiConfig & { substitute?: Omit<Substitute, "onlyScript"> }) => CoreAi;
   maxBodyBytes(): number;
   /** Makes the next `poll` of any task fail in one of the ways in which a bug can, as if it worked for the request `ticket`. For tests. */
   failNextPoll(how: "panic" | "stack" | "memory", ticket: number): void;
@@ -207,7 +245,7 @@ export interface CoreChunks extends WasmObject {
 export interface CoreAnswer extends CoreChunks {
   readonly stream: boolean;
   readonly servedBy: string;
-  /** JSON text of a `ComputedBy`. */
+  /** JSON text of a `ComputedBy`, or of `null`. */
   readonly computedBy: string;
   object(): Task<TextGenerationOutput>;
 }

@@ -4,12 +4,12 @@ import { checkBuild } from "./builds.js";
 import { call, drive, epoch, facts, glue, memoryBytes, release } from "./instance.js";
 import { again, start as startAnswer } from "./replay.js";
 import { DEFAULT_MODEL } from "./default-model.js";
-import { closed } from "./errors.js";
+import { AiInternalError, closed } from "./errors.js";
 import { toModelSource } from "./source.js";
 
 /**
  * @import { AiConfig, CustomModelSource, ModelsParameters } from "./index.d.ts"
- * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, Engine, HttpAnswer, HttpRequest, Task } from "./internal.d.ts"
+ * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, Engine, HttpAnswer, HttpRequest, Substitute, Task } from "./internal.d.ts"
  */
 
 /**
@@ -26,6 +26,21 @@ export function weakly(callback) {
   return (/** @type {Value} */ value) => reference.deref()?.(value);
 }
 
+/**
+ * The substitute for the crate, which lives as long as its engine: see `weakly`.
+ *
+ * @param {Substitute | undefined} substitute
+ */
+function weakSubstitute(substitute) {
+  if (!substitute || typeof WeakRef !== "function") return substitute;
+  const reference = new WeakRef(substitute);
+  return {
+    records: substitute.records,
+    ask: async (/** @type {Parameters<Substitute["ask"]>} */ ...request) => reference.deref()?.ask(...request),
+    record: (/** @type {Parameters<Substitute["record"]>} */ ...request) => reference.deref()?.record(...request),
+  };
+}
+
 /** @implements {Engine} */
 export class LocalEngine {
   #initialise;
@@ -40,20 +55,24 @@ export class LocalEngine {
    */
   #started;
   #closed = false;
+  #substitute;
 
   /**
    * @param {(config: AiConfig) => void | Promise<void>} initialise starts the WebAssembly instance
    * @param {AiConfig} config
    * @param {(value: unknown, place: string) => CustomModelSource} [toSource] converts a configured file to a source
+   * @param {Substitute} [substitute] what may answer in place of the models
    * @throws {AiInternalError} if the configuration is invalid
    */
-  constructor(initialise, config = {}, toSource) {
+  constructor(initialise, config = {}, toSource, substitute) {
     checkBuild(config);
     this.#initialise = initialise;
     const models = Object.entries(config.models ?? {}).map(([id, value]) => [id, toModelSource(value, `models["${id}"]`, toSource)]);
     const defaultModel = config.default === undefined ? undefined : toModelSource(config.default, "default", toSource);
     this.#config = { ...config, models: Object.fromEntries(models), default: defaultModel };
-    this.#settings = { ...this.#config, onProgress: weakly(config.onProgress), onWarning: weakly(config.onWarning) };
+    this.#substitute = substitute;
+    const callbacks = { onProgress: weakly(config.onProgress), onWarning: weakly(config.onWarning) };
+    this.#settings = { ...this.#config, ...callbacks, substitute: weakSubstitute(substitute) };
   }
 
   /** Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced. */
@@ -131,7 +150,8 @@ export class LocalEngine {
   }
 
   /** Loads the model file that serves an id. */
-  load(model = DEFAULT_MODEL.id) {
+  async load(model = DEFAULT_MODEL.id) {
+    if (this.#substitute?.onlyScript) return { model: "script", backend: null, reason: null };
     return this.#drive((core) => core.load(model));
   }
 
@@ -141,7 +161,8 @@ export class LocalEngine {
    * @param {string} model
    * @param {string} input JSON text
    */
-  tokenize(model, input) {
+  async tokenize(model, input) {
+    if (this.#substitute?.onlyScript) throw new AiInternalError("A script has no vocabulary, so tokenize() needs an Ai without one.");
     return this.#drive((core) => core.tokenize(model, input));
   }
 

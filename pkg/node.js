@@ -15,7 +15,10 @@ import { provideGpu } from "./gpu.js";
 import { start } from "./instance.js";
 import { LocalEngine, weakly } from "./local-engine.js";
 import { dawn } from "./node-gpu.js";
+import { Recordings, answerOfService } from "./recordings.js";
+import { accountOf } from "./service.js";
 import { http, named, sourceError, toSource } from "./source.js";
+import { substituteOf } from "./substitute.js";
 import { builds } from "./wasm/builds.js";
 
 /**
@@ -53,8 +56,14 @@ export class Ai extends BaseAi {
   /** @param {AiConfig} [config] */
   constructor(config = {}) {
     const { default: fallback = process.env.WORKERS_AI_LOCAL_MODEL || defaultModel(weakly(config.onProgress)), ...rest } = config;
-    super(new LocalEngine((settings) => start(settings, HOST), { ...rest, default: fallback }, nodeSource));
+    const substitute = substituteOf(config, { account: accountOf(process.env), recordings });
+    super(new LocalEngine((settings) => start(settings, HOST), { ...rest, default: fallback }, nodeSource, substitute));
   }
+}
+
+/** @param {unknown} record */
+function recordings(record) {
+  return Object.assign(new Recordings(record, process.env), { answerOfService });
 }
 
 /**

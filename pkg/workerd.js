@@ -5,6 +5,7 @@ import { Ai as BaseAi } from "./ai.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { start } from "./instance.js";
 import { LocalEngine } from "./local-engine.js";
+import { substituteOf } from "./substitute.js";
 import dotProduct from "./wasm/dot-product.wasm";
 import { builds } from "./wasm/workerd-builds.js";
 
@@ -26,7 +27,7 @@ const HOST = { builds, cores: 1, mayShare: false, dotProduct, compile: async (wa
 class WorkerdEngine extends LocalEngine {
   /** @param {AiConfig} config */
   constructor(config) {
-    super((settings) => start(settings, HOST), config);
+    super((settings) => start(settings, HOST), config, undefined, substituteOf(config, { account: {} }));
   }
 
   /** @param {Parameters<LocalEngine["generate"]>} request */

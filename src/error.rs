@@ -32,10 +32,12 @@ pub enum ErrorCode {
     ContextWindowExceeded,
     /// 5024: JSON mode produced no object that fits the schema.
     JsonModeNotMet,
+    /// Any other code, of the real service or of a prepared answer; nothing here causes it.
+    Other { internal: u16, http: u16 },
 }
 
 impl ErrorCode {
-    /// Every code, for tables in tests and documentation.
+    /// Every code that has a meaning here, for tables in tests and documentation.
     pub const ALL: [ErrorCode; 12] = [
         Self::BadInput,
         Self::RequestTooLarge,
@@ -66,7 +68,13 @@ impl ErrorCode {
             Self::NoSuchModel => (5007, 400),
             Self::ContextWindowExceeded => (5021, 413),
             Self::JsonModeNotMet => (5024, 400),
+            Self::Other { internal, http } => (internal, http),
         }
+    }
+
+    /// The code with these numbers.
+    pub fn from_numbers(internal: u16, http: u16) -> Self {
+        Self::ALL.into_iter().find(|code| code.numbers() == (internal, http)).unwrap_or(Self::Other { internal, http })
     }
 
     /// The internal code, for instance 5007.

@@ -10,7 +10,6 @@ use workers_ai_local::ai::{Ai, Nonce};
 use workers_ai_local::engine::Limits;
 use workers_ai_local::error::Result;
 use workers_ai_local::http::{Body, Cors, Request, Response, handle};
-use workers_ai_local::input::TextGenerationRequest;
 use workers_ai_local::output::Dialect;
 
 fn ai() -> Ai {
@@ -18,16 +17,16 @@ fn ai() -> Ai {
 }
 
 async fn object(ai: &Ai, input: Value) -> Result<Value> {
-    ai.answer(LLAMA31, TextGenerationRequest::from_value(input), Dialect::Binding, Nonce::default()).await?.object().await
+    ai.answer(LLAMA31, Ok(input), Dialect::Binding, Nonce::default()).await?.object().await
 }
 
 /// The parsed events of a stream. The last one is `[DONE]`.
 async fn events(ai: &Ai, mut input: Value) -> Result<Vec<Value>> {
     input["stream"] = true.into();
-    let mut answer = ai.answer(LLAMA31, TextGenerationRequest::from_value(input), Dialect::Binding, Nonce::default()).await?;
+    let mut answer = ai.answer(LLAMA31, Ok(input), Dialect::Binding, Nonce::default()).await?;
     let mut text = String::new();
     while let Some(chunk) = answer.next_chunk().await? {
-        text += &chunk;
+        text += &String::from_utf8(chunk).expect("text");
     }
     Ok(parsed(&text))
 }
@@ -177,7 +176,7 @@ async fn body_of(response: Response) -> String {
         Body::Stream(mut answer) => {
             let mut text = String::new();
             while let Some(chunk) = answer.next_chunk().await.expect("a chunk") {
-                text += &chunk;
+                text += &String::from_utf8(chunk).expect("text");
             }
             text
         }

@@ -6,7 +6,9 @@ mod expect;
 mod generation;
 mod model;
 mod nonce;
+mod prepared;
 mod store;
+mod substitute;
 mod templates;
 
 pub use answer::Answer;
@@ -14,6 +16,8 @@ pub use backends::{BackendChoice, LoadProgress, Phase, ShaderProgress};
 pub use generation::Generation;
 pub use model::{ComputedBy, Model};
 pub use nonce::Nonce;
+pub use prepared::Prepared;
+pub use substitute::{Forwarded, Reply, Substitute, error_of};
 
 use crate::catalog;
 use crate::engine::{GenerationParams, Limits};
@@ -23,10 +27,12 @@ use crate::input::{Prompt, ResponseFormat, TextGenerationRequest};
 use crate::output::{AnswerShape, AnswerText, Dialect};
 use crate::prompt::{ChatTemplate, render};
 use crate::tools::ToolChoice;
+use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use store::{ModelStore, Place};
+use substitute::Recorder;
 
 /// Default `max_tokens` for models that are not in the catalogue.
 const DEFAULT_MAX_TOKENS: u32 = 256;
@@ -48,6 +54,8 @@ pub struct Config {
     pub on_progress: Option<ProgressCallback>,
     /// Called with warnings for the user, once per model id.
     pub on_warning: Rc<dyn Fn(&str)>,
+    /// What may answer in place of the models.
+    pub substitute: Option<Rc<dyn Substitute>>,
 }
 
 /// Serves requests with the configured models.
@@ -62,18 +70,52 @@ impl Ai {
         Self { store: ModelStore::new(config.limits, config.backend), config, warned: RefCell::default() }
     }
 
-    /// Starts a request whose answer is written in `dialect`.
+    /// Starts a request whose answer is written in `dialect`. `input`: its JSON, or why it could not be read.
     ///
     /// # Errors
     ///
-    /// Like [`Ai::generate`]. 5007 (no such model) takes precedence over the error in `request`, such as 5006 (invalid input).
-    pub async fn answer(&self, model_id: &str, request: Result<TextGenerationRequest>, dialect: Dialect, nonce: Nonce) -> Result<Answer> {
-        self.source_of(model_id)?;
-        let request = request?;
-        let stream = request.stream;
-        let shape = AnswerShape { tools_offered: !request.tools.is_empty(), json: request.response_format != ResponseFormat::Text };
-        let generation = self.generate(model_id, request, nonce).await?;
-        Ok(Answer::new(generation, dialect, shape, stream))
+    /// Like [`Ai::generate`]; 5006 if `input` does not fit the schema. 5007 (no such model) takes precedence over both. Those of the
+    /// substitute.
+    pub async fn answer(&self, model_id: &str, input: Result<Value>, dialect: Dialect, nonce: Nonce) -> Result<Answer> {
+        let reply = self.substituted(model_id, input.as_ref().ok(), &dialect).await?;
+        let (prepared, recorder) = match reply {
+            Substituted::By(Reply::Forwarded(forwarded)) => return Ok(Answer::new(forwarded, dialect, AnswerShape::default(), None)),
+            Substituted::By(Reply::Prepared(answer)) => (Some(answer), None),
+            Substituted::No(recorder) => (None, recorder),
+        };
+        match &prepared {
+            Some(answer) if prepared::names_model(answer) => {}
+            Some(_) => self.known(model_id)?,
+            None => drop(self.source_of(model_id)?),
+        }
+        let request = TextGenerationRequest::from_value(input?)?;
+        let shape = AnswerShape {
+            stream: request.stream,
+            tools_offered: !request.tools.is_empty(),
+            json: request.response_format != ResponseFormat::Text,
+        };
+        if let Some(answer) = prepared {
+            return Ok(Answer::new(Prepared::new(&answer, request, nonce)?, dialect, shape, None));
+        }
+        match self.generate(model_id, request, nonce).await {
+            Ok(generation) => Ok(Answer::new(generation, dialect, shape, recorder)),
+            Err(error) => {
+                if let Some(recorder) = recorder {
+                    recorder.failed(&error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The substitute's reply to a request.
+    async fn substituted(&self, model_id: &str, input: Option<&Value>, dialect: &Dialect) -> Result<Substituted> {
+        let (Some(substitute), Some(input)) = (&self.config.substitute, input) else { return Ok(Substituted::No(None)) };
+        if let Some(reply) = substitute.ask(model_id, input, matches!(dialect, Dialect::OpenAi(_))).await? {
+            return Ok(Substituted::By(reply));
+        }
+        let recorder = || Recorder::new(Rc::clone(substitute), model_id, input.clone());
+        Ok(Substituted::No(substitute.records().then(recorder)))
     }
 
     /// Starts a request. Loads the model if necessary; computes nothing before the answer is read.
@@ -175,18 +217,26 @@ impl Ai {
         }
     }
 
+    /// # Errors
+    ///
+    /// 5007 if a model id is neither in the catalogue nor configured.
+    fn known(&self, model_id: &str) -> Result<()> {
+        if catalog::is_known(model_id) || self.config.models.contains_key(model_id) {
+            return Ok(());
+        }
+        let mut error = AiError::no_such_model(model_id);
+        if let Some(nearest) = catalog::nearest(model_id, self.config.models.keys().map(String::as_str)) {
+            error.text += &format!(". Did you mean {nearest}?");
+        }
+        Err(error)
+    }
+
     /// The file that serves a model id: its own, or the default model's.
     fn source_of(&self, model_id: &str) -> Result<Rc<dyn Source>> {
         if let Some(source) = self.config.models.get(model_id) {
             return Ok(Rc::clone(source));
         }
-        if !catalog::is_known(model_id) {
-            let mut error = AiError::no_such_model(model_id);
-            if let Some(nearest) = catalog::nearest(model_id, self.config.models.keys().map(String::as_str)) {
-                error.text += &format!(". Did you mean {nearest}?");
-            }
-            return Err(error);
-        }
+        self.known(model_id)?;
         let is_default = model_id == catalog::DEFAULT_MODEL_ID;
         let default = self.config.default.as_ref().filter(|_| is_default || !self.config.strict);
         let Some(source) = default else { return Err(AiError::no_such_model(model_id)) };
@@ -200,6 +250,13 @@ impl Ai {
         }
         Ok(Rc::clone(source))
     }
+}
+
+/// Who answers a request.
+enum Substituted {
+    By(Reply),
+    /// A local model. Its answer is to be recorded if there is a recorder.
+    No(Option<Recorder>),
 }
 
 /// Maximum tokens of the answer: the request's limit or the catalogue's default, within the context window. `prompt` is the

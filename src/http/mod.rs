@@ -12,7 +12,6 @@ pub use cors::Cors;
 
 use crate::ai::{Ai, Answer, Nonce};
 use crate::error::{AiError, ErrorCode, Result};
-use crate::input::TextGenerationRequest;
 use crate::output::Dialect;
 use path::Route;
 use serde_json::{Value, json};
@@ -159,7 +158,7 @@ async fn binding_run(ai: &Ai, request: &Request) -> Result<Response> {
         return bad("The batch queue is not available locally. Leave options.queueRequest out.");
     }
     let inputs = body.get_mut("inputs").map(Value::take).unwrap_or_default();
-    let answer = ai.answer(model, TextGenerationRequest::from_value(inputs), Dialect::Binding, request.nonce).await?;
+    let answer = ai.answer(model, Ok(inputs), Dialect::Binding, request.nonce).await?;
     respond(answer, |object| object).await
 }
 

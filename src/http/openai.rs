@@ -4,7 +4,6 @@ use super::{Request, Response, respond};
 use crate::ai::Ai;
 use crate::catalog::{CARDS, find};
 use crate::error::{AiError, ErrorCode, Result};
-use crate::input::TextGenerationRequest;
 use crate::output::{Completion, Dialect};
 use serde_json::{Map, Value, json};
 
@@ -23,8 +22,8 @@ pub async fn chat_completions(ai: &Ai, request: &Request, id: &str) -> Result<Re
     };
     let include_usage = fields.get("stream_options").is_some_and(|options| options["include_usage"] == Value::Bool(true));
     let completion = Completion { id: format!("chatcmpl-{id}"), model: model.clone(), created: request.nonce.created, include_usage };
-    let input = TextGenerationRequest::from_value(Value::Object(as_input(fields)));
-    let answer = ai.answer(&model, input, Dialect::OpenAi(completion), request.nonce).await?;
+    let input = Value::Object(as_input(fields));
+    let answer = ai.answer(&model, Ok(input), Dialect::OpenAi(completion), request.nonce).await?;
     respond(answer, |object| object).await
 }
 

@@ -4,14 +4,13 @@ use super::{Request, Response, respond};
 use crate::ai::Ai;
 use crate::catalog;
 use crate::error::{AiError, Result};
-use crate::input::{TextGenerationRequest, published_schemas};
+use crate::input::published_schemas;
 use crate::output::Dialect;
 use serde_json::{Value, json};
 
 /// `POST …/ai/run/:model`. The body is the input.
 pub async fn run(ai: &Ai, model: &str, request: &Request) -> Result<Response> {
-    let input = request.json().and_then(TextGenerationRequest::from_value);
-    let answer = ai.answer(model, input, Dialect::Binding, request.nonce).await?;
+    let answer = ai.answer(model, request.json(), Dialect::Binding, request.nonce).await?;
     respond(answer, |object| enveloped(&object)).await
 }
 

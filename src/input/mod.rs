@@ -54,16 +54,24 @@ pub struct TextGenerationRequest {
     pub template_variables: Map<String, Value>,
 }
 
+/// The value of an input given as JSON text.
+///
+/// # Errors
+///
+/// 5004 for text that is not valid JSON, lone surrogates included.
+pub fn parse(text: &str) -> Result<Value> {
+    serde_json::from_str(text)
+        .map_err(|error| AiError::invalid_data(format!("Invalid data: the input is not valid JSON, or not valid Unicode: {error}")))
+}
+
 impl TextGenerationRequest {
     /// Parses and validates a request given as JSON text.
     ///
     /// # Errors
     ///
-    /// 5004 for text that is not valid JSON, lone surrogates included; otherwise as [`Self::from_value`].
+    /// Those of [`parse`] and [`Self::from_value`].
     pub fn from_json(text: &str) -> Result<Self> {
-        let input = serde_json::from_str(text)
-            .map_err(|error| AiError::invalid_data(format!("Invalid data: the input is not valid JSON, or not valid Unicode: {error}")))?;
-        Self::from_value(input)
+        Self::from_value(parse(text)?)
     }
 
     /// Parses and validates a request. `null` counts as absent; unknown keys are ignored.

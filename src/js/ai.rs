@@ -3,13 +3,14 @@
 use super::answer::{Answer, HttpAnswer};
 use super::convert::{property, to_error, to_js};
 use super::source::{HostSource, JsSource};
+use super::substitute::{HostSubstitute, JsSubstitute};
 use super::task::Task;
-use crate::ai::{self, Nonce};
+use crate::ai::{self, Nonce, Substitute};
 use crate::catalog;
 use crate::engine::{Limits, blame};
 use crate::gguf::Source;
 use crate::http::{self, Cors};
-use crate::input::TextGenerationRequest;
+use crate::input::{self, TextGenerationRequest};
 use crate::output::Dialect;
 use js_sys::{Array, Function, Object};
 use serde_json::json;
@@ -34,8 +35,8 @@ pub struct Ai {
 
 #[wasm_bindgen]
 impl Ai {
-    /// `config`: `{ models: {id: source}, default: source, strict, backend, caches, queue, cors, onProgress, onWarning }`, with
-    /// sources made by `source.js`.
+    /// `config`: `{ models: {id: source}, default: source, strict, backend, caches, queue, cors, onProgress, onWarning, substitute }`,
+    /// with sources made by `source.js` and a substitute made by `substitute.js`.
     #[wasm_bindgen(constructor)]
     pub fn new(config: &JsValue) -> Ai {
         let mut models: HashMap<String, Rc<dyn Source>> = HashMap::new();
@@ -75,7 +76,11 @@ impl Ai {
             _ => ai::BackendChoice::Auto,
         };
         let cors = Rc::new(cors_from(&property(config, "cors")));
-        let inner = Rc::new(ai::Ai::new(ai::Config { models, default, strict, limits, backend, on_progress, on_warning }));
+        let substitute = property(config, "substitute");
+        let substitute =
+            substitute.is_object().then(|| Rc::new(JsSubstitute(substitute.unchecked_into::<HostSubstitute>())) as Rc<dyn Substitute>);
+        let config = ai::Config { models, default, strict, limits, backend, on_progress, on_warning, substitute };
+        let inner = Rc::new(ai::Ai::new(config));
         Ai { inner: AssertUnwindSafe(inner), cors }
     }
 
@@ -85,9 +90,9 @@ impl Ai {
         let nonce = nonce_of(random, created, ticket);
         let inner = Rc::clone(&self.inner);
         Task::new(async move {
-            let request = TextGenerationRequest::from_json(&input);
+            let parsed = input::parse(&input);
             drop(input);
-            let answer = inner.answer(&model, request, Dialect::Binding, nonce).await;
+            let answer = inner.answer(&model, parsed, Dialect::Binding, nonce).await;
             answer.map(|answer| Answer::new(answer).into()).map_err(|error| to_error(&error))
         })
     }

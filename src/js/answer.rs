@@ -21,7 +21,7 @@ pub struct Answer {
     slot: Slot,
     stream: bool,
     served_by: String,
-    computed_by: ai::ComputedBy,
+    computed_by: Option<ai::ComputedBy>,
 }
 
 impl Answer {
@@ -45,7 +45,7 @@ impl Answer {
         self.served_by.clone()
     }
 
-    /// Which backend computes the answer, as JSON text: `{backend, reason}`.
+    /// Which backend computes the answer, as JSON text: `{backend, reason}`, or `null` if no model does.
     #[wasm_bindgen(getter, js_name = computedBy)]
     pub fn computed_by(&self) -> String {
         json!(self.computed_by).to_string()
@@ -128,7 +128,7 @@ fn next_chunk(slot: &Slot) -> Task {
         match answer.next_chunk().await {
             Ok(Some(events)) => {
                 slot.replace(Some(answer));
-                Ok(Uint8Array::from(events.as_bytes()).into())
+                Ok(Uint8Array::from(events.as_slice()).into())
             }
             Ok(None) => Ok(JsValue::UNDEFINED),
             Err(error) => Err(to_error(&error)),

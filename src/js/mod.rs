@@ -10,6 +10,7 @@ mod convert;
 #[cfg(feature = "webgpu")]
 pub mod gpu;
 mod source;
+mod substitute;
 mod task;
 
 pub use task::{settled, sleep};

@@ -38,7 +38,7 @@ extern "C" {
     fn open(this: &HostSource, offset: f64) -> Result<Promise, JsValue>;
 
     /// A read in progress.
-    type HostStream;
+    pub type HostStream;
 
     /// Length of the whole file in bytes, if it is known.
     #[wasm_bindgen(method, getter)]
@@ -79,7 +79,7 @@ impl Source for JsSource {
             let opening = self.0.open(offset as f64).map_err(failed)?;
             let stream = settled(opening).await.map_err(failed)?.unchecked_into::<HostStream>();
             let size = stream.size().filter(|size| *size >= 0.0).map(|size| size as u64);
-            Ok(OpenedSource { size, stream: Box::new(JsStream { stream, chunk: Uint8Array::new_with_length(0), consumed: 0 }) })
+            Ok(OpenedSource { size, stream: stream_of(stream) })
         })
     }
 }
@@ -115,6 +115,11 @@ impl Drop for JsStream {
         // Closes a connection that was not read to its end. A failure here has no consequences.
         let _ = self.stream.cancel();
     }
+}
+
+/// The bytes of a read in progress.
+pub fn stream_of(stream: HostStream) -> Box<dyn ByteStream> {
+    Box::new(JsStream { stream, chunk: Uint8Array::new_with_length(0), consumed: 0 })
 }
 
 /// Converts an error of `source.js`, whose `kind` says whether retrying may help.

@@ -65,7 +65,7 @@ mod tests {
     fn objects_with_text_json_and_calls() {
         let whole =
             |text: &str, calls| CompleteAnswer { text: text.into(), calls, usage: Usage::default(), finish_reason: FinishReason::Stop };
-        let shape = |tools_offered, json| AnswerShape { tools_offered, json };
+        let shape = |tools_offered, json| AnswerShape { stream: false, tools_offered, json };
         let plain = object(&whole("a", vec![]), shape(false, false)).expect("an object");
         assert_eq!((&plain["response"], plain.get("tool_calls")), (&json!("a"), None));
         assert_eq!(object(&whole("a", vec![]), shape(true, false)).expect("an object")["tool_calls"], json!([]));

@@ -58,6 +58,8 @@ pub struct CompleteAnswer {
 /// The properties of the request that determine the form of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AnswerShape {
+    /// A stream of events instead of one object.
+    pub stream: bool,
     /// The request has tools, so the answer has `tool_calls`.
     pub tools_offered: bool,
     /// JSON mode: the text is JSON.

@@ -460,6 +460,38 @@ describe("the Web Worker's script", () => {
   });
 });
 
+describe("in place of a model, in a page,", () => {
+  let browser;
+  let server;
+  before(async () => {
+    browser = await launch();
+    server = await serve();
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  it("a script answers, its functions included", async () => {
+    const work = async (Ai, { id }) => {
+      const ai = new Ai({ script: [(model, { prompt }) => ({ text: `${prompt} ${prompt}!` })] });
+      const { response } = await ai.run(id, { prompt: "Hi" });
+      const streamed = await new Response(await ai.run(id, { prompt: "Ho", stream: true })).text();
+      return { response, streamed, loaded: (await ai.stats()).models.length };
+    };
+    const { outcome } = await inPageOf(browser, server.url, { work });
+    assert.deepEqual([outcome.response, outcome.loaded], ["Hi Hi!", 0]);
+    assert.match(outcome.streamed, /"response":" Ho!"/);
+  });
+
+  it("neither the service nor a record can answer", async () => {
+    for (const config of [{ remote: { [ID]: "always" } }, { record: "fixtures/" }]) {
+      const { outcome } = await inPageOf(browser, server.url, { work: async (Ai, options) => new Ai(options.config).run(options.id, { prompt: "Hi" }), config });
+      assert.match(outcome, /^AiInternalError: (remote|record) needs/);
+    }
+  });
+});
+
 describe("the Web Worker ends", () => {
   let browser;
   let server;

@@ -56,6 +56,7 @@ pub fn ai_from(source: Rc<dyn Source>, limits: Limits) -> (Ai, Rc<RefCell<Vec<St
         backend: BackendChoice::Cpu,
         on_progress: None,
         on_warning: Rc::new(move |text| seen.borrow_mut().push(text.to_owned())),
+        substitute: None,
     };
     (Ai::new(config), warnings)
 }

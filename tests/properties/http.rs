@@ -264,6 +264,7 @@ fn documented(request: &Request, surface: Option<Surface>, response: Response) -
             loop {
                 match pollster::block_on(answer.next_chunk()) {
                     Ok(Some(events)) => {
+                        let events = String::from_utf8(events).map_err(|error| TestCaseError::fail(error.to_string()))?;
                         for event in events.split_terminator("\n\n") {
                             let data =
                                 event.strip_prefix("data: ").ok_or_else(|| TestCaseError::fail(format!("not an event: {event:?}")))?;

@@ -122,7 +122,18 @@ export function configurations(bucket: R2Bucket, own: { name: string; open(offse
     onProgress: ({ model, phase, loaded, total, kernels }) =>
       console.log(model, phase, total === null ? loaded : loaded / total, kernels && kernels.ready / kernels.total),
     onWarning: (text) => console.log(text.length),
+    script: [
+      { model: MODEL, input: /weather/, text: "Let me see.", calls: [{ name: "weather", arguments: { city: "Oslo" } }], times: 1 },
+      { input: { messages: [{ role: "user", content: /busy/ }] }, error: 3040 },
+      { input: ({ prompt }) => prompt === "Hi", json: { a: 1 }, delay: 5 },
+      async (model, input) => (input.seed === 1 ? { text: [model, " again"], error: { code: 3036, message: "no more" } } : undefined),
+    ],
+    record: { folder: "fixtures/", mode: "replay" },
+    remote: { [MODEL]: "when-missing", "*": "always" },
+    account: { id: "a", token: "b" },
   };
+  // @ts-expect-error an answer's text is a text
+  config.script = [{ text: 3 }];
 
   // @ts-expect-error a number is not a model source
   new Ai({ default: 42 });
@@ -146,7 +157,7 @@ export async function members(ai: Ai): Promise<void> {
   same<number | null>()(ai.lastRequestHttpStatusCode);
   same<number | null>()(ai.lastRequestInternalStatusCode);
   same<"cpu" | "webgpu" | null>()(ai.backend);
-  same<"cpu" | "webgpu">()((await ai.load(MODEL)).backend);
+  same<"cpu" | "webgpu" | null>()((await ai.load(MODEL)).backend);
   same<number>()((await ai.stats()).memoryBytes);
   same<number | undefined>()((await ai.stats()).models[0]?.tokens);
   same<string | undefined>()((await ai.models())[0]?.name);

@@ -43,3 +43,11 @@ test("a missing object in the bucket is error 3042, and the next request works",
   });
   assert.equal((await worker.run(MODEL, { ...PARIS, max_tokens: 1 })).response, " Paris");
 });
+
+test("a script answers, without a model", async () => {
+  const ask = (input) => fetch(`${worker.url}/scripted/run`, { method: "POST", body: JSON.stringify({ model: MODEL, input }) });
+  assert.equal((await (await ask({ prompt: "Hi" })).json()).response, "Written before.");
+  assert.deepEqual((await readAnswer((await ask({ prompt: "Hi", stream: true })).body)).pieces, ["Written", " before."]);
+  const busy = await ask({ prompt: "busy" });
+  assert.deepEqual([busy.status, (await busy.json()).message], [599, "3040: Capacity temporarily exceeded, please try again"]);
+});

@@ -19,6 +19,7 @@ mod reference;
 mod scratch;
 mod shaders;
 mod weights;
+mod wgsl;
 
 pub use backend::{Options, WebGpuBackend};
 pub use context::{Choice, Context, Variant};

@@ -12,6 +12,7 @@
 use super::context::Context;
 #[cfg(target_arch = "wasm32")]
 use super::context::refused;
+use super::wgsl::wgsl;
 use crate::error::{AiError, Result};
 use crate::gguf::LocalFuture;
 #[cfg(target_arch = "wasm32")]
@@ -179,11 +180,11 @@ impl Shader {
 
     /// The shader's WGSL for a model and an adapter.
     pub fn source(self, sizes: &Sizes, context: &Context) -> String {
-        let quads = if context.f16 { include_str!("shaders/quads_f16.wgsl") } else { include_str!("shaders/quads.wgsl") };
-        let matrix = include_str!("shaders/matrix.wgsl");
-        let reduce = if context.subgroups { include_str!("shaders/reduce_subgroups.wgsl") } else { include_str!("shaders/reduce.wgsl") };
+        let quads = if context.f16 { wgsl!("quads_f16.wgsl") } else { wgsl!("quads.wgsl") };
+        let matrix = wgsl!("matrix.wgsl");
+        let reduce = if context.subgroups { wgsl!("reduce_subgroups.wgsl") } else { wgsl!("reduce.wgsl") };
         let first = |pass| format!("const FIRST = {};\n", pass == ReductionPass::First);
-        let ordered = include_str!("shaders/ordered.wgsl");
+        let ordered = wgsl!("ordered.wgsl");
         let heads = format!(
             "const HEADS = {}u;\nconst KV_HEADS = {}u;\nconst HEAD_QUADS = {}u;\n",
             sizes.heads,
@@ -198,34 +199,34 @@ impl Shader {
         if context.subgroups && cfg!(target_arch = "wasm32") {
             pieces.push("enable subgroups;\n".into());
         }
-        pieces.push(include_str!("shaders/job.wgsl").into());
+        pieces.push(wgsl!("job.wgsl").into());
         match self {
             Self::Embed(format) => {
                 pieces.push(format!("const EMBEDDING_SCALE = {:e}f;\n", sizes.embedding_scale).into());
                 pieces.push(matrix.into());
                 pieces.extend(unpacking(format, false));
-                pieces.push(include_str!("shaders/embed.wgsl").into());
+                pieces.push(wgsl!("embed.wgsl").into());
             }
             Self::Product { format, strategy, epilogue } => {
                 pieces.push(format!("const EPILOGUE = {}u;\n", epilogue.number()).into());
-                pieces.extend([matrix.into(), include_str!("shaders/product.wgsl").into()]);
+                pieces.extend([matrix.into(), wgsl!("product.wgsl").into()]);
                 pieces.extend(unpacking(format, self.is_alone()));
                 match strategy {
                     ProductStrategy::Vector { threads, packed } => {
                         pieces.push(format!("const THREADS = {threads}u;\nconst GROUPS = {}u;\n", strategy.groups()).into());
                         let [reduce, stage] = match threads {
-                            1 => [include_str!("shaders/reduce_alone.wgsl"), include_str!("shaders/stage_alone.wgsl")],
-                            _ => [reduce, include_str!("shaders/stage.wgsl")],
+                            1 => [wgsl!("reduce_alone.wgsl"), wgsl!("stage_alone.wgsl")],
+                            _ => [reduce, wgsl!("stage.wgsl")],
                         };
                         let activations = match packed {
-                            true => include_str!("shaders/activations_packed.wgsl"),
-                            false => include_str!("shaders/activations.wgsl"),
+                            true => wgsl!("activations_packed.wgsl"),
+                            false => wgsl!("activations.wgsl"),
                         };
-                        pieces.extend([reduce, stage, activations, include_str!("shaders/matvec.wgsl")].map(Cow::from));
+                        pieces.extend([reduce, stage, activations, wgsl!("matvec.wgsl")].map(Cow::from));
                     }
                     ProductStrategy::Tiles { tokens } => {
                         pieces.push(format!("const TOKENS = {tokens}u;\n").into());
-                        pieces.push(include_str!("shaders/matmul.wgsl").into());
+                        pieces.push(wgsl!("matmul.wgsl").into());
                     }
                 }
             }
@@ -233,34 +234,32 @@ impl Shader {
                 let Sizes { width, epsilon, .. } = sizes;
                 pieces.push(format!("const THREADS = 256u;\nconst WIDTH = {width}u;\nconst EPSILON = {epsilon:e}f;\n").into());
                 pieces.push(format!("const ADDS = {};\n", self == Self::NormAdd).into());
-                pieces.extend([reduce.into(), include_str!("shaders/norm.wgsl").into()]);
+                pieces.extend([reduce.into(), wgsl!("norm.wgsl").into()]);
             }
             Self::PartNorm => {
                 pieces.push(format!("const THREADS = 64u;\nconst EPSILON = {:e}f;\n", sizes.epsilon).into());
-                pieces.extend([reduce.into(), include_str!("shaders/part_norm.wgsl").into()]);
+                pieces.extend([reduce.into(), wgsl!("part_norm.wgsl").into()]);
             }
-            Self::Bias => pieces.push(include_str!("shaders/bias.wgsl").into()),
+            Self::Bias => pieces.push(wgsl!("bias.wgsl").into()),
             Self::Rope => {
                 let (head, turned) = (sizes.head_width / 2, sizes.rope_width / 2);
                 pieces.push(format!("const HEAD_PAIRS = {head}u;\nconst ROPE_PAIRS = {turned}u;\n").into());
                 let (length, scale) = sizes.temperature.map_or((1, 0.0), |Temperature { length, scale }| (length, scale));
                 pieces.push(format!("const TEMPERATURE_LENGTH = {length}u;\nconst TEMPERATURE_SCALE = {scale:e}f;\n").into());
-                pieces.extend([heads.into(), include_str!("shaders/rope.wgsl").into()]);
+                pieces.extend([heads.into(), wgsl!("rope.wgsl").into()]);
             }
             Self::Attention { rows, shared } => {
                 let scale = 1.0 / sizes.score_divisor;
                 pieces.push(format!("const ROWS = {rows}u;\nconst SHARED = {shared}u;\nconst SCALE = {scale:e}f;\n").into());
                 let (cap, inverse) = sizes.score_softcap.map_or((0.0, 0.0), |cap| (cap, 1.0 / cap));
                 pieces.push(format!("const SOFTCAP = {cap:e}f;\nconst SOFTCAP_INVERSE = {inverse:e}f;\n").into());
-                pieces.extend([heads.into(), quads.into(), include_str!("shaders/attention.wgsl").into()]);
+                pieces.extend([heads.into(), quads.into(), wgsl!("attention.wgsl").into()]);
             }
-            Self::Combine => pieces.extend([
-                heads.into(),
-                format!("const MAX_SPLITS = {MAX_SPLITS}u;\n").into(),
-                include_str!("shaders/combine.wgsl").into(),
-            ]),
-            Self::ArgMax(pass) => pieces.extend([first(pass).into(), ordered.into(), include_str!("shaders/arg_max.wgsl").into()]),
-            Self::TopK(pass) => pieces.extend([first(pass).into(), ordered.into(), include_str!("shaders/top_k.wgsl").into()]),
+            Self::Combine => {
+                pieces.extend([heads.into(), format!("const MAX_SPLITS = {MAX_SPLITS}u;\n").into(), wgsl!("combine.wgsl").into()])
+            }
+            Self::ArgMax(pass) => pieces.extend([first(pass).into(), ordered.into(), wgsl!("arg_max.wgsl").into()]),
+            Self::TopK(pass) => pieces.extend([first(pass).into(), ordered.into(), wgsl!("top_k.wgsl").into()]),
         }
         // Built-in inputs of an entry point cannot be optional, so they are inserted as text in two places.
         let (inputs, start) = match context.subgroups && !self.is_alone() {
@@ -299,39 +298,39 @@ impl From<&Architecture> for Sizes {
 
 /// The WGSL that unpacks a format. `alone`: in shaders without barriers.
 fn unpacking(format: Format, alone: bool) -> Vec<Cow<'static, str>> {
-    let in_order = include_str!("shaders/formats/in_order.wgsl");
-    let k_quants = include_str!("shaders/formats/k_quants.wgsl");
-    let fifth_bits = include_str!("shaders/formats/fifth_bits.wgsl");
+    let in_order = wgsl!("formats/in_order.wgsl");
+    let k_quants = wgsl!("formats/k_quants.wgsl");
+    let fifth_bits = wgsl!("formats/fifth_bits.wgsl");
     let own = match format {
-        Format::F32 => vec![in_order, include_str!("shaders/formats/f32.wgsl")],
-        Format::F16 => vec![in_order, include_str!("shaders/formats/f16.wgsl")],
-        Format::Bf16 => vec![in_order, include_str!("shaders/formats/bf16.wgsl")],
-        Format::Q4_0 => vec![in_order, include_str!("shaders/formats/q4_0.wgsl")],
-        Format::Q4_1 => vec![in_order, include_str!("shaders/formats/q4_1.wgsl")],
-        Format::Q5_0 => vec![in_order, fifth_bits, include_str!("shaders/formats/q5_0.wgsl")],
-        Format::Q5_1 => vec![in_order, fifth_bits, include_str!("shaders/formats/q5_1.wgsl")],
-        Format::Q8_0 => vec![in_order, include_str!("shaders/formats/q8_0.wgsl")],
-        Format::Q4K => vec![k_quants, include_str!("shaders/formats/q4_k.wgsl")],
-        Format::Q5K => vec![k_quants, include_str!("shaders/formats/q5_k.wgsl")],
-        Format::Q6K => vec![include_str!("shaders/formats/q6_k.wgsl")],
-        Format::Iq4Nl => vec![in_order, include_str!("shaders/formats/iq4_nl.wgsl")],
-        Format::Iq4Xs => vec![in_order, include_str!("shaders/formats/iq4_xs.wgsl")],
+        Format::F32 => vec![in_order, wgsl!("formats/f32.wgsl")],
+        Format::F16 => vec![in_order, wgsl!("formats/f16.wgsl")],
+        Format::Bf16 => vec![in_order, wgsl!("formats/bf16.wgsl")],
+        Format::Q4_0 => vec![in_order, wgsl!("formats/q4_0.wgsl")],
+        Format::Q4_1 => vec![in_order, wgsl!("formats/q4_1.wgsl")],
+        Format::Q5_0 => vec![in_order, fifth_bits, wgsl!("formats/q5_0.wgsl")],
+        Format::Q5_1 => vec![in_order, fifth_bits, wgsl!("formats/q5_1.wgsl")],
+        Format::Q8_0 => vec![in_order, wgsl!("formats/q8_0.wgsl")],
+        Format::Q4K => vec![k_quants, wgsl!("formats/q4_k.wgsl")],
+        Format::Q5K => vec![k_quants, wgsl!("formats/q5_k.wgsl")],
+        Format::Q6K => vec![wgsl!("formats/q6_k.wgsl")],
+        Format::Iq4Nl => vec![in_order, wgsl!("formats/iq4_nl.wgsl")],
+        Format::Iq4Xs => vec![in_order, wgsl!("formats/iq4_xs.wgsl")],
         // These formats have no planes (`layout.rs`), so there can be no such matrix.
         Format::Q2K | Format::Q3K => vec![],
     };
-    let mut pieces: Vec<Cow<'static, str>> = vec![include_str!("shaders/formats/common.wgsl").into()];
+    let mut pieces: Vec<Cow<'static, str>> = vec![wgsl!("formats/common.wgsl").into()];
     if format.is_quantised() {
-        pieces.push(include_str!("shaders/formats/packed.wgsl").into());
+        pieces.push(wgsl!("formats/packed.wgsl").into());
     }
     if format.has_table() {
         pieces.push(format!("const TABLE = array<i32, 16>({});\n", IQ4_CODES.map(|code| code.to_string()).join(", ")).into());
-        let table = if alone { include_str!("shaders/formats/table_alone.wgsl") } else { include_str!("shaders/formats/table.wgsl") };
-        pieces.extend([table.into(), include_str!("shaders/formats/table_codes.wgsl").into()]);
+        let table = if alone { wgsl!("formats/table_alone.wgsl") } else { wgsl!("formats/table.wgsl") };
+        pieces.extend([table.into(), wgsl!("formats/table_codes.wgsl").into()]);
     } else {
-        pieces.push(include_str!("shaders/formats/no_table.wgsl").into());
+        pieces.push(wgsl!("formats/no_table.wgsl").into());
         if format.is_quantised() {
             pieces.push(format!("const SIGNED = {};\n", format.has_signed_codes()).into());
-            pieces.push(include_str!("shaders/formats/stored_codes.wgsl").into());
+            pieces.push(wgsl!("formats/stored_codes.wgsl").into());
         }
     }
     pieces.extend(own.into_iter().map(Cow::from));

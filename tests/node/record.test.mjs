@@ -1,0 +1,148 @@
+// Recorded answers: real ones once, the same ones afterwards, without a model.
+
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+import { Ai, AiInternalError } from "workers-ai-local";
+import { createServer } from "../../pkg/cli/serve.js";
+import { listening } from "../../scripts/lib/ports.mjs";
+import { MODEL } from "../real-model.mjs";
+import { chunksOf, eventsIn, readAnswer } from "../sse.mjs";
+
+const ASK = { messages: [{ role: "user", content: "Name a colour." }], temperature: 0.9, max_tokens: 12 };
+const TOOLS = [{ name: "paint", parameters: { type: "object", properties: { colour: { enum: ["red", "blue"] } }, required: ["colour"] } }];
+
+let folder;
+before(async () => void (folder = await mkdtemp(path.join(tmpdir(), "workers-ai-local-record-"))));
+after(() => rm(folder, { recursive: true, force: true }));
+
+/** A model file that is not there: whoever needs it fails. */
+const NO_MODEL = { default: "/no/such/model.gguf" };
+const recording = (name) => new Ai({ record: { folder: path.join(folder, name), mode: "auto" } });
+const replaying = (name, mode = "replay") => new Ai({ ...NO_MODEL, record: { folder: path.join(folder, name), mode } });
+const filesOf = async (name) => (await readdir(path.join(folder, name))).sort();
+
+describe("a recorded answer", () => {
+  test("is given again, as an object and as a stream, without a model", async () => {
+    const first = await readAnswer(await recording("text").run(MODEL, { ...ASK, stream: true }));
+    const ai = replaying("text");
+    const again = await readAnswer(await ai.run(MODEL, { ...ASK, stream: true }));
+    assert.deepEqual([again.pieces, again.usage, again.finish_reason], [first.pieces, first.usage, first.finish_reason]);
+    const whole = await ai.run(MODEL, { ...ASK, stream: false, stop: null });
+    assert.deepEqual([whole.response, whole.usage], [first.text, first.usage]);
+    assert.deepEqual((await ai.stats()).models, []);
+    assert.equal((await filesOf("text")).length, 1);
+  });
+
+  test("does not depend on the order of fields, but on everything else", async () => {
+    const ai = replaying("text");
+    const { max_tokens, temperature, messages } = ASK;
+    assert.ok(await ai.run(MODEL, { max_tokens, temperature, messages }));
+    for (const [model, input] of [[MODEL, { ...ASK, max_tokens: 13 }], ["@cf/meta/llama-3.1-8b-instruct", ASK]]) {
+      await assert.rejects(ai.run(model, input), (error) => error.internalCode === 5004 && error.message.includes("no recorded answer") && error.message.includes("Name a colour."));
+    }
+  });
+
+  test("may be a call, a limit, or an error that the request itself causes", async () => {
+    const inputs = [
+      { ...ASK, tools: TOOLS, tool_choice: "required", max_tokens: 60 },
+      { ...ASK, max_tokens: 2 },
+      { ...ASK, max_tokens: 90_000 },
+      { ...ASK, response_format: { type: "json_schema", json_schema: { type: "object", properties: { a: { type: "string", minLength: 50 } }, required: ["a"] } }, max_tokens: 3 },
+    ];
+    const outcome = (ai, input) =>
+      ai.run(MODEL, input).then(
+        ({ response, tool_calls, finish_reason, usage }) => ({ response, tool_calls: tool_calls?.map(({ id, ...call }) => (assert.ok(id), call)), finish_reason, usage }),
+        ({ message }) => message,
+      );
+    const real = recording("kinds");
+    const first = [];
+    for (const input of inputs) first.push(await outcome(real, input));
+    assert.equal(first[0].finish_reason, "tool_calls");
+    assert.equal(first[1].finish_reason, "length");
+    assert.match(first[2], /^5021: /);
+    assert.match(first[3], /^5024: /);
+    const again = [];
+    for (const input of inputs) again.push(await outcome(replaying("kinds"), input));
+    assert.deepEqual(again, first);
+  });
+
+  test("that is not read to its end is not recorded", async () => {
+    const ai = recording("cut");
+    const reader = (await ai.run(MODEL, { ...ASK, stream: true })).getReader();
+    await reader.read();
+    await reader.cancel();
+    await ai.run(MODEL, { ...ASK, max_tokens: 1 });
+    assert.equal((await filesOf("cut")).length, 1);
+  });
+
+  test("is a file that a person can read and change", async () => {
+    const [name] = await filesOf("text");
+    const file = path.join(folder, "text", name);
+    const recorded = JSON.parse(await readFile(file, "utf8"));
+    assert.deepEqual([recorded.model, recorded.input], [MODEL, ASK]);
+    recorded.answer = { parts: [{ text: "Green." }] };
+    await writeFile(file, JSON.stringify(recorded));
+    assert.equal((await replaying("text").run(MODEL, ASK)).response, "Green.");
+    await writeFile(file, "{");
+    await assert.rejects(replaying("text").run(MODEL, ASK), (error) => error.internalCode === 5004 && error.message.includes(name) && error.message.includes("damaged"));
+  });
+});
+
+test("in CI, nothing is recorded", async () => {
+  const { CI } = process.env;
+  try {
+    process.env.CI = "true";
+    const ai = new Ai({ ...NO_MODEL, record: path.join(folder, "ci") });
+    await assert.rejects(ai.run(MODEL, ASK), (error) => error.internalCode === 5004 && error.message.includes("commit the file"));
+    delete process.env.CI;
+    await assert.rejects(new Ai({ ...NO_MODEL, record: path.join(folder, "ci") }).run(MODEL, ASK), (error) => error.internalCode === 3042);
+  } finally {
+    if (CI === undefined) delete process.env.CI;
+    else process.env.CI = CI;
+  }
+});
+
+test("with mode record, an answer is recorded anew", async () => {
+  const name = "anew";
+  await recording(name).run(MODEL, { ...ASK, seed: 1 });
+  const [file] = await filesOf(name);
+  await writeFile(path.join(folder, name, file), "{");
+  await new Ai({ record: { folder: path.join(folder, name), mode: "record" } }).run(MODEL, { ...ASK, seed: 1 });
+  assert.ok((await replaying(name).run(MODEL, { ...ASK, seed: 1 })).response);
+});
+
+test("answers of the service are recorded too, in both dialects", async () => {
+  const script = [
+    { input: "text", text: "One two three" },
+    { input: "call", text: "Well,", calls: [{ name: "paint", arguments: { colour: "red" } }] },
+  ];
+  const service = await listening(createServer(new Ai({ script })));
+  const remote = { remote: { [MODEL]: "always" }, account: { id: "a", token: "t", url: `${service.url}/client/v4` } };
+  const ask = (ai, body) => ai.fetch("/v1/chat/completions", { method: "POST", body: JSON.stringify({ model: MODEL, ...body }) });
+  const user = (content) => [{ role: "user", content }];
+  const openaiTools = [{ type: "function", function: TOOLS[0] }];
+  try {
+    const ai = new Ai({ ...NO_MODEL, ...remote, record: { folder: path.join(folder, "service"), mode: "auto" } });
+    await ai.run(MODEL, { prompt: "text" });
+    await readAnswer(await ai.run(MODEL, { prompt: "call", tools: TOOLS, stream: true }));
+    await (await ask(ai, { messages: user("text") })).json();
+    await (await ask(ai, { messages: user("call"), tools: openaiTools, stream: true })).text();
+    assert.equal((await filesOf("service")).length, 4);
+  } finally {
+    await service.close();
+  }
+  const again = replaying("service");
+  assert.equal((await again.run(MODEL, { prompt: "text" })).response, "One two three");
+  const called = await again.run(MODEL, { prompt: "call", tools: TOOLS });
+  assert.deepEqual([called.response, called.tool_calls[0].arguments, called.usage.completion_tokens], ["Well,", { colour: "red" }, 2]);
+  assert.equal((await (await ask(again, { messages: user("text") })).json()).choices[0].message.content, "One two three");
+  const events = eventsIn(...(await chunksOf((await ask(again, { messages: user("call"), tools: openaiTools, stream: true })).body)));
+  assert.match(events.join("\n"), /"arguments":"\{\\"colour\\":\\"red\\"\}"/);
+});
+
+test("what is no folder is refused", () => {
+  for (const record of [3, "", {}, { folder: "a", mode: "never" }]) assert.throws(() => new Ai({ record }), AiInternalError);
+});
