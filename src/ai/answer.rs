@@ -9,14 +9,14 @@ use serde_json::Value;
 
 /// Where an answer comes from.
 pub enum Content {
-    Computed(Generation),
+    Computed(Box<Generation>),
     Prepared(Prepared),
     Forwarded(Forwarded),
 }
 
 impl From<Generation> for Content {
     fn from(generation: Generation) -> Self {
-        Self::Computed(generation)
+        Self::Computed(Box::new(generation))
     }
 }
 
