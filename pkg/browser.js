@@ -71,7 +71,7 @@ async function startWorker() {
   } catch (error) {
     const fix = foreign
       ? `It is from another origin, ${file.origin}: that server must allow this page by CORS, and a Content Security Policy of the page must allow it in script-src, and blob: in worker-src.`
-      : `The server must have browser-worker.js beside browser.js, and a Content Security Policy of the page must allow it in worker-src. ${FIX_VITE}`;
+      : `The server must have browser-worker.js beside browser.js (the option \`worker\` names another place), and a Content Security Policy of the page must allow it in worker-src. ${FIX_VITE}`;
     throw new AiInternalError(`The engine's Web Worker could not be started: ${error.message}. ${fix}`);
   }
 }

@@ -177,6 +177,8 @@ export function createServer(ai, { modelPath, log = () => {}, access = {}, healt
     const pathname = url.replace(/\?.*$/s, "");
     const started = performance.now();
     const disconnected = new AbortController();
+    // Who watches the server has no key, and learns nothing but its state. It asks often, so the log omits it.
+    const isHealth = health !== undefined && pathname === "/health" && (method === "GET" || method === "HEAD");
     running += 1;
     response.once("close", () => {
       running -= 1;
@@ -184,13 +186,11 @@ export function createServer(ai, { modelPath, log = () => {}, access = {}, healt
       if (stopping) setImmediate(() => server.closeIdleConnections());
       disconnected.abort();
       const end = response.writableFinished ? "" : ", cut off";
-      log(`${method} ${pathname} ${response.statusCode} ${Math.round(performance.now() - started)} ms${end}`);
+      if (!isHealth) log(`${method} ${pathname} ${response.statusCode} ${Math.round(performance.now() - started)} ms${end}`);
     });
     // After an error of the connection, "close" follows.
     response.on("error", () => {});
     try {
-      // Who watches the server has no key, and learns nothing but its state.
-      const isHealth = health !== undefined && pathname === "/health" && (method === "GET" || method === "HEAD");
       const refused = refusal(request, isHealth ? { ...access, key: undefined } : access);
       if (refused) return refuse(request, response, refused.status, refused.text);
       if (stopping) return refuse(request, response, 503, "the server is stopping", { connection: "close" });

@@ -392,7 +392,7 @@ describe("the Web Worker's script", () => {
     });
     assert.equal(
       outcome,
-      "AiInternalError: The engine's Web Worker could not be started: its script could not be loaded. The server must have browser-worker.js beside browser.js, " +
+      "AiInternalError: The engine's Web Worker could not be started: its script could not be loaded. The server must have browser-worker.js beside browser.js (the option `worker` names another place), " +
         'and a Content Security Policy of the page must allow it in worker-src. With Vite, set `optimizeDeps: { exclude: ["workers-ai-local"] }`.',
     );
     missing.clear();

@@ -10,6 +10,7 @@ import { text } from "node:stream/consumers";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Ai } from "workers-ai-local";
+import { engineFrom } from "../../pkg/cli/engine.js";
 import { MODEL } from "../real-model.mjs";
 
 const CLI = fileURLToPath(new URL("../../pkg/cli.js", import.meta.url));
@@ -140,7 +141,7 @@ test("a failed request causes a one-line error and exit code 1", async () => {
 test("a warning advises the command's options", async () => {
   const { error, code } = await cli(["run", ...GREEDY, "--model", "@cf/meta/llama-3.1-8b-instruct", "Hi"]);
   assert.equal(code, 0);
-  assert.match(error, /^note: .* Give it a GGUF with --gguf, or refuse it with --strict\.\n$/);
+  assert.match(error, /^note: .* Give it a GGUF with --gguf, or refuse it with --strict\.$/m);
   isForTerminal(error);
 });
 
@@ -162,26 +163,34 @@ test("--json-schema, as JSON or as a file, gives an answer that fits; --json has
   assert.deepEqual(response, JSON.parse(out));
 });
 
+test("the engine's options become its configuration", () => {
+  assert.deepEqual(engineFrom({ threads: "3", backend: "cpu", strict: true }), { threads: 3, backend: "cpu", strict: true });
+  assert.deepEqual(engineFrom({}), { threads: undefined, backend: undefined, strict: undefined });
+});
+
 test("--threads and --backend configure the engine, and change no text", async () => {
   const one = await cli(["run", ...GREEDY, "--threads", "1", "--backend", "cpu", "Name a colour."]);
-  assert.deepEqual([one.code, one.error], [0, ""]);
+  assert.equal(one.code, 0);
+  assert.doesNotMatch(one.error, /error|note/);
   assert.equal((await cli(["run", ...GREEDY, "Name a colour."])).out, one.out);
 });
 
 describe("chat", () => {
   test("answers each line of stdin with the turns before it in mind", async () => {
-    const { out, error, code } = await cli(["chat", ...GREEDY, "--stats"], { input: "Name a colour.\n\nAnother one?\n/new\nName a colour.\n/exit\nNot read.\n" });
+    const { out, error, code } = await cli(["chat", ...GREEDY, "--stats"], { input: "Name a fruit.\n\nWhy this one?\n/new\nName a fruit.\n/exit\nNot read.\n" });
     assert.equal(code, 0);
     assert.equal(error.match(/tokens\/s/g).length, 3);
     const model = new Ai({ onWarning() {} });
     const messages = [];
     const expected = [];
-    for (const content of ["Name a colour.", "Another one?"]) {
+    for (const content of ["Name a fruit.", "Why this one?"]) {
       messages.push({ role: "user", content });
       const { response } = await model.run(MODEL, { messages, temperature: 0, max_tokens: 6, stream: false });
       messages.push({ role: "assistant", content: response });
       expected.push(response);
     }
+    const without = await model.run(MODEL, { messages: messages.filter(({ role }) => role === "user"), temperature: 0, max_tokens: 6 });
+    assert.notEqual(without.response, expected[1], "the answer depends on the model's own turn");
     assert.equal(out, [...expected, expected[0]].map((text) => `${text}\n`).join(""));
   });
 
@@ -208,26 +217,36 @@ describe("chat", () => {
   // `script` of util-linux gives its command a terminal.
   const terminal = (...args) => spawn("script", ["-qec", [process.execPath, CLI, ...args].join(" "), "/dev/null"], { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, TERM: "xterm" } });
   const noScript = spawnSync("script", ["--version"]).error && "no `script` on this machine";
-  test("in a terminal: a prompt, an error that ends nothing, and both keys", { skip: noScript }, async () => {
-    const child = terminal("chat", ...GREEDY);
-    let shown = "";
-    child.stdout.setEncoding("utf8").on("data", (text) => (shown += text));
-    const shows = async (pattern) => {
-      while (!pattern.test(shown)) await once(child.stdout, "data");
-      shown = "";
+  test("in a terminal: a prompt, an error that ends nothing, and both keys", { skip: noScript, timeout: 60_000 }, async (t) => {
+    /** Starts `chat`; `shows` waits until the terminal shows something after what it was last asked for. */
+    const open = (...args) => {
+      const child = terminal("chat", ...args);
+      t.after(() => child.kill("SIGKILL"));
+      let shown = "";
+      const more = new EventTarget();
+      child.stdout.setEncoding("utf8").on("data", (text) => {
+        shown += text;
+        more.dispatchEvent(new Event("text"));
+      });
+      const shows = async (pattern) => {
+        while (!pattern.test(shown)) await new Promise((resolve) => more.addEventListener("text", resolve, { once: true }));
+        shown = "";
+      };
+      return { child, shows, ended: once(child, "close").then(([code]) => code) };
     };
-    await shows(/\/exit ends\.[\s\S]*> /);
-    child.stdin.write("Name a colour.\r");
-    await shows(/\w[\s\S]*\n[\s\S]*> /);
-    child.stdin.write("\x03");
-    const [code] = await once(child, "close");
-    assert.equal(code, 130);
-    const other = terminal("chat", "--temperature", "9");
-    other.stdout.setEncoding("utf8").on("data", (text) => (shown += text));
-    other.stdin.write("Hi\r");
-    while (!/error: 5006: [\s\S]*> $/.test(shown)) await once(other.stdout, "data");
-    other.stdin.write("\x04");
-    assert.equal((await once(other, "close"))[0], 0);
+    const one = open(...GREEDY, "--stats");
+    await one.shows(/\/exit ends\.[\s\S]*> /);
+    one.child.stdin.write("Name a colour.\r");
+    await one.shows(/tokens\/s[\s\S]*> /);
+    one.child.stdin.write("\x03");
+    assert.equal(await one.ended, 130);
+
+    const other = open("--temperature", "9");
+    await other.shows(/\/exit ends\.[\s\S]*> /);
+    other.child.stdin.write("Hi\r");
+    await other.shows(/error: 5006: [\s\S]*> /);
+    other.child.stdin.write("\x04");
+    assert.equal(await other.ended, 0);
   });
 });
 

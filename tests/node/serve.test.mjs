@@ -11,6 +11,7 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Ai, DEFAULT_MODEL } from "workers-ai-local";
+import { answeringAny } from "../../pkg/cli/any-model.js";
 import { createServer } from "../../pkg/cli/serve.js";
 import { freePort, listening } from "../../scripts/lib/ports.mjs";
 import { MODEL, MODEL_PATH } from "../real-model.mjs";
@@ -262,6 +263,7 @@ describe("serve", () => {
     assert.deepEqual([response.status, response.headers.get("content-type")], [200, "application/json"]);
     assert.deepEqual(await response.json(), { status: "ok", model: path.basename(MODEL_PATH), backend: "cpu" });
     assert.equal((await fetch(`${server.url}/health`, { method: "HEAD" })).status, 200);
+    assert.doesNotMatch(server.said, /\/health/, "the log omits what is asked every few seconds");
     assert.equal((await fetch(`${server.url}/health`, { headers: { origin: "https://a.example" } })).status, 403);
     let health = { status: "loading", model: "a.gguf", backend: null };
     const own = await listening(createServer({}, { access: { key: "secret" }, health: () => health }));
@@ -302,7 +304,9 @@ describe("serve when it is stopped", { skip: process.platform === "win32" }, () 
       await assert.rejects(fetch(`${server.url}/v1/models`));
       await assert.rejects(kept());
       assert.match(await rest(reader), /data: \[DONE\]/);
+      const answered = Date.now();
       assert.equal(await server.ended, 0);
+      assert.ok(Date.now() - answered < 1_500, "kept connections do not delay the end");
       assert.doesNotMatch(server.said, /error|cut off/i);
       agent.destroy();
     });
@@ -368,6 +372,16 @@ describe("serve --any-model", () => {
     }
   });
 
+  test("reads no more of a body than the engine does", async () => {
+    let pulled = 0;
+    const endless = new ReadableStream({ pull: (controller) => (pulled += 1, controller.enqueue(new Uint8Array(10))) });
+    const engine = { fetch: async (request) => new Response(String((await request.arrayBuffer()).byteLength)) };
+    const request = new Request("http://localhost/v1/chat/completions", { method: "POST", body: endless, duplex: "half" });
+    const response = await answeringAny(engine, { model: MODEL, maxBodyBytes: 95 }).fetch(request);
+    assert.equal(await response.text(), "100");
+    assert.ok(pulled < 20);
+  });
+
   test("without it they do not exist", async (t) => {
     const other = await startServe("--port", "0");
     t.after(other.stop);
@@ -412,6 +426,16 @@ describe("serve with options", () => {
     } finally {
       await server.stop();
     }
+  });
+
+  test("--strict refuses ids without a file of their own, and the engine's other options apply", async (t) => {
+    const server = await startServe("--port", "0", "--strict", "--threads", "1", "--backend", "cpu");
+    t.after(server.stop);
+    const ask = async (model) => (await fetch(`${server.url}/v1/chat/completions`, { method: "POST", body: JSON.stringify({ ...CHAT, model }) })).json();
+    assert.equal((await ask("@cf/meta/llama-3.1-8b-instruct")).errors[0].code, 5007);
+    assert.equal((await ask(MODEL)).choices.length, 1);
+    const { code, error } = await failing("--port", "0", "--backend", "webgpu");
+    assert.deepEqual([code, /^error: 5004: .* Use --backend cpu to compute on the CPU\.$/m.test(error)], [1, true]);
   });
 
   test("--gguf without --model answers for every id, and --cors * allows every origin", async () => {

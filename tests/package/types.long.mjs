@@ -47,6 +47,6 @@ for (const [resolution, module] of [["node10", "esnext"], ["node16", "node16"], 
       .run("node_modules/.bin/tsc", "--noEmit", "--strict", "--target", "es2022", "--module", module, "--moduleResolution", resolution, ...options, file)
       .catch(({ stdout }) => assert.fail(stdout));
 
-  test(`${resolution}: a page's program`, () => compile("page.ts", "--types", "", "--lib", "es2022,dom,dom.iterable,dom.asynciterable"));
+  test(`${resolution}: a page's program`, () => compile("page.ts", "--lib", "es2022,dom,dom.iterable,dom.asynciterable"));
   test(`${resolution}: a Worker`, () => compile("worker.ts", "--types", "@cloudflare/workers-types", "--lib", "es2022"));
 }
