@@ -8,7 +8,7 @@ import { LocalEngine } from "./local-engine.js";
 import { substituteOf } from "./substitute.js";
 
 /**
- * @import { AiConfig } from "./index.d.ts"
+ * @import { AiConfig, Build } from "./index.d.ts"
  * @import { Builds, StartThread } from "./internal.d.ts"
  */
 
@@ -24,18 +24,39 @@ export function createEngine(config, loadBuilds, startThread) {
   const mayShare = startThread !== undefined && globalThis.crossOriginIsolated === true;
   const cores = navigator.hardwareConcurrency ?? 1;
   /** @param {AiConfig} settings */
-  const initialise = async (settings) => start(settings, { builds: await loadBuilds(), cores, mayShare, compile, startThread });
+  const initialise = async (settings) => start(settings, { builds: placed(await loadBuilds(), config.wasmUrl), cores, mayShare, compile, startThread });
   const fallback = config.default ?? cachedHttp(DEFAULT_MODEL.url, DEFAULT_MODEL.sha256);
   return new LocalEngine(initialise, { ...config, default: fallback }, undefined, substituteOf(config, {}));
 }
 
+/** The name that the build gives each module, in a folder of the build's name. */
+const WASM = "workers_ai_local_bg.wasm";
+
+/**
+ * The builds with the addresses of their modules that the configuration gives.
+ *
+ * @param {Builds<URL>} builds
+ * @param {AiConfig["wasmUrl"]} wasmUrl
+ * @returns {Builds<URL>}
+ */
+function placed(builds, wasmUrl) {
+  if (wasmUrl === undefined) return builds;
+  const isFolder = typeof wasmUrl === "string" || wasmUrl instanceof URL;
+  /** @param {Build} build */
+  const address = (build) => (isFolder ? `${String(wasmUrl).replace(/\/*$/, "/")}${build}/${WASM}` : wasmUrl[build]);
+  const names = /** @type {Build[]} */ (Object.keys(builds)).filter((name) => address(name) !== undefined);
+  return Object.fromEntries(names.map((name) => [name, { ...builds[name], wasm: new URL(address(name) ?? "", location.href) }]));
+}
+
+const ELSEWHERE = "If it is elsewhere, set the option `wasmUrl`.";
+
 /** @param {URL} wasm */
 async function compile(wasm) {
   const response = await fetch(wasm);
-  if (!response.ok) throw new Error(`${wasm} cannot be loaded: ${response.status} ${response.statusText}`);
+  if (!response.ok) throw new AiInternalError(`${wasm} cannot be loaded: ${response.status} ${response.statusText}. ${ELSEWHERE}`);
   const type = response.headers.get("content-type") ?? "";
   // Servers of single-page apps answer with their page instead of 404.
-  if (type.startsWith("text/html")) throw new AiInternalError(`${wasm} is a page of HTML, not WebAssembly: the server does not have the file.`);
+  if (type.startsWith("text/html")) throw new AiInternalError(`${wasm} is a page of HTML, not WebAssembly: the server does not have the file. ${ELSEWHERE}`);
   // Some servers do not send the content type, and some browsers cannot compile from a stream.
   const canStream = type.startsWith("application/wasm") && WebAssembly.compileStreaming;
   return canStream ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());

@@ -93,6 +93,7 @@ const calls = {
  * @type {WorkerNotices}
  */
 const notices = {
+  greet: () => postMessage("ready"),
   abort: ({ id }) => aborts.get(id)?.abort(),
   free({ answer }) {
     answers.get(answer)?.free();

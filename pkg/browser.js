@@ -5,7 +5,7 @@ import { Ai as BaseAi } from "./ai.js";
 import { createEngine } from "./browser-engine.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { AiInternalError } from "./errors.js";
-import { firstLoaded, isForeign, startForeign } from "./module-worker.js";
+import { firstLoaded, isForeign, loaded, startModule } from "./module-worker.js";
 import { RemoteEngine } from "./remote-engine.js";
 
 export { AiInternalError, InferenceUpstreamError } from "./errors.js";
@@ -13,10 +13,33 @@ export { DEFAULT_MODEL };
 
 export class Ai extends BaseAi {
   /** @param {import("./index.d.ts").AiConfig} [config] */
-  constructor(config = {}) {
+  constructor({ worker, ...config } = {}) {
+    const start = worker === undefined ? startWorker : () => startGiven(worker);
     // A script has functions, which no message can carry, and computes nothing.
-    const elsewhere = typeof Worker === "function" && config.script === undefined && config.remote === undefined && config.record === undefined;
-    super(elsewhere ? new RemoteEngine(startWorker, config) : createEngine(config, loadBuilds));
+    const inWorker = typeof Worker === "function" && config.script === undefined && config.remote === undefined && config.record === undefined;
+    super(inWorker ? new RemoteEngine(start, config) : createEngine(config, loadBuilds));
+  }
+}
+
+/**
+ * Starts the Web Worker that the configuration names.
+ *
+ * @param {NonNullable<import("./index.d.ts").AiConfig["worker"]>} given
+ * @returns {Promise<Worker>}
+ * @throws {AiInternalError} if it cannot be loaded
+ */
+async function startGiven(given) {
+  try {
+    if (typeof given === "string" || given instanceof URL) return await loaded(startModule(new URL(given, location.href)));
+    const worker = /** @type {Worker} */ (typeof given === "function" ? await given() : given);
+    const isLoaded = loaded(worker);
+    // It may have loaded before anybody listened.
+    worker.postMessage({ call: "greet" });
+    return await isLoaded;
+  } catch (error) {
+    throw new AiInternalError(
+      `The Web Worker of the option \`worker\` could not be started: ${error.message}. It must be the bundled "workers-ai-local/browser-worker", and a Content Security Policy of the page must allow it in worker-src.`,
+    );
   }
 }
 
@@ -43,14 +66,14 @@ async function startWorker() {
   const foreign = isForeign(file);
   // Bundlers recognise exactly this form: they bundle the worker and replace its URL.
   const bundled = () => new Worker(new URL("./browser-worker.js", import.meta.url), { type: "module" });
-  const installed = () => (foreign ? startForeign(file) : new Worker(file, { type: "module" }));
+  const installed = () => startModule(file);
   const ways = MOVED.test(HERE) ? [installed, bundled] : foreign ? [bundled, installed] : [bundled];
   try {
     return await firstLoaded(ways);
   } catch (error) {
     const fix = foreign
       ? `It is from another origin, ${file.origin}: that server must allow this page by CORS, and a Content Security Policy of the page must allow it in script-src, and blob: in worker-src.`
-      : `The server must have browser-worker.js beside browser.js, and a Content Security Policy of the page must allow it in worker-src. ${FIX_VITE}`;
+      : `The server must have browser-worker.js beside browser.js (the option \`worker\` names another place), and a Content Security Policy of the page must allow it in worker-src. ${FIX_VITE}`;
     throw new AiInternalError(`The engine's Web Worker could not be started: ${error.message}. ${fix}`);
   }
 }

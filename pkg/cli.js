@@ -5,7 +5,9 @@
 
 import { readFile } from "node:fs/promises";
 import { CommandError, UsageError, parse } from "./cli/arguments.js";
-import { HELP } from "./cli/help.js";
+import { HELP, helpOf } from "./cli/help.js";
+import { forTerminal } from "./cli/messages.js";
+import { nearest } from "./cli/suggest.js";
 
 /** @import { Options } from "./cli/arguments.js" */
 
@@ -18,8 +20,33 @@ const PROMPT_OPTIONS = {
   model: { type: "string" },
   gguf: { type: "string", multiple: true },
   system: { type: "string" },
-  raw: { type: "boolean" },
-  json: { type: "boolean" },
+};
+
+/**
+ * The options of the commands that answer.
+ *
+ * @type {Options}
+ */
+const ANSWER_OPTIONS = {
+  "max-tokens": { type: "string" },
+  temperature: { type: "string" },
+  "top-p": { type: "string" },
+  "top-k": { type: "string" },
+  seed: { type: "string" },
+  stop: { type: "string", multiple: true },
+  "json-schema": { type: "string" },
+  stats: { type: "boolean" },
+};
+
+/**
+ * The options of the commands that compute.
+ *
+ * @type {Options}
+ */
+const ENGINE_OPTIONS = {
+  threads: { type: "string" },
+  backend: { type: "string" },
+  strict: { type: "boolean" },
 };
 
 /**
@@ -30,19 +57,15 @@ const PROMPT_OPTIONS = {
  */
 const COMMANDS = {
   run: {
-    options: {
-      ...PROMPT_OPTIONS,
-      "max-tokens": { type: "string" },
-      temperature: { type: "string" },
-      "top-p": { type: "string" },
-      "top-k": { type: "string" },
-      seed: { type: "string" },
-      stats: { type: "boolean" },
-    },
+    options: { ...PROMPT_OPTIONS, ...ANSWER_OPTIONS, ...ENGINE_OPTIONS, raw: { type: "boolean" }, json: { type: "boolean" } },
     start: async (...args) => (await import("./cli/run.js")).run(...args),
   },
+  chat: {
+    options: { ...PROMPT_OPTIONS, ...ANSWER_OPTIONS, ...ENGINE_OPTIONS },
+    start: async (...args) => (await import("./cli/chat.js")).chat(...args),
+  },
   tokenize: {
-    options: PROMPT_OPTIONS,
+    options: { ...PROMPT_OPTIONS, raw: { type: "boolean" }, json: { type: "boolean" } },
     start: async (...args) => (await import("./cli/run.js")).tokenize(...args),
   },
   serve: {
@@ -51,9 +74,11 @@ const COMMANDS = {
       host: { type: "string" },
       model: { type: "string" },
       gguf: { type: "string", multiple: true },
+      "any-model": { type: "boolean" },
       cors: { type: "string", multiple: true },
       "allow-host": { type: "string", multiple: true },
       key: { type: "string" },
+      ...ENGINE_OPTIONS,
     },
     start: async (...args) => (await import("./cli/serve.js")).serve(...args),
   },
@@ -63,29 +88,44 @@ const COMMANDS = {
   },
 };
 
+/** @type {Options} */
+const COMMON_OPTIONS = { help: { type: "boolean", short: "h" } };
+
 /** @param {string[]} args */
 async function main([name, ...rest]) {
-  if (name === undefined || name === "help" || name === "--help" || name === "-h") return void console.log(HELP);
+  if (name === undefined || name === "--help" || name === "-h") return void console.log(HELP);
+  if (name === "help") return void console.log(rest[0] === undefined ? HELP : helpOf(known(rest[0])));
   if (name === "--version" || name === "-v") return void console.log(await version());
   if (name.startsWith("-")) throw new UsageError(`unknown option ${name}: the command must come first`);
-  if (!Object.hasOwn(COMMANDS, name)) throw new UsageError(`unknown command "${name}": the commands are ${Object.keys(COMMANDS).join(", ")}`);
-  const { options, start } = COMMANDS[name];
-  const { values, positionals } = parse(rest, { ...options, help: { type: "boolean", short: "h" } });
-  if (values.help) return void console.log(HELP);
+  const { options, start } = COMMANDS[known(name)];
+  const { values, positionals } = parse(rest, { ...options, ...COMMON_OPTIONS }, (option) => commandsWith(option, name));
+  if (values.help) return void console.log(helpOf(name));
   await start(values, positionals);
 }
 
-async function version() {
-  return JSON.parse(await readFile(new URL("../package.json", import.meta.url), "utf8")).version;
+/**
+ * Returns the name of a command.
+ *
+ * @param {string} name
+ * @throws {UsageError} if there is no such command
+ */
+function known(name) {
+  if (Object.hasOwn(COMMANDS, name)) return name;
+  const names = Object.keys(COMMANDS);
+  const meant = nearest(name, names);
+  throw new UsageError(`unknown command "${name}": ${meant ? `did you mean ${meant}?` : `the commands are ${names.join(", ")}`}`);
 }
 
 /**
- * An error's message as one line. Its advice for programs is replaced by the command's option.
+ * The other commands that have an option.
  *
- * @param {string} message
+ * @param {string} option
+ * @param {string} command
  */
-function forCommand(message) {
-  return message.replaceAll(/\s*\n\s*/g, " ").replace(/\b([Gg])ive all (\d+) files as a list\b/, "$1ive --gguf $2 times, once for each file");
+const commandsWith = (option, command) => Object.keys(COMMANDS).filter((name) => name !== command && Object.hasOwn(COMMANDS[name].options, option));
+
+async function version() {
+  return JSON.parse(await readFile(new URL("../package.json", import.meta.url), "utf8")).version;
 }
 
 // If the reader of the output has ended (`… | head`), exit without an error message.
@@ -101,12 +141,14 @@ try {
   await main(process.argv.slice(2));
 } catch (error) {
   if (error instanceof UsageError) {
-    console.error(`error: ${error.message} (see workers-ai-local --help)`);
+    const command = process.argv[2];
+    const help = Object.hasOwn(COMMANDS, command) ? `${command} --help` : "--help";
+    console.error(`error: ${error.message} (see workers-ai-local ${help})`);
     process.exit(2);
   }
   // 130 is the shells' exit code for Ctrl+C. `exit` ends the process at once, although a download may still be running.
   if (error?.name === "AbortError") process.exit(130);
   const isExpected = error instanceof CommandError || error?.name === "AiError" || error?.name === "AiInternalError";
-  console.error(`error: ${isExpected ? forCommand(error.message) : (error?.stack ?? error)}`);
+  console.error(`error: ${isExpected ? forTerminal(error.message) : (error?.stack ?? error)}`);
   process.exit(1);
 }

@@ -117,6 +117,14 @@ export interface ModelProgress {
  */
 export type Build = "simd128" | "relaxed" | "threads" | "relaxed-threads";
 
+/** A dedicated Web Worker, as the DOM library defines it. */
+export interface StartedWorker {
+  postMessage(message: any, transfer: any): void;
+  terminate(): void;
+  addEventListener(type: string, listener: (event: any) => void, options?: any): void;
+  removeEventListener(type: string, listener: (event: any) => void, options?: any): void;
+}
+
 /** The configuration of an `Ai`. */
 export interface AiConfig {
   /** Model files by model id. The ids need not be in the catalogue. */
@@ -180,6 +188,17 @@ export interface AiConfig {
    * `CLOUDFLARE_API_BASE_URL`, as for wrangler.
    */
   account?: ServiceAccount;
+  /**
+   * In a page, where a bundler does not find the package's Web Worker by itself: the address of the bundled `workers-ai-local/browser-worker`,
+   * a function that starts it, or the started Web Worker, which then serves one `Ai`. A script of another origin is imported from a Blob, and
+   * must allow it by CORS. Ignored elsewhere. Default: `browser-worker.js` beside this package's entry.
+   */
+  worker?: string | URL | StartedWorker | (() => StartedWorker | Promise<StartedWorker>);
+  /**
+   * In browsers, where the `.wasm` files are not beside the bundled code: the address of a folder that is a copy of this package's
+   * `pkg/wasm/`, or the address of each build's file. Ignored elsewhere. Default: where this package's modules are.
+   */
+  wasmUrl?: string | URL | { [build in Build]?: string | URL };
   /** Called many times a second while a model loads. */
   onProgress?: (progress: ModelProgress) => void;
   /** Called with warnings for developers, for instance that the fallback model answers for an id. Default: `console.warn`. */

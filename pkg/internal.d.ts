@@ -280,6 +280,8 @@ export type WorkerCalls = {
 
 /** Messages to the Web Worker that are not answered. */
 export type WorkerNotices = {
+  /** Asks it to send `"ready"` again. */
+  greet(): void;
   abort(fields: { id: number }): void;
   free(fields: { answer: number }): void;
 };

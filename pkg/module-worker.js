@@ -31,6 +31,13 @@ export function startForeign(url) {
 }
 
 /**
+ * Starts a worker from this origin or another one.
+ *
+ * @param {URL} url
+ */
+export const startModule = (url) => (isForeign(url) ? startForeign(url) : new Worker(url, { type: "module" }));
+
+/**
  * Starts a worker in the first of several ways that succeeds. A worker has loaded when it sends its first message.
  *
  * @param {(() => Worker)[]} ways
@@ -52,8 +59,9 @@ export async function firstLoaded(ways) {
 /**
  * @param {Worker} worker
  * @returns {Promise<Worker>} the worker, once it has sent a message
+ * @throws {Error} if it cannot be loaded; it is then terminated
  */
-async function loaded(worker) {
+export async function loaded(worker) {
   const settled = new AbortController();
   const { signal } = settled;
   try {

@@ -335,5 +335,14 @@ function absolute(config) {
    */
   const resolve = (source) => (Array.isArray(source) ? source.map(resolveOne) : resolveOne(/** @type {ModelFile} */ (source)));
   const models = Object.fromEntries(Object.entries(config.models ?? {}).map(([id, source]) => [id, resolve(source)]));
-  return { ...config, models, default: resolve(config.default) };
+  return { ...config, models, default: resolve(config.default), wasmUrl: absoluteWasm(config.wasmUrl) };
+}
+
+/** @param {AiConfig["wasmUrl"]} wasmUrl */
+function absoluteWasm(wasmUrl) {
+  if (wasmUrl === undefined) return undefined;
+  /** @param {string | URL} url */
+  const resolve = (url) => new URL(url, location.href).href;
+  if (typeof wasmUrl === "string" || wasmUrl instanceof URL) return resolve(wasmUrl);
+  return Object.fromEntries(Object.entries(wasmUrl).map(([build, url]) => [build, resolve(url)]));
 }

@@ -45,7 +45,20 @@ function localAi(env) {
     queue: env.QUEUE === undefined ? undefined : Number(env.QUEUE),
     build: env.BUILD,
     cors: env.CORS ? String(env.CORS).split(",").map((origin) => origin.trim()) : undefined,
+    onWarning: (text) => console.warn(forWorker(text)),
   });
+}
+
+/**
+ * A warning of the library with this Worker's variables where it advises a program.
+ *
+ * @param {string} text
+ */
+function forWorker(text) {
+  return text.replace(
+    /\bGive it a GGUF with new Ai\(\{ models: \{ ("[^"]*"): source \} \}\), or set strict: true to refuse it\./,
+    'Give it a GGUF with the variable AI_MODELS = { $1 = "key or URL" }, or refuse it with STRICT = "true".',
+  );
 }
 
 /**

@@ -42,7 +42,8 @@ const STEPS = {
   clients: { what: "published clients", needs: ["build"], test: nodeTest("clients") },
   workerd: { what: "real runs in workerd", needs: ["build", "bucket"], test: nodeTest("workerd"), long: true },
   browser: { what: "real runs in Chromium", needs: ["build", "bucket", "browser"], test: nodeTest("browser"), long: true },
-  package: { what: "the packed tarball in an empty project", needs: ["build"], test: nodeTest("package") },
+  docs: { what: "every example of README.md and docs/", needs: ["build", "bucket", "browser"], test: nodeTest("docs"), long: true },
+  package: { what: "the packed tarball in an empty project", needs: ["build", "browser"], test: nodeTest("package"), long: true },
 };
 
 await main(async () => {

@@ -1,6 +1,7 @@
 // Parses the arguments after the command's name.
 
 import { parseArgs } from "node:util";
+import { nearest } from "./suggest.js";
 
 /** @typedef {import("node:util").ParseArgsOptionsConfig} Options */
 
@@ -15,18 +16,34 @@ export class CommandError extends Error {}
  *
  * @param {string[]} args
  * @param {Options} options
+ * @param {(option: string) => string[]} elsewhere the other commands that have an option
  * @throws {UsageError} with a message of one line
  */
-export function parse(args, options) {
+export function parse(args, options, elsewhere) {
   try {
     return parseArgs({ args, options, allowPositionals: true });
   } catch (error) {
     const option = /'(-[^\s'=]+)/.exec(error.message)?.[1];
-    if (error.code === "ERR_PARSE_ARGS_UNKNOWN_OPTION") throw new UsageError(`unknown option ${option}`);
+    if (error.code === "ERR_PARSE_ARGS_UNKNOWN_OPTION") throw new UsageError(`unknown option ${option}${hint(option ?? "", options, elsewhere)}`);
     if (error.code !== "ERR_PARSE_ARGS_INVALID_OPTION_VALUE") throw error;
     const takesValue = options[option?.replace(/^--/, "") ?? ""]?.type === "string";
     throw new UsageError(takesValue ? `${option} needs a value` : `${option} takes no value`);
   }
+}
+
+/**
+ * What may have been meant by an unknown option; empty if nothing is alike.
+ *
+ * @param {string} option with its dashes
+ * @param {Options} options
+ * @param {(option: string) => string[]} elsewhere
+ */
+function hint(option, options, elsewhere) {
+  const name = option.replace(/^-+/, "");
+  const commands = elsewhere(name);
+  if (commands.length > 0) return `: it is an option of ${commands.join(" and ")}`;
+  const meant = nearest(name, Object.keys(options));
+  return meant ? `: did you mean --${meant}?` : "";
 }
 
 /**

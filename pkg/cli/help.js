@@ -1,68 +1,162 @@
-// The text of `--help`.
+// The texts of `--help`: of the whole command, and of each of its commands.
 
 import { DEFAULT_MODEL } from "../default-model.js";
+
+const SIZE = `${Math.round(DEFAULT_MODEL.size / 1e6)} MB`;
 
 export const HELP = `Usage: workers-ai-local <command> [options]
 
 Text generation as Cloudflare Workers AI offers it, computed on this machine.
 
 Commands:
-  run [prompt]        answer a prompt; - is replaced by stdin, which is also read
-                      if there is no prompt
+  run [prompt]        answer a prompt
+  chat                hold a conversation in the terminal
   tokenize [prompt]   print the prompt as the model reads it, and its tokens
   serve               serve over HTTP: the REST API of Workers AI, an
                       OpenAI-compatible API, and the playground
   models              list the model ids
 
-Options of run:
-  --model ID          model id (default: ${DEFAULT_MODEL.id})
-  --gguf FILE|URL     the model's weights, a GGUF file; without it, the small
-                      default model answers for every id. A URL is downloaded
-                      again at every start. A split model: any of its files, if
-                      their names end in -00001-of-00003.gguf; otherwise repeat
-                      the option for each file
-  --system TEXT       system prompt
-  --max-tokens N      end the answer after N tokens (default: the model's own,
-                      256 for most models)
-  --temperature X     0 to 5; 0 always chooses the likeliest token (default: 0.6)
-  --top-p X           0 to 2; choose among the likeliest tokens that together have
-                      this probability (default: off)
-  --top-k N           1 to 50; choose among the N likeliest tokens (default: off)
-  --seed N            1 to 9999999999; the same seed gives the same text
-                      (default: random)
-  --raw               continue the prompt itself, without a chat template
-  --json              print one JSON object at the end instead of streaming text
-  --stats             print the speed on stderr (always done in a terminal)
-
-Options of tokenize:
-  --model, --gguf, --system and --raw as for run
-  --json              print {"tokens", "text"}
-
-Options of serve:
-  --port N            port (default: 8788; 0 selects any free port)
-  --host HOST         address to listen on (default: 127.0.0.1, reachable only
-                      from this machine; 0.0.0.0 is every address)
-  --gguf FILE|URL     the model's weights, as for run: for the id of --model, or
-                      without --model for every id
-  --model ID          model id to load at the start (default: the default model's)
-  --cors ORIGIN       allow pages of this origin to call the server, or of any
-                      origin with "*"; repeatable (default: no other origin)
-  --allow-host NAME   answer requests by this host name too; repeatable (default:
-                      localhost and the addresses of this machine only)
-  --key KEY           answer only requests with "Authorization: Bearer KEY"
-
-Options of models:
-  --json              print the catalogue as JSON
+  workers-ai-local <command> --help prints the options of a command.
 
   -h, --help          print this text
   -v, --version       print the version
 
-The default model, ${DEFAULT_MODEL.file} (${Math.round(DEFAULT_MODEL.size / 1e6)} MB), is downloaded once.
+The default model, ${DEFAULT_MODEL.file} (${SIZE}), is downloaded once.
 Set WORKERS_AI_LOCAL_MODEL=FILE to use another file instead, or
 WORKERS_AI_LOCAL_CACHE=FOLDER to store it in another folder.
 
 Examples:
   workers-ai-local run "Tell me a joke about Cloudflare"
+  git diff | workers-ai-local run "Summarise this change:" -
+  workers-ai-local chat --gguf ./model.gguf
+  workers-ai-local serve --port 8080 --cors http://localhost:5173`;
+
+const MODEL = `  --model ID          model id (default: ${DEFAULT_MODEL.id})
+  --gguf FILE|URL     the model's weights, a GGUF file; without it, the small
+                      default model answers for every id. A URL is downloaded
+                      again at every start. A split model: any of its files, if
+                      their names end in -00001-of-00003.gguf; otherwise repeat
+                      the option for each file`;
+
+const SYSTEM = "  --system TEXT       system prompt";
+
+const SAMPLING = `  --max-tokens N      end the answer after N tokens (default: the model's own,
+                      256 for most models)
+  --temperature X     0 to 5; 0 always chooses the likeliest token
+                      (default: 0.6)
+  --top-p X           0 to 2; choose among the likeliest tokens that together
+                      have this probability (default: off)
+  --top-k N           1 to 50; choose among the N likeliest tokens
+                      (default: off)
+  --seed N            1 to 9999999999; the same seed gives the same text
+                      (default: random)
+  --stop TEXT         end the answer before this text; repeatable
+  --json-schema FILE|JSON
+                      answer with JSON that fits this JSON Schema`;
+
+const ENGINE = `  --backend NAME      cpu, webgpu, or auto: the GPU if there is a suitable one
+                      (default: auto)
+  --threads N         1 to 64 threads on the CPU (default: the number of cores
+                      up to 4, and half of more)
+  --strict            refuse model ids without weights of their own`;
+
+const RAW = "  --raw               continue the prompt itself, without a chat template";
+const STATS = "  --stats             print the speed on stderr";
+const OWN = "  -h, --help          print this text";
+
+/** @type {Record<string, string>} */
+const BY_COMMAND = {
+  run: `Usage: workers-ai-local run [options] [prompt]
+
+Answers a prompt, and streams the answer to stdout. In the prompt, - is replaced
+by stdin, which is also read if there is no prompt.
+
+${MODEL}
+${SYSTEM}
+${SAMPLING}
+${RAW}
+  --json              print one JSON object at the end instead of streaming text
+${STATS} (always done in a terminal)
+${ENGINE}
+${OWN}
+
+Examples:
   workers-ai-local run --temperature 0 --max-tokens 40 "What is WebAssembly?"
   git diff | workers-ai-local run "Summarise this change:" -
-  workers-ai-local serve --port 8080 --cors http://localhost:5173`;
+  workers-ai-local run --json-schema '{"type": "object", "properties": {"name":
+    {"type": "string"}}, "required": ["name"]}' "A colour, please"`,
+
+  chat: `Usage: workers-ai-local chat [options]
+
+Holds a conversation: each line of stdin is your next turn, and the model
+answers on stdout. It reads only what is new, because it keeps the turns before.
+
+  /new                starts another conversation
+  /exit, Ctrl+D       ends
+  Ctrl+C              stops the answer; between answers, ends
+
+${MODEL}
+${SYSTEM}
+${SAMPLING}
+${STATS} after each answer
+${ENGINE}
+${OWN}
+
+Example:
+  workers-ai-local chat --system "You are a pirate." --max-tokens 100`,
+
+  tokenize: `Usage: workers-ai-local tokenize [options] [prompt]
+
+Prints the prompt as the model reads it, and its tokens. In the prompt, - is
+replaced by stdin, which is also read if there is no prompt.
+
+${MODEL}
+${SYSTEM}
+${RAW}
+  --json              print {"tokens", "text"}
+${OWN}`,
+
+  serve: `Usage: workers-ai-local serve [options]
+
+Serves over HTTP: the REST API of Workers AI (/client/v4/…), an
+OpenAI-compatible API (/v1/…), the playground (/), and whether the model is
+loaded (/health).
+
+  --port N            port (default: 8788; 0 selects any free port)
+  --host HOST         address to listen on (default: 127.0.0.1, reachable only
+                      from this machine; 0.0.0.0 is every address)
+  --model ID          model id to load at the start (default: the default
+                      model's)
+  --gguf FILE|URL     the model's weights, as for run: for the id of --model, or
+                      without --model for every id
+  --any-model         answer ids that do not exist, such as gpt-4o, with the
+                      model that is loaded at the start
+  --cors ORIGIN       allow pages of this origin to call the server, or of any
+                      origin with "*"; repeatable (default: no other origin)
+  --allow-host NAME   answer requests by this host name too; repeatable
+                      (default: localhost and the addresses of this machine)
+  --key KEY           answer only requests with "Authorization: Bearer KEY", and
+                      /health
+${ENGINE}
+${OWN}
+
+The first Ctrl+C or SIGTERM lets the answers in progress end, for at most 5
+seconds; the second stops at once.
+
+Example:
+  workers-ai-local serve --port 8080 --cors http://localhost:5173`,
+
+  models: `Usage: workers-ai-local models [options]
+
+Lists the model ids.
+
+  --json              print the catalogue as JSON
+${OWN}`,
+};
+
+/**
+ * The help of one command.
+ *
+ * @param {string} command
+ */
+export const helpOf = (command) => BY_COMMAND[command] ?? HELP;

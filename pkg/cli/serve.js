@@ -7,7 +7,9 @@ import path from "node:path";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { Ai } from "../node.js";
 import { isLoopback, refusal } from "./access.js";
+import { answeringAny } from "./any-model.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
+import { engineFrom } from "./engine.js";
 import { MODEL_PATHNAME, refuse, staticFiles } from "./static-files.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
@@ -15,12 +17,23 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
  * @import { AddressInfo } from "node:net"
  * @import { IncomingMessage, Server, ServerResponse } from "node:http"
  * @import { Access } from "./access.js"
- * @typedef {{port?: string, host?: string, model?: string, gguf?: string[], cors?: string[], "allow-host"?: string[], key?: string}} Values
+ * @import { EngineValues } from "./engine.js"
+ * @typedef {{port?: string, host?: string, model?: string, gguf?: string[], cors?: string[], "allow-host"?: string[], key?: string}} OwnValues
+ * @typedef {OwnValues & {"any-model"?: boolean} & EngineValues} Values
+ *
+ * @typedef {object} Health what `GET /health` answers
+ * @property {"loading" | "ok"} status "ok": the model is loaded
+ * @property {string} model the name of the model's file
+ * @property {"cpu" | "webgpu" | null} backend what computes; `null` while the model is loaded
  */
 
 /** By default, the server is reachable only from this machine. */
 const HOST = "127.0.0.1";
 const PORT = 8788;
+/** How long the answers in progress may take when the server is stopped. */
+const GRACE_MS = 5_000;
+/** The longest body that `Ai.fetch` accepts. */
+const MAX_BODY_BYTES = 8 << 20;
 
 /**
  * @param {Values} values
@@ -34,26 +47,20 @@ export async function serve(values, positionals) {
   const { env } = process;
   const origins = originsFrom(values);
   const access = accessFrom(values, origins);
-  const ai = new Ai({
-    ...weights(gguf, model),
-    cors: origins,
-    onProgress: loadProgress(path.basename(gguf?.[0] ?? env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file)),
-    onWarning: note,
-  });
+  if (values.strict && values["any-model"]) throw new UsageError("--strict refuses ids that --any-model answers: choose one");
+  const file = path.basename(gguf?.[0] ?? env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file);
+  const ai = new Ai({ ...weights(gguf, model), ...engineFrom(values), cors: origins, onProgress: loadProgress(file), onWarning: note });
   const modelPath = env.WORKERS_AI_LOCAL_MODEL || path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
-  const server = createServer(ai, { modelPath, log: say, access });
-  const stop = () => {
-    clearStatus();
-    server.close(() => process.exit(0));
-    // This ends the computations too, because their clients disconnect.
-    server.closeAllConnections();
-  };
-  // Only once: a second Ctrl+C ends the process immediately.
-  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, stop);
+  const served = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
+  /** @type {Health} */
+  let health = { status: "loading", model: file, backend: null };
+  const server = createServer(served, { modelPath, log: say, access, health: () => health });
+  stopWithSignals(server);
 
   // Listens before the model is loaded, which may take minutes. Requests wait for the model.
   const url = await listen(server, port, values.host ?? HOST);
   const loaded = await ai.load(model).finally(clearStatus);
+  health = { status: "ok", model: path.basename(loaded.model), backend: loaded.backend };
   const body = { model: model ?? DEFAULT_MODEL.id, messages: [{ role: "user", content: "Why is the sky blue?" }] };
   say(`Listening on ${url} with ${path.basename(loaded.model)} (${loaded.backend})
 
@@ -64,6 +71,29 @@ Ctrl+C stops.`);
   if (!access.loopback && access.key === undefined) {
     say("Every machine that reaches this address can use the server. --key KEY asks for a bearer token.");
   }
+}
+
+/**
+ * Stops the server at the first Ctrl+C or SIGTERM, once the answers in progress have ended or `GRACE_MS` have passed; at the second at once.
+ *
+ * @param {ReturnType<typeof createServer>} server
+ */
+function stopWithSignals(server) {
+  let signals = 0;
+  const stop = () => {
+    clearStatus();
+    signals += 1;
+    // This ends the computations too, because their clients disconnect.
+    const now = () => server.closeAllConnections();
+    if (signals > 1) {
+      now();
+      process.exit(0);
+    }
+    const running = server.stop(() => process.exit(0));
+    if (running > 0) say(`Stopping once ${running === 1 ? "the answer in progress has" : `the ${running} answers in progress have`} ended, in ${GRACE_MS / 1000} s at the latest. Ctrl+C stops at once.`);
+    setTimeout(now, GRACE_MS);
+  };
+  for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, stop);
 }
 
 /**
@@ -134,25 +164,37 @@ async function listen(server, port, host) {
  * @param {string} [options.modelPath] path of the default model's file, for the playground
  * @param {(line: string) => void} [options.log] called with a line for each finished request
  * @param {Access} [options.access] which requests are answered; by default those of this machine
- * @returns {Server}
+ * @param {() => Health} [options.health] what `GET /health` answers; without it, there is no such path
+ * @returns {Server & {stop(ended: () => void): number}} `stop` takes no more requests, and calls `ended` when the last answer has ended; it
+ *   returns the number of answers in progress
  */
-export function createServer(ai, { modelPath, log = () => {}, access = {} } = {}) {
+export function createServer(ai, { modelPath, log = () => {}, access = {}, health } = {}) {
   const sendFile = staticFiles({ modelPath });
-  return createHttpServer(async (request, response) => {
+  let running = 0;
+  let stopping = false;
+  const server = createHttpServer(async (request, response) => {
     const { method, url = "/" } = request;
     const pathname = url.replace(/\?.*$/s, "");
     const started = performance.now();
     const disconnected = new AbortController();
+    // Who watches the server has no key, and learns nothing but its state. It asks often, so the log omits it.
+    const isHealth = health !== undefined && pathname === "/health" && (method === "GET" || method === "HEAD");
+    running += 1;
     response.once("close", () => {
+      running -= 1;
+      // Its connection would be kept for further requests.
+      if (stopping) setImmediate(() => server.closeIdleConnections());
       disconnected.abort();
       const end = response.writableFinished ? "" : ", cut off";
-      log(`${method} ${pathname} ${response.statusCode} ${Math.round(performance.now() - started)} ms${end}`);
+      if (!isHealth) log(`${method} ${pathname} ${response.statusCode} ${Math.round(performance.now() - started)} ms${end}`);
     });
     // After an error of the connection, "close" follows.
     response.on("error", () => {});
     try {
-      const refused = refusal(request, access);
+      const refused = refusal(request, isHealth ? { ...access, key: undefined } : access);
       if (refused) return refuse(request, response, refused.status, refused.text);
+      if (stopping) return refuse(request, response, 503, "the server is stopping", { connection: "close" });
+      if (isHealth) return sendHealth(request, response, health());
       if (await sendFile(request, response)) return;
       // The playground uses the default model, which may not have been downloaded to this machine.
       if (pathname === MODEL_PATHNAME) return refuse(request, response, 302, "the model file is not on this server", { location: DEFAULT_MODEL.url });
@@ -166,6 +208,26 @@ export function createServer(ai, { modelPath, log = () => {}, access = {} } = {}
       else refuse(request, response, 500, "internal error");
     }
   });
+  return Object.assign(server, {
+    /** @param {() => void} ended */
+    stop(ended) {
+      stopping = true;
+      server.close(ended);
+      return running;
+    },
+  });
+}
+
+/**
+ * Answers with 200 if the model is loaded, otherwise with 503: so a program that waits for the server need not read the body.
+ *
+ * @param {IncomingMessage} request
+ * @param {ServerResponse} response
+ * @param {Health} health
+ */
+function sendHealth(request, response, health) {
+  response.writeHead(health.status === "ok" ? 200 : 503, { "content-type": "application/json", "cache-control": "no-store" });
+  response.end(request.method === "HEAD" ? undefined : `${JSON.stringify(health)}\n`);
 }
 
 /**

@@ -1,5 +1,7 @@
 // Status on stderr: one line that is updated in a terminal, separate lines in a log.
 
+import { forTerminal } from "./messages.js";
+
 /** @import { ModelProgress } from "../index.d.ts" */
 
 const BAR_WIDTH = 24;
@@ -42,12 +44,12 @@ export function say(text) {
 }
 
 /**
- * Prints a warning of the library. Its advice for programs is replaced by the command's option.
+ * Prints a warning of the library.
  *
  * @param {string} text
  */
 export function note(text) {
-  say(`note: ${text.replace(/^workers-ai-local: /, "").replace(/Give it a GGUF with .*$/s, "Give it a GGUF with --gguf.")}`);
+  say(`note: ${forTerminal(text)}`);
 }
 
 /**

@@ -392,7 +392,7 @@ describe("the Web Worker's script", () => {
     });
     assert.equal(
       outcome,
-      "AiInternalError: The engine's Web Worker could not be started: its script could not be loaded. The server must have browser-worker.js beside browser.js, " +
+      "AiInternalError: The engine's Web Worker could not be started: its script could not be loaded. The server must have browser-worker.js beside browser.js (the option `worker` names another place), " +
         'and a Content Security Policy of the page must allow it in worker-src. With Vite, set `optimizeDeps: { exclude: ["workers-ai-local"] }`.',
     );
     missing.clear();
@@ -457,6 +457,60 @@ describe("the Web Worker's script", () => {
     assert.match(String(rest), /^3040: The engine's Web Worker failed: .+\. Try again\.$/);
     assert.equal(next, SAYS);
     await page.close();
+  });
+});
+
+describe("where a bundler has moved everything, the options say", () => {
+  let browser;
+  let cdn;
+  let server;
+  before(async () => {
+    browser = await launch();
+    cdn = await serve({ at: ["/cdn/"], headers: { "access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin" } });
+    // The entry alone is at /app/, the worker and what it imports at /w/, without any .wasm; those are at /assets/.
+    const missing = new Set(["/app/browser-worker.js", ...Object.keys(builds).map((build) => `/w/wasm/${build}/workers_ai_local_bg.wasm`)]);
+    const wasm = await readFile(path.join(PKG, "wasm/simd128/workers_ai_local_bg.wasm"));
+    server = await serve({ at: ["/app/", "/w/"], missing, files: { "/assets/simd128/workers_ai_local_bg.wasm": wasm, "/assets/engine.0123.wasm": wasm } });
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+    await cdn?.close();
+  });
+
+  /** What the page's `Ai` says with the options that `text`, an expression, makes. */
+  const says = async (text) => {
+    const work = `async (Ai, { id, config }) => {
+      const ai = new Ai({ onWarning() {}, ...config, ...(${text}) });
+      const { response } = await ai.run(id, { prompt: "Hi" });
+      await ai.close();
+      return response;
+    }`;
+    const { page, outcome } = await inPageOf(browser, server.url, { entry: "/app/browser.js", work });
+    await page.close();
+    return outcome;
+  };
+
+  for (const [what, options] of Object.entries({
+    "the worker's address and a folder, relative to the page": '{ worker: "w/browser-worker.js", wasmUrl: "assets" }',
+    "both as URLs, and the address of one build": '{ worker: new URL("/w/browser-worker.js", location.href), wasmUrl: { simd128: new URL("/assets/engine.0123.wasm", location.href) } }',
+    "how to start it": '{ worker: () => new Worker("/w/browser-worker.js", { type: "module" }), wasmUrl: "/assets/" }',
+    "how to start it, later": '{ worker: async () => new Worker("/w/browser-worker.js", { type: "module" }), wasmUrl: "/assets/" }',
+    "the started worker": '{ worker: new Worker("/w/browser-worker.js", { type: "module" }), wasmUrl: "/assets/" }',
+    "a worker that has long been loaded":
+      '{ worker: await new Promise((resolve) => { const worker = new Worker("/w/browser-worker.js", { type: "module" }); worker.onmessage = () => resolve(worker); }), wasmUrl: "/assets/" }',
+  })) {
+    it(what, async () => assert.equal(await says(options), SAYS));
+  }
+
+  it("a worker of another origin", async () => {
+    assert.equal(await says(`{ worker: "${cdn.url}/cdn/browser-worker.js" }`), SAYS);
+  });
+
+  it("without them, what is missing is named with its option", async () => {
+    assert.match(await says('{ worker: "/w/browser-worker.js" }'), /^AiInternalError: .*\/w\/wasm\/\S+\.wasm cannot be loaded: 404 .* set the option `wasmUrl`\.$/);
+    assert.match(await says('{ worker: "/w/none.js" }'), /^AiInternalError: The Web Worker of the option `worker` could not be started: /);
+    assert.match(await says('{ worker: "/w/browser-worker.js", wasmUrl: "/nowhere" }'), /\/nowhere\/\S+\.wasm cannot be loaded: 404/);
   });
 });
 

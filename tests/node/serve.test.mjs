@@ -4,13 +4,14 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile, stat } from "node:fs/promises";
-import { request as httpRequest } from "node:http";
+import { Agent, request as httpRequest } from "node:http";
 import { connect, createServer as createTcpServer } from "node:net";
 import { networkInterfaces } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Ai, DEFAULT_MODEL } from "workers-ai-local";
+import { answeringAny } from "../../pkg/cli/any-model.js";
 import { createServer } from "../../pkg/cli/serve.js";
 import { freePort, listening } from "../../scripts/lib/ports.mjs";
 import { MODEL, MODEL_PATH } from "../real-model.mjs";
@@ -257,26 +258,135 @@ describe("serve", () => {
     }
   });
 
-  for (const signal of ["SIGINT", "SIGTERM"]) {
-    test(`${signal} stops it in the middle of an answer, without an error message`, { skip: process.platform === "win32" }, async () => {
-      const other = await startServe("--port", "0");
-      const response = await fetch(`${other.url}${RUN}`, { method: "POST", body: JSON.stringify({ ...LONG, stream: true }) });
-      const reader = response.body.getReader();
-      await reader.read();
-      other.child.kill(signal);
-      await assert.rejects(async () => {
-        while (!(await reader.read()).done);
-      }, "an answer that is cut off must not look complete");
-      assert.equal(await other.ended, 0);
-      assert.doesNotMatch(other.said, /error/i);
-    });
-  }
+  test("GET /health says that the model is loaded, also to who has no key", async () => {
+    const response = await fetch(`${server.url}/health`);
+    assert.deepEqual([response.status, response.headers.get("content-type")], [200, "application/json"]);
+    assert.deepEqual(await response.json(), { status: "ok", model: path.basename(MODEL_PATH), backend: "cpu" });
+    assert.equal((await fetch(`${server.url}/health`, { method: "HEAD" })).status, 200);
+    assert.doesNotMatch(server.said, /\/health/, "the log omits what is asked every few seconds");
+    assert.equal((await fetch(`${server.url}/health`, { headers: { origin: "https://a.example" } })).status, 403);
+    let health = { status: "loading", model: "a.gguf", backend: null };
+    const own = await listening(createServer({}, { access: { key: "secret" }, health: () => health }));
+    const loading = await fetch(`${own.url}/health`);
+    assert.deepEqual([loading.status, await loading.json()], [503, health]);
+    assert.equal((await fetch(`${own.url}/v1/models`)).status, 401);
+    await own.close();
+  });
 
   test("a port in use causes a one-line error and exit code 1", async () => {
     const { port } = new URL(server.url);
     const { code, error } = await failing("--port", port);
     assert.equal(code, 1);
     isOneLine(error, `port ${port} is in use: `);
+  });
+});
+
+describe("serve when it is stopped", { skip: process.platform === "win32" }, () => {
+  const ask = (server, input) => fetch(`${server.url}${RUN}`, { method: "POST", body: JSON.stringify({ ...input, stream: true }) });
+  const rest = async (reader) => {
+    let text = "";
+    for (let step; !(step = await reader.read()).done; ) text += new TextDecoder().decode(step.value);
+    return text;
+  };
+
+  for (const signal of ["SIGINT", "SIGTERM"]) {
+    test(`${signal}: answers in progress end, and no request begins`, async (t) => {
+      const server = await startServe("--port", "0");
+      t.after(() => server.child.kill("SIGKILL"));
+      const agent = new Agent({ keepAlive: true });
+      const kept = () =>
+        new Promise((resolve, reject) => httpRequest(`${server.url}/v1/models`, { agent }, (response) => response.resume().on("end", () => resolve(response.statusCode))).on("error", reject).end());
+      assert.equal(await kept(), 200);
+      const reader = (await ask(server, { ...STORY, max_tokens: 60 })).body.getReader();
+      await reader.read();
+      server.child.kill(signal);
+      await eventually("it says so", () => /^Stopping once the answer in progress has ended, in 5 s at the latest/m.test(server.said));
+      await assert.rejects(fetch(`${server.url}/v1/models`));
+      await assert.rejects(kept());
+      assert.match(await rest(reader), /data: \[DONE\]/);
+      const answered = Date.now();
+      assert.equal(await server.ended, 0);
+      assert.ok(Date.now() - answered < 1_500, "kept connections do not delay the end");
+      assert.doesNotMatch(server.said, /error|cut off/i);
+      agent.destroy();
+    });
+  }
+
+  test("an answer that takes longer is cut off after some seconds, at the second signal at once", async (t) => {
+    for (const [again, atMost] of [[false, 10_000], [true, 2_000]]) {
+      const server = await startServe("--port", "0");
+      t.after(() => server.child.kill("SIGKILL"));
+      const reader = (await ask(server, { ...LONG, raw: true, prompt: "1 1 1 1 1 1" })).body.getReader();
+      await reader.read();
+      const stopped = Date.now();
+      server.child.kill("SIGINT");
+      await eventually("it says so", () => /^Stopping once/m.test(server.said));
+      if (again) server.child.kill("SIGINT");
+      await assert.rejects(rest(reader), "an answer that is cut off must not look complete");
+      assert.equal(await server.ended, 0);
+      assert.ok(Date.now() - stopped < atMost);
+      assert.ok(again || Date.now() - stopped >= 4_900);
+      assert.doesNotMatch(server.said, /error/i);
+    }
+  });
+});
+
+describe("serve --any-model", () => {
+  let server;
+  before(async () => {
+    server = await startServe("--port", "0", "--any-model");
+  });
+  after(() => server?.stop());
+  const post = (where, body, headers = {}) => fetch(`${server.url}${where}`, { method: "POST", headers, body: typeof body === "string" ? body : JSON.stringify(body) });
+
+  test("answers ids that do not exist with the default model, on every surface, and says so once", async () => {
+    const input = { ...STORY, max_tokens: 2 };
+    for (const model of ["gpt-4o", "gpt-4o", "@cf/no/such"]) {
+      const completion = await (await post("/v1/chat/completions", { ...CHAT, model })).json();
+      assert.deepEqual([completion.model, completion.choices.length], [MODEL, 1]);
+      const own = await (await post("/v1/chat/completions", CHAT)).json();
+      assert.equal(completion.choices[0].message.content, own.choices[0].message.content);
+      for (const id of [model, encodeURIComponent(model)]) {
+        const { success, result } = await (await post(`/client/v4/accounts/local/ai/run/${id}`, input)).json();
+        assert.deepEqual([success, result.usage.completion_tokens], [true, 2]);
+      }
+      const wire = await post("/run?version=3", { inputs: input, options: {} }, { "cf-consn-model-id": model });
+      assert.equal((await wire.json()).usage.completion_tokens, 2);
+    }
+    assert.equal(server.said.match(/^note: gpt-4o does not exist; .* answers instead\.$/gm).length, 1);
+  });
+
+  test("leaves all else as it is: known ids, streams, errors", async () => {
+    const stream = await post("/v1/chat/completions", { ...CHAT, model: "gpt-4o", stream: true });
+    assert.equal(eventsIn(...(await chunksOf(stream.body))).pop(), "[DONE]");
+    assert.equal((await (await post("/v1/chat/completions", { ...CHAT, model: "@cf/meta/llama-3.1-8b-instruct" })).json()).model, "@cf/meta/llama-3.1-8b-instruct");
+    for (const [body, status, code] of [
+      ["{", 400, 5004],
+      [{ ...CHAT, model: undefined }, 400, 5006],
+      [{ ...CHAT, model: "gpt-4o", temperature: 9 }, 400, 5006],
+      [" ".repeat((8 << 20) + 1), 413, 3006],
+    ]) {
+      const response = await post("/v1/chat/completions", body);
+      const { errors } = await response.json();
+      assert.deepEqual([response.status, errors[0].code], [status, code]);
+    }
+  });
+
+  test("reads no more of a body than the engine does", async () => {
+    let pulled = 0;
+    const endless = new ReadableStream({ pull: (controller) => (pulled += 1, controller.enqueue(new Uint8Array(10))) });
+    const engine = { fetch: async (request) => new Response(String((await request.arrayBuffer()).byteLength)) };
+    const request = new Request("http://localhost/v1/chat/completions", { method: "POST", body: endless, duplex: "half" });
+    const response = await answeringAny(engine, { model: MODEL, maxBodyBytes: 95 }).fetch(request);
+    assert.equal(await response.text(), "100");
+    assert.ok(pulled < 20);
+  });
+
+  test("without it they do not exist", async (t) => {
+    const other = await startServe("--port", "0");
+    t.after(other.stop);
+    const response = await fetch(`${other.url}/v1/chat/completions`, { method: "POST", body: JSON.stringify({ ...CHAT, model: "gpt-4o" }) });
+    assert.deepEqual([response.status, (await response.json()).errors[0].code], [400, 5007]);
   });
 });
 
@@ -318,6 +428,16 @@ describe("serve with options", () => {
     }
   });
 
+  test("--strict refuses ids without a file of their own, and the engine's other options apply", async (t) => {
+    const server = await startServe("--port", "0", "--strict", "--threads", "1", "--backend", "cpu");
+    t.after(server.stop);
+    const ask = async (model) => (await fetch(`${server.url}/v1/chat/completions`, { method: "POST", body: JSON.stringify({ ...CHAT, model }) })).json();
+    assert.equal((await ask("@cf/meta/llama-3.1-8b-instruct")).errors[0].code, 5007);
+    assert.equal((await ask(MODEL)).choices.length, 1);
+    const { code, error } = await failing("--port", "0", "--backend", "webgpu");
+    assert.deepEqual([code, /^error: 5004: .* Use --backend cpu to compute on the CPU\.$/m.test(error)], [1, true]);
+  });
+
   test("--gguf without --model answers for every id, and --cors * allows every origin", async () => {
     const server = await startServe("--port", "0", "--gguf", MODEL_PATH, "--cors", "*");
     try {
@@ -354,6 +474,9 @@ describe("serve with options", () => {
   for (const [args, says] of [
     [["now"], 'serve takes no argument "now"'],
     [["--loud"], "unknown option --loud"],
+    [["--anymodel"], "unknown option --anymodel: did you mean --any-model?"],
+    [["--any-model", "--strict"], "--strict refuses ids that --any-model answers: choose one"],
+    [["--threads", "0"], '--threads takes a whole number from 1 to 64, not "0"'],
     [["--port"], "--port needs a value"],
     [["--port", "http"], '--port takes a number, not "http"'],
     [["--port", "70000"], '--port takes a number from 0 to 65535, not "70000"'],

@@ -16,6 +16,7 @@ import {
   type ToolChoice,
 } from "workers-ai-local";
 import { Ai as ServiceWorkerAi } from "workers-ai-local/service-worker";
+import { eventData } from "workers-ai-local/sse";
 
 /** Fails to compile if the two types differ. */
 function same<Expected>() {
@@ -99,6 +100,12 @@ export async function answers(ai: Ai, decided: boolean): Promise<void> {
   await ai.run({ prompt: "Hi" });
 }
 
+export async function events(ai: Ai): Promise<void> {
+  for await (const data of eventData(await ai.run(MODEL, { prompt: "Hi", stream: true }))) same<string>()(data);
+  // @ts-expect-error an object has no events
+  eventData(await ai.run(MODEL, { prompt: "Hi" }));
+}
+
 export function configurations(bucket: R2Bucket, own: { name: string; open(offset: number): Promise<never> }): Ai[] {
   const sources: ModelSource[] = [
     "https://example.com/model.gguf",
@@ -131,6 +138,8 @@ export function configurations(bucket: R2Bucket, own: { name: string; open(offse
     record: { folder: "fixtures/", mode: "replay" },
     remote: { [MODEL]: "when-missing", "*": "always" },
     account: { id: "a", token: "b" },
+    worker: "/browser-worker.js",
+    wasmUrl: { simd128: "/engine.wasm", threads: new URL("https://example.com/threads.wasm") },
   };
   // @ts-expect-error an answer's text is a text
   config.script = [{ text: 3 }];

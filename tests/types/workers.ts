@@ -1,6 +1,7 @@
 // Checks that our `Ai` can be used where a Worker's code expects Cloudflare's type. Nothing here runs: `tsc -p tests/types` checks it.
 
 import { Ai as LocalAi } from "workers-ai-local";
+import localAiWorker, { Ai as Entrypoint, type LocalAiEnv } from "workers-ai-local/worker";
 
 interface Env {
   AI: Ai;
@@ -47,3 +48,8 @@ export const fromBucket = async (bucket: R2Bucket): Promise<LocalAi> => {
   if (!object) throw new Error("no such object");
   return new LocalAi({ models: { "@cf/meta/llama-3-8b-instruct": { bucket, key: "llama.gguf" } }, default: object });
 };
+
+/** The entrypoint of `workers-ai-local/worker`, bound by the Worker that exports it. */
+export const bound = async ({ AI }: { AI: Service<typeof Entrypoint> }): Promise<Response> => AI.fetch(new Request("https://example.com/v1/models"));
+
+export const whole: ExportedHandler<LocalAiEnv> = localAiWorker;

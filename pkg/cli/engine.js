@@ -1,0 +1,28 @@
+// The options with which every command that computes configures its `Ai`.
+
+import { UsageError, numberOf } from "./arguments.js";
+
+/**
+ * @import { AiConfig } from "../index.d.ts"
+ * @typedef {{threads?: string, backend?: string, strict?: boolean}} EngineValues
+ */
+
+const BACKENDS = /** @type {const} */ (["auto", "webgpu", "cpu"]);
+const MAX_THREADS = 64;
+
+/**
+ * The part of a configuration that says how to compute.
+ *
+ * @param {EngineValues} values
+ * @returns {Pick<AiConfig, "threads" | "backend" | "strict">}
+ * @throws {UsageError}
+ */
+export function engineFrom(values) {
+  const threads = numberOf(values, "threads");
+  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MAX_THREADS)) {
+    throw new UsageError(`--threads takes a whole number from 1 to ${MAX_THREADS}, not "${values.threads}"`);
+  }
+  const backend = BACKENDS.find((name) => name === values.backend);
+  if (values.backend !== undefined && !backend) throw new UsageError(`--backend takes ${BACKENDS.slice(0, -1).join(", ")} or ${BACKENDS.at(-1)}, not "${values.backend}"`);
+  return { threads, backend, strict: values.strict };
+}

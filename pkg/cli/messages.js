@@ -1,0 +1,23 @@
+// The library's messages as the command shows them: on one line, with the command's options where they advise a program.
+
+/**
+ * What the library advises, and what helps in a terminal.
+ *
+ * @type {[advice: RegExp, forTerminal: string][]}
+ */
+const ADVICE = [
+  [/\bGive it a GGUF with new Ai\(.*\), or set strict: true to refuse it\./s, "Give it a GGUF with --gguf, or refuse it with --strict."],
+  [/\b([Gg])ive all (\d+) files as a list\b/g, "$1ive --gguf $2 times, once for each file"],
+  [/\bCheck the address in the configuration\./g, "Check --gguf, or WORKERS_AI_LOCAL_MODEL if it is set."],
+  [/\bSet backend: "cpu" to compute on the CPU\./g, "Use --backend cpu to compute on the CPU."],
+];
+
+/**
+ * An error's or a warning's text as one line for the terminal.
+ *
+ * @param {string} message
+ */
+export function forTerminal(message) {
+  const line = message.replace(/^workers-ai-local: /, "").replaceAll(/\s*\n\s*/g, " ");
+  return ADVICE.reduce((text, [advice, instead]) => text.replace(advice, instead), line);
+}

@@ -1,0 +1,44 @@
+// Types of `workers-ai-local/worker`: the local AI Worker, for a Worker of yours that exports its entrypoint, or as a Worker of its own.
+
+import { WorkerEntrypoint } from "cloudflare:workers";
+import type { AiConfig, AiOptions, AiStats, ModelListing, ModelsParameters, TextGenerationInput, TextGenerationOutput } from "./index.d.ts";
+
+/** A key in the bucket `MODELS` or a URL; or those of all files of a split model. */
+export type ModelLocation = string | string[];
+
+/** The Worker's bindings and variables. Each is optional; without any, the default model is downloaded. */
+export interface LocalAiEnv {
+  /** The R2 bucket with the model files. */
+  MODELS?: R2Bucket;
+  /** The model of ids without their own. */
+  DEFAULT_MODEL?: ModelLocation;
+  /** The models of single ids, as an object or as JSON text. */
+  AI_MODELS?: string | Record<string, ModelLocation>;
+  /** `"true"` refuses ids without a model of their own. */
+  STRICT?: string | boolean;
+  /** Maximum number of unfinished requests per model. */
+  QUEUE?: string | number;
+  BUILD?: AiConfig["build"];
+  /** Origins whose pages may read responses of `fetch`, separated by commas, or `"*"`. */
+  CORS?: string;
+}
+
+/** The entrypoint to bind as `AI`. Its methods are those of `Ai`; a signal cannot cross a binding. */
+export class Ai extends WorkerEntrypoint<LocalAiEnv> {
+  run(model: string, inputs: TextGenerationInput, options?: AiOptions): Promise<TextGenerationOutput | ReadableStream<Uint8Array> | Response>;
+  fetch(request: Request): Promise<Response>;
+  models(params?: ModelsParameters): Promise<ModelListing[]>;
+  stats(): Promise<AiStats>;
+  getLogs(): [];
+  gateway(): never;
+  autorag(): never;
+  aiSearch(): never;
+  toMarkdown(): never;
+  websearch(): Promise<never>;
+}
+
+/** Serves the HTTP surface, and a greeting at the path `/`. */
+declare const worker: {
+  fetch(request: Request, env: LocalAiEnv, ctx: ExecutionContext): Promise<Response>;
+};
+export default worker;

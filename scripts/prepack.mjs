@@ -1,0 +1,44 @@
+// `npm pack` and `npm publish` run this first: it writes THIRD-PARTY-NOTICES, and refuses to pack where something is missing.
+// WORKERS_AI_LOCAL_BUILDS names the builds that must be there, for tests of a package with fewer than all.
+
+import { readFile, stat, writeFile } from "node:fs/promises";
+import { pathToFileURL } from "node:url";
+import { ALL_BUILDS } from "./build.mjs";
+import { thirdPartyNotices } from "./lib/notices.mjs";
+import { inProject } from "./lib/project.mjs";
+import { which } from "./lib/process.mjs";
+import { UserError, main } from "./lib/report.mjs";
+import { WASM_TARGET, ensureToolchain } from "./setup/toolchain.mjs";
+
+const NOTICES = "THIRD-PARTY-NOTICES";
+/** The files of a build, and those that `npm run build` writes beside them. */
+const GLUE = ["workers_ai_local.js", "workers_ai_local_bg.wasm"];
+const LISTS = ["builds.js", "single-builds.js", "thread-builds.js", "workerd-builds.js", "dot-product.wasm"];
+const OTHERS = ["LICENSE", "README.md", "docs/run.svg"];
+
+const exists = async (file) => (await stat(inProject(file)).catch(() => null)) !== null;
+
+/** The files among these that do not exist. */
+async function missing(files) {
+  const found = await Promise.all(files.map(exists));
+  return files.filter((_, index) => !found[index]);
+}
+
+await main(async () => {
+  const wanted = process.env.WORKERS_AI_LOCAL_BUILDS?.split(",") ?? ALL_BUILDS;
+  const unbuilt = await missing([...LISTS, ...wanted.flatMap((build) => GLUE.map((file) => `${build}/${file}`))].map((file) => `pkg/wasm/${file}`));
+  if (unbuilt.length > 0) throw new UserError(`the package is not built, ${unbuilt[0]} is missing: run npm run build`);
+  const { builds } = await import(pathToFileURL(inProject("pkg/wasm/builds.js")).href);
+  const unlisted = wanted.find((build) => !builds[build]);
+  // `npm run build` lists what is as new as its sources.
+  if (unlisted) throw new UserError(`the build "${unlisted}" is older than its sources: run npm run build`);
+
+  const cargo = which("cargo") ?? (await ensureToolchain()).cargo;
+  await writeFile(inProject(NOTICES), await thirdPartyNotices({ cargo, target: WASM_TARGET }));
+
+  const { files, exports, bin } = JSON.parse(await readFile(inProject("package.json"), "utf8"));
+  const entries = (value) => (typeof value === "string" ? [value] : Object.values(value).flatMap(entries));
+  const named = [...files.filter((file) => !file.startsWith("!")), ...entries(exports).filter((file) => !file.includes("*")), ...Object.values(bin), ...OTHERS];
+  const absent = await missing(named);
+  if (absent.length > 0) throw new UserError(`${absent.join(", ")} ${absent.length === 1 ? "is missing: restore it with git, or take it" : "are missing: restore them with git, or take them"} out of package.json`);
+});
