@@ -45,7 +45,7 @@ before(async () => {
   await writeFile(npx, `#!/bin/sh\n[ "$1" = workers-ai-local ] || exit 9\nshift\nexec ${JSON.stringify(process.execPath)} ${JSON.stringify(CLI)} "$@"\n`);
   await chmod(npx, 0o755);
   await writeFile(path.join(folder, ".curlrc"), "fail\nsilent\nshow-error\n");
-  environment = { ...process.env, PATH: [folder, process.env.PATH].join(path.delimiter), CURL_HOME: folder, WORKERS_AI_LOCAL_MODEL: MODEL_PATH };
+  environment = { ...process.env, PATH: [folder, process.env.PATH].join(path.delimiter), CURL_HOME: folder, WORKERS_AI_LOCAL_MODEL: MODEL_PATH, CI: "" };
   const sendFile = staticFiles({ modelPath: MODEL_PATH });
   site = await listening(
     createServer(async (request, response) => {
