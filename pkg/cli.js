@@ -63,12 +63,22 @@ const COMMANDS = {
   },
 };
 
+/**
+ * The commands that read their arguments themselves, because most of them are for another program.
+ *
+ * @type {Record<string, (args: string[]) => Promise<void>>}
+ */
+const PASSING = {
+  dev: async (args) => (await import("./cli/dev.js")).dev(args),
+};
+
 /** @param {string[]} args */
 async function main([name, ...rest]) {
   if (name === undefined || name === "help" || name === "--help" || name === "-h") return void console.log(HELP);
   if (name === "--version" || name === "-v") return void console.log(await version());
   if (name.startsWith("-")) throw new UsageError(`unknown option ${name}: the command must come first`);
-  if (!Object.hasOwn(COMMANDS, name)) throw new UsageError(`unknown command "${name}": the commands are ${Object.keys(COMMANDS).join(", ")}`);
+  if (Object.hasOwn(PASSING, name)) return PASSING[name](rest);
+  if (!Object.hasOwn(COMMANDS, name)) throw new UsageError(`unknown command "${name}": the commands are ${Object.keys({ ...COMMANDS, ...PASSING }).join(", ")}`);
   const { options, start } = COMMANDS[name];
   const { values, positionals } = parse(rest, { ...options, help: { type: "boolean", short: "h" } });
   if (values.help) return void console.log(HELP);

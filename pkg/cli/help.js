@@ -12,6 +12,8 @@ Commands:
   tokenize [prompt]   print the prompt as the model reads it, and its tokens
   serve               serve over HTTP: the REST API of Workers AI, an
                       OpenAI-compatible API, and the playground
+  dev [arguments]     \`wrangler dev\` of the project in this folder, with env.AI
+                      computed on this machine
   models              list the model ids
 
 Options of run:
@@ -51,6 +53,10 @@ Options of serve:
                       localhost and the addresses of this machine only)
   --key KEY           answer only requests with "Authorization: Bearer KEY"
 
+Options of dev:
+  --gguf, --model     as for serve
+  all others          wrangler's own: see \`wrangler dev --help\`
+
 Options of models:
   --json              print the catalogue as JSON
 
@@ -65,4 +71,5 @@ Examples:
   workers-ai-local run "Tell me a joke about Cloudflare"
   workers-ai-local run --temperature 0 --max-tokens 40 "What is WebAssembly?"
   git diff | workers-ai-local run "Summarise this change:" -
-  workers-ai-local serve --port 8080 --cors http://localhost:5173`;
+  workers-ai-local serve --port 8080 --cors http://localhost:5173
+  workers-ai-local dev --env staging --port 8787`;

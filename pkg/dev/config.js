@@ -1,0 +1,307 @@
+// A copy of a project's wrangler configuration in which the `ai` binding leads to the local engine. It lies in the project's `.wrangler/`, so that
+// no file of the project changes.
+
+import { mkdirSync, readdirSync, rmSync, rmdirSync, symlinkSync, copyFileSync, writeFileSync, watch } from "node:fs";
+import path from "node:path";
+import { ProjectError } from "./project.js";
+import { PLUGIN } from "./plugin.js";
+
+/**
+ * @import { Link } from "./engine.js"
+ * @typedef {Record<string, any>} RawConfig the content of a configuration file
+ *
+ * @typedef {object} Derived
+ * @property {string} configPath the copy, or the original if that has no `ai` binding
+ * @property {string} original the project's configuration
+ * @property {string[]} bindings the names of its `ai` bindings in the environment
+ * @property {string} root the folder in which wrangler keeps `.wrangler/state`
+ * @property {(changed: (error?: Error) => void) => () => void} watch writes the copy again when the project's configuration changes
+ * @property {() => void} remove removes the copy
+ */
+
+const FOLDER = "workers-ai-local";
+/** Files beside a configuration in which wrangler finds variables. */
+const VARIABLES = /^\.(dev\.vars|env)(\..+)?$/;
+const WATCH_DELAY_MS = 100;
+
+let copies = 0;
+
+/**
+ * Derives the configuration of one Worker.
+ *
+ * @param {object} options
+ * @param {any} options.wrangler the project's wrangler, as a module
+ * @param {Link} options.link the engine's server
+ * @param {string} [options.config] path of the configuration; by default the one that wrangler finds
+ * @param {string} [options.environment]
+ * @param {boolean} [options.redirect] follow a redirection that a build tool wrote, as `wrangler dev` does
+ * @param {(raw: RawConfig, place: {folder: string, bindings: string[]}) => RawConfig} [options.bind] replaces the `ai` bindings otherwise
+ * @returns {Promise<Derived>}
+ * @throws {ProjectError} if there is no configuration, or it cannot be read
+ */
+export async function deriveConfig({ wrangler, link, config, environment, redirect = false, bind = (raw) => bound(raw, { link }) }) {
+  // A CommonJS module: the exports that it makes late are only in its default export.
+  const readRaw = wrangler.experimental_readRawConfig ?? wrangler.default?.experimental_readRawConfig;
+  if (typeof readRaw !== "function") throw new ProjectError("this version of wrangler cannot be asked for its configuration: npm install --save-dev wrangler@latest");
+  const read = () => readConfig(readRaw, config, redirect);
+  const { rawConfig, configPath, userConfigPath } = read();
+  const bindings = bindingsOf(rawConfig, environment);
+  const root = path.dirname(path.resolve(userConfigPath ?? configPath));
+  const original = path.resolve(configPath);
+  if (bindings.length === 0) return { configPath: original, original, bindings, root, watch: () => () => {}, remove() {} };
+
+  const from = path.dirname(original);
+  const parent = path.join(from, ".wrangler", FOLDER);
+  const folder = path.join(parent, `${process.pid}-${++copies}`);
+  removeStale(parent);
+  mkdirSync(folder, { recursive: true });
+  const copy = path.join(folder, "wrangler.json");
+  /** @param {RawConfig} raw */
+  const write = (raw) => {
+    const rebased = rebase(bind(raw, { folder, bindings: bindingsOf(raw, environment) }), from, folder);
+    // It contains the engine's key.
+    writeFileSync(copy, JSON.stringify(rebased, null, 2), { mode: 0o600 });
+    linkVariables(from, folder);
+  };
+  const remove = () => {
+    process.removeListener("exit", remove);
+    rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
+    for (const empty of [parent, path.dirname(parent)]) {
+      try {
+        rmdirSync(empty);
+      } catch {
+        // Something else is in it.
+      }
+    }
+  };
+  process.once("exit", remove);
+  write(rawConfig);
+  return { configPath: copy, original, bindings, root, remove, watch: (changed) => watchFile(original, () => write(read().rawConfig), changed) };
+}
+
+/**
+ * @param {any} readRaw wrangler's function
+ * @param {string | undefined} config
+ * @param {boolean} useRedirectIfAvailable
+ * @returns {{rawConfig: RawConfig, configPath: string, userConfigPath?: string}}
+ */
+function readConfig(readRaw, config, useRedirectIfAvailable) {
+  let found;
+  try {
+    found = readRaw({ config }, { useRedirectIfAvailable });
+  } catch (error) {
+    const missing = error.code === "ENOENT" || /no such file|could not read file/i.test(error.message);
+    throw new ProjectError(missing ? `there is no configuration ${config}` : `${config ?? error.location?.file ?? "wrangler's configuration"} cannot be read: ${describe(error)}`);
+  }
+  if (!found.configPath) {
+    throw new ProjectError("there is no wrangler.jsonc, wrangler.json or wrangler.toml here: start this in your Worker's folder, or name the file with --config");
+  }
+  return found;
+}
+
+/**
+ * The message of a parser, with its place.
+ *
+ * @param {{message: string, text?: string, location?: {line?: number}, notes?: {text: string}[]}} error
+ */
+function describe({ message, location, notes = [] }) {
+  const place = location?.line === undefined ? "" : ` (line ${location.line})`;
+  return [message.trim() + place, ...notes.map(({ text }) => text)].join(" ");
+}
+
+/**
+ * The names of the `ai` bindings of an environment. wrangler does not pass on those of the top level to an environment.
+ *
+ * @param {RawConfig} raw
+ * @param {string} [environment]
+ * @returns {string[]}
+ */
+export function bindingsOf(raw, environment) {
+  const scope = (environment && raw.env?.[environment]) || raw;
+  return typeof scope.ai?.binding === "string" ? [scope.ai.binding] : [];
+}
+
+/**
+ * A configuration whose `ai` bindings, of all environments, are bindings of our plugin.
+ *
+ * @param {RawConfig} raw
+ * @param {Record<string, unknown>} options of the plugin
+ * @returns {RawConfig}
+ */
+export function bound(raw, options) {
+  return eachScope(raw, ({ ai, ...scope }) => {
+    if (typeof ai?.binding !== "string") return ai === undefined ? scope : { ...scope, ai };
+    const binding = { name: ai.binding, type: FOLDER, dev: { plugin: PLUGIN, options } };
+    return { ...scope, unsafe: { ...scope.unsafe, bindings: [...(scope.unsafe?.bindings ?? []), binding] } };
+  });
+}
+
+/**
+ * Changes the top level and every environment.
+ *
+ * @param {RawConfig} raw
+ * @param {(scope: RawConfig) => RawConfig} change
+ */
+export function eachScope(raw, change) {
+  const { env, ...top } = raw;
+  const environments = Object.entries(env ?? {}).map(([name, scope]) => [name, change(scope ?? {})]);
+  return { ...change(top), ...(env === undefined ? {} : { env: Object.fromEntries(environments) }) };
+}
+
+/**
+ * A configuration that means the same files from another folder. All paths stay relative, because wrangler joins some of them with its folder.
+ *
+ * @param {RawConfig} raw
+ * @param {string} from the folder of the original
+ * @param {string} to
+ */
+export function rebase(raw, from, to) {
+  /** @param {string} file */
+  const moved = (file) => path.relative(to, path.resolve(from, file)).split(path.sep).join("/");
+  /** @param {unknown} value */
+  const one = (value) => (typeof value === "string" ? moved(value) : value);
+  /** Also each of a list. @param {unknown} value */
+  const some = (value) => (Array.isArray(value) ? value.map(one) : one(value));
+  /** @param {unknown} value */
+  const values = (value) => mapped(value, one);
+  /** Only what is written as a path. @param {unknown} value */
+  const local = (value) => (typeof value === "string" && /^\.{1,2}(\/|\\|$)/.test(value) ? moved(value) : value);
+  /** An image is a name in a registry, or the path of a Dockerfile. @param {any} value */
+  const dockerfile = (value) => (typeof value === "string" && /(^|[\\/])[^:]*Dockerfile[^:/\\]*$|^\.{1,2}[\\/]/i.test(value) ? moved(value) : value);
+  /** @type {Record<string, (value: any) => unknown>} */
+  const fields = {
+    main: one,
+    base_dir: one,
+    tsconfig: one,
+    pages_build_output_dir: one,
+    text_blobs: values,
+    data_blobs: values,
+    wasm_modules: values,
+    alias: (value) => mapped(value, local),
+    assets: (value) => within(value, { directory: one }),
+    site: (value) => within(value, { bucket: one, "entry-point": one }),
+    build: (value) => (value?.command ? { ...value, watch_dir: some(value.watch_dir ?? "./src") } : value),
+    d1_databases: (value) => each(value, (database) => withPattern(within(database, { migrations_dir: one }), database, one)),
+    containers: (value) =>
+      each(value, (container) => ({
+        ...within(container, { image: dockerfile, image_build_context: one }),
+        ...(container.images === undefined ? {} : { images: mapped(container.images, (image) => within(image, { dockerfile: one, build_context: one })) }),
+      })),
+    unsafe: (value) => within(value, { capnp: (/** @type {any} */ capnp) => within(capnp, { base_path: one, compiled_schema: one }) }),
+  };
+  return eachScope(raw, ({ $schema: _, ...scope }) => within(scope, fields));
+}
+
+/**
+ * A database without a folder of migrations has that of the original.
+ *
+ * @param {any} database
+ * @param {any} original
+ * @param {(value: unknown) => unknown} one
+ */
+function withPattern(database, original, one) {
+  const pattern = original.migrations_pattern === undefined ? {} : { migrations_pattern: one(original.migrations_pattern) };
+  return { ...database, migrations_dir: database.migrations_dir ?? one("migrations"), ...pattern };
+}
+
+/**
+ * @param {any} value
+ * @param {Record<string, (value: any) => unknown>} fields changes of fields that are there
+ */
+function within(value, fields) {
+  if (value === null || typeof value !== "object" || Array.isArray(value)) return value;
+  const changed = Object.entries(value).map(([name, field]) => [name, Object.hasOwn(fields, name) ? fields[name](field) : field]);
+  return Object.fromEntries(changed);
+}
+
+/**
+ * @param {any} value
+ * @param {(entry: any) => unknown} change
+ */
+const each = (value, change) => (Array.isArray(value) ? value.map(change) : value);
+
+/**
+ * @param {any} value
+ * @param {(value: any) => unknown} change
+ */
+function mapped(value, change) {
+  if (value === null || typeof value !== "object" || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, entry]) => [name, change(entry)]));
+}
+
+/**
+ * Makes the files with variables visible beside the copy.
+ *
+ * @param {string} from
+ * @param {string} to
+ */
+function linkVariables(from, to) {
+  for (const name of readdirSync(from).filter((name) => VARIABLES.test(name))) {
+    const link = path.join(to, name);
+    rmSync(link, { force: true });
+    try {
+      symlinkSync(path.join(from, name), link, "file");
+    } catch {
+      // Windows asks for a permission.
+      copyFileSync(path.join(from, name), link);
+    }
+  }
+}
+
+/**
+ * Removes the copies of processes that ended without doing so.
+ *
+ * @param {string} parent
+ */
+function removeStale(parent) {
+  let names;
+  try {
+    names = readdirSync(parent);
+  } catch {
+    return;
+  }
+  for (const name of names) {
+    const pid = Number(/^(\d+)-\d+$/.exec(name)?.[1]);
+    if (pid && !isRunning(pid)) rmSync(path.join(parent, name), { recursive: true, force: true });
+  }
+}
+
+/** @param {number} pid */
+function isRunning(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error.code === "EPERM";
+  }
+}
+
+/**
+ * Calls `update` after each change of a file; then `changed`, with its error if it failed.
+ *
+ * @param {string} file
+ * @param {() => void} update
+ * @param {(error?: Error) => void} changed
+ */
+function watchFile(file, update, changed) {
+  /** @type {NodeJS.Timeout | undefined} */
+  let waiting;
+  // The folder, because editors replace files.
+  const watcher = watch(path.dirname(file), { persistent: false }, (_, name) => {
+    if (name !== null && name !== path.basename(file) && !VARIABLES.test(name)) return;
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      try {
+        update();
+        changed();
+      } catch (error) {
+        changed(error);
+      }
+    }, WATCH_DELAY_MS);
+    waiting.unref();
+  });
+  return () => {
+    clearTimeout(waiting);
+    watcher.close();
+  };
+}
