@@ -1,12 +1,11 @@
-// `workers-ai-local dev`: the project's own `wrangler dev`, with `env.AI` computed on this machine.
+// `workers-ai-local dev`: the project's own `wrangler dev` or `wrangler pages dev`, with `env.AI` computed on this machine.
 
 import { spawn } from "node:child_process";
 import path from "node:path";
-import { pathToFileURL } from "node:url";
 import { DEFAULT_MODEL } from "../default-model.js";
 import { deriveConfig } from "../dev/config.js";
 import { localEngine } from "../dev/engine.js";
-import { ProjectError, findPackage, importPackage } from "../dev/project.js";
+import { ProjectError, findPackage } from "../dev/project.js";
 import { CommandError, UsageError } from "./arguments.js";
 import { HELP } from "./help.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
@@ -16,6 +15,15 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
  * @import { AiConfig } from "../index.d.ts"
  * @import { Derived } from "../dev/config.js"
  * @typedef {{gguf: string[], model?: string, help: boolean}} Own
+ *
+ * @typedef {object} Given the arguments of wrangler
+ * @property {boolean} pages `wrangler pages dev`
+ * @property {string[]} config
+ * @property {string} [env]
+ * @property {string} [persist-to]
+ * @property {string} [cwd]
+ * @property {Set<string>} flags the long options
+ * @property {string[]} rest all except those above
  */
 
 /** Options that belong to this command; wrangler has none of these names. */
@@ -24,7 +32,7 @@ const OWN = new Set(["gguf", "model"]);
 const VALUES = { config: "c", env: "e", "persist-to": undefined, cwd: undefined };
 const SIGNALS = /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"]);
 /** The first version of wrangler that lets a configuration name a plugin for a binding. */
-const OLDEST_WRANGLER = [4, 45];
+const OLDEST_WRANGLER = [4, 36];
 
 /**
  * @param {string[]} args those of this command, and of `wrangler dev`
@@ -34,10 +42,11 @@ export async function dev(args) {
   const { own, others } = split(args);
   if (own.help) return void console.log(HELP);
   const given = read(others);
+  if (given.pages && given.flags.has("ai")) throw new UsageError('--ai has no effect here: add "ai": { "binding": "AI" } to wrangler.jsonc');
   if (given.flags.has("remote")) throw new UsageError("dev computes on this machine: leave out --remote");
   if (given.cwd !== undefined) process.chdir(given.cwd);
   try {
-    await start(own, others, given);
+    await start(own, given);
   } catch (error) {
     throw error instanceof ProjectError ? new CommandError(error.message) : error;
   }
@@ -45,10 +54,9 @@ export async function dev(args) {
 
 /**
  * @param {Own} own
- * @param {string[]} others
- * @param {ReturnType<typeof read>} given
+ * @param {Given} given
  */
-async function start(own, others, given) {
+async function start(own, given) {
   const installed = await wranglerOf();
   const ai = await localEngine(engineOptions(own));
   const derived = await deriveAll(given, ai.link);
@@ -58,7 +66,8 @@ async function start(own, others, given) {
     const stops = derived.map(({ original, watch }) =>
       watch((error) => say(error ? `workers-ai-local: ${error.message}` : `workers-ai-local: ${path.basename(original)} has changed`)),
     );
-    const child = spawn(process.execPath, [installed.bin, "dev", ...argumentsFor(others, given, derived)], { stdio: "inherit" });
+    const cwd = given.pages ? derived[0].folder : process.cwd();
+    const child = spawn(process.execPath, [installed.bin, ...argumentsFor(given, derived)], { stdio: "inherit", cwd });
     process.exitCode = await ended(child);
     for (const stop of stops) stop();
   } finally {
@@ -96,13 +105,15 @@ export function split(args) {
 }
 
 /**
- * The arguments of wrangler that matter here. `rest` are the others, without configurations and `--cwd`.
+ * The arguments of wrangler that matter here.
  *
  * @param {string[]} args
+ * @returns {Given}
  */
 export function read(args) {
-  /** @type {{config: string[], env?: string, "persist-to"?: string, cwd?: string, flags: Set<string>, rest: string[]}} */
-  const given = { config: [], flags: new Set(), rest: [] };
+  /** @type {Given} */
+  const given = { pages: args[0] === "pages", config: [], flags: new Set(), rest: [] };
+  if (given.pages) args = args.slice(args[1] === "dev" ? 2 : 1);
   const names = new Map(Object.entries(VALUES).flatMap(([long, short]) => [[`--${long}`, long], ...(short ? [[`-${short}`, long]] : [])]));
   for (let at = 0; at < args.length; at++) {
     const arg = args[at];
@@ -123,7 +134,7 @@ export function read(args) {
     else if (name === "env") given.env = value;
     else if (name === "cwd") given.cwd = value;
     else given["persist-to"] = value;
-    if (name === "env" || name === "persist-to") given.rest.push(option, value);
+    if (name === "env") given.rest.push(option, value);
   }
   return given;
 }
@@ -152,19 +163,19 @@ async function wranglerOf() {
 }
 
 /**
- * @param {ReturnType<typeof read>} given
+ * @param {Given} given
  * @param {import("../dev/engine.js").Link} link
  * @returns {Promise<Derived[]>}
  * @throws {ProjectError} if no configuration has an `ai` binding
  */
 async function deriveAll(given, link) {
-  const wrangler = await importPackage("wrangler");
-  const environment = given.env ?? process.env.CLOUDFLARE_ENV;
+  const environment = given.pages ? undefined : (given.env ?? process.env.CLOUDFLARE_ENV);
   /** @type {Derived[]} */
   const derived = [];
   try {
     for (const config of given.config.length > 0 ? given.config : [undefined]) {
-      derived.push(await deriveConfig({ wrangler, link, config, environment, redirect: config === undefined }));
+      const mirror = given.pages && derived.length === 0;
+      derived.push(await deriveConfig({ link, config, environment, mirror, redirect: config === undefined }));
     }
     if (!derived.some(({ bindings }) => bindings.length > 0)) throw new ProjectError(missingBinding(derived[0].original, environment));
     return derived;
@@ -187,13 +198,16 @@ function missingBinding(config, environment) {
 }
 
 /**
- * @param {string[]} others
- * @param {ReturnType<typeof read>} given
+ * What wrangler gets: the copies instead of the configurations, and the state where it would be without them.
+ *
+ * @param {Given} given
  * @param {Derived[]} derived
  */
-function argumentsFor(others, given, derived) {
-  const persist = given["persist-to"] === undefined && !given.flags.has("no-persist") ? ["--persist-to", path.join(derived[0].root, ".wrangler", "state")] : [];
-  return [...derived.flatMap(({ configPath }) => ["--config", configPath]), ...persist, ...given.rest];
+function argumentsFor(given, derived) {
+  const state = given["persist-to"] ?? (given.flags.has("no-persist") ? undefined : path.join(derived[0].root, ".wrangler", "state"));
+  // `pages dev` takes the configuration of the folder in which it runs, and others only beside that.
+  const configs = given.pages && derived.length === 1 ? [] : derived.flatMap(({ configPath }) => ["--config", configPath]);
+  return [...(given.pages ? ["pages", "dev"] : ["dev"]), ...configs, ...(state === undefined ? [] : ["--persist-to", path.resolve(state)]), ...given.rest];
 }
 
 /**
@@ -231,7 +245,7 @@ function ended(child) {
       child.kill(signalled > 2 ? "SIGKILL" : signal === "SIGHUP" ? "SIGTERM" : signal);
     };
     for (const signal of SIGNALS) process.on(signal, pass);
-    const kill = () => void child.kill("SIGKILL");
+    const kill = () => void child.kill("SIGTERM");
     process.once("exit", kill);
     child.once("error", (error) => reject(new CommandError(`wrangler cannot be started: ${error.message}`)));
     child.once("exit", (code, signal) => {

@@ -55,7 +55,8 @@ Options of serve:
 
 Options of dev:
   --gguf, --model     as for serve
-  all others          wrangler's own: see \`wrangler dev --help\`
+  all others          wrangler's own: see \`wrangler dev --help\`. \`dev pages\` starts
+                      \`wrangler pages dev\`
 
 Options of models:
   --json              print the catalogue as JSON

@@ -1,8 +1,10 @@
 // A copy of a project's wrangler configuration in which the `ai` binding leads to the local engine. It lies in the project's `.wrangler/`, so that
 // no file of the project changes.
 
-import { mkdirSync, readdirSync, rmSync, rmdirSync, symlinkSync, copyFileSync, writeFileSync, watch } from "node:fs";
+import { execFile } from "node:child_process";
+import { copyFileSync, mkdirSync, readdirSync, rmSync, rmdirSync, symlinkSync, watch, writeFileSync } from "node:fs";
 import path from "node:path";
+import { promisify } from "node:util";
 import { ProjectError } from "./project.js";
 import { PLUGIN } from "./plugin.js";
 
@@ -12,6 +14,7 @@ import { PLUGIN } from "./plugin.js";
  *
  * @typedef {object} Derived
  * @property {string} configPath the copy, or the original if that has no `ai` binding
+ * @property {string} folder the folder that it is in
  * @property {string} original the project's configuration
  * @property {string[]} bindings the names of its `ai` bindings in the environment
  * @property {string} root the folder in which wrangler keeps `.wrangler/state`
@@ -22,6 +25,8 @@ import { PLUGIN } from "./plugin.js";
 const FOLDER = "workers-ai-local";
 /** Files beside a configuration in which wrangler finds variables. */
 const VARIABLES = /^\.(dev\.vars|env)(\..+)?$/;
+/** What a mirror has of its own. */
+const OWN = /^(\.wrangler|wrangler\.(jsonc?|toml))$/;
 const WATCH_DELAY_MS = 100;
 
 let copies = 0;
@@ -30,25 +35,22 @@ let copies = 0;
  * Derives the configuration of one Worker.
  *
  * @param {object} options
- * @param {any} options.wrangler the project's wrangler, as a module
+ * @param {any} [options.wrangler] the project's wrangler as a module, where it is imported anyway
  * @param {Link} options.link the engine's server
  * @param {string} [options.config] path of the configuration; by default the one that wrangler finds
  * @param {string} [options.environment]
+ * @param {boolean} [options.mirror] make everything else of the project visible beside the copy, for a wrangler that runs there
  * @param {boolean} [options.redirect] follow a redirection that a build tool wrote, as `wrangler dev` does
- * @param {(raw: RawConfig, place: {folder: string, bindings: string[]}) => RawConfig} [options.bind] replaces the `ai` bindings otherwise
  * @returns {Promise<Derived>}
  * @throws {ProjectError} if there is no configuration, or it cannot be read
  */
-export async function deriveConfig({ wrangler, link, config, environment, redirect = false, bind = (raw) => bound(raw, { link }) }) {
-  // A CommonJS module: the exports that it makes late are only in its default export.
-  const readRaw = wrangler.experimental_readRawConfig ?? wrangler.default?.experimental_readRawConfig;
-  if (typeof readRaw !== "function") throw new ProjectError("this version of wrangler cannot be asked for its configuration: npm install --save-dev wrangler@latest");
-  const read = () => readConfig(readRaw, config, redirect);
-  const { rawConfig, configPath, userConfigPath } = read();
+export async function deriveConfig({ wrangler, link, config, environment, redirect = false, mirror = false }) {
+  const read = () => readConfig(wrangler, config, redirect);
+  const { rawConfig, configPath, userConfigPath } = await read();
   const bindings = bindingsOf(rawConfig, environment);
   const root = path.dirname(path.resolve(userConfigPath ?? configPath));
   const original = path.resolve(configPath);
-  if (bindings.length === 0) return { configPath: original, original, bindings, root, watch: () => () => {}, remove() {} };
+  if (bindings.length === 0) return { configPath: original, folder: path.dirname(original), original, bindings, root, watch: () => () => {}, remove() {} };
 
   const from = path.dirname(original);
   const parent = path.join(from, ".wrangler", FOLDER);
@@ -58,10 +60,10 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
   const copy = path.join(folder, "wrangler.json");
   /** @param {RawConfig} raw */
   const write = (raw) => {
-    const rebased = rebase(bind(raw, { folder, bindings: bindingsOf(raw, environment) }), from, folder);
+    const rebased = rebase(bound(raw, environment, { link }), from, folder);
     // It contains the engine's key.
     writeFileSync(copy, JSON.stringify(rebased, null, 2), { mode: 0o600 });
-    linkVariables(from, folder);
+    linkFiles(from, folder, (name) => (mirror ? !OWN.test(name) : VARIABLES.test(name)));
   };
   const remove = () => {
     process.removeListener("exit", remove);
@@ -76,27 +78,70 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
   };
   process.once("exit", remove);
   write(rawConfig);
-  return { configPath: copy, original, bindings, root, remove, watch: (changed) => watchFile(original, () => write(read().rawConfig), changed) };
+  return { configPath: copy, folder, original, bindings, root, remove, watch: (changed) => watchFile(original, async () => write((await read()).rawConfig), changed) };
 }
 
 /**
- * @param {any} readRaw wrangler's function
+ * Reads a configuration as wrangler does.
+ *
+ * @param {any} wrangler the project's wrangler as a module, or `undefined` to ask it in a process of its own: its module listens to signals
  * @param {string | undefined} config
- * @param {boolean} useRedirectIfAvailable
- * @returns {{rawConfig: RawConfig, configPath: string, userConfigPath?: string}}
+ * @param {boolean} redirect
+ * @returns {Promise<{rawConfig: RawConfig, configPath: string, userConfigPath?: string}>}
+ * @throws {ProjectError}
  */
-function readConfig(readRaw, config, useRedirectIfAvailable) {
-  let found;
-  try {
-    found = readRaw({ config }, { useRedirectIfAvailable });
-  } catch (error) {
-    const missing = error.code === "ENOENT" || /no such file|could not read file/i.test(error.message);
-    throw new ProjectError(missing ? `there is no configuration ${config}` : `${config ?? error.location?.file ?? "wrangler's configuration"} cannot be read: ${describe(error)}`);
+async function readConfig(wrangler, config, redirect) {
+  const found = wrangler ? answerOf(() => readRaw(wrangler, config, redirect)) : await askWrangler(config, redirect);
+  if (found.missing) throw new ProjectError("this version of wrangler cannot be asked for its configuration: npm install --save-dev wrangler@latest");
+  if (found.error) {
+    const absent = found.error.code === "ENOENT" || /no such file|could not read file/i.test(found.error.message);
+    const file = config ?? found.error.location?.file ?? "wrangler's configuration";
+    throw new ProjectError(absent ? `there is no configuration ${config}` : `${path.basename(file)} cannot be read: ${describe(found.error)}`);
   }
   if (!found.configPath) {
     throw new ProjectError("there is no wrangler.jsonc, wrangler.json or wrangler.toml here: start this in your Worker's folder, or name the file with --config");
   }
   return found;
+}
+
+/**
+ * @param {any} wrangler
+ * @param {string | undefined} config
+ * @param {boolean} useRedirectIfAvailable
+ */
+function readRaw(wrangler, config, useRedirectIfAvailable) {
+  // A CommonJS module: the exports that it makes late are only in its default export.
+  const read = wrangler.experimental_readRawConfig ?? wrangler.default?.experimental_readRawConfig;
+  return read ? read({ config }, { useRedirectIfAvailable }) : { missing: true };
+}
+
+/**
+ * A result, or an error as plain data.
+ *
+ * @param {() => any} read
+ */
+function answerOf(read) {
+  try {
+    return read();
+  } catch (error) {
+    const { message, code, location, notes } = error;
+    return { error: { message, code, location, notes } };
+  }
+}
+
+/**
+ * @param {string | undefined} config
+ * @param {boolean} redirect
+ */
+async function askWrangler(config, redirect) {
+  const program = `${readRaw}\n${answerOf}\n
+    const answer = answerOf(() => readRaw(require("wrangler"), ${JSON.stringify(config)}, ${redirect}));
+    require("node:fs").writeSync(1, "\\n" + JSON.stringify(answer));
+    process.exit();`;
+  const { stdout } = await promisify(execFile)(process.execPath, ["--no-warnings", "--input-type=commonjs", "--eval", program], { maxBuffer: 64 << 20 }).catch((error) => {
+    throw new ProjectError(`wrangler does not start: ${String(error.stderr ?? error.message).trim().split("\n")[0]}`);
+  });
+  return JSON.parse(stdout.slice(stdout.lastIndexOf("\n{") + 1));
 }
 
 /**
@@ -117,20 +162,29 @@ function describe({ message, location, notes = [] }) {
  * @returns {string[]}
  */
 export function bindingsOf(raw, environment) {
-  const scope = (environment && raw.env?.[environment]) || raw;
-  return typeof scope.ai?.binding === "string" ? [scope.ai.binding] : [];
+  const { ai } = scopeOf(raw, environment);
+  return typeof ai?.binding === "string" ? [ai.binding] : [];
 }
 
 /**
- * A configuration whose `ai` bindings, of all environments, are bindings of our plugin.
+ * @param {RawConfig} raw
+ * @param {string | undefined} environment
+ * @returns {RawConfig}
+ */
+const scopeOf = (raw, environment) => (environment && raw.env?.[environment]) || raw;
+
+/**
+ * A configuration in which the `ai` binding of an environment is a binding of our plugin. The other environments have none: wrangler compares them.
  *
  * @param {RawConfig} raw
+ * @param {string | undefined} environment
  * @param {Record<string, unknown>} options of the plugin
  * @returns {RawConfig}
  */
-export function bound(raw, options) {
+export function bound(raw, environment, options) {
+  const selected = scopeOf(raw, environment).ai;
   return eachScope(raw, ({ ai, ...scope }) => {
-    if (typeof ai?.binding !== "string") return ai === undefined ? scope : { ...scope, ai };
+    if (ai === undefined || ai !== selected) return scope;
     const binding = { name: ai.binding, type: FOLDER, dev: { plugin: PLUGIN, options } };
     return { ...scope, unsafe: { ...scope.unsafe, bindings: [...(scope.unsafe?.bindings ?? []), binding] } };
   });
@@ -230,20 +284,22 @@ function mapped(value, change) {
 }
 
 /**
- * Makes the files with variables visible beside the copy.
+ * Makes files and folders visible in another folder.
  *
  * @param {string} from
  * @param {string} to
+ * @param {(name: string) => boolean} chosen
  */
-function linkVariables(from, to) {
-  for (const name of readdirSync(from).filter((name) => VARIABLES.test(name))) {
-    const link = path.join(to, name);
+function linkFiles(from, to, chosen) {
+  for (const entry of readdirSync(from, { withFileTypes: true }).filter(({ name }) => chosen(name))) {
+    const [target, link] = [path.join(from, entry.name), path.join(to, entry.name)];
     rmSync(link, { force: true });
     try {
-      symlinkSync(path.join(from, name), link, "file");
-    } catch {
-      // Windows asks for a permission.
-      copyFileSync(path.join(from, name), link);
+      // On Windows, junctions need no permission.
+      symlinkSync(target, link, entry.isFile() ? "file" : "junction");
+    } catch (error) {
+      if (!entry.isFile()) throw error;
+      copyFileSync(target, link);
     }
   }
 }
@@ -280,7 +336,7 @@ function isRunning(pid) {
  * Calls `update` after each change of a file; then `changed`, with its error if it failed.
  *
  * @param {string} file
- * @param {() => void} update
+ * @param {() => Promise<void>} update
  * @param {(error?: Error) => void} changed
  */
 function watchFile(file, update, changed) {
@@ -290,14 +346,7 @@ function watchFile(file, update, changed) {
   const watcher = watch(path.dirname(file), { persistent: false }, (_, name) => {
     if (name !== null && name !== path.basename(file) && !VARIABLES.test(name)) return;
     clearTimeout(waiting);
-    waiting = setTimeout(() => {
-      try {
-        update();
-        changed();
-      } catch (error) {
-        changed(error);
-      }
-    }, WATCH_DELAY_MS);
+    waiting = setTimeout(() => update().then(() => changed(), changed), WATCH_DELAY_MS);
     waiting.unref();
   });
   return () => {
