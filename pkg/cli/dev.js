@@ -19,8 +19,10 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
  * @typedef {object} Given the arguments of wrangler
  * @property {boolean} pages `wrangler pages dev`
  * @property {string[]} config
+ * @property {string[]} env-file
  * @property {string} [env]
  * @property {string} [persist-to]
+ * @property {string} [tsconfig]
  * @property {string} [cwd]
  * @property {Set<string>} flags the long options
  * @property {string[]} rest all except those above
@@ -28,8 +30,8 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
 /** Options that belong to this command; wrangler has none of these names. */
 const OWN = new Set(["gguf", "model"]);
-/** Options of wrangler that take a value and matter here, with their short names. */
-const VALUES = { config: "c", env: "e", "persist-to": undefined, cwd: undefined };
+/** Options of wrangler that take a value and matter here. @type {Record<string, "config" | "env" | "env-file" | "persist-to" | "tsconfig" | "cwd">} */
+const VALUES = { "--config": "config", "-c": "config", "--env": "env", "-e": "env", "--env-file": "env-file", "--persist-to": "persist-to", "--tsconfig": "tsconfig", "--cwd": "cwd" };
 const SIGNALS = /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"]);
 /** The first version of wrangler that lets a configuration name a plugin for a binding. */
 const OLDEST_WRANGLER = [4, 36];
@@ -112,9 +114,8 @@ export function split(args) {
  */
 export function read(args) {
   /** @type {Given} */
-  const given = { pages: args[0] === "pages", config: [], flags: new Set(), rest: [] };
+  const given = { pages: args[0] === "pages", config: [], "env-file": [], flags: new Set(), rest: [] };
   if (given.pages) args = args.slice(args[1] === "dev" ? 2 : 1);
-  const names = new Map(Object.entries(VALUES).flatMap(([long, short]) => [[`--${long}`, long], ...(short ? [[`-${short}`, long]] : [])]));
   for (let at = 0; at < args.length; at++) {
     const arg = args[at];
     if (arg === "--") {
@@ -122,7 +123,7 @@ export function read(args) {
       break;
     }
     const [, option, , attached] = /^(--[^=]+|-[a-z])(=(.*))?$/s.exec(arg) ?? [];
-    const name = names.get(option);
+    const name = Object.hasOwn(VALUES, option) ? VALUES[option] : undefined;
     if (option?.startsWith("--")) given.flags.add(option.slice(2));
     if (name === undefined) {
       given.rest.push(arg);
@@ -130,10 +131,8 @@ export function read(args) {
     }
     const value = attached ?? args[++at];
     if (value === undefined) throw new UsageError(`${option} needs a value`);
-    if (name === "config") given.config.push(value);
-    else if (name === "env") given.env = value;
-    else if (name === "cwd") given.cwd = value;
-    else given["persist-to"] = value;
+    if (name === "config" || name === "env-file") given[name].push(value);
+    else given[name] = value;
     if (name === "env") given.rest.push(option, value);
   }
   return given;
@@ -207,14 +206,18 @@ function argumentsFor(given, derived) {
   const state = given["persist-to"] ?? (given.flags.has("no-persist") ? undefined : path.join(derived[0].root, ".wrangler", "state"));
   // `pages dev` takes the configuration of the folder in which it runs, and others only beside that.
   const configs = given.pages && derived.length === 1 ? [] : derived.flatMap(({ configPath }) => ["--config", configPath]);
-  return [...(given.pages ? ["pages", "dev"] : ["dev"]), ...configs, ...(state === undefined ? [] : ["--persist-to", path.resolve(state)]), ...given.rest];
+  // They are relative to the configuration.
+  const variables = given["env-file"].flatMap((file) => ["--env-file", path.resolve(path.dirname(derived[0].original), file)]);
+  const tsconfig = given.tsconfig === undefined ? derived[0].tsconfig : path.resolve(derived[0].root, given.tsconfig);
+  const persist = state === undefined ? [] : ["--persist-to", path.resolve(state)];
+  return [...(given.pages ? ["pages", "dev"] : ["dev"]), ...configs, ...persist, ...variables, ...(tsconfig ? ["--tsconfig", tsconfig] : []), ...given.rest];
 }
 
 /**
  * @param {Own} own
  * @param {Derived[]} derived
  * @param {string} version wrangler's
- * @param {import("../index.d.ts").LoadedModel | number} engine what was loaded here, or the process that has the engine
+ * @param {import("../internal.d.ts").LoadedModel | number} engine what was loaded here, or the process that has the engine
  */
 function introduce({ gguf, model }, derived, version, engine) {
   const places = derived.filter(({ bindings }) => bindings.length > 0).map(({ bindings, original }) => `${bindings.map((name) => `env.${name}`).join(", ")} of ${path.relative("", original)}`);

@@ -17,6 +17,7 @@ import { PLUGIN } from "./plugin.js";
  * @property {string} folder the folder that it is in
  * @property {string} original the project's configuration
  * @property {string[]} bindings the names of its `ai` bindings in the environment
+ * @property {string} [tsconfig] path of the `tsconfig` that the configuration names, which the copy does not
  * @property {string} root the folder in which wrangler keeps `.wrangler/state`
  * @property {(changed: (error?: Error) => void) => () => void} watch writes the copy again when the project's configuration changes
  * @property {() => void} remove removes the copy
@@ -36,7 +37,7 @@ let copies = 0;
  *
  * @param {object} options
  * @param {any} [options.wrangler] the project's wrangler as a module, where it is imported anyway
- * @param {Link} options.link the engine's server
+ * @param {Link} [options.link] the engine's server; without it, the copy has no such binding
  * @param {string} [options.config] path of the configuration; by default the one that wrangler finds
  * @param {string} [options.environment]
  * @param {boolean} [options.mirror] make everything else of the project visible beside the copy, for a wrangler that runs there
@@ -50,6 +51,8 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
   const bindings = bindingsOf(rawConfig, environment);
   const root = path.dirname(path.resolve(userConfigPath ?? configPath));
   const original = path.resolve(configPath);
+  const named = scopeOf(rawConfig, environment).tsconfig ?? rawConfig.tsconfig;
+  const tsconfig = named && path.resolve(path.dirname(original), named);
   if (bindings.length === 0) return { configPath: original, folder: path.dirname(original), original, bindings, root, watch: () => () => {}, remove() {} };
 
   const from = path.dirname(original);
@@ -60,7 +63,7 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
   const copy = path.join(folder, "wrangler.json");
   /** @param {RawConfig} raw */
   const write = (raw) => {
-    const rebased = rebase(bound(raw, environment, { link }), from, folder);
+    const rebased = rebase(bound(raw, environment, link && { link }), from, folder);
     // It contains the engine's key.
     writeFileSync(copy, JSON.stringify(rebased, null, 2), { mode: 0o600 });
     linkFiles(from, folder, (name) => (mirror ? !OWN.test(name) : VARIABLES.test(name)));
@@ -78,7 +81,7 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
   };
   process.once("exit", remove);
   write(rawConfig);
-  return { configPath: copy, folder, original, bindings, root, remove, watch: (changed) => watchFile(original, async () => write((await read()).rawConfig), changed) };
+  return { configPath: copy, folder, original, tsconfig, bindings, root, remove, watch: (changed) => watchFile(original, async () => write((await read()).rawConfig), changed) };
 }
 
 /**
@@ -178,13 +181,13 @@ const scopeOf = (raw, environment) => (environment && raw.env?.[environment]) ||
  *
  * @param {RawConfig} raw
  * @param {string | undefined} environment
- * @param {Record<string, unknown>} options of the plugin
+ * @param {Record<string, unknown> | undefined} options of the plugin; `undefined` for no binding at all
  * @returns {RawConfig}
  */
 export function bound(raw, environment, options) {
   const selected = scopeOf(raw, environment).ai;
   return eachScope(raw, ({ ai, ...scope }) => {
-    if (ai === undefined || ai !== selected) return scope;
+    if (ai === undefined || ai !== selected || !options) return scope;
     const binding = { name: ai.binding, type: FOLDER, dev: { plugin: PLUGIN, options } };
     return { ...scope, unsafe: { ...scope.unsafe, bindings: [...(scope.unsafe?.bindings ?? []), binding] } };
   });
@@ -203,7 +206,8 @@ export function eachScope(raw, change) {
 }
 
 /**
- * A configuration that means the same files from another folder. All paths stay relative, because wrangler joins some of them with its folder.
+ * A configuration that means the same files from another folder. All paths stay relative, because wrangler joins some of them with its folder;
+ * `tsconfig` is left out, because wrangler resolves it twice.
  *
  * @param {RawConfig} raw
  * @param {string} from the folder of the original
@@ -226,7 +230,6 @@ export function rebase(raw, from, to) {
   const fields = {
     main: one,
     base_dir: one,
-    tsconfig: one,
     pages_build_output_dir: one,
     text_blobs: values,
     data_blobs: values,
@@ -243,7 +246,7 @@ export function rebase(raw, from, to) {
       })),
     unsafe: (value) => within(value, { capnp: (/** @type {any} */ capnp) => within(capnp, { base_path: one, compiled_schema: one }) }),
   };
-  return eachScope(raw, ({ $schema: _, ...scope }) => within(scope, fields));
+  return eachScope(raw, ({ $schema: _, tsconfig: __, ...scope }) => within(scope, fields));
 }
 
 /**
@@ -344,7 +347,7 @@ function watchFile(file, update, changed) {
   let waiting;
   // The folder, because editors replace files.
   const watcher = watch(path.dirname(file), { persistent: false }, (_, name) => {
-    if (name !== null && name !== path.basename(file) && !VARIABLES.test(name)) return;
+    if (name !== null && name !== path.basename(file)) return;
     clearTimeout(waiting);
     waiting = setTimeout(() => update().then(() => changed(), changed), WATCH_DELAY_MS);
     waiting.unref();

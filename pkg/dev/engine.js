@@ -150,7 +150,7 @@ export class Engine {
    * Starts or finds the engine, and loads the model of `model` if the engine is in this process.
    *
    * @param {string} [model]
-   * @returns {Promise<{pid: number, loaded?: import("../index.d.ts").LoadedModel}>} the process of the engine
+   * @returns {Promise<{pid: number, loaded?: import("../internal.d.ts").LoadedModel}>} the process of the engine
    */
   async load(model) {
     const place = await this.#place();
