@@ -14,4 +14,5 @@ export function localAi(options?: AiConfig): {
   name: string;
   enforce: "pre";
   config(config: { root?: string }, environment: { command: string; isPreview?: boolean }): Promise<void>;
+  configResolved(config: { logger: { info(text: string): void } }): void;
 };

@@ -60,6 +60,17 @@ export function localEngine(options = {}) {
 }
 
 /**
+ * Options whose warnings name the function that the developer called.
+ *
+ * @param {AiConfig} options
+ * @param {string} call how models are given to it, for instance `localAi(`
+ * @returns {AiConfig}
+ */
+export function speaking(options, call) {
+  return { ...options, onWarning: options.onWarning ?? ((text) => console.warn(text.replace("new Ai(", call))) };
+}
+
+/**
  * What engines with the same models have in common; `undefined` if an option cannot be compared, so that the engine is not shared.
  *
  * @param {AiConfig} options

@@ -1,6 +1,6 @@
 // The entry `workers-ai-local/miniflare`: options of Miniflare with a local `env.AI`.
 
-import { localEngine } from "./engine.js";
+import { localEngine, speaking } from "./engine.js";
 import { PLUGIN } from "./plugin.js";
 
 /** @import { LocalAiOptions } from "../dev.d.ts" */
@@ -13,7 +13,7 @@ import { PLUGIN } from "./plugin.js";
  * @returns {Promise<any>}
  */
 export async function withLocalAi(options, { binding = "AI", ...ai } = {}) {
-  const { link } = await localEngine(ai);
+  const { link } = await localEngine(speaking(ai, "withLocalAi(options, "));
   /** @param {Record<string, any>} worker */
   const bound = (worker) => {
     // Miniflare 5's own form, and that of Miniflare 4, which both read.

@@ -3,6 +3,7 @@
 import path from "node:path";
 import { Ai } from "../node.js";
 import { deriveConfig } from "./config.js";
+import { speaking } from "./engine.js";
 import { importPackage } from "./project.js";
 
 /** @import { GetPlatformProxyOptions } from "../platform-proxy.d.ts" */
@@ -13,7 +14,7 @@ import { importPackage } from "./project.js";
  * @param {GetPlatformProxyOptions} [options]
  * @returns {Promise<any>}
  */
-export async function getPlatformProxy({ ai: config, ...options } = {}) {
+export async function getPlatformProxy({ ai: config = {}, ...options } = {}) {
   const wrangler = await importPackage("wrangler");
   const environment = options.environment ?? process.env.CLOUDFLARE_ENV;
   // The copy has no `ai` binding, for which wrangler would ask for an account. Other remote bindings stay as they are.
@@ -29,7 +30,7 @@ export async function getPlatformProxy({ ai: config, ...options } = {}) {
   const getProxy = wrangler.getPlatformProxy ?? wrangler.default.getPlatformProxy;
   try {
     const proxy = await getProxy({ ...options, ...own });
-    const ai = new Ai(config);
+    const ai = new Ai(speaking(config, "getPlatformProxy({ ai: "));
     const dispose = async () => {
       derived.remove();
       await Promise.all([proxy.dispose(), ai.close()]);

@@ -7,7 +7,7 @@ import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
-import { localEngine } from "./engine.js";
+import { localEngine, speaking } from "./engine.js";
 import { serviceName, serviceOf } from "./plugin.js";
 import { ProjectError, findPackage } from "./project.js";
 
@@ -27,6 +27,7 @@ const links = new WeakMap();
  * @param {AiConfig} [options]
  */
 export function localAi(options = {}) {
+  let active = false;
   return {
     name: "workers-ai-local",
     enforce: /** @type {const} */ ("pre"),
@@ -35,13 +36,18 @@ export function localAi(options = {}) {
      * @param {{command: string, isPreview?: boolean}} environment
      */
     async config({ root = process.cwd() }, { command, isPreview = false }) {
-      if (command !== "serve" && !isPreview) return;
+      active = command === "serve" || isPreview;
+      if (!active) return;
       // Otherwise Cloudflare's plugin asks for an account, for the sake of the `ai` binding.
       process.env.CLOUDFLARE_VITE_FORCE_LOCAL = "true";
       const { AI_PLUGIN } = await miniflareOf(path.resolve(root));
-      const { link } = await localEngine(options);
+      const { link } = await localEngine(speaking(options, "localAi("));
       if (!links.has(AI_PLUGIN)) redirect(AI_PLUGIN);
       links.set(AI_PLUGIN, link);
+    },
+    /** @param {{logger: {info(text: string): void}}} config */
+    configResolved({ logger }) {
+      if (active) logger.info("workers-ai-local: env.AI is computed on this machine. The warning about usage charges of AI bindings does not apply.");
     },
   };
 }
