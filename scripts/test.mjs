@@ -43,6 +43,7 @@ const STEPS = {
   workerd: { what: "real runs in workerd", needs: ["build", "bucket"], test: nodeTest("workerd"), long: true },
   browser: { what: "real runs in Chromium", needs: ["build", "bucket", "browser"], test: nodeTest("browser"), long: true },
   package: { what: "the packed tarball in an empty project", needs: ["build"], test: nodeTest("package") },
+  projects: { what: "projects with wrangler, Vite and vitest, and the packed tarball", needs: ["build"], test: nodeTest("projects"), long: true },
 };
 
 await main(async () => {

@@ -6,7 +6,7 @@
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync, rmSync } from "node:fs";
-import { chmod, link, mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
 import { createServer, request as httpRequest } from "node:http";
 import { homedir } from "node:os";
 import path from "node:path";
@@ -32,6 +32,9 @@ import { Ai } from "../node.js";
 export const KEY_HEADER = "workers-ai-local-key";
 const HEALTH = "/workers-ai-local/health?";
 const HEALTH_LIMIT_MS = 1_000;
+/** Longer than what is done under a lock takes. */
+const LOCK_LIMIT_MS = 5_000;
+const LOCK_WAIT_MS = 20;
 /** More than the engine reads of a body. The rest is not kept: the answer is error 3006. */
 const MAX_BODY_BYTES = 9 << 20;
 /** Options whose values can be shared with other processes: plain data, to which files are given by path or URL. */
@@ -188,13 +191,8 @@ export class Engine {
 
   async #findOrStart() {
     const entry = { ...this.link, pid: process.pid, version: version() };
-    // Again where an entry was stale, or another process was faster. The last attempt is for a folder in which both come about all the time.
-    for (let attempt = 0; attempt < 5 && this.#file; attempt++) {
-      const found = await readEntry(this.#file);
-      if (found && (await isAlive(found))) return (this.#found = found);
-      if (found) await rm(this.#file, { force: true });
-      if (await register(this.#file, entry)) break;
-    }
+    const found = this.#file && (await findOrRegister(this.#file, entry));
+    if (found) return (this.#found = found);
     if (this.#closed) throw new Error("this engine is closed");
     process.once("exit", this.#atExit);
     return (this.#ai = new Ai(this.#options));
@@ -310,28 +308,62 @@ function forward({ address, key }, { method, url, headers }, body, response) {
 }
 
 /**
- * Writes the entry, unless there is one.
+ * The running engine that a file names. If there is none, the file names `entry` from now on.
  *
  * @param {string} file
  * @param {Entry} entry
- * @returns {Promise<boolean>} whether the search is over: the entry is there, or the folder cannot be written
+ * @returns {Promise<Entry | undefined>} `undefined` also if the folder cannot be written: then nobody finds the engine of `entry`
  */
-async function register(file, entry) {
+async function findOrRegister(file, entry) {
+  const found = await readEntry(file);
+  if (found && (await isAlive(found))) return found;
   const part = `${file}.${process.pid}.part`;
   try {
     await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
-    await writeFile(part, JSON.stringify(entry), { mode: 0o600 });
-    // Also if the file was there, with other rights.
-    await chmod(part, 0o600);
-    // Unlike a rename, a link does not replace the entry of another process.
-    await link(part, file);
-    return true;
-  } catch (error) {
-    return error.code !== "EEXIST";
-  } finally {
+    return await alone(`${file}.lock`, async () => {
+      // Another process may have been faster.
+      const found = await readEntry(file);
+      if (found && (await isAlive(found))) return found;
+      await writeFile(part, JSON.stringify(entry), { mode: 0o600 });
+      await rename(part, file);
+      return undefined;
+    });
+  } catch {
     await rm(part, { force: true }).catch(() => {});
+    return undefined;
   }
 }
+
+/**
+ * Does something that no other process does at the same time.
+ *
+ * @template T
+ * @param {string} lock a folder that exists meanwhile
+ * @param {() => Promise<T>} work
+ * @returns {Promise<T>}
+ */
+async function alone(lock, work) {
+  for (;;) {
+    try {
+      await mkdir(lock);
+      break;
+    } catch (error) {
+      if (error.code !== "EEXIST") throw error;
+    }
+    const { mtimeMs } = await stat(lock).catch(() => ({ mtimeMs: Date.now() }));
+    // Its process was ended in the middle.
+    if (Date.now() - mtimeMs > LOCK_LIMIT_MS) await rmdir(lock).catch(() => {});
+    else await new Promise((resolve) => setTimeout(resolve, LOCK_WAIT_MS));
+  }
+  try {
+    return await work();
+  } finally {
+    await rmdir(lock).catch(() => {});
+  }
+}
+
+/** What a damaged file says: an engine that does not answer. */
+const NO_ENGINE = { address: "127.0.0.1:0", key: "", pid: 0, version: "" };
 
 /**
  * The entry in a file; `undefined` if there is none that this user wrote.
@@ -340,14 +372,19 @@ async function register(file, entry) {
  * @returns {Promise<Entry | undefined>}
  */
 async function readEntry(file) {
+  let text;
   try {
     const { uid } = await stat(file);
     if (process.getuid && uid !== process.getuid()) return undefined;
-    const entry = JSON.parse(await readFile(file, "utf8"));
-    return /^127\.0\.0\.1:\d+$/.test(entry.address) && typeof entry.key === "string" ? entry : { address: "127.0.0.1:0", key: "", pid: 0, version: "" };
-  } catch (error) {
-    // Damaged: nobody answers at this address, so it is removed.
-    return error instanceof SyntaxError ? { address: "127.0.0.1:0", key: "", pid: 0, version: "" } : undefined;
+    text = await readFile(file, "utf8");
+  } catch {
+    return undefined;
+  }
+  try {
+    const entry = JSON.parse(text);
+    return /^127\.0\.0\.1:\d+$/.test(entry.address) && typeof entry.key === "string" ? entry : NO_ENGINE;
+  } catch {
+    return NO_ENGINE;
   }
 }
 
