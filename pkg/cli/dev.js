@@ -65,8 +65,13 @@ async function start(own, given) {
   try {
     const { pid, loaded } = await ai.load(own.model).finally(clearStatus);
     introduce(own, derived, installed.version, loaded ?? pid);
+    const types = () => updateTypes(installed.bin, given, derived);
+    types();
     const stops = derived.map(({ original, watch }) =>
-      watch((error) => say(error ? `workers-ai-local: ${error.message}` : `workers-ai-local: ${path.basename(original)} has changed`)),
+      watch((error) => {
+        say(error ? `workers-ai-local: ${error.message}` : `workers-ai-local: ${path.basename(original)} has changed`);
+        types();
+      }),
     );
     const cwd = given.pages ? derived[0].folder : process.cwd();
     const child = spawn(process.execPath, [installed.bin, ...argumentsFor(given, derived)], { stdio: "inherit", cwd });
@@ -126,7 +131,7 @@ export function read(args) {
     const name = Object.hasOwn(VALUES, option) ? VALUES[option] : undefined;
     if (option?.startsWith("--")) given.flags.add(option.slice(2));
     if (name === undefined) {
-      given.rest.push(arg);
+      if (arg !== "--types") given.rest.push(arg);
       continue;
     }
     const value = attached ?? args[++at];
@@ -211,6 +216,25 @@ function argumentsFor(given, derived) {
   const tsconfig = given.tsconfig === undefined ? derived[0].tsconfig : path.resolve(derived[0].root, given.tsconfig);
   const persist = state === undefined ? [] : ["--persist-to", path.resolve(state)];
   return [...(given.pages ? ["pages", "dev"] : ["dev"]), ...configs, ...persist, ...variables, ...(tsconfig ? ["--tsconfig", tsconfig] : []), ...given.rest];
+}
+
+/**
+ * Does what `wrangler dev --types` would do, with the project's configuration instead of the copy.
+ *
+ * @param {string} wrangler its program
+ * @param {Given} given
+ * @param {Derived[]} derived
+ */
+function updateTypes(wrangler, given, derived) {
+  if (!given.flags.has("types") && !derived.some(({ types }) => types)) return;
+  const configs = derived.flatMap(({ original }) => ["--config", original]);
+  const child = spawn(process.execPath, [wrangler, "types", ...configs, ...(given.env === undefined ? [] : ["--env", given.env])], { stdio: "ignore" });
+  const kill = () => void child.kill();
+  process.once("exit", kill);
+  child.once("exit", (code) => {
+    process.removeListener("exit", kill);
+    if (code) say("workers-ai-local: `wrangler types` failed: start it to see why");
+  });
 }
 
 /**

@@ -18,6 +18,7 @@ import { PLUGIN } from "./plugin.js";
  * @property {string} original the project's configuration
  * @property {string[]} bindings the names of its `ai` bindings in the environment
  * @property {string} [tsconfig] path of the `tsconfig` that the configuration names, which the copy does not
+ * @property {boolean} types whether the configuration asks `wrangler dev` for types, which the copy does not: they would be its types
  * @property {string} root the folder in which wrangler keeps `.wrangler/state`
  * @property {(changed: (error?: Error) => void) => () => void} watch writes the copy again when the project's configuration changes
  * @property {() => void} remove removes the copy
@@ -54,7 +55,7 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
   const original = path.resolve(configPath);
   const named = scopeOf(rawConfig, environment).tsconfig ?? rawConfig.tsconfig;
   const tsconfig = named && path.resolve(path.dirname(original), named);
-  if (bindings.length === 0) return { configPath: original, folder: path.dirname(original), original, bindings, root, watch: () => () => {}, remove() {} };
+  if (bindings.length === 0) return { configPath: original, folder: path.dirname(original), original, types: false, bindings, root, watch: () => () => {}, remove() {} };
 
   const from = path.dirname(original);
   const parent = path.join(from, ".wrangler", FOLDER);
@@ -64,7 +65,8 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
   const copy = path.join(folder, "wrangler.json");
   /** @param {RawConfig} raw */
   const write = (raw) => {
-    const rebased = rebase(bound(raw, environment, link && { link }), from, folder);
+    const own = raw.dev?.generate_types ? { ...raw, dev: { ...raw.dev, generate_types: false } } : raw;
+    const rebased = rebase(bound(own, environment, link && { link }), from, folder);
     // It contains the engine's key.
     writeFileSync(copy, JSON.stringify(rebased, null, 2), { mode: 0o600 });
     linkFiles(from, folder, (name) => (mirror ? !OWN.test(name) : VARIABLES.test(name)));
@@ -83,7 +85,7 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
   };
   process.once("exit", remove);
   write(rawConfig);
-  return { configPath: copy, folder, original, tsconfig, bindings, root, remove, watch: (changed) => watchFile(original, async () => write((await read()).rawConfig), changed) };
+  return { configPath: copy, folder, original, tsconfig, types: rawConfig.dev?.generate_types === true, bindings, root, remove, watch: (changed) => watchFile(original, async () => write((await read()).rawConfig), changed) };
 }
 
 /**

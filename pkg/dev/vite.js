@@ -13,13 +13,13 @@ import { ProjectError, findPackage } from "./project.js";
 
 /**
  * @import { AiConfig } from "../index.d.ts"
- * @import { Link } from "./engine.js"
+ * @import { Engine } from "./engine.js"
  */
 
 const CLOUDFLARE = "@cloudflare/vite-plugin";
 
-/** The servers to which the `ai` bindings of a Miniflare lead. @type {WeakMap<object, Link>} */
-const links = new WeakMap();
+/** The engines to which the `ai` bindings of a Miniflare lead. @type {WeakMap<object, Engine>} */
+const engines = new WeakMap();
 
 /**
  * See vite.d.ts.
@@ -41,9 +41,12 @@ export function localAi(options = {}) {
       // Otherwise Cloudflare's plugin asks for an account, for the sake of the `ai` binding.
       process.env.CLOUDFLARE_VITE_FORCE_LOCAL = "true";
       const { AI_PLUGIN } = await miniflareOf(path.resolve(root));
-      const { link } = await localEngine(speaking(options, "localAi("));
-      if (!links.has(AI_PLUGIN)) redirect(AI_PLUGIN);
-      links.set(AI_PLUGIN, link);
+      const engine = await localEngine(speaking(options, "localAi("));
+      const former = engines.get(AI_PLUGIN);
+      if (!former) redirect(AI_PLUGIN);
+      engines.set(AI_PLUGIN, engine);
+      // Vite has read its configuration again.
+      if (former !== engine) await former?.close();
     },
     /** @param {{logger: {info(text: string): void}}} config */
     configResolved({ logger }) {
@@ -91,7 +94,7 @@ async function findBehind(root) {
  */
 function redirect(plugin) {
   const { getBindings, getServices } = plugin;
-  const link = () => /** @type {Link} */ (links.get(plugin));
+  const link = () => /** @type {Engine} */ (engines.get(plugin)).link;
   plugin.getBindings = async (/** @type {unknown[]} */ ...args) => {
     const bindings = (await getBindings.apply(plugin, args)) ?? [];
     return bindings.map((/** @type {any} */ binding) => ({

@@ -145,6 +145,21 @@ group("a project with wrangler 4.164.0", ["wrangler@4.164.0", "hono@4.13.19"], (
     assert.equal(await types(), was);
   });
 
+  test("dev --types, and a configuration that asks for them, write the project's own", async () => {
+    for (const [args, dev] of [[["--types"], {}], [[], { generate_types: true }]]) {
+      const place = await space.project("asked-types", { "wrangler.jsonc": config({ dev }), "src/index.js": worker() });
+      const server = await startDev(space, place, ...args);
+      try {
+        const file = path.join(place, "worker-configuration.d.ts");
+        for (let attempt = 0; attempt < 100 && !(await readFile(file, "utf8").catch(() => "")); attempt++) await new Promise((resolve) => setTimeout(resolve, 100));
+        assert.match(await readFile(file, "utf8"), /AI: Ai;/);
+      } finally {
+        await server.stop();
+      }
+      await rm(place, { recursive: true });
+    }
+  });
+
   test("getPlatformProxy: the example of docs/frameworks.md, and other bindings", async () => {
     const place = await space.project("proxy", {
       "wrangler.jsonc": config({ kv_namespaces: [{ binding: "KV", id: "kv" }], vars: { COLOUR: "red" }, durable_objects: undefined, migrations: undefined }),
