@@ -5,8 +5,8 @@ import { execFile } from "node:child_process";
 import { copyFileSync, mkdirSync, readdirSync, rmSync, rmdirSync, symlinkSync, watch, writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
-import { ProjectError } from "./project.js";
 import { PLUGIN } from "./plugin.js";
+import { ProjectError, resolveWrangler } from "./project.js";
 
 /**
  * @import { Link } from "./engine.js"
@@ -143,9 +143,10 @@ function answerOf(read) {
  * @param {AbortSignal} signal
  */
 async function askWrangler(config, redirect, signal) {
+  const wrangler = await resolveWrangler(config && path.dirname(path.resolve(config)));
   // With the cache of compiled code, wrangler starts faster from the second time on.
   const program = `require("node:module").enableCompileCache?.();\n${readRaw}\n${answerOf}\n
-    const answer = answerOf(() => readRaw(require("wrangler"), ${JSON.stringify(config)}, ${redirect}));
+    const answer = answerOf(() => readRaw(require(${JSON.stringify(wrangler)}), ${JSON.stringify(config)}, ${redirect}));
     require("node:fs").writeSync(1, "\\n" + JSON.stringify(answer));
     process.exit();`;
   const { stdout } = await promisify(execFile)(process.execPath, ["--no-warnings", "--input-type=commonjs", "--eval", program], { maxBuffer: 64 << 20, signal }).catch((error) => {

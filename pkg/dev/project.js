@@ -1,7 +1,7 @@
 // The packages of the project that is developed: they are resolved from its folder, never from this package's.
 
 import { createRequire } from "node:module";
-import { readFile } from "node:fs/promises";
+import { readFile, realpath } from "node:fs/promises";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 
@@ -36,6 +36,26 @@ export async function importPackage(name, folder = process.cwd()) {
   const file = resolvePackage(name, folder);
   if (!file) throw new ProjectError(`the package "${name}" is not installed in ${folder}: npm install --save-dev ${name}`);
   return import(pathToFileURL(file).href);
+}
+
+/** Packages that bring a wrangler along. */
+const WITH_WRANGLER = ["@cloudflare/vitest-plugin", "@cloudflare/vitest-pool-workers"];
+
+/**
+ * The main file of the project's wrangler.
+ *
+ * @param {string} [folder] the project's
+ * @returns {Promise<string>}
+ * @throws {ProjectError} if it is not installed
+ */
+export async function resolveWrangler(folder = process.cwd()) {
+  for (const name of [undefined, ...WITH_WRANGLER]) {
+    const place = name === undefined ? folder : (await findPackage(name, folder))?.folder;
+    // Package managers that do not hoist put it beside the real folder.
+    const file = place && resolvePackage("wrangler", await realpath(place).catch(() => place));
+    if (file) return file;
+  }
+  throw new ProjectError(`wrangler is not installed in ${folder}: npm install --save-dev wrangler`);
 }
 
 /**
