@@ -91,12 +91,22 @@ const COMMANDS = {
 /** @type {Options} */
 const COMMON_OPTIONS = { help: { type: "boolean", short: "h" } };
 
+/**
+ * The commands that read their arguments themselves, because most of them are for another program.
+ *
+ * @type {Record<string, (args: string[]) => Promise<void>>}
+ */
+const PASSING = {
+  dev: async (args) => (await import("./cli/dev.js")).dev(args),
+};
+
 /** @param {string[]} args */
 async function main([name, ...rest]) {
   if (name === undefined || name === "--help" || name === "-h") return void console.log(HELP);
   if (name === "help") return void console.log(rest[0] === undefined ? HELP : helpOf(known(rest[0])));
   if (name === "--version" || name === "-v") return void console.log(await version());
   if (name.startsWith("-")) throw new UsageError(`unknown option ${name}: the command must come first`);
+  if (Object.hasOwn(PASSING, name)) return PASSING[name](rest);
   const { options, start } = COMMANDS[known(name)];
   const { values, positionals } = parse(rest, { ...options, ...COMMON_OPTIONS }, (option) => commandsWith(option, name));
   if (values.help) return void console.log(helpOf(name));
@@ -110,8 +120,8 @@ async function main([name, ...rest]) {
  * @throws {UsageError} if there is no such command
  */
 function known(name) {
-  if (Object.hasOwn(COMMANDS, name)) return name;
-  const names = Object.keys(COMMANDS);
+  const names = Object.keys({ ...COMMANDS, ...PASSING });
+  if (names.includes(name)) return name;
   const meant = nearest(name, names);
   throw new UsageError(`unknown command "${name}": ${meant ? `did you mean ${meant}?` : `the commands are ${names.join(", ")}`}`);
 }

@@ -44,6 +44,7 @@ const STEPS = {
   browser: { what: "real runs in Chromium", needs: ["build", "bucket", "browser"], test: nodeTest("browser"), long: true },
   docs: { what: "every example of README.md and docs/", needs: ["build", "bucket", "browser"], test: nodeTest("docs"), long: true },
   package: { what: "the packed tarball in an empty project", needs: ["build", "browser"], test: nodeTest("package"), long: true },
+  projects: { what: "projects with wrangler, Vite and vitest, and the packed tarball", needs: ["build"], test: nodeTest("projects"), long: true },
 };
 
 await main(async () => {

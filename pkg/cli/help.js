@@ -14,6 +14,8 @@ Commands:
   tokenize [prompt]   print the prompt as the model reads it, and its tokens
   serve               serve over HTTP: the REST API of Workers AI, an
                       OpenAI-compatible API, and the playground
+  dev [arguments]     \`wrangler dev\` of the project in this folder, with env.AI
+                      computed on this machine
   models              list the model ids
 
   workers-ai-local <command> --help prints the options of a command.
@@ -29,7 +31,8 @@ Examples:
   workers-ai-local run "Tell me a joke about Cloudflare"
   git diff | workers-ai-local run "Summarise this change:" -
   workers-ai-local chat --gguf ./model.gguf
-  workers-ai-local serve --port 8080 --cors http://localhost:5173`;
+  workers-ai-local serve --port 8080 --cors http://localhost:5173
+  workers-ai-local dev --env staging --port 8787`;
 
 const MODEL = `  --model ID          model id (default: ${DEFAULT_MODEL.id})
   --gguf FILE|URL     the model's weights, a GGUF file; without it, the small
@@ -145,6 +148,20 @@ seconds; the second stops at once.
 
 Example:
   workers-ai-local serve --port 8080 --cors http://localhost:5173`,
+
+  dev: `Usage: workers-ai-local dev [options] [wrangler's arguments]
+
+Starts \`wrangler dev\` of the project in this folder, with env.AI computed on this
+machine. No file of the project changes. \`dev pages\` starts \`wrangler pages dev\`.
+
+  --gguf FILE|URL     the model's weights, as for run: for the id of --model, or
+                      without --model for every id
+  --model ID          the model id to which --gguf belongs
+${OWN}
+  all others          wrangler's own: see \`wrangler dev --help\`
+
+Example:
+  workers-ai-local dev --env staging --port 8787`,
 
   models: `Usage: workers-ai-local models [options]
 

@@ -5,6 +5,7 @@ import { createServer as createHttpServer } from "node:http";
 import { homedir } from "node:os";
 import path from "node:path";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
+import { sendResponse, toRequest } from "../node-http.js";
 import { Ai } from "../node.js";
 import { isLoopback, refusal } from "./access.js";
 import { answeringAny } from "./any-model.js";
@@ -15,7 +16,7 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
 /**
  * @import { AddressInfo } from "node:net"
- * @import { IncomingMessage, Server, ServerResponse } from "node:http"
+ * @import { Server } from "node:http"
  * @import { Access } from "./access.js"
  * @import { EngineValues } from "./engine.js"
  * @typedef {{port?: string, host?: string, model?: string, gguf?: string[], cors?: string[], "allow-host"?: string[], key?: string}} OwnValues
@@ -200,7 +201,7 @@ export function createServer(ai, { modelPath, log = () => {}, access = {}, healt
       if (pathname === MODEL_PATHNAME) return refuse(request, response, 302, "the model file is not on this server", { location: DEFAULT_MODEL.url });
       const webRequest = toRequest(request, disconnected.signal);
       if (!webRequest) return refuse(request, response, 400, "invalid request");
-      await send(await ai.fetch(webRequest), response, disconnected.signal);
+      await sendResponse(await ai.fetch(webRequest), response, disconnected.signal);
     } catch (error) {
       if (!disconnected.signal.aborted && !request.errored) log(`${method} ${pathname}: ${error.message}`);
       // A failed stream must not look complete.
@@ -228,63 +229,4 @@ export function createServer(ai, { modelPath, log = () => {}, access = {}, healt
 function sendHealth(request, response, health) {
   response.writeHead(health.status === "ok" ? 200 : 503, { "content-type": "application/json", "cache-control": "no-store" });
   response.end(request.method === "HEAD" ? undefined : `${JSON.stringify(health)}\n`);
-}
-
-/**
- * Converts Node's request to a `Request`; `null` if its method or URL is not valid there.
- *
- * @param {IncomingMessage} request
- * @param {AbortSignal} signal
- */
-function toRequest(request, signal) {
-  const { method, url = "/" } = request;
-  const body = method === "GET" || method === "HEAD" ? undefined : bodyOf(request);
-  // Node joins repeated headers to one string, except `set-cookie`, which clients do not send.
-  const headers = /** @type {[string, string][]} */ (Object.entries(request.headers));
-  // TypeScript's DOM library does not know `duplex`, which streams as bodies require.
-  const init = { method, headers, body, duplex: "half", signal };
-  try {
-    return new Request(new URL(url, "http://localhost"), init);
-  } catch {
-    return null;
-  }
-}
-
-/**
- * A request's body, read on demand. After a cancel, the rest is read and discarded: clients read the response only after that.
- *
- * @param {IncomingMessage} request
- */
-function bodyOf(request) {
-  const chunks = request.iterator({ destroyOnReturn: false });
-  return new ReadableStream(
-    {
-      async pull(controller) {
-        const { done, value } = await chunks.next();
-        if (done) controller.close();
-        else controller.enqueue(value);
-      },
-      async cancel() {
-        await chunks.return?.();
-        request.resume();
-      },
-    },
-    { highWaterMark: 0 },
-  );
-}
-
-/**
- * Sends a response at the speed of its client: when the client stops reading, the computation pauses.
- *
- * @param {Response} answer
- * @param {ServerResponse} response
- * @param {AbortSignal} signal
- */
-async function send(answer, response, signal) {
-  response.writeHead(answer.status, Object.fromEntries(answer.headers));
-  response.flushHeaders();
-  for await (const chunk of answer.body ?? []) {
-    if (!response.write(chunk)) await once(response, "drain", { signal });
-  }
-  response.end();
 }

@@ -1,0 +1,423 @@
+// The engine behind `env.AI` in development: one for all processes of a user that ask for the same models.
+//
+// Each process has a server of its own on 127.0.0.1, to which its workerd is pointed. The server that first needs an engine starts it and writes
+// its address to a file in the cache folder; the others find that file and forward to it. If the engine goes away, one of them starts another.
+
+import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { once } from "node:events";
+import { readFileSync, rmSync } from "node:fs";
+import { mkdir, readFile, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
+import { createServer, request as httpRequest } from "node:http";
+import { homedir } from "node:os";
+import path from "node:path";
+import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
+import { sendResponse } from "../node-http.js";
+import { Ai } from "../node.js";
+
+/**
+ * @import { AddressInfo } from "node:net"
+ * @import { IncomingHttpHeaders, IncomingMessage, Server, ServerResponse } from "node:http"
+ * @import { AiConfig } from "../index.d.ts"
+ *
+ * @typedef {object} Entry what the file says of a running engine
+ * @property {string} address host and port
+ * @property {string} key the key that its requests must have
+ * @property {number} pid its process
+ * @property {string} version the package's
+ *
+ * @typedef {{address: string, key: string}} Link how workerd reaches the server of this process
+ */
+
+/** The header with the key. workerd adds it to each request of a Worker; no web page knows the key. */
+export const KEY_HEADER = "workers-ai-local-key";
+const HEALTH = "/workers-ai-local/health?";
+const HEALTH_LIMIT_MS = 1_000;
+/** Longer than what is done under a lock takes. */
+const LOCK_LIMIT_MS = 5_000;
+const LOCK_WAIT_MS = 20;
+/** More than the engine reads of a body. The rest is not kept: the answer is error 3006. */
+const MAX_BODY_BYTES = 9 << 20;
+/** Options whose values can be shared with other processes: plain data, to which files are given by path or URL. */
+const SHAREABLE = new Set(["models", "default", "strict", "caches", "queue", "backend", "build", "threads", "onProgress", "onWarning"]);
+/** Headers that belong to one connection. */
+const HOP = new Set(["connection", "keep-alive", "transfer-encoding", "host", "expect", KEY_HEADER]);
+
+/** @type {Map<string, Promise<Engine>>} */
+const engines = new Map();
+
+/**
+ * The engine of this process for these options: its server listens when this resolves. Nothing is loaded before the first request or `load`.
+ *
+ * @param {AiConfig} [options] of `new Ai`
+ * @returns {Promise<Engine>}
+ */
+export function localEngine(options = {}) {
+  const id = idOf(options);
+  if (id === undefined) return Engine.start(options);
+  const known = engines.get(id);
+  if (known) return known;
+  const engine = Engine.start(options, id);
+  engines.set(id, engine);
+  engine.catch(() => engines.delete(id));
+  return engine;
+}
+
+/**
+ * Options whose warnings name the function that the developer called.
+ *
+ * @param {AiConfig} options
+ * @param {string} call how models are given to it, for instance `localAi(`
+ * @returns {AiConfig}
+ */
+export function speaking(options, call) {
+  return { ...options, onWarning: options.onWarning ?? ((text) => console.warn(text.replace("new Ai(", call))) };
+}
+
+/**
+ * What engines with the same models have in common; `undefined` if an option cannot be compared, so that the engine is not shared.
+ *
+ * @param {AiConfig} options
+ */
+function idOf(options) {
+  const shared = Object.entries(options).filter(([name, value]) => value !== undefined && name !== "onProgress" && name !== "onWarning");
+  if (shared.some(([name]) => !SHAREABLE.has(name))) return undefined;
+  const { WORKERS_AI_LOCAL_MODEL } = process.env;
+  const fallback = WORKERS_AI_LOCAL_MODEL ? path.resolve(WORKERS_AI_LOCAL_MODEL) : path.join(cacheFolder(), DEFAULT_MODEL.file);
+  try {
+    const plain = sorted({ ...Object.fromEntries(shared), default: options.default ?? fallback });
+    return createHash("sha256").update(JSON.stringify([version(), plain])).digest("hex").slice(0, 32);
+  } catch (error) {
+    if (error === NOT_PLAIN) return undefined;
+    throw error;
+  }
+}
+
+const NOT_PLAIN = new TypeError("not plain data");
+
+/**
+ * Plain data with its keys in order, and paths made absolute.
+ *
+ * @param {any} value
+ * @returns {any}
+ */
+function sorted(value) {
+  if (value instanceof URL) return value.href;
+  if (typeof value === "string") return /^[a-z][a-z0-9+.-]+:\/\//i.test(value) || !/[./\\]/.test(value) ? value : path.resolve(value);
+  if (Array.isArray(value)) return value.map(sorted);
+  if (value === null || ["number", "boolean", "undefined"].includes(typeof value)) return value;
+  if (Object.getPrototypeOf(value) !== Object.prototype) throw NOT_PLAIN;
+  return Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])]));
+}
+
+const cacheFolder = () => modelFolder(process.env, homedir());
+
+/** @returns {string} */
+const version = () => JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version;
+
+export class Engine {
+  #options;
+  /** The file with the entry; `undefined` if the engine is not shared. */
+  #file;
+  #key = randomBytes(24).toString("base64url");
+  /** @type {Server} */
+  #server;
+  /** The engine in this process. @type {Ai | undefined} */
+  #ai;
+  /** The engine in another process. @type {Entry | undefined} */
+  #found;
+  /** @type {Promise<Ai | Entry> | undefined} */
+  #looking;
+  #closed = false;
+  #atExit = () => this.#withdraw();
+
+  /**
+   * @param {AiConfig} options
+   * @param {string} [id] by which other processes find the engine
+   */
+  static async start(options, id) {
+    const engine = new Engine(options, id);
+    await once(engine.#server.listen(0, "127.0.0.1"), "listening");
+    return engine;
+  }
+
+  /**
+   * @param {AiConfig} options
+   * @param {string | undefined} id
+   */
+  constructor(options, id) {
+    this.#options = options;
+    this.#file = id && path.join(cacheFolder(), "engines", `${id}.json`);
+    this.#server = createServer((request, response) => void this.#answer(request, response));
+    // A long answer is no reason to end a request, and the server no reason to keep the process running.
+    this.#server.requestTimeout = 0;
+    this.#server.unref();
+    this.#server.on("connection", (socket) => socket.unref());
+  }
+
+  /** How workerd reaches this server. @returns {Link} */
+  get link() {
+    const { port } = /** @type {AddressInfo} */ (this.#server.address());
+    return { address: `127.0.0.1:${port}`, key: this.#key };
+  }
+
+  /**
+   * Starts or finds the engine, and loads the model of `model` if the engine is in this process.
+   *
+   * @param {string} [model]
+   * @returns {Promise<{pid: number, loaded?: import("../internal.d.ts").LoadedModel}>} the process of the engine
+   */
+  async load(model) {
+    const place = await this.#place();
+    return place instanceof Ai ? { pid: process.pid, loaded: await place.load(model) } : { pid: place.pid };
+  }
+
+  /** Ends the server and, if it is in this process, the engine. */
+  async close() {
+    this.#closed = true;
+    for (const [id, engine] of engines) if ((await engine.catch(() => undefined)) === this) engines.delete(id);
+    this.#server.close();
+    this.#server.closeAllConnections();
+    this.#withdraw();
+    await this.#ai?.close();
+  }
+
+  /** The engine: that of this process, or one that was found. @returns {Promise<Ai | Entry>} */
+  async #place() {
+    const known = this.#ai ?? this.#found;
+    if (known) return known;
+    this.#looking ??= this.#findOrStart().finally(() => (this.#looking = undefined));
+    return this.#looking;
+  }
+
+  async #findOrStart() {
+    const entry = { ...this.link, pid: process.pid, version: version() };
+    const found = this.#file && (await findOrRegister(this.#file, entry));
+    if (found) return (this.#found = found);
+    if (this.#closed) throw new Error("this engine is closed");
+    process.once("exit", this.#atExit);
+    return (this.#ai = new Ai(this.#options));
+  }
+
+  /** Removes the entry of this engine, unless it is already another's. */
+  #withdraw() {
+    process.removeListener("exit", this.#atExit);
+    if (!this.#file || !this.#ai) return;
+    try {
+      if (JSON.parse(readFileSync(this.#file, "utf8")).key === this.#key) rmSync(this.#file);
+    } catch {
+      // Already gone, or never written.
+    }
+  }
+
+  /**
+   * @param {IncomingMessage} request
+   * @param {ServerResponse} response
+   */
+  async #answer(request, response) {
+    const disconnected = new AbortController();
+    response.once("close", () => disconnected.abort());
+    // After an error of the connection, "close" follows.
+    response.on("error", () => {});
+    try {
+      if (request.url?.startsWith(HEALTH)) return void response.end(proof(this.#key, request.url.slice(HEALTH.length)));
+      if (!isEqual(String(request.headers[KEY_HEADER]), this.#key)) return void response.writeHead(401).end("this server answers the Workers of its own process only\n");
+      const body = await bodyOf(request);
+      for (;;) {
+        const place = await this.#place();
+        if (place instanceof Ai) return await sendResponse(await place.fetch(toRequest(request, body, disconnected.signal)), response, disconnected.signal);
+        if (await forward(place, request, body, response)) return;
+        if (disconnected.signal.aborted) return;
+        // It ended before it answered.
+        if (this.#found === place) this.#found = undefined;
+      }
+    } catch (error) {
+      // A failed stream must not look complete.
+      if (response.headersSent) response.destroy();
+      else if (!disconnected.signal.aborted) response.writeHead(500).end(`workers-ai-local: ${error?.message}\n`);
+    }
+  }
+}
+
+/**
+ * @param {IncomingMessage} request
+ * @param {Buffer} body
+ * @param {AbortSignal} signal
+ */
+function toRequest({ method, url = "/", headers }, body, signal) {
+  const init = { method, headers: forwarded(headers), body: method === "GET" || method === "HEAD" ? undefined : new Uint8Array(body), signal };
+  return new Request(new URL(url, "http://localhost"), init);
+}
+
+/**
+ * The headers that an engine gets. Node joins repeated ones to one string, except `set-cookie`, which clients do not send.
+ *
+ * @param {IncomingHttpHeaders} headers
+ */
+function forwarded(headers) {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !HOP.has(name)).map(([name, value]) => [name, String(value)]));
+}
+
+/**
+ * Reads a body completely, so that it can be sent a second time.
+ *
+ * @param {IncomingMessage} request
+ */
+async function bodyOf(request) {
+  const chunks = [];
+  let length = 0;
+  for await (const chunk of request) {
+    if (length < MAX_BODY_BYTES) chunks.push(chunk);
+    length += chunk.length;
+  }
+  return Buffer.concat(chunks);
+}
+
+/**
+ * Forwards a request to the engine of another process; `false` if that did not answer.
+ *
+ * @param {Entry} engine
+ * @param {IncomingMessage} request
+ * @param {Buffer} body
+ * @param {ServerResponse} response
+ * @returns {Promise<boolean>}
+ */
+function forward({ address, key }, { method, url, headers }, body, response) {
+  return new Promise((resolve) => {
+    const { "content-length": _, ...others } = forwarded(headers);
+    const upstream = httpRequest(`http://${address}${url}`, { method, headers: { ...others, "content-length": body.length, [KEY_HEADER]: key } });
+    response.once("close", () => upstream.destroy());
+    upstream.once("error", () => resolve(false));
+    upstream.once("response", (answer) => {
+      // Another engine has the address now.
+      if (answer.statusCode === 401) {
+        answer.resume();
+        return resolve(false);
+      }
+      response.writeHead(answer.statusCode ?? 500, answer.headers);
+      response.flushHeaders();
+      answer.pipe(response);
+      answer.once("end", () => resolve(true));
+      answer.once("close", () => {
+        if (!answer.complete) response.destroy();
+        resolve(true);
+      });
+      answer.on("error", () => {});
+    });
+    upstream.end(body);
+  });
+}
+
+/**
+ * The running engine that a file names. If there is none, the file names `entry` from now on.
+ *
+ * @param {string} file
+ * @param {Entry} entry
+ * @returns {Promise<Entry | undefined>} `undefined` also if the folder cannot be written: then nobody finds the engine of `entry`
+ */
+async function findOrRegister(file, entry) {
+  const found = await readEntry(file);
+  if (found && (await isAlive(found))) return found;
+  const part = `${file}.${process.pid}.part`;
+  try {
+    await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
+    return await alone(`${file}.lock`, async () => {
+      // Another process may have been faster.
+      const found = await readEntry(file);
+      if (found && (await isAlive(found))) return found;
+      await writeFile(part, JSON.stringify(entry), { mode: 0o600 });
+      await rename(part, file);
+      return undefined;
+    });
+  } catch {
+    await rm(part, { force: true }).catch(() => {});
+    return undefined;
+  }
+}
+
+/**
+ * Does something that no other process does at the same time.
+ *
+ * @template T
+ * @param {string} lock a folder that exists meanwhile
+ * @param {() => Promise<T>} work
+ * @returns {Promise<T>}
+ */
+async function alone(lock, work) {
+  for (;;) {
+    try {
+      await mkdir(lock);
+      break;
+    } catch (error) {
+      if (error.code !== "EEXIST") throw error;
+    }
+    const { mtimeMs } = await stat(lock).catch(() => ({ mtimeMs: Date.now() }));
+    // Its process was ended in the middle.
+    if (Date.now() - mtimeMs > LOCK_LIMIT_MS) await rmdir(lock).catch(() => {});
+    else await new Promise((resolve) => setTimeout(resolve, LOCK_WAIT_MS));
+  }
+  try {
+    return await work();
+  } finally {
+    await rmdir(lock).catch(() => {});
+  }
+}
+
+/** What a damaged file says: an engine that does not answer. */
+const NO_ENGINE = { address: "127.0.0.1:0", key: "", pid: 0, version: "" };
+
+/**
+ * The entry in a file; `undefined` if there is none that this user wrote.
+ *
+ * @param {string} file
+ * @returns {Promise<Entry | undefined>}
+ */
+async function readEntry(file) {
+  let text;
+  try {
+    const { uid } = await stat(file);
+    if (process.getuid && uid !== process.getuid()) return undefined;
+    text = await readFile(file, "utf8");
+  } catch {
+    return undefined;
+  }
+  try {
+    const entry = JSON.parse(text);
+    return /^127\.0\.0\.1:\d+$/.test(entry.address) && typeof entry.key === "string" ? entry : NO_ENGINE;
+  } catch {
+    return NO_ENGINE;
+  }
+}
+
+/**
+ * Whether the engine of an entry answers, and knows its key: another program may have its port by now.
+ *
+ * @param {Entry} entry
+ * @returns {Promise<boolean>}
+ */
+async function isAlive({ address, key }) {
+  const challenge = randomBytes(16).toString("hex");
+  try {
+    const answer = await fetch(`http://${address}${HEALTH}${challenge}`, { signal: AbortSignal.timeout(HEALTH_LIMIT_MS) });
+    return isEqual(await answer.text(), proof(key, challenge));
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Shows the knowledge of a key without telling it.
+ *
+ * @param {string} key
+ * @param {string} challenge
+ */
+const proof = (key, challenge) => createHmac("sha256", key).update(challenge).digest("hex");
+
+/**
+ * @param {string} one
+ * @param {string} other
+ */
+function isEqual(one, other) {
+  // Hashes have one length, as the comparison requires.
+  const hash = (/** @type {string} */ text) => createHash("sha256").update(text).digest();
+  return timingSafeEqual(hash(one), hash(other));
+}
