@@ -16,7 +16,7 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
 /**
  * @import { AddressInfo } from "node:net"
- * @import { Server } from "node:http"
+ * @import { IncomingMessage, Server, ServerResponse } from "node:http"
  * @import { Access } from "./access.js"
  * @import { EngineValues } from "./engine.js"
  * @typedef {{port?: string, host?: string, model?: string, gguf?: string[], cors?: string[], "allow-host"?: string[], key?: string}} OwnValues
