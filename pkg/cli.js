@@ -47,6 +47,7 @@ const ENGINE_OPTIONS = {
   threads: { type: "string" },
   backend: { type: "string" },
   strict: { type: "boolean" },
+  forward: { type: "string", multiple: true },
 };
 
 /**

@@ -4,17 +4,18 @@ import { UsageError, numberOf } from "./arguments.js";
 
 /**
  * @import { AiConfig } from "../index.d.ts"
- * @typedef {{threads?: string, backend?: string, strict?: boolean}} EngineValues
+ * @typedef {{threads?: string, backend?: string, strict?: boolean, forward?: string[]}} EngineValues
  */
 
 const BACKENDS = /** @type {const} */ (["auto", "webgpu", "cpu"]);
 const MAX_THREADS = 64;
+const WHEN = /** @type {const} */ (["always", "when-missing"]);
 
 /**
- * The part of a configuration that says how to compute.
+ * The part of a configuration that says how to compute, and what the real service answers.
  *
  * @param {EngineValues} values
- * @returns {Pick<AiConfig, "threads" | "backend" | "strict">}
+ * @returns {Pick<AiConfig, "threads" | "backend" | "strict" | "remote">}
  * @throws {UsageError}
  */
 export function engineFrom(values) {
@@ -24,5 +25,17 @@ export function engineFrom(values) {
   }
   const backend = BACKENDS.find((name) => name === values.backend);
   if (values.backend !== undefined && !backend) throw new UsageError(`--backend takes ${BACKENDS.slice(0, -1).join(", ")} or ${BACKENDS.at(-1)}, not "${values.backend}"`);
-  return { threads, backend, strict: values.strict };
+  return { threads, backend, strict: values.strict, remote: remoteFrom(values.forward) };
+}
+
+/** @param {string[] | undefined} forward `ID` or `ID=when-missing` */
+function remoteFrom(forward) {
+  if (!forward) return undefined;
+  const entries = forward.map((text) => {
+    const [, id, given = WHEN[0]] = /^([^=]+)(?:=(.*))?$/.exec(text) ?? [];
+    const when = WHEN.find((name) => name === given);
+    if (!id || !when) throw new UsageError(`--forward takes a model id, or ID=when-missing, not "${text}"`);
+    return [id, when];
+  });
+  return Object.fromEntries(entries);
 }

@@ -61,7 +61,12 @@ const ENGINE = `  --backend NAME      cpu, webgpu, or auto: the GPU if there is 
                       (default: auto)
   --threads N         1 to 64 threads on the CPU (default: the number of cores
                       up to 4, and half of more)
-  --strict            refuse model ids without weights of their own`;
+  --strict            refuse model ids without weights of their own
+  --forward ID[=when-missing]
+                      send requests for this model id, or with * for every
+                      other one, to Workers AI, with CLOUDFLARE_ACCOUNT_ID and
+                      CLOUDFLARE_API_TOKEN; repeatable. when-missing: only if
+                      --gguf has no weights for the id`;
 
 const RAW = "  --raw               continue the prompt itself, without a chat template";
 const STATS = "  --stats             print the speed on stderr";

@@ -1,12 +1,15 @@
 // Requests that are forwarded to the real service. A server that speaks its REST API stands for it.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { execFile } from "node:child_process";
 import { createServer as createHttpServer } from "node:http";
+import { after, before, describe, test } from "node:test";
+import { promisify } from "node:util";
 import { Ai, AiInternalError } from "workers-ai-local";
 import { createServer } from "../../pkg/cli/serve.js";
 import { listening } from "../../scripts/lib/ports.mjs";
 import { MODEL, MODEL_PATH } from "../real-model.mjs";
+import { CLI } from "../serve-process.mjs";
 import { chunksOf, eventsIn, readAnswer } from "../sse.mjs";
 
 const REMOTE = "@cf/meta/llama-3.1-8b-instruct";
@@ -134,6 +137,15 @@ test("the account of the environment is wrangler's", async () => {
       else process.env[name] = before[name];
     }
   }
+});
+
+test("on the command line, --forward names the ids", async () => {
+  const env = { ...process.env, CLOUDFLARE_ACCOUNT_ID: "cli", CLOUDFLARE_API_TOKEN: "secret", CLOUDFLARE_API_BASE_URL: base() };
+  const run = (...args) => promisify(execFile)(process.execPath, [CLI, "run", ...args, "Hi"], { env });
+  assert.equal((await run("--model", REMOTE, "--forward", REMOTE)).stdout, "from the service\n");
+  assert.equal(asked.at(-1)[1], `/client/v4/accounts/cli/ai/run/${REMOTE}`);
+  assert.equal((await run("--model", REMOTE, "--forward", "*=when-missing")).stdout, "from the service\n");
+  await assert.rejects(run("--forward", `${REMOTE}=sometimes`), ({ code, stderr }) => code === 2 && stderr.includes("--forward takes a model id"));
 });
 
 test("what cannot be understood is refused", () => {
