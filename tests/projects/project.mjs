@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import { freePort } from "../../scripts/lib/ports.mjs";
 import { eachLine } from "../../scripts/lib/process.mjs";
 import { root, withNode22 } from "../../scripts/lib/project.mjs";
+import { pack } from "../package/pack.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
 
 /** The answer of the model, whatever is asked. */
@@ -98,9 +99,8 @@ export async function workspace({ install = [], link = [] } = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), "workers-ai-local-projects-"));
   const env = await environment(folder);
   await writeFile(path.join(folder, "package.json"), JSON.stringify({ name: "workspace", private: true, type: "module" }));
-  const { stdout } = await execute("npm", ["pack", "--json", "--pack-destination", folder], { cwd: root });
-  const [{ filename }] = JSON.parse(stdout);
-  await execute("npm", ["install", "--no-audit", "--no-fund", ...(install.length > 0 ? install : ["--offline"]), `./${filename}`], {
+  const tarball = await pack(folder);
+  await execute("npm", ["install", "--no-audit", "--no-fund", ...(install.length > 0 ? install : ["--offline"]), tarball], {
     cwd: folder,
     env: { ...process.env, ...env },
     maxBuffer: 16 << 20,
