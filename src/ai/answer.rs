@@ -8,15 +8,16 @@ use crate::output::{AnswerShape, CompleteAnswer, Dialect, Part, Usage};
 use serde_json::Value;
 
 /// Where an answer comes from.
+#[expect(clippy::large_enum_variant, reason = "nearly all answers are computed, and each is moved a few times")]
 pub enum Content {
-    Computed(Box<Generation>),
+    Computed(Generation),
     Prepared(Prepared),
     Forwarded(Forwarded),
 }
 
 impl From<Generation> for Content {
     fn from(generation: Generation) -> Self {
-        Self::Computed(Box::new(generation))
+        Self::Computed(generation)
     }
 }
 
