@@ -30,8 +30,21 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
 /** Options that belong to this command; wrangler has none of these names. */
 const OWN = new Set(["gguf", "model"]);
-/** Options of wrangler that take a value and matter here. @type {Record<string, "config" | "env" | "env-file" | "persist-to" | "tsconfig" | "cwd">} */
-const VALUES = { "--config": "config", "-c": "config", "--env": "env", "-e": "env", "--env-file": "env-file", "--persist-to": "persist-to", "--tsconfig": "tsconfig", "--cwd": "cwd" };
+/**
+ * Options of wrangler that take a value and matter here.
+ *
+ * @type {Record<string, "config" | "env" | "env-file" | "persist-to" | "tsconfig" | "cwd">}
+ */
+const VALUES = {
+  "--config": "config",
+  "-c": "config",
+  "--env": "env",
+  "-e": "env",
+  "--env-file": "env-file",
+  "--persist-to": "persist-to",
+  "--tsconfig": "tsconfig",
+  "--cwd": "cwd",
+};
 const SIGNALS = /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"]);
 /** The first version of wrangler that lets a configuration name a plugin for a binding. */
 const OLDEST_WRANGLER = [4, 36];
@@ -61,6 +74,9 @@ export async function dev(args) {
 async function start(own, given) {
   const installed = await wranglerOf();
   const ai = await localEngine(engineOptions(own));
+  // A download can take minutes. `exit` also removes the copies.
+  const leave = () => process.exit(130);
+  for (const signal of SIGNALS) process.on(signal, leave);
   const derived = await deriveAll(given, ai.link);
   try {
     const { pid, loaded } = await ai.load(own.model).finally(clearStatus);
@@ -75,7 +91,9 @@ async function start(own, given) {
     );
     const cwd = given.pages ? derived[0].folder : process.cwd();
     const child = spawn(process.execPath, [installed.bin, ...argumentsFor(given, derived)], { stdio: "inherit", cwd });
-    process.exitCode = await ended(child);
+    const code = ended(child);
+    for (const signal of SIGNALS) process.removeListener(signal, leave);
+    process.exitCode = await code;
     for (const stop of stops) stop();
   } finally {
     for (const { remove } of derived) remove();
@@ -244,7 +262,8 @@ function updateTypes(wrangler, given, derived) {
  * @param {import("../internal.d.ts").LoadedModel | number} engine what was loaded here, or the process that has the engine
  */
 function introduce({ gguf, model }, derived, version, engine) {
-  const places = derived.filter(({ bindings }) => bindings.length > 0).map(({ bindings, original }) => `${bindings.map((name) => `env.${name}`).join(", ")} of ${path.relative("", original)}`);
+  const bound = derived.filter(({ bindings }) => bindings.length > 0);
+  const places = bound.map(({ bindings, original }) => `${bindings.map((name) => `env.${name}`).join(", ")} of ${path.relative("", original)}`);
   const by = typeof engine === "number" ? `by the engine of process ${engine}, which is already running` : `by ${path.basename(engine.model)} (${engine.backend})`;
   const only = gguf.length > 0 && model !== undefined;
   say(`workers-ai-local: ${places.join(" and ")} is computed on this machine, without an account.

@@ -2,7 +2,7 @@
 // no file of the project changes.
 
 import { execFile } from "node:child_process";
-import { copyFileSync, mkdirSync, readdirSync, rmSync, rmdirSync, symlinkSync, watch, writeFileSync } from "node:fs";
+import { closeSync, constants, copyFileSync, fstatSync, mkdirSync, openSync, readdirSync, rmSync, rmdirSync, symlinkSync, watch, writeSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
 import { PLUGIN } from "./plugin.js";
@@ -55,7 +55,8 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
   const original = path.resolve(configPath);
   const named = scopeOf(rawConfig, environment).tsconfig ?? rawConfig.tsconfig;
   const tsconfig = named && path.resolve(path.dirname(original), named);
-  if (bindings.length === 0) return { configPath: original, folder: path.dirname(original), original, types: false, bindings, root, watch: () => () => {}, remove() {} };
+  const unchanged = { configPath: original, folder: path.dirname(original), original, types: false, bindings, root };
+  if (bindings.length === 0) return { ...unchanged, watch: () => () => {}, remove() {} };
 
   const from = path.dirname(original);
   const parent = path.join(from, ".wrangler", FOLDER);
@@ -67,8 +68,7 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
   const write = (raw) => {
     const own = raw.dev?.generate_types ? { ...raw, dev: { ...raw.dev, generate_types: false } } : raw;
     const rebased = rebase(bound(own, environment, link && { link }), from, folder);
-    // It contains the engine's key.
-    writeFileSync(copy, JSON.stringify(rebased, null, 2), { mode: 0o600 });
+    overwrite(copy, JSON.stringify(rebased, null, 2));
     linkFiles(from, folder, (name) => (mirror ? !OWN.test(name) : VARIABLES.test(name)));
   };
   const remove = () => {
@@ -85,7 +85,17 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
   };
   process.once("exit", remove);
   write(rawConfig);
-  return { configPath: copy, folder, original, tsconfig, types: rawConfig.dev?.generate_types === true, bindings, root, remove, watch: (changed) => watchFile(original, async () => write((await read()).rawConfig), changed) };
+  return {
+    configPath: copy,
+    folder,
+    original,
+    tsconfig,
+    types: rawConfig.dev?.generate_types === true,
+    bindings,
+    root,
+    remove,
+    watch: (changed) => watchFile(original, async () => write((await read()).rawConfig), changed),
+  };
 }
 
 /**
@@ -292,6 +302,24 @@ const each = (value, change) => (Array.isArray(value) ? value.map(change) : valu
 function mapped(value, change) {
   if (value === null || typeof value !== "object" || Array.isArray(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([name, entry]) => [name, change(entry)]));
+}
+
+/**
+ * Writes a file that only this user can read, in one step: wrangler reads it at the first sign of a change, when a truncated file would be empty. It
+ * does not see a file that replaces the one that it watches. So the rest of a longer text is overwritten by blanks.
+ *
+ * @param {string} file
+ * @param {string} text
+ */
+function overwrite(file, text) {
+  const handle = openSync(file, constants.O_RDWR | constants.O_CREAT, 0o600);
+  try {
+    const bytes = Buffer.from(text);
+    const blanks = Buffer.alloc(Math.max(0, fstatSync(handle).size - bytes.length), " ");
+    writeSync(handle, Buffer.concat([bytes, blanks]), 0, undefined, 0);
+  } finally {
+    closeSync(handle);
+  }
 }
 
 /**

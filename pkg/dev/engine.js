@@ -150,6 +150,8 @@ export class Engine {
     this.#server = createServer((request, response) => void this.#answer(request, response));
     // A long answer is no reason to end a request, and the server no reason to keep the process running.
     this.#server.requestTimeout = 0;
+    // workerd may use an idle connection at the moment at which it is closed; it closes them itself.
+    this.#server.keepAliveTimeout = 0;
     this.#server.unref();
     this.#server.on("connection", (socket) => socket.unref());
   }

@@ -18,11 +18,13 @@ export function localAi(options = {}, ai = {}) {
     const given = typeof options === "function" ? await options(context) : options;
     const { configPath, environment = process.env.CLOUDFLARE_ENV } = given.wrangler ?? {};
     const { binding, ...config } = ai;
-    if (configPath === undefined) return { ...given, miniflare: await withLocalAi(given.miniflare ?? {}, { ...speaking(ai, "localAi(options, "), binding }) };
-    const { link } = await localEngine(speaking(config, "localAi(options, "));
+    const engine = speaking(config, "localAi(options, ");
+    const withBinding = async () => ({ ...given, miniflare: await withLocalAi(given.miniflare ?? {}, { ...engine, binding }) });
+    if (configPath === undefined) return withBinding();
+    const { link } = await localEngine(engine);
     const derived = await deriveConfig({ link, config: configPath, environment });
-    const bound = { ...given, wrangler: { ...given.wrangler, configPath: derived.configPath } };
     // A Worker whose configuration has no such binding may still be tested with one.
-    return derived.bindings.length > 0 || binding === undefined ? bound : { ...bound, miniflare: await withLocalAi(given.miniflare ?? {}, { ...speaking(ai, "localAi(options, "), binding }) };
+    const bound = derived.bindings.length > 0 || binding === undefined ? given : await withBinding();
+    return { ...bound, wrangler: { ...given.wrangler, configPath: derived.configPath } };
   };
 }

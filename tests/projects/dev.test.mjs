@@ -86,10 +86,13 @@ describe("dev", () => {
 
   test("follows changes of the configuration and of the Worker", async () => {
     const original = files["wrangler.jsonc"];
-    const updated = server.says(/Local server updated and ready/);
-    await writeFile(path.join(place, "wrangler.jsonc"), original.replace("red", "blue"));
-    await updated;
-    assert.equal((await server.json("/variables")).COLOUR, "blue");
+    // Longer, shorter, and more than once: wrangler reads the copy while it is written.
+    for (const colour of ["blue".repeat(9), "b", "green"]) {
+      const updated = server.says(/Local server updated and ready/);
+      await writeFile(path.join(place, "wrangler.jsonc"), original.replace("red", colour));
+      await updated;
+      assert.equal((await server.json("/variables")).COLOUR, colour);
+    }
     assert.equal((await server.json("/")).response, SAYS);
     const broken = server.says(/wrangler\.jsonc cannot be read/);
     await writeFile(path.join(place, "wrangler.jsonc"), "{");
