@@ -7,14 +7,16 @@ import { deriveConfig } from "../dev/config.js";
 import { localEngine } from "../dev/engine.js";
 import { ProjectError, findPackage } from "../dev/project.js";
 import { CommandError, UsageError } from "./arguments.js";
+import { engineFrom } from "./engine.js";
 import { helpOf } from "./help.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
 /**
  * @import { ChildProcess } from "node:child_process"
- * @import { AiConfig } from "../index.d.ts"
+ * @import { AiConfig, ServiceAccount } from "../index.d.ts"
  * @import { Derived } from "../dev/config.js"
- * @typedef {{gguf: string[], model?: string, help: boolean}} Own
+ * @import { EngineValues } from "./engine.js"
+ * @typedef {Pick<EngineValues, "threads" | "backend"> & {gguf: string[], forward: string[], model?: string, help: boolean}} Own
  *
  * @typedef {object} Given the arguments of wrangler
  * @property {boolean} pages `wrangler pages dev`
@@ -28,8 +30,8 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
  * @property {string[]} rest all except those above
  */
 
-/** Options that belong to this command; wrangler has none of these names. */
-const OWN = new Set(["gguf", "model"]);
+/** Options that belong to this command, all with a value; wrangler has none of these names. */
+const OWN = new Set(["gguf", "model", "forward", "threads", "backend"]);
 /**
  * Options of wrangler that take a value and matter here.
  *
@@ -73,11 +75,15 @@ export async function dev(args) {
  */
 async function start(own, given) {
   const installed = await wranglerOf();
-  const ai = await localEngine(engineOptions(own));
+  /** @type {ServiceAccount} */
+  const account = {};
+  const ai = await localEngine({ ...engineOptions(own), ...(own.forward.length > 0 && { account }) });
   // A download can take minutes. `exit` also removes the copies.
   const leave = () => process.exit(130);
   for (const signal of SIGNALS) process.on(signal, leave);
   const derived = await deriveAll(given, ai.link);
+  // The engine itself starts with `load`.
+  if (!process.env.CLOUDFLARE_ACCOUNT_ID) account.id = derived.find(({ account }) => account)?.account;
   try {
     const { pid, loaded } = await ai.load(own.model).finally(clearStatus);
     introduce(own, derived, installed.version, loaded ?? pid);
@@ -110,7 +116,7 @@ async function start(own, given) {
  */
 export function split(args) {
   /** @type {Own} */
-  const own = { gguf: [], help: false };
+  const own = { gguf: [], forward: [], help: false };
   const others = [];
   for (let at = 0; at < args.length; at++) {
     const arg = args[at];
@@ -122,8 +128,8 @@ export function split(args) {
     else {
       const text = value ?? args[++at];
       if (!text || (value === undefined && text.startsWith("-"))) throw new UsageError(`--${name} needs a value`);
-      if (name === "gguf") own.gguf.push(text);
-      else own.model = text;
+      if (name === "gguf" || name === "forward") own[name].push(text);
+      else own[/** @type {"model" | "threads" | "backend"} */ (name)] = text;
     }
   }
   return { own, others };
@@ -165,11 +171,12 @@ export function read(args) {
  * @param {Own} own
  * @returns {AiConfig}
  */
-function engineOptions({ gguf, model }) {
+function engineOptions({ gguf, model, threads, backend, forward }) {
   const file = gguf[0] ?? process.env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file;
   const files = gguf.map((file) => (/^[a-z][a-z0-9+.-]+:\/\//i.test(file) ? file : path.resolve(file)));
   const weights = gguf.length === 0 ? {} : model === undefined ? { default: files } : { models: { [model]: files } };
-  return { ...weights, onProgress: loadProgress(path.basename(file)), onWarning: note };
+  const computing = engineFrom({ threads, backend, forward: forward.length > 0 ? forward : undefined });
+  return { ...weights, ...computing, onProgress: loadProgress(path.basename(file)), onWarning: note };
 }
 
 /** The project's wrangler. @throws {ProjectError} */
@@ -261,13 +268,14 @@ function updateTypes(wrangler, given, derived) {
  * @param {string} version wrangler's
  * @param {import("../internal.d.ts").LoadedModel | number} engine what was loaded here, or the process that has the engine
  */
-function introduce({ gguf, model }, derived, version, engine) {
+function introduce({ gguf, model, forward }, derived, version, engine) {
   const bound = derived.filter(({ bindings }) => bindings.length > 0);
   const places = bound.map(({ bindings, original }) => `${bindings.map((name) => `env.${name}`).join(", ")} of ${path.relative("", original)}`);
   const by = typeof engine === "number" ? `by the engine of process ${engine}, which is already running` : `by ${path.basename(engine.model)} (${engine.backend})`;
   const only = gguf.length > 0 && model !== undefined;
-  say(`workers-ai-local: ${places.join(" and ")} is computed on this machine, without an account.
-  ${only ? model : "every model id"} is answered ${by}${only ? "; the others by the small default model" : ""}.
+  const forwarded = forward.length > 0 ? `\n  Workers AI answers ${forward.join(", ").replaceAll("=", " ")}, on your account.` : "";
+  say(`workers-ai-local: ${places.join(" and ")} is computed on this machine${forwarded ? "" : ", without an account"}.${forwarded}
+  ${only ? model : forwarded ? "every other model id" : "every model id"} is answered ${by}${only ? "; the others by the small default model" : ""}.
   ${gguf.length > 0 ? "`workers-ai-local models` lists the ids." : "Another model: --gguf FILE, for one id also --model ID. `workers-ai-local models` lists the ids."}
   wrangler ${version} runs with a copy of the configuration in .wrangler/; its warning about "unsafe" fields is about that copy.
 `);

@@ -57,16 +57,20 @@ const SAMPLING = `  --max-tokens N      end the answer after N tokens (default: 
   --json-schema FILE|JSON
                       answer with JSON that fits this JSON Schema`;
 
-const ENGINE = `  --backend NAME      cpu, webgpu, or auto: the GPU if there is a suitable one
+const COMPUTING = `  --backend NAME      cpu, webgpu, or auto: the GPU if there is a suitable one
                       (default: auto)
   --threads N         1 to 64 threads on the CPU (default: the number of cores
-                      up to 4, and half of more)
-  --strict            refuse model ids without weights of their own
-  --forward ID[=when-missing]
+                      up to 4, and half of more)`;
+
+const FORWARD = `  --forward ID[=when-missing]
                       send requests for this model id, or with * for every
                       other one, to Workers AI, with CLOUDFLARE_ACCOUNT_ID and
                       CLOUDFLARE_API_TOKEN; repeatable. when-missing: only if
                       --gguf has no weights for the id`;
+
+const ENGINE = `${COMPUTING}
+  --strict            refuse model ids without weights of their own
+${FORWARD}`;
 
 const RAW = "  --raw               continue the prompt itself, without a chat template";
 const STATS = "  --stats             print the speed on stderr";
@@ -162,6 +166,8 @@ machine. No file of the project changes. \`dev pages\` starts \`wrangler pages d
   --gguf FILE|URL     the model's weights, as for run: for the id of --model, or
                       without --model for every id
   --model ID          the model id to which --gguf belongs
+${COMPUTING}
+${FORWARD}
 ${OWN}
   all others          wrangler's own: see \`wrangler dev --help\`
 

@@ -17,6 +17,7 @@ import { ProjectError, resolveWrangler } from "./project.js";
  * @property {string} folder the folder that it is in
  * @property {string} original the project's configuration
  * @property {string[]} bindings the names of its `ai` bindings in the environment
+ * @property {string} [account] the id of the account that the configuration names
  * @property {string} [tsconfig] path of the `tsconfig` that the configuration names, which the copy does not
  * @property {boolean} types whether the configuration asks `wrangler dev` for types, which the copy does not: they would be its types
  * @property {string} root the folder in which wrangler keeps `.wrangler/state`
@@ -55,7 +56,8 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
   const original = path.resolve(configPath);
   const named = scopeOf(rawConfig, environment).tsconfig ?? rawConfig.tsconfig;
   const tsconfig = named && path.resolve(path.dirname(original), named);
-  const unchanged = { configPath: original, folder: path.dirname(original), original, types: false, bindings, root };
+  const account = scopeOf(rawConfig, environment).account_id ?? rawConfig.account_id;
+  const unchanged = { configPath: original, folder: path.dirname(original), original, types: false, bindings, account, root };
   if (bindings.length === 0) return { ...unchanged, watch: () => () => {}, remove() {} };
 
   const from = path.dirname(original);
@@ -92,6 +94,7 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
     tsconfig,
     types: rawConfig.dev?.generate_types === true,
     bindings,
+    account,
     root,
     remove,
     watch: (changed) => watchFile(original, async () => write((await read()).rawConfig), changed),

@@ -4,6 +4,9 @@ import assert from "node:assert/strict";
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
+import { Ai } from "workers-ai-local";
+import { createServer } from "../../pkg/cli/serve.js";
+import { listening } from "../../scripts/lib/ports.mjs";
 import { MODEL, SAYS, bin, config, contents, run, startDev, worker, workspace } from "./project.mjs";
 
 let home;
@@ -140,6 +143,35 @@ export default { async fetch(request, env) { return Response.json({ alias, path,
     assert.equal(await server.text("/file.txt"), "an asset");
   } finally {
     await server.stop();
+  }
+});
+
+test("dev forwards the ids of --forward, on the account that the configuration names", async () => {
+  const REMOTE = "@cf/meta/llama-3.3-70b-instruct-fp8-fast";
+  const asked = [];
+  const ai = new Ai({ script: [{ text: "from the service" }] });
+  const service = await listening(
+    createServer({
+      fetch: (request) => {
+        asked.push([new URL(request.url).pathname, request.headers.get("authorization")]);
+        return ai.fetch(request);
+      },
+    }),
+  );
+  const place = await home.project("forward", {
+    "wrangler.jsonc": config({ account_id: "mine" }),
+    "src/index.js": worker().replace("/models", "/forwarded").replace(/Response\.json\(\(await ai\.models.*?\n/, `Response.json(await ai.run("${REMOTE}", { prompt: "Hi" }));\n`),
+  });
+  const env = { ...home.env, CLOUDFLARE_API_TOKEN: "secret", CLOUDFLARE_API_BASE_URL: `${service.url}/client/v4` };
+  const server = await startDev({ ...home, env }, place, "--forward", REMOTE, "--threads=1");
+  try {
+    assert.ok(server.lines.some((line) => line.includes(`Workers AI answers ${REMOTE}, on your account.`)), server.lines.join("\n"));
+    assert.equal((await server.json("/forwarded")).response, "from the service");
+    assert.equal((await server.json("/")).response, SAYS);
+    assert.deepEqual(asked.filter(([pathname]) => pathname.includes("/ai/run/")), [[`/client/v4/accounts/mine/ai/run/${REMOTE}`, "Bearer secret"]]);
+  } finally {
+    await server.stop();
+    await service.close();
   }
 });
 
