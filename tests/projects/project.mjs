@@ -149,6 +149,15 @@ export async function start({ env }, place, command, { ready = /Ready on (http:\
   // A group of its own, which shows whether a process was left behind.
   const child = spawn(process.execPath, command, { cwd: place, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"], detached: true });
   const lines = [];
+  // A failed test leaves nothing running.
+  const kill = () => {
+    try {
+      process.kill(-child.pid, "SIGKILL");
+    } catch {
+      // Already gone.
+    }
+  };
+  process.once("exit", kill);
   const ended = new Promise((resolve) => child.once("close", (code, signal) => resolve(code ?? signal)));
   const server = {
     lines,
@@ -157,7 +166,7 @@ export async function start({ env }, place, command, { ready = /Ready on (http:\
     /** Ends it, as a terminal that is closed does; resolves to its exit code. */
     async stop(signal = "SIGTERM") {
       child.kill(signal);
-      const overdue = setTimeout(() => process.kill(-child.pid, "SIGKILL"), 15_000);
+      const overdue = setTimeout(kill, 15_000);
       const code = await ended;
       clearTimeout(overdue);
       return code;
@@ -181,7 +190,7 @@ export async function start({ env }, place, command, { ready = /Ready on (http:\
   await new Promise((resolve, reject) => {
     const failed = (reason) => reject(new Error(`${command.join(" ")} ${reason}:\n${lines.join("\n")}`));
     const overdue = setTimeout(() => {
-      process.kill(-child.pid, "SIGKILL");
+      kill();
       failed("is not ready");
     }, START_LIMIT_MS);
     const take = (line) => {
