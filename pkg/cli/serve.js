@@ -11,6 +11,7 @@ import { isLoopback, refusal } from "./access.js";
 import { answeringAny } from "./any-model.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
 import { engineFrom } from "./engine.js";
+import { isRpcProbe, isWrapped, unwrapped } from "./remote-proxy.js";
 import { MODEL_PATHNAME, refuse, staticFiles } from "./static-files.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
@@ -196,12 +197,13 @@ export function createServer(ai, { modelPath, log = () => {}, access = {}, healt
       if (refused) return refuse(request, response, refused.status, refused.text);
       if (stopping) return refuse(request, response, 503, "the server is stopping", { connection: "close" });
       if (isHealth) return sendHealth(request, response, health());
-      if (await sendFile(request, response)) return;
+      if (isRpcProbe(url)) return refuse(request, response, 404, "this server has no WebSocket");
+      if (!isWrapped(request.headers) && (await sendFile(request, response))) return;
       // The playground uses the default model, which may not have been downloaded to this machine.
       if (pathname === MODEL_PATHNAME) return refuse(request, response, 302, "the model file is not on this server", { location: DEFAULT_MODEL.url });
       const webRequest = toRequest(request, disconnected.signal);
       if (!webRequest) return refuse(request, response, 400, "invalid request");
-      await sendResponse(await ai.fetch(webRequest), response, disconnected.signal);
+      await sendResponse(await ai.fetch(unwrapped(webRequest)), response, disconnected.signal);
     } catch (error) {
       if (!disconnected.signal.aborted && !request.errored) log(`${method} ${pathname}: ${error.message}`);
       // A failed stream must not look complete.

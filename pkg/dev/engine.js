@@ -11,6 +11,7 @@ import { createServer, request as httpRequest } from "node:http";
 import { homedir } from "node:os";
 import path from "node:path";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
+import { AiInternalError, toMessage } from "../errors.js";
 import { sendResponse } from "../node-http.js";
 import { Ai } from "../node.js";
 
@@ -31,6 +32,9 @@ import { Ai } from "../node.js";
 /** The header with the key. workerd adds it to each request of a Worker; no web page knows the key. */
 export const KEY_HEADER = "workers-ai-local-key";
 const HEALTH = "/workers-ai-local/health?";
+/** Calls a method of the engine's `Ai`, for programs of this user: the body is `{method, args}`, the answer `{value}` or `{error}`. */
+export const CALL = "/workers-ai-local/call";
+const CALLABLE = ["load", "tokenize", "models", "stats"];
 const HEALTH_LIMIT_MS = 1_000;
 /** Longer than what is done under a lock takes. */
 const LOCK_LIMIT_MS = 5_000;
@@ -226,7 +230,10 @@ export class Engine {
       const body = await bodyOf(request);
       for (;;) {
         const place = await this.#place();
-        if (place instanceof Ai) return await sendResponse(await place.fetch(toRequest(request, body, disconnected.signal)), response, disconnected.signal);
+        if (place instanceof Ai) {
+          const answer = request.url === CALL ? call(place, body) : place.fetch(toRequest(request, body, disconnected.signal));
+          return await sendResponse(await answer, response, disconnected.signal);
+        }
         if (await forward(place, request, body, response)) return;
         if (disconnected.signal.aborted) return;
         // It ended before it answered.
@@ -237,6 +244,20 @@ export class Engine {
       if (response.headersSent) response.destroy();
       else if (!disconnected.signal.aborted) response.writeHead(500).end(`workers-ai-local: ${error?.message}\n`);
     }
+  }
+}
+
+/**
+ * @param {any} ai
+ * @param {Buffer} body
+ */
+async function call(ai, body) {
+  try {
+    const { method, args } = JSON.parse(body.toString());
+    if (!CALLABLE.includes(method)) throw new AiInternalError(`An engine has no method ${method}.`);
+    return Response.json({ value: await ai[method](...args) });
+  } catch (error) {
+    return Response.json({ error: toMessage(error) });
   }
 }
 

@@ -1,10 +1,10 @@
 // The entry `workers-ai-local/platform-proxy`: wrangler's `getPlatformProxy` with a local `AI`, for frameworks whose dev server runs in Node.
 
 import path from "node:path";
-import { Ai } from "../node.js";
 import { deriveConfig } from "./config.js";
 import { speaking } from "./engine.js";
 import { importPackage } from "./project.js";
+import { sharedAi } from "./shared-ai.js";
 
 /** @import { GetPlatformProxyOptions } from "../platform-proxy.d.ts" */
 
@@ -30,7 +30,7 @@ export async function getPlatformProxy({ ai: config = {}, ...options } = {}) {
   const getProxy = wrangler.getPlatformProxy ?? wrangler.default.getPlatformProxy;
   try {
     const proxy = await getProxy({ ...options, ...own });
-    const ai = new Ai(speaking(config, "getPlatformProxy({ ai: "));
+    const ai = await sharedAi(speaking(config, "getPlatformProxy({ ai: "));
     const dispose = async () => {
       derived.remove();
       await Promise.all([proxy.dispose(), ai.close()]);
