@@ -79,7 +79,8 @@ async function load() {
     const [{ model, backend }, catalogue] = await Promise.all([engine.ai.load(), engine.ai.models({})]);
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     offerModels(catalogue, fileName(model));
-    showEngine("ready", `Ready: ${fileName(model)}, computed on the ${backendName(backend)}. Loaded in ${seconds} s.`);
+    // `null` only for scripted answers, which this page does not have.
+    showEngine("ready", `Ready: ${fileName(model)}, computed on the ${backendName(backend ?? "cpu")}. Loaded in ${seconds} s.`);
   } catch (error) {
     showEngine("failed", `The model cannot be loaded. ${await reasonOf(error)}`);
   }
