@@ -21,6 +21,10 @@ export class Ai extends BaseAi {
   }
 }
 
+/** Started Web Workers that programs have given: each serves one `Ai`. */
+const used = new WeakSet();
+const GREETING_LIMIT_MS = 30_000;
+
 /**
  * Starts the Web Worker that the configuration names.
  *
@@ -32,10 +36,13 @@ async function startGiven(given) {
   try {
     if (typeof given === "string" || given instanceof URL) return await loaded(startModule(new URL(given, location.href)));
     const worker = /** @type {Worker} */ (typeof given === "function" ? await given() : given);
+    if (used.has(worker)) throw new Error("it has ended, or serves another Ai; give a function that starts one");
+    used.add(worker);
     const isLoaded = loaded(worker);
-    // It may have loaded before anybody listened.
+    // It may have loaded, or failed to, before anybody listened.
     worker.postMessage({ call: "greet" });
-    return await isLoaded;
+    const silent = new Promise((_, reject) => setTimeout(() => reject(new Error("it does not answer")), GREETING_LIMIT_MS));
+    return /** @type {Worker} */ (await Promise.race([isLoaded, silent]));
   } catch (error) {
     throw new AiInternalError(
       `The Web Worker of the option \`worker\` could not be started: ${error.message}. It must be the bundled "workers-ai-local/browser-worker", and a Content Security Policy of the page must allow it in worker-src.`,

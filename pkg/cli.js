@@ -153,7 +153,7 @@ try {
 } catch (error) {
   if (error instanceof UsageError) {
     const command = process.argv[2];
-    const help = Object.hasOwn(COMMANDS, command) ? `${command} --help` : "--help";
+    const help = Object.hasOwn({ ...COMMANDS, ...PASSING }, command ?? "") ? `${command} --help` : "--help";
     console.error(`error: ${error.message} (see workers-ai-local ${help})`);
     process.exit(2);
   }

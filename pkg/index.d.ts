@@ -180,12 +180,12 @@ export interface AiConfig {
   record?: string | { folder: string; mode?: "auto" | "replay" | "record" };
   /**
    * Model ids whose requests go to the real Workers AI: `"always"`, or `"when-missing"` if `models` has no file for the id. `"*"` stands for all
-   * other ids. Not in pages.
+   * other ids. Not in browsers, where everybody could read the token.
    */
   remote?: Record<string, "always" | "when-missing">;
   /**
    * The account for `remote`. Default in Node: the environment variables `CLOUDFLARE_ACCOUNT_ID`, `CLOUDFLARE_API_TOKEN` and
-   * `CLOUDFLARE_API_BASE_URL`, as for wrangler.
+   * `CLOUDFLARE_API_BASE_URL`, or the older `CF_ACCOUNT_ID` and `CF_API_TOKEN`, as for wrangler.
    */
   account?: ServiceAccount;
   /**
@@ -231,7 +231,7 @@ export interface ScriptAnswer {
   finish_reason?: "stop" | "length";
 }
 
-/** An entry of a script: what it matches and its answer, or a function that answers or returns nothing. */
+/** An entry of a script: what it matches and its answer, or a function that answers for an id of the catalogue or returns nothing. */
 export type ScriptEntry =
   | (ScriptAnswer & {
       /** The model ids that it answers for; one that is not in the catalogue must be given as a string. Default: all of the catalogue. */

@@ -114,14 +114,22 @@ export interface Reply {
   error?: string;
 }
 
+/** A question to what may answer in place of the models. */
+export interface Question {
+  /** The reply as the crate reads it; `undefined`: a model is to answer. */
+  reply: Promise<Pick<Reply, "stream"> | { text: string } | undefined>;
+  /** Nobody waits for the reply any more. */
+  cancel(): void;
+}
+
 /** What may answer in place of the models. */
 export interface Substitute {
   /** Whether no request ever reaches a model. */
   onlyScript: boolean;
   /** Whether `record` wants the models' answers. */
   records: boolean;
-  /** `undefined`: a model is to answer. `input` is JSON text. */
-  ask(model: string, input: string, openai: boolean): Promise<Reply | undefined>;
+  /** `input` is JSON text. */
+  ask(model: string, input: string, openai: boolean): Question;
   /** Receives a model's complete answer, as `Reply.prepared` has it. */
   record(model: string, input: string, answer: string): void;
 }

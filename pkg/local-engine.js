@@ -36,7 +36,7 @@ function weakSubstitute(substitute) {
   const reference = new WeakRef(substitute);
   return {
     records: substitute.records,
-    ask: async (/** @type {Parameters<Substitute["ask"]>} */ ...request) => reference.deref()?.ask(...request),
+    ask: (/** @type {Parameters<Substitute["ask"]>} */ ...request) => reference.deref()?.ask(...request) ?? { reply: Promise.resolve(undefined), cancel() {} },
     record: (/** @type {Parameters<Substitute["record"]>} */ ...request) => reference.deref()?.record(...request),
   };
 }

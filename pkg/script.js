@@ -104,7 +104,7 @@ function check(value, place, keys) {
   for (const key of Object.keys(fields)) {
     if (!keys.includes(key)) throw wrong(`has an unknown field "${key}"; it may have ${keys.join(", ")}.`);
   }
-  const { text, json, calls, error, delay = 0, times = 1 } = fields;
+  const { text, json, calls, error, delay = 0, times = 1, finish_reason, usage } = fields;
   if (!CONTENTS.some((key) => fields[key] !== undefined)) throw wrong(`has no answer: give it ${CONTENTS.slice(0, 3).join(", ")} or ${CONTENTS[3]}.`);
   if (json !== undefined && text !== undefined) throw wrong("has both text and json; an answer has one of them.");
   if (text !== undefined && !isText(text)) throw wrong("has a text that is neither a string nor a list of strings.");
@@ -112,7 +112,12 @@ function check(value, place, keys) {
     throw wrong("has calls that are no list of { name, arguments }.");
   }
   if (error !== undefined) errorOf(error, place);
-  if (typeof delay !== "number" || !(delay >= 0)) throw wrong("has a delay that is no number of milliseconds.");
+  if (!Number.isFinite(delay) || Number(delay) < 0) throw wrong("has a delay that is no number of milliseconds.");
+  if (![undefined, "stop", "length"].includes(/** @type {any} */ (finish_reason))) throw wrong('has a finish_reason other than "stop" and "length".');
+  const counts = Object.entries(usage ?? {});
+  if (!counts.every(([name, count]) => ["prompt_tokens", "completion_tokens"].includes(name) && Number.isInteger(count) && count >= 0)) {
+    throw wrong("has a usage that is not { prompt_tokens, completion_tokens }.");
+  }
   if (!Number.isInteger(times) || Number(times) < 1) throw wrong("has times that are no number of answers.");
 }
 
@@ -163,6 +168,14 @@ function matches(pattern, value) {
 }
 
 /**
+ * A list of the input, which is not validated yet.
+ *
+ * @param {any} value
+ * @returns {any[]}
+ */
+const listOf = (value) => (Array.isArray(value) ? value : []);
+
+/**
  * What the user said last: the prompt, or the text of the last user turn.
  *
  * @param {any} input
@@ -170,8 +183,7 @@ function matches(pattern, value) {
  */
 function lastText(input) {
   if (typeof input?.prompt === "string") return input.prompt;
-  const messages = Array.isArray(input?.messages) ? input.messages : [];
-  return textOf(messages.findLast((/** @type {any} */ message) => message?.role === "user")?.content);
+  return textOf(listOf(input?.messages).findLast((message) => message?.role === "user")?.content);
 }
 
 /**
@@ -194,7 +206,7 @@ function textOf(content) {
  * @param {boolean} named whether the entry names the model
  */
 function prepared({ text, json, calls = [], error, delay = 0, usage, finish_reason }, place, input, named) {
-  const offered = (input?.tools ?? []).map((/** @type {any} */ tool) => tool?.function?.name ?? tool?.name);
+  const offered = listOf(input?.tools).map((tool) => tool?.function?.name ?? tool?.name);
   const strange = calls.find(({ name }) => !offered.includes(name));
   if (strange) throw new Error(`${place} calls "${strange.name}", but the request offers ${offered.length > 0 ? `only ${offered.join(", ")}` : "no tools"}.`);
   const whole = json === undefined ? (text ?? "") : JSON.stringify(json);
@@ -203,13 +215,13 @@ function prepared({ text, json, calls = [], error, delay = 0, usage, finish_reas
     ...pieces.map((piece) => ({ text: piece })),
     ...calls.map(({ name, arguments: values = {} }) => ({ call: { name, arguments: values } })),
   ];
-  const texts = input?.prompt === undefined ? (input?.messages ?? []).map((/** @type {any} */ message) => textOf(message?.content)) : [input.prompt];
-  const prompt_tokens = texts.reduce((/** @type {number} */ sum, /** @type {string} */ each) => sum + piecesOf(String(each)).length, 0);
+  const texts = input?.prompt === undefined ? listOf(input?.messages).map((message) => textOf(message?.content)) : [input.prompt];
+  const prompt_tokens = texts.reduce((sum, each) => sum + piecesOf(String(each)).length, 0);
   return JSON.stringify({
     parts,
     usage: { prompt_tokens, ...usage },
     finish_reason,
-    delay,
+    delay: Math.round(delay),
     named,
     error: error === undefined ? undefined : errorOf(error, place),
   });

@@ -8,9 +8,13 @@ import { AiInternalError, wireError } from "./errors.js";
  */
 
 const API = "https://api.cloudflare.com/client/v4";
+const SET_ACCOUNT = "Give it as account: { id, token }, or in Node as CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN";
 const WHEN = ["always", "when-missing"];
 /** Its entry of `remote` is for every id that has none of its own. */
 const ANY = "*";
+/** Ids come from requests and become part of a path: they must not lead elsewhere, with the account's token. */
+const MODEL_ID = /^@?[\w.-]+(\/[\w.-]+)*$/;
+const UPWARDS = /(^|\/)\.{1,2}(\/|$)/;
 
 export class Service {
   #remote;
@@ -43,19 +47,19 @@ export class Service {
    * The service's answer; `undefined` if the request is not for the service.
    *
    * @param {Asked} asked
+   * @param {AbortSignal} signal nobody waits for the answer any more
    * @returns {Promise<Reply | undefined>}
    */
-  async ask({ model, input, openai }) {
+  async ask({ model, input, openai }, signal) {
     if (!this.#forwards(model)) return undefined;
+    if (!MODEL_ID.test(model) || UPWARDS.test(model)) return failed(5007, 400, `No such model ${model} or task`);
     const { id, token, url = API } = this.#account;
-    if (!id || !token) {
-      return failed(5004, 400, `${model} is forwarded to Workers AI, which needs an account: set CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN.`);
-    }
+    if (!id || !token) return failed(5004, 400, `${model} is forwarded to Workers AI, which needs an account. ${SET_ACCOUNT}`);
     const base = `${url.replace(/\/$/, "")}/accounts/${encodeURIComponent(id)}/ai`;
     const body = JSON.stringify(openai ? { ...input, model } : input);
     const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
     try {
-      const response = await fetch(openai ? `${base}/v1/chat/completions` : `${base}/run/${model}`, { method: "POST", headers, body });
+      const response = await fetch(openai ? `${base}/v1/chat/completions` : `${base}/run/${model}`, { method: "POST", headers, body, signal });
       const isStream = response.ok && response.body && /^text\/event-stream\b/i.test(response.headers.get("content-type") ?? "");
       return isStream ? { stream: reading(response.body) } : answerOf(response.status, await response.text(), openai);
     } catch (error) {
@@ -101,10 +105,12 @@ function answerOf(status, text, openai) {
   } catch {
     return failed(3008, status >= 400 ? status : 502, `Workers AI answered with HTTP ${status} and no JSON`);
   }
-  if (status < 400 && body?.success !== false) return { object: JSON.stringify(openai ? body : body.result) };
+  if (status < 400 && body !== null && body.success !== false) return { object: JSON.stringify(openai ? body : (body.result ?? body)) };
   const { code, message } = body?.errors?.[0] ?? body?.error ?? {};
   const said = String(message ?? `Workers AI answered with HTTP ${status}`).replace(/^(AiError: )+(\d+: )?/, "");
-  return failed(Number(code) || 3008, status >= 400 ? status : 400, said);
+  const hint = status === 401 || status === 403 ? `. ${SET_ACCOUNT}` : "";
+  const known = Number.isInteger(Number(code)) && Number(code) > 0 && Number(code) < 65536;
+  return failed(known ? Number(code) : 3008, status >= 400 ? status : 400, said + hint);
 }
 
 /**

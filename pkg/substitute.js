@@ -34,10 +34,11 @@ export function substituteOf({ script, record, remote, account, models = {}, onW
   const service = remote === undefined ? undefined : new Service(remote, payer, (model) => Object.hasOwn(models, model));
   if (!scripted && !recorder && !service) return undefined;
   const askedFor = (/** @type {string} */ model, /** @type {string} */ input, openai = false) => ({ model, input: JSON.parse(input), openai });
-  /** @type {(asked: Asked, answer: () => object) => void} */
+  /** @type {(asked: Asked, answer: () => object | undefined) => void} */
   const write = (asked, answer) => {
     try {
-      recorder?.record(asked, answer());
+      const recorded = answer();
+      if (recorded) recorder?.record(asked, recorded);
     } catch (error) {
       onWarning(`workers-ai-local: an answer could not be recorded: ${error.message}`);
     }
@@ -45,27 +46,61 @@ export function substituteOf({ script, record, remote, account, models = {}, onW
   return {
     onlyScript: scripted !== undefined && !recorder && !service,
     records: recorder?.records === true,
-    async ask(model, input, openai) {
-      const asked = askedFor(model, input, openai);
-      const reply = (await scripted?.ask(asked)) ?? recorder?.ask(asked);
-      if (reply) return reply;
-      const forwarded = await service?.ask(asked);
-      if (!forwarded) return scripted && !recorder ? unmatched(asked) : undefined;
-      return recorder?.records ? observed(forwarded, (values) => write(asked, () => recorder.answerOfService(values))) : forwarded;
+    ask(model, input, openai) {
+      const ended = new AbortController();
+      const reply = replyTo(askedFor(model, input, openai), ended.signal).then(toHost);
+      const cancel = () => {
+        ended.abort();
+        // It may have come at the same moment.
+        reply.then((come) => come && "stream" in come && come.stream?.cancel(), () => {});
+      };
+      return { reply, cancel };
     },
     record: (model, input, answer) => write(askedFor(model, input), () => JSON.parse(answer)),
   };
+
+  /**
+   * @param {Asked} asked
+   * @param {AbortSignal} signal
+   * @returns {Promise<Reply | undefined>}
+   */
+  async function replyTo(asked, signal) {
+    const reply = (await scripted?.ask(asked)) ?? recorder?.ask(asked);
+    if (reply) return reply;
+    const forwarded = await service?.ask(asked, signal);
+    if (!forwarded) return scripted && !recorder ? unmatched(asked) : undefined;
+    if (!recorder?.records) return forwarded;
+    return observed(forwarded, (valuesOf) => {
+      write(asked, () => {
+        const values = valuesOf();
+        return values && recorder.answerOfService(values);
+      });
+    });
+  }
 }
 
 /**
- * A reply of the service that tells `complete` its values when it has been read to its end.
+ * The form in which the crate reads a reply.
+ *
+ * @param {Reply | undefined} reply
+ */
+function toHost(reply) {
+  if (!reply || reply.stream) return reply;
+  const [[name, json]] = Object.entries(reply);
+  return { text: `{"${name}":${json}}` };
+}
+
+/**
+ * A reply of the service that calls `complete` when it has been read to its end, with a function that parses its values; `undefined` if the answer
+ * is not whole.
  *
  * @param {Reply} reply
- * @param {(values: any[]) => void} complete
+ * @param {(values: () => any[] | undefined) => void} complete
  * @returns {Reply}
  */
 function observed(reply, complete) {
-  if (reply.object !== undefined) complete([JSON.parse(reply.object)]);
+  const { object } = reply;
+  if (object !== undefined) complete(() => [JSON.parse(object)]);
   if (!reply.stream) return reply;
   const { stream } = reply;
   const decoder = new TextDecoder();
@@ -73,19 +108,21 @@ function observed(reply, complete) {
   const read = async () => {
     const bytes = await stream.read();
     text += bytes ? decoder.decode(bytes, { stream: true }) : decoder.decode();
-    if (!bytes) complete(valuesOf(text));
+    if (!bytes) complete(() => valuesOf(text));
     return bytes;
   };
   return { stream: { ...stream, read } };
 }
 
 /**
- * The values of server-sent events.
+ * The values of a stream's events; `undefined` if its end or an error says that it is not whole.
  *
  * @param {string} text
  */
 function valuesOf(text) {
   const lines = text.split(/\r?\n/).filter((line) => line.startsWith("data:"));
-  const data = lines.map((line) => line.slice("data:".length).trim()).filter((line) => line !== "" && line !== "[DONE]");
-  return data.map((line) => JSON.parse(line));
+  const data = lines.map((line) => line.slice("data:".length).trim()).filter((line) => line !== "");
+  if (data.pop() !== "[DONE]") return undefined;
+  const values = data.map((line) => JSON.parse(line));
+  return values.some((value) => value?.error || value?.errors?.length > 0) ? undefined : values;
 }

@@ -62,8 +62,17 @@ const hostOf = (origin) => /^https?:\/\/([^/]+)$/i.exec(origin)?.[1]?.toLowerCas
  */
 function isKey(authorization, key) {
   const given = /^Bearer (.+)$/i.exec(authorization ?? "")?.[1];
-  if (given === undefined) return false;
+  return given !== undefined && isSame(given, key);
+}
+
+/**
+ * Compares secrets, in a time that does not tell where they differ.
+ *
+ * @param {string} one
+ * @param {string} other
+ */
+export function isSame(one, other) {
   // Hashes have one length, as the comparison requires.
   const hash = (/** @type {string} */ text) => createHash("sha256").update(text).digest();
-  return timingSafeEqual(hash(given), hash(key));
+  return timingSafeEqual(hash(one), hash(other));
 }

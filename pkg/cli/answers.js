@@ -2,12 +2,11 @@
 
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import path from "node:path";
 import { DEFAULT_MODEL } from "../default-model.js";
 import { Ai } from "../node.js";
 import { eventData } from "../sse.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
-import { engineFrom } from "./engine.js";
+import { engineFrom, fileNameOf } from "./engine.js";
 import { clearStatus, loadProgress, note, showStatus } from "./terminal.js";
 
 /**
@@ -32,7 +31,7 @@ export function engineFor(values) {
   const model = values.model ?? DEFAULT_MODEL.id;
   const file = values.gguf?.[0] ?? process.env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file;
   const models = values.gguf === undefined ? {} : { [model]: values.gguf };
-  return { ai: new Ai({ models, ...engineFrom(values), onProgress: loadProgress(path.basename(file)), onWarning: note }), model };
+  return { ai: new Ai({ models, ...engineFrom(values), onProgress: loadProgress(fileNameOf(file)), onWarning: note }), model };
 }
 
 /**

@@ -14,13 +14,14 @@ const MODEL_HEADER = "cf-consn-model-id";
  * @param {Fetcher} ai
  * @param {object} options
  * @param {string} options.model the id that answers
+ * @param {string[]} [options.others] further ids that exist: the service answers them
  * @param {number} options.maxBodyBytes a longer body is passed on as it is, to be refused
  * @param {(text: string) => void} [options.onWarning] called once for each id that was replaced
  * @returns {Fetcher}
  */
-export function answeringAny(ai, { model, maxBodyBytes, onWarning = () => {} }) {
+export function answeringAny(ai, { model, others = [], maxBodyBytes, onWarning = () => {} }) {
   /** Whether an id exists, by the answers of the engine itself. @type {Map<string, boolean>} */
-  const known = new Map();
+  const known = new Map(others.map((id) => [id, true]));
   /** @param {string} id */
   const exists = async (id) => {
     const found = known.get(id) ?? (await ai.fetch(new Request(`http://localhost/v1/models/${encodeURIComponent(id)}`))).ok;

@@ -7,7 +7,7 @@ import { deriveConfig } from "../dev/config.js";
 import { localEngine } from "../dev/engine.js";
 import { ProjectError, findPackage } from "../dev/project.js";
 import { CommandError, UsageError } from "./arguments.js";
-import { engineFrom } from "./engine.js";
+import { engineFrom, fileNameOf } from "./engine.js";
 import { helpOf } from "./help.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
@@ -82,8 +82,10 @@ async function start(own, given) {
   const leave = () => process.exit(130);
   for (const signal of SIGNALS) process.on(signal, leave);
   const derived = await deriveAll(given, ai.link);
-  // The engine itself starts with `load`.
-  if (!process.env.CLOUDFLARE_ACCOUNT_ID) account.id = derived.find(({ account }) => account)?.account;
+  // As for wrangler, what the configuration says comes before the environment. The engine itself starts with `load`.
+  const accounts = new Set(derived.flatMap(({ account }) => account ?? []));
+  if (own.forward.length > 0 && accounts.size > 1) throw new UsageError("--forward needs one account, and the configurations name several");
+  [account.id] = accounts;
   try {
     const { pid, loaded } = await ai.load(own.model).finally(clearStatus);
     introduce(own, derived, installed.version, loaded ?? pid);
@@ -151,11 +153,11 @@ export function read(args) {
       given.rest.push(...args.slice(at));
       break;
     }
-    const [, option, , attached] = /^(--[^=]+|-[a-z])(=(.*))?$/s.exec(arg) ?? [];
+    const [, option, attached] = /^(--[^=]+|-[a-z])=(.*)$/s.exec(arg) ?? /^(-[ce])(.+)$/s.exec(arg) ?? /^(--[^=]+|-[a-z])$/s.exec(arg) ?? [];
     const name = Object.hasOwn(VALUES, option) ? VALUES[option] : undefined;
-    if (option?.startsWith("--")) given.flags.add(option.slice(2));
+    if (option?.startsWith("--") && attached !== "false") given.flags.add(option.slice(2));
     if (name === undefined) {
-      if (arg !== "--types") given.rest.push(arg);
+      if (option !== "--types") given.rest.push(arg);
       continue;
     }
     const value = attached ?? args[++at];
@@ -176,7 +178,7 @@ function engineOptions({ gguf, model, threads, backend, forward }) {
   const files = gguf.map((file) => (/^[a-z][a-z0-9+.-]+:\/\//i.test(file) ? file : path.resolve(file)));
   const weights = gguf.length === 0 ? {} : model === undefined ? { default: files } : { models: { [model]: files } };
   const computing = engineFrom({ threads, backend, forward: forward.length > 0 ? forward : undefined });
-  return { ...weights, ...computing, onProgress: loadProgress(path.basename(file)), onWarning: note };
+  return { ...weights, ...computing, onProgress: loadProgress(fileNameOf(file)), onWarning: note };
 }
 
 /** The project's wrangler. @throws {ProjectError} */
@@ -221,7 +223,7 @@ async function deriveAll(given, link) {
 function missingBinding(config, environment) {
   const name = path.basename(config);
   const where = environment ? ` in the environment "${environment}"` : "";
-  const toml = `[${environment ? `env.${environment}.` : ""}ai] binding = "AI"`;
+  const toml = `ai = { binding = "AI" }${environment ? ` below [env.${environment}]` : " above the first [table]"}`;
   const json = `"ai": { "binding": "AI" }${environment ? ` inside "env": { "${environment}": { … } }` : ""}`;
   return `${name} has no AI binding${where}. Add ${name.endsWith(".toml") ? toml : json}`;
 }
@@ -271,11 +273,12 @@ function updateTypes(wrangler, given, derived) {
 function introduce({ gguf, model, forward }, derived, version, engine) {
   const bound = derived.filter(({ bindings }) => bindings.length > 0);
   const places = bound.map(({ bindings, original }) => `${bindings.map((name) => `env.${name}`).join(", ")} of ${path.relative("", original)}`);
-  const by = typeof engine === "number" ? `by the engine of process ${engine}, which is already running` : `by ${path.basename(engine.model)} (${engine.backend})`;
+  const by = typeof engine === "number" ? `by the engine of process ${engine}, which is already running` : `by ${fileNameOf(engine.model)} (${engine.backend})`;
   const only = gguf.length > 0 && model !== undefined;
-  const forwarded = forward.length > 0 ? `\n  Workers AI answers ${forward.join(", ").replaceAll("=", " ")}, on your account.` : "";
+  const ids = forward.map((text) => text.replace("=", " ").replace(/^\*/, "every other id"));
+  const forwarded = ids.length > 0 ? `\n  Workers AI answers ${ids.join(", ")}, on your account.` : "";
   say(`workers-ai-local: ${places.join(" and ")} is computed on this machine${forwarded ? "" : ", without an account"}.${forwarded}
-  ${only ? model : forwarded ? "every other model id" : "every model id"} is answered ${by}${only ? "; the others by the small default model" : ""}.
+  ${only ? model : forwarded ? "All else" : "every model id"} is answered ${by}${only ? "; the others by the small default model" : ""}.
   ${gguf.length > 0 ? "`workers-ai-local models` lists the ids." : "Another model: --gguf FILE, for one id also --model ID. `workers-ai-local models` lists the ids."}
   wrangler ${version} runs with a copy of the configuration in .wrangler/; its warning about "unsafe" fields is about that copy.
 `);

@@ -1,5 +1,6 @@
 // The options with which every command that computes configures its `Ai`.
 
+import path from "node:path";
 import { UsageError, numberOf } from "./arguments.js";
 
 /**
@@ -39,3 +40,10 @@ function remoteFrom(forward) {
   });
   return Object.fromEntries(entries);
 }
+
+/**
+ * The name of a model file as it is shown. The query of a URL may be a signature.
+ *
+ * @param {string} source a path or a URL
+ */
+export const fileNameOf = (source) => path.basename(/^[a-z][a-z0-9+.-]+:\/\//i.test(source) ? source.replace(/[?#].*$/s, "") : source);

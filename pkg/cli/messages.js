@@ -6,7 +6,7 @@
  * @type {[advice: RegExp, forTerminal: string][]}
  */
 const ADVICE = [
-  [/\bGive it a GGUF with new Ai\(.*\), or set strict: true to refuse it\./s, "Give it a GGUF with --gguf, or refuse it with --strict."],
+  [/\bGive it a GGUF with new Ai\(.*\), or set strict: true to refuse it\./s, "Give it a GGUF with --gguf."],
   [/\b([Gg])ive all (\d+) files as a list\b/g, "$1ive --gguf $2 times, once for each file"],
   [/\bCheck the address in the configuration\./g, "Check --gguf, or WORKERS_AI_LOCAL_MODEL if it is set."],
   [/\bSet backend: "cpu" to compute on the CPU\./g, "Use --backend cpu to compute on the CPU."],

@@ -10,7 +10,7 @@ import { Ai } from "../node.js";
 import { isLoopback, refusal } from "./access.js";
 import { answeringAny } from "./any-model.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
-import { engineFrom } from "./engine.js";
+import { engineFrom, fileNameOf } from "./engine.js";
 import { isRpcProbe, isWrapped, unwrapped } from "./remote-proxy.js";
 import { MODEL_PATHNAME, refuse, staticFiles } from "./static-files.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
@@ -49,11 +49,13 @@ export async function serve(values, positionals) {
   const { env } = process;
   const origins = originsFrom(values);
   const access = accessFrom(values, origins);
+  const { remote, ...computing } = engineFrom(values);
+  if (values["any-model"] && remote && Object.hasOwn(remote, "*")) throw new UsageError("--forward * sends the ids that --any-model answers to the service: choose one");
   if (values.strict && values["any-model"]) throw new UsageError("--strict refuses ids that --any-model answers: choose one");
-  const file = path.basename(gguf?.[0] ?? env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file);
-  const ai = new Ai({ ...weights(gguf, model), ...engineFrom(values), cors: origins, onProgress: loadProgress(file), onWarning: note });
+  const file = fileNameOf(gguf?.[0] ?? env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file);
+  const ai = new Ai({ ...weights(gguf, model), ...computing, remote, cors: origins, onProgress: loadProgress(file), onWarning: note });
   const modelPath = env.WORKERS_AI_LOCAL_MODEL || path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
-  const served = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
+  const served = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, others: Object.keys(remote ?? {}), maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
   /** @type {Health} */
   let health = { status: "loading", model: file, backend: null };
   const server = createServer(served, { modelPath, log: say, access, health: () => health });
@@ -62,9 +64,9 @@ export async function serve(values, positionals) {
   // Listens before the model is loaded, which may take minutes. Requests wait for the model.
   const url = await listen(server, port, values.host ?? HOST);
   const loaded = await ai.load(model).finally(clearStatus);
-  health = { status: "ok", model: path.basename(loaded.model), backend: loaded.backend };
+  health = { status: "ok", model: fileNameOf(loaded.model), backend: loaded.backend };
   const body = { model: model ?? DEFAULT_MODEL.id, messages: [{ role: "user", content: "Why is the sky blue?" }] };
-  say(`Listening on ${url} with ${path.basename(loaded.model)} (${loaded.backend})
+  say(`Listening on ${url} with ${fileNameOf(loaded.model)} (${loaded.backend})
 
   Playground  ${url}/
   Try         curl ${url}/v1/chat/completions -H "content-type: application/json" -d '${JSON.stringify(body)}'

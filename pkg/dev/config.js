@@ -33,6 +33,9 @@ const OWN = /^(\.wrangler|wrangler\.(jsonc?|toml))$/;
 const WATCH_DELAY_MS = 100;
 
 let copies = 0;
+/** Removes each copy that there is. @type {Set<() => void>} */
+const removals = new Set();
+const removeAll = () => removals.forEach((remove) => remove());
 
 /**
  * Derives the configuration of one Worker.
@@ -75,7 +78,7 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
   };
   const remove = () => {
     removed.abort();
-    process.removeListener("exit", remove);
+    removals.delete(remove);
     rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
     for (const empty of [parent, path.dirname(parent)]) {
       try {
@@ -85,7 +88,8 @@ export async function deriveConfig({ wrangler, link, config, environment, redire
       }
     }
   };
-  process.once("exit", remove);
+  if (!process.listeners("exit").includes(removeAll)) process.on("exit", removeAll);
+  removals.add(remove);
   write(rawConfig);
   return {
     configPath: copy,
@@ -120,7 +124,7 @@ async function readConfig(wrangler, config, redirect, signal) {
     throw new ProjectError(absent ? `there is no configuration ${config}` : `${path.basename(file)} cannot be read: ${describe(found.error)}`);
   }
   if (!found.configPath) {
-    throw new ProjectError("there is no wrangler.jsonc, wrangler.json or wrangler.toml here: start this in your Worker's folder, or name the file with --config");
+    throw new ProjectError("there is no wrangler.jsonc, wrangler.json or wrangler.toml here: start this in your Worker's folder, or name the file (--config, in programs configPath)");
   }
   return found;
 }
@@ -392,6 +396,8 @@ function watchFile(file, update, changed) {
     waiting = setTimeout(() => update().then(() => changed(), (error) => ended || changed(error)), WATCH_DELAY_MS);
     waiting.unref();
   });
+  // Without it, changes are not noticed; no reason to end.
+  watcher.on("error", () => {});
   return () => {
     ended = true;
     clearTimeout(waiting);

@@ -3,54 +3,48 @@
 // Each process has a server of its own on 127.0.0.1, to which its workerd is pointed. The server that first needs an engine starts it and writes
 // its address to a file in the cache folder; the others find that file and forward to it. If the engine goes away, one of them starts another.
 
-import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readFileSync, rmSync } from "node:fs";
-import { mkdir, readFile, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
+import { readFileSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
 import { homedir } from "node:os";
 import path from "node:path";
+import { isSame } from "../cli/access.js";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
-import { AiInternalError, toMessage } from "../errors.js";
+import { AiInternalError, toMessage, wireError } from "../errors.js";
 import { sendResponse } from "../node-http.js";
 import { Ai } from "../node.js";
+import { HEALTH, findOrRegister, proof, withdraw } from "./registry.js";
 
 /**
  * @import { AddressInfo } from "node:net"
  * @import { IncomingHttpHeaders, IncomingMessage, Server, ServerResponse } from "node:http"
  * @import { AiConfig } from "../index.d.ts"
- *
- * @typedef {object} Entry what the file says of a running engine
- * @property {string} address host and port
- * @property {string} key the key that its requests must have
- * @property {number} pid its process
- * @property {string} version the package's
+ * @import { Entry } from "./registry.js"
  *
  * @typedef {{address: string, key: string}} Link how workerd reaches the server of this process
  */
 
 /** The header with the key. workerd adds it to each request of a Worker; no web page knows the key. */
 export const KEY_HEADER = "workers-ai-local-key";
-const HEALTH = "/workers-ai-local/health?";
 /** Calls a method of the engine's `Ai`, for programs of this user: the body is `{method, args}`, the answer `{value}` or `{error}`. */
 export const CALL = "/workers-ai-local/call";
 const CALLABLE = ["load", "tokenize", "models", "stats"];
-const HEALTH_LIMIT_MS = 1_000;
-/** Longer than what is done under a lock takes. */
-const LOCK_LIMIT_MS = 5_000;
-const LOCK_WAIT_MS = 20;
 /** More than the engine reads of a body. The rest is not kept: the answer is error 3006. */
 const MAX_BODY_BYTES = 9 << 20;
+/** How often a request is asked again because the engine that had it ended. */
+const MAX_ATTEMPTS = 3;
 /** Options whose values can be shared with other processes: plain data, to which files are given by path or URL. */
 const SHAREABLE = new Set(["models", "default", "strict", "caches", "queue", "backend", "build", "threads", "onProgress", "onWarning"]);
 /** Headers that belong to one connection. */
-const HOP = new Set(["connection", "keep-alive", "transfer-encoding", "host", "expect", KEY_HEADER]);
+export const HOP = new Set(["connection", "keep-alive", "transfer-encoding", "host", "expect", KEY_HEADER]);
 
 /** @type {Map<string, Promise<Engine>>} */
 const engines = new Map();
 
 /**
- * The engine of this process for these options: its server listens when this resolves. Nothing is loaded before the first request or `load`.
+ * The engine of this process for these options: its server listens when this resolves. Nothing is loaded before the first request or `load`. Who
+ * gets the same one shares it, and each calls `close`.
  *
  * @param {AiConfig} [options] of `new Ai`
  * @returns {Promise<Engine>}
@@ -59,7 +53,7 @@ export function localEngine(options = {}) {
   const id = idOf(options);
   if (id === undefined) return Engine.start(options);
   const known = engines.get(id);
-  if (known) return known;
+  if (known) return known.then((engine) => engine.shared() ?? localEngine(options));
   const engine = Engine.start(options, id);
   engines.set(id, engine);
   engine.catch(() => engines.delete(id));
@@ -119,13 +113,17 @@ const cacheFolder = () => modelFolder(process.env, homedir());
 const version = () => JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version;
 
 export class Engine {
-  #options;
+  #id;
+  /** How many in this process use it. */
+  #users = 1;
   /** The file with the entry; `undefined` if the engine is not shared. */
   #file;
   #key = randomBytes(24).toString("base64url");
   /** @type {Server} */
   #server;
-  /** The engine in this process. @type {Ai | undefined} */
+  /** Loads nothing before it is asked. */
+  #own;
+  /** The engine, if it is that of this process. @type {Ai | undefined} */
   #ai;
   /** The engine in another process. @type {Entry | undefined} */
   #found;
@@ -137,6 +135,7 @@ export class Engine {
   /**
    * @param {AiConfig} options
    * @param {string} [id] by which other processes find the engine
+   * @throws {AiInternalError} if the options are invalid
    */
   static async start(options, id) {
     const engine = new Engine(options, id);
@@ -149,7 +148,8 @@ export class Engine {
    * @param {string | undefined} id
    */
   constructor(options, id) {
-    this.#options = options;
+    this.#id = id;
+    this.#own = new Ai(options);
     this.#file = id && path.join(cacheFolder(), "engines", `${id}.json`);
     this.#server = createServer((request, response) => void this.#answer(request, response));
     // A long answer is no reason to end a request, and the server no reason to keep the process running.
@@ -177,14 +177,23 @@ export class Engine {
     return place instanceof Ai ? { pid: process.pid, loaded: await place.load(model) } : { pid: place.pid };
   }
 
-  /** Ends the server and, if it is in this process, the engine. */
+  /** The engine for another user; `undefined` if it is closed. @returns {Engine | undefined} */
+  shared() {
+    if (this.#closed) return undefined;
+    this.#users += 1;
+    return this;
+  }
+
+  /** Ends the server and, if it is in this process, the engine, when their last user calls it. */
   async close() {
+    this.#users -= 1;
+    if (this.#users > 0 || this.#closed) return;
     this.#closed = true;
-    for (const [id, engine] of engines) if ((await engine.catch(() => undefined)) === this) engines.delete(id);
+    if (this.#id) engines.delete(this.#id);
     this.#server.close();
     this.#server.closeAllConnections();
     this.#withdraw();
-    await this.#ai?.close();
+    await this.#own.close();
   }
 
   /** The engine: that of this process, or one that was found. @returns {Promise<Ai | Entry>} */
@@ -199,20 +208,17 @@ export class Engine {
     const entry = { ...this.link, pid: process.pid, version: version() };
     const found = this.#file && (await findOrRegister(this.#file, entry));
     if (found) return (this.#found = found);
-    if (this.#closed) throw new Error("this engine is closed");
+    this.#ai = this.#own;
     process.once("exit", this.#atExit);
-    return (this.#ai = new Ai(this.#options));
+    // It was closed while it registered.
+    if (this.#closed) this.#withdraw();
+    return this.#own;
   }
 
-  /** Removes the entry of this engine, unless it is already another's. */
+  /** Removes the entry of this engine, if it has one. */
   #withdraw() {
     process.removeListener("exit", this.#atExit);
-    if (!this.#file || !this.#ai) return;
-    try {
-      if (JSON.parse(readFileSync(this.#file, "utf8")).key === this.#key) rmSync(this.#file);
-    } catch {
-      // Already gone, or never written.
-    }
+    if (this.#file && this.#ai) withdraw(this.#file, this.#key);
   }
 
   /**
@@ -226,9 +232,9 @@ export class Engine {
     response.on("error", () => {});
     try {
       if (request.url?.startsWith(HEALTH)) return void response.end(proof(this.#key, request.url.slice(HEALTH.length)));
-      if (!isEqual(String(request.headers[KEY_HEADER]), this.#key)) return void response.writeHead(401).end("this server answers the Workers of its own process only\n");
+      if (!isSame(String(request.headers[KEY_HEADER]), this.#key)) return void response.writeHead(401).end("this server answers the Workers of its own process only\n");
       const body = await bodyOf(request);
-      for (;;) {
+      for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
         const place = await this.#place();
         if (place instanceof Ai) {
           const answer = request.url === CALL ? call(place, body) : place.fetch(toRequest(request, body, disconnected.signal));
@@ -239,12 +245,21 @@ export class Engine {
         // It ended before it answered.
         if (this.#found === place) this.#found = undefined;
       }
+      sendError(response, wireError(3040, 429, "The engine ended while it answered, several times. Ask again."));
     } catch (error) {
       // A failed stream must not look complete.
       if (response.headersSent) response.destroy();
-      else if (!disconnected.signal.aborted) response.writeHead(500).end(`workers-ai-local: ${error?.message}\n`);
+      else if (!disconnected.signal.aborted) sendError(response, wireError(5004, 400, String(error?.message ?? error)));
     }
   }
+}
+
+/**
+ * @param {ServerResponse} response
+ * @param {ReturnType<typeof wireError>} error in the form of the binding's wire
+ */
+function sendError(response, error) {
+  response.writeHead(error.httpCode, { "content-type": "application/json" }).end(JSON.stringify(error));
 }
 
 /**
@@ -328,119 +343,4 @@ function forward({ address, key }, { method, url, headers }, body, response) {
     });
     upstream.end(body);
   });
-}
-
-/**
- * The running engine that a file names. If there is none, the file names `entry` from now on.
- *
- * @param {string} file
- * @param {Entry} entry
- * @returns {Promise<Entry | undefined>} `undefined` also if the folder cannot be written: then nobody finds the engine of `entry`
- */
-async function findOrRegister(file, entry) {
-  const found = await readEntry(file);
-  if (found && (await isAlive(found))) return found;
-  const part = `${file}.${process.pid}.part`;
-  try {
-    await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
-    return await alone(`${file}.lock`, async () => {
-      // Another process may have been faster.
-      const found = await readEntry(file);
-      if (found && (await isAlive(found))) return found;
-      await writeFile(part, JSON.stringify(entry), { mode: 0o600 });
-      await rename(part, file);
-      return undefined;
-    });
-  } catch {
-    await rm(part, { force: true }).catch(() => {});
-    return undefined;
-  }
-}
-
-/**
- * Does something that no other process does at the same time.
- *
- * @template T
- * @param {string} lock a folder that exists meanwhile
- * @param {() => Promise<T>} work
- * @returns {Promise<T>}
- */
-async function alone(lock, work) {
-  for (;;) {
-    try {
-      await mkdir(lock);
-      break;
-    } catch (error) {
-      if (error.code !== "EEXIST") throw error;
-    }
-    const { mtimeMs } = await stat(lock).catch(() => ({ mtimeMs: Date.now() }));
-    // Its process was ended in the middle.
-    if (Date.now() - mtimeMs > LOCK_LIMIT_MS) await rmdir(lock).catch(() => {});
-    else await new Promise((resolve) => setTimeout(resolve, LOCK_WAIT_MS));
-  }
-  try {
-    return await work();
-  } finally {
-    await rmdir(lock).catch(() => {});
-  }
-}
-
-/** What a damaged file says: an engine that does not answer. */
-const NO_ENGINE = { address: "127.0.0.1:0", key: "", pid: 0, version: "" };
-
-/**
- * The entry in a file; `undefined` if there is none that this user wrote.
- *
- * @param {string} file
- * @returns {Promise<Entry | undefined>}
- */
-async function readEntry(file) {
-  let text;
-  try {
-    const { uid } = await stat(file);
-    if (process.getuid && uid !== process.getuid()) return undefined;
-    text = await readFile(file, "utf8");
-  } catch {
-    return undefined;
-  }
-  try {
-    const entry = JSON.parse(text);
-    return /^127\.0\.0\.1:\d+$/.test(entry.address) && typeof entry.key === "string" ? entry : NO_ENGINE;
-  } catch {
-    return NO_ENGINE;
-  }
-}
-
-/**
- * Whether the engine of an entry answers, and knows its key: another program may have its port by now.
- *
- * @param {Entry} entry
- * @returns {Promise<boolean>}
- */
-async function isAlive({ address, key }) {
-  const challenge = randomBytes(16).toString("hex");
-  try {
-    const answer = await fetch(`http://${address}${HEALTH}${challenge}`, { signal: AbortSignal.timeout(HEALTH_LIMIT_MS) });
-    return isEqual(await answer.text(), proof(key, challenge));
-  } catch {
-    return false;
-  }
-}
-
-/**
- * Shows the knowledge of a key without telling it.
- *
- * @param {string} key
- * @param {string} challenge
- */
-const proof = (key, challenge) => createHmac("sha256", key).update(challenge).digest("hex");
-
-/**
- * @param {string} one
- * @param {string} other
- */
-function isEqual(one, other) {
-  // Hashes have one length, as the comparison requires.
-  const hash = (/** @type {string} */ text) => createHash("sha256").update(text).digest();
-  return timingSafeEqual(hash(one), hash(other));
 }

@@ -4,11 +4,11 @@
 // Miniflare imports this file by its path, in the process that runs it.
 
 import { fileURLToPath } from "node:url";
-import { KEY_HEADER, localEngine } from "./engine.js";
+import { KEY_HEADER } from "./engine.js";
 
 /**
  * @import { Link } from "./engine.js"
- * @typedef {{link?: Link} & import("../index.d.ts").AiConfig} Options the server to use, or options of `new Ai`
+ * @typedef {{link: Link}} Options the server to use
  * @typedef {{name: string, plugin?: {name: string}, options: Options}} Binding
  */
 
@@ -30,9 +30,6 @@ export const serviceOf = (link) => ({
   external: { address: link.address, http: { injectRequestHeaders: [{ name: KEY_HEADER, value: link.key }] } },
 });
 
-/** @param {Options} options */
-const linkOf = async ({ link, ...options }) => link ?? (await localEngine(options)).link;
-
 /**
  * The bindings of this plugin. Miniflare 5 passes all options of the Worker, Miniflare 4 those of the bindings that name the plugin.
  *
@@ -42,7 +39,7 @@ const linkOf = async ({ link, ...options }) => link ?? (await localEngine(option
 function bindingsOf(options) {
   if (Array.isArray(options)) return options;
   const entries = /** @type {[string, any][]} */ (Object.entries(options?.config?.env ?? {}));
-  return entries.filter(([, { dev }]) => dev?.plugin?.name === NAME).map(([name, { dev }]) => ({ name, options: dev.options ?? {} }));
+  return entries.filter(([, { dev }]) => dev?.plugin?.name === NAME).map(([name, { dev }]) => ({ name, options: dev.options }));
 }
 
 /** Accepts every value: Miniflare 4 checks the options of a plugin. */
@@ -54,15 +51,13 @@ export const plugins = {
     bindingTypeDescription: "AI",
     /** @param {unknown} options */
     async getBindings(options) {
-      return Promise.all(
-        bindingsOf(options).map(async ({ name, options }) => ({
-          name,
-          wrapped: {
-            moduleName: "cloudflare-internal:ai-api",
-            innerBindings: [{ name: "fetcher", service: { name: serviceName(await linkOf(options)) } }],
-          },
-        })),
-      );
+      return bindingsOf(options).map(({ name, options }) => ({
+        name,
+        wrapped: {
+          moduleName: "cloudflare-internal:ai-api",
+          innerBindings: [{ name: "fetcher", service: { name: serviceName(options.link) } }],
+        },
+      }));
     },
     /**
      * Nothing for `getPlatformProxy` and `Miniflare.getBindings`, which cannot show a class of workerd.
@@ -72,7 +67,7 @@ export const plugins = {
     getNodeBindings: () => ({}),
     /** @param {{options: unknown}} context */
     async getServices({ options }) {
-      return Promise.all(bindingsOf(options).map(async ({ options }) => serviceOf(await linkOf(options))));
+      return bindingsOf(options).map(({ options }) => serviceOf(options.link));
     },
   },
 };

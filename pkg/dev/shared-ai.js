@@ -2,7 +2,7 @@
 
 import { Ai } from "../ai.js";
 import { aiError, closed, fromMessage } from "../errors.js";
-import { CALL, KEY_HEADER, localEngine } from "./engine.js";
+import { CALL, HOP, KEY_HEADER, localEngine } from "./engine.js";
 
 /**
  * @import { AiConfig, AiStats, ModelListing, ModelsParameters, TokenizedPrompt } from "../index.d.ts"
@@ -13,17 +13,12 @@ import { CALL, KEY_HEADER, localEngine } from "./engine.js";
 /** The longest body that an engine accepts. */
 const MAX_BODY_BYTES = 8 << 20;
 
-/** How many `Ai`s of this process use an engine. @type {Map<Engine, number>} */
-const users = new Map();
-
 /**
  * @param {AiConfig} options of `new Ai`
  * @returns {Promise<Ai>}
  */
 export async function sharedAi(options) {
-  const engine = await localEngine(options);
-  users.set(engine, (users.get(engine) ?? 0) + 1);
-  return new Ai(new SharedEngine(engine));
+  return new Ai(new SharedEngine(await localEngine(options)));
 }
 
 /** @implements {EngineInterface} */
@@ -96,7 +91,8 @@ class SharedEngine {
     const response = await this.#fetch(pathname + search, { method, headers, body: sent && new Uint8Array(sent), signal });
     const stream = response.headers.get("content-type") === "text/event-stream";
     const whole = stream ? undefined : new Uint8Array(await response.arrayBuffer());
-    return { status: response.status, headers: [...response.headers], body: whole, stream, ...chunksOf(response) };
+    const passed = [...response.headers].filter(([name]) => !HOP.has(name));
+    return { status: response.status, headers: passed, body: whole, stream, ...chunksOf(response) };
   }
 
   async maxBodyBytes() {
@@ -133,15 +129,10 @@ class SharedEngine {
     return this.#call("stats");
   }
 
-  /** Ends the engine's server in this process when no other `Ai` uses it. */
   async close() {
     const engine = this.#engine;
-    if (!engine) return;
     this.#engine = undefined;
-    const left = (users.get(engine) ?? 1) - 1;
-    if (left > 0) return void users.set(engine, left);
-    users.delete(engine);
-    await engine.close();
+    await engine?.close();
   }
 }
 

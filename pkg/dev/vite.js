@@ -46,7 +46,7 @@ export function localAi(options = {}) {
       if (!former) redirect(AI_PLUGIN);
       engines.set(AI_PLUGIN, engine);
       // Vite has read its configuration again.
-      if (former !== engine) await former?.close();
+      await former?.close();
     },
     /** @param {{logger: {info(text: string): void}}} config */
     configResolved({ logger }) {

@@ -48,7 +48,7 @@ const credit = (crate) => {
   return `- ${title(crate)}${authors.length > 0 ? `, by ${authors.join(", ")}` : ""}`;
 };
 
-const mayBeApache = ({ license }) => !/ AND /.test(license) && license.split(/ OR |\//).includes("Apache-2.0");
+const mayBeApache = ({ license }) => !/ AND /.test(license ?? "") && (license ?? "").split(/ OR |\//).includes("Apache-2.0");
 
 /** The crates that become part of the module, by their names: neither our own nor those that only run while it is compiled. */
 async function compiledCrates(cargo, target) {

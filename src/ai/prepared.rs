@@ -57,7 +57,7 @@ impl Prepared {
         let count = |value: &Value| value.as_u64().map(|count| count as usize);
         let given = &answer["usage"];
         let json = request.response_format != ResponseFormat::Text && !calls;
-        if json && error.is_none() && !is_wanted(&request.response_format, &parts) {
+        if json && error.is_none() && answer["unchecked"] != true && !is_wanted(&request.response_format, &parts) {
             return Err(json_mode_not_met());
         }
         let usage = Usage {

@@ -14,9 +14,9 @@ extern "C" {
     /// Made by the package's `substitute.js`.
     pub type HostSubstitute;
 
-    /// The promise resolves to a `HostReply`, or to `undefined` if a local model is to answer. `input` is JSON text.
+    /// `input` is JSON text.
     #[wasm_bindgen(method, catch)]
-    fn ask(this: &HostSubstitute, model: &str, input: &str, openai: bool) -> std::result::Result<Promise, JsValue>;
+    fn ask(this: &HostSubstitute, model: &str, input: &str, openai: bool) -> std::result::Result<HostQuestion, JsValue>;
 
     #[wasm_bindgen(method, getter)]
     fn records(this: &HostSubstitute) -> bool;
@@ -25,24 +25,41 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn record(this: &HostSubstitute, model: &str, input: &str, answer: &str) -> std::result::Result<JsValue, JsValue>;
 
-    /// A reply: exactly one of its properties is set. All but `stream` are JSON text.
+    type HostQuestion;
+
+    /// Resolves to a `HostReply`, or to `undefined` if a local model is to answer.
+    #[wasm_bindgen(method, getter)]
+    fn reply(this: &HostQuestion) -> Promise;
+
+    /// Nobody waits for the reply any more.
+    #[wasm_bindgen(method, catch)]
+    fn cancel(this: &HostQuestion) -> std::result::Result<JsValue, JsValue>;
+
     type HostReply;
-
-    /// The parts of an answer.
-    #[wasm_bindgen(method, getter)]
-    fn prepared(this: &HostReply) -> Option<String>;
-
-    /// The service's answer as one object.
-    #[wasm_bindgen(method, getter)]
-    fn object(this: &HostReply) -> Option<String>;
 
     /// The service's answer as server-sent events.
     #[wasm_bindgen(method, getter)]
     fn stream(this: &HostReply) -> Option<HostStream>;
 
-    /// The service's error, as the binding's body has it.
+    /// Without a stream, JSON text with one of these: `prepared`, the parts of an answer; `object`, that of the service; `error`, that of the service as
+    /// the binding's body has it.
     #[wasm_bindgen(method, getter)]
-    fn error(this: &HostReply) -> Option<String>;
+    fn text(this: &HostReply) -> Option<String>;
+}
+
+/// A question whose request may end before the reply.
+struct Question {
+    host: HostQuestion,
+    replied: bool,
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if !self.replied {
+            // A failure here has no consequences.
+            let _ = self.host.cancel();
+        }
+    }
 }
 
 /// A [`Substitute`] over a JavaScript object.
@@ -51,8 +68,11 @@ pub struct JsSubstitute(pub HostSubstitute);
 impl Substitute for JsSubstitute {
     fn ask<'a>(&'a self, model_id: &'a str, input: &'a Value, openai: bool) -> LocalFuture<'a, Result<Option<Reply>>> {
         Box::pin(async move {
-            let asked = self.0.ask(model_id, &input.to_string(), openai).map_err(|error| failed(&error))?;
-            let reply = settled(asked).await.map_err(|error| failed(&error))?;
+            let host = self.0.ask(model_id, &input.to_string(), openai).map_err(|error| failed(&error))?;
+            let mut question = Question { host, replied: false };
+            let reply = settled(question.host.reply()).await;
+            question.replied = true;
+            let reply = reply.map_err(|error| failed(&error))?;
             if reply.is_undefined() {
                 return Ok(None);
             }
@@ -60,15 +80,15 @@ impl Substitute for JsSubstitute {
             if let Some(stream) = reply.stream() {
                 return Ok(Some(Reply::Forwarded(Forwarded::Stream(stream_of(stream)))));
             }
-            let value = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| AiError::invalid_data(error.to_string()));
-            if let Some(prepared) = reply.prepared() {
-                return Ok(Some(Reply::Prepared(value(&prepared)?)));
+            let mut value: Value =
+                serde_json::from_str(&reply.text().unwrap_or_default()).map_err(|error| AiError::invalid_data(error.to_string()))?;
+            match value.get_mut("prepared") {
+                Some(prepared) => Ok(Some(Reply::Prepared(prepared.take()))),
+                None => match error_of(&value["error"]) {
+                    Some(error) => Err(error),
+                    None => Ok(Some(Reply::Forwarded(Forwarded::Object(value["object"].take())))),
+                },
             }
-            if let Some(object) = reply.object() {
-                return Ok(Some(Reply::Forwarded(Forwarded::Object(value(&object)?))));
-            }
-            let error = value(&reply.error().unwrap_or_default())?;
-            Err(error_of(&error).unwrap_or_else(|| AiError::invalid_data(error.to_string())))
         })
     }
 

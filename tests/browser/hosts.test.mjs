@@ -507,6 +507,21 @@ describe("where a bundler has moved everything, the options say", () => {
     assert.equal(await says(`{ worker: "${cdn.url}/cdn/browser-worker.js" }`), SAYS);
   });
 
+  it("a started worker serves one Ai, and another one is told so", async () => {
+    const work = `async (Ai, { id, config }) => {
+      const worker = new Worker("/w/browser-worker.js", { type: "module" });
+      const options = { onWarning() {}, ...config, worker, wasmUrl: "/assets/" };
+      const first = new Ai(options);
+      const { response } = await first.run(id, { prompt: "Hi" });
+      await first.close();
+      return [response, await new Ai(options).run(id, { prompt: "Hi" }).catch((error) => error.message)];
+    }`;
+    const { page, outcome } = await inPageOf(browser, server.url, { entry: "/app/browser.js", work });
+    await page.close();
+    assert.equal(outcome[0], SAYS);
+    assert.match(outcome[1], /it has ended, or serves another Ai; give a function that starts one/);
+  });
+
   it("without them, what is missing is named with its option", async () => {
     assert.match(await says('{ worker: "/w/browser-worker.js" }'), /^AiInternalError: .*\/w\/wasm\/\S+\.wasm cannot be loaded: 404 .* set the option `wasmUrl`\.$/);
     assert.match(await says('{ worker: "/w/none.js" }'), /^AiInternalError: The Web Worker of the option `worker` could not be started: /);

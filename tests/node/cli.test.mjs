@@ -141,7 +141,7 @@ test("a failed request causes a one-line error and exit code 1", async () => {
 test("a warning advises the command's options", async () => {
   const { error, code } = await cli(["run", ...GREEDY, "--model", "@cf/meta/llama-3.1-8b-instruct", "Hi"]);
   assert.equal(code, 0);
-  assert.match(error, /^note: .* Give it a GGUF with --gguf, or refuse it with --strict\.$/m);
+  assert.match(error, /^note: .* Give it a GGUF with --gguf\.$/m);
   isForTerminal(error);
 });
 

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { createServer as createHttpServer } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -141,6 +142,40 @@ test("answers of the service are recorded too, in both dialects", async () => {
   assert.equal((await (await ask(again, { messages: user("text") })).json()).choices[0].message.content, "One two three");
   const events = eventsIn(...(await chunksOf((await ask(again, { messages: user("call"), tools: openaiTools, stream: true })).body)));
   assert.match(events.join("\n"), /"arguments":"\{\\"colour\\":\\"red\\"\}"/);
+});
+
+test("of the service, answers of other tasks are recorded as they are, and broken ones are not", async () => {
+  const events = (...data) => data.map((each) => `data: ${each}\n\n`).join("");
+  const answers = {
+    bge: { type: "application/json", body: JSON.stringify({ success: true, result: { shape: [1, 2], data: [[0.5, -1]] } }) },
+    cut: { type: "text/event-stream", body: 'data: {"response":"a"}\n\ndata: {"respo' },
+    open: { type: "text/event-stream", body: events('{"response":"a"}') },
+    failed: { type: "text/event-stream", body: events('{"response":"a"}', '{"errors":[{"code":3040,"message":"busy"}]}', "[DONE]") },
+    whole: { type: "text/event-stream", body: events('{"response":"a"}', '{"response":"b","usage":{"prompt_tokens":1,"completion_tokens":2}}', "[DONE]") },
+  };
+  const service = await listening(
+    createHttpServer((request, response) => {
+      const { type, body } = answers[request.url.split("/").at(-1)];
+      response.setHeader("content-type", type).end(body);
+    }),
+  );
+  const record = { folder: path.join(folder, "tasks"), mode: "auto" };
+  const remote = { remote: { "*": "always" }, account: { id: "a", token: "t", url: service.url } };
+  const ask = async (ai, name) => {
+    const answer = await ai.run(`@cf/a/${name}`, { prompt: "Hi", ...(name === "bge" ? {} : { stream: true }) });
+    return answer instanceof ReadableStream ? new Response(answer).text() : answer;
+  };
+  try {
+    const ai = new Ai({ ...NO_MODEL, ...remote, record, onWarning() {} });
+    for (const name of ["cut", "open", "failed", "whole"]) assert.equal(await ask(ai, name), answers[name].body, name);
+    assert.deepEqual(await ask(ai, "bge"), { shape: [1, 2], data: [[0.5, -1]] });
+    assert.deepEqual((await filesOf("tasks")).map((name) => name.replace(/-.*/, "")), ["bge", "whole"]);
+  } finally {
+    await service.close();
+  }
+  const again = new Ai({ ...NO_MODEL, record });
+  assert.deepEqual(await ask(again, "bge"), { shape: [1, 2], data: [[0.5, -1]] });
+  assert.match(await ask(again, "whole"), /"response":"a".*"response":"b".*\[DONE\]/s);
 });
 
 test("what is no folder is refused", () => {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { EventEmitter, once } from "node:events";
 import { createServer as createHttpServer } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
@@ -21,6 +22,8 @@ let server;
 let url;
 /** The requests that the service got: method, path and token. */
 const asked = [];
+/** Says when a client of the path `/slow` has left. */
+const left = new EventEmitter();
 
 before(async () => {
   const ai = new Ai({ script: [{ input: "busy", error: 3040 }, { input: "breaks", text: "One two three", error: 3008, delay: 50 }, { text: "from the service" }] });
@@ -35,6 +38,8 @@ before(async () => {
         return response.end(JSON.stringify({ success: false, result: null, errors: [{ code: 10000, message: "Authentication error" }] }));
       }
       if (request.url.endsWith("/bge")) return response.end(JSON.stringify({ success: true, errors: [], result: VECTOR }));
+      if (request.url.endsWith("/null")) return response.end("null");
+      if (request.url.endsWith("/slow")) return void request.socket.once("close", () => left.emit("left"));
       if (request.url.endsWith("/html")) return response.writeHead(502, { "content-type": "text/html" }).end("<h1>Bad gateway");
       const answer = await fetch(service.url + request.url, { method, headers: { "content-type": headers["content-type"] }, body });
       response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") });
@@ -64,7 +69,7 @@ const fails = (code, status, says) => (error) => {
 
 // The server stands for `https://api.cloudflare.com/client/v4`; ours has that path.
 const base = () => `${url}/client/v4`;
-const always = () => new Ai({ remote: { [REMOTE]: "always", "@cf/baai/bge": "always", "@cf/a/html": "always" }, account: { ...account(), url: base() } });
+const always = () => new Ai({ remote: { "*": "always" }, account: { ...account(), url: base() } });
 
 describe("a forwarded request", () => {
   test("gets the service's object, with the account's token", async () => {
@@ -83,12 +88,32 @@ describe("a forwarded request", () => {
     await assert.rejects(always().run(REMOTE, { temperature: "hot" }), fails(5006, 400, /oneOf/));
     const wrong = new Ai({ remote: { [REMOTE]: "always" }, account: { id: "me", token: "wrong", url: base() } });
     await assert.rejects(wrong.run(REMOTE, { prompt: "Hi" }), fails(10000, 401, /Authentication error/));
+    await assert.rejects(wrong.run(REMOTE, { prompt: "Hi" }), fails(10000, 401, /CLOUDFLARE_API_TOKEN/));
     await assert.rejects(always().run("@cf/a/html", { prompt: "Hi" }), fails(3008, 502, /HTTP 502 and no JSON/));
+    await assert.rejects(always().run("@cf/a/null", { prompt: "Hi" }), fails(3008, 400, /HTTP 200/));
   });
 
   test("whose stream breaks off ends with an error", async () => {
     const stream = await always().run(REMOTE, { prompt: "breaks", stream: true });
     await assert.rejects(chunksOf(stream), fails(3008, 408, /broke off/));
+  });
+
+  test("ends at the service, too, when its caller leaves", async () => {
+    const leave = new AbortController();
+    const running = always().run("@cf/a/slow", { prompt: "Hi" }, { signal: leave.signal });
+    while (!asked.at(-1)?.[1].endsWith("/slow")) await new Promise((resolve) => setTimeout(resolve, 5));
+    const gone = once(left, "left");
+    leave.abort();
+    await assert.rejects(running, { name: "AbortError" });
+    await gone;
+  });
+
+  test("is never for another path than that of a model", async () => {
+    const before = asked.length;
+    for (const model of ["../../../zones/z/purge_cache", "@cf/..%2f..", "@cf/a/../../x", "@cf/a?b", "@cf/a#b", "@cf\\..\\a", "", "@cf/a//b"]) {
+      await assert.rejects(always().run(model, { prompt: "Hi" }), fails(5007, 400, /No such model/), model);
+    }
+    assert.equal(asked.length, before);
   });
 
   test("may be for a model of another task", async () => {

@@ -66,6 +66,9 @@ describe("which entry answers", () => {
   test("an id that neither the catalogue has nor an entry names is 5007, invalid input is 5006", async () => {
     await assert.rejects(ai.run("@cf/meta/llama-3.1-8b-instrukt", { prompt: "what a" }), fails(5007, /No such model .*Did you mean/));
     await assert.rejects(ai.run(MODEL, { prompt: "Hi", temperature: 9 }), fails(5006, /.*temperature/));
+    for (const input of [{ messages: "what a" }, { prompt: "Hi", tools: {} }, { messages: [null] }, null]) {
+      await assert.rejects(scripted({ text: "x" }).run(MODEL, input), fails(5006, /./), JSON.stringify(input));
+    }
   });
 });
 
@@ -162,7 +165,10 @@ test("a script that cannot be understood is refused, with its place", () => {
     [[{ calls: [{}] }], /no list of \{ name, arguments \}/],
     [[{ error: 1234 }], /neither one of 3003, .* nor/],
     [[{ text: "a", delay: -1 }], /no number of milliseconds/],
+    [[{ text: "a", delay: Infinity }], /no number of milliseconds/],
     [[{ text: "a", times: 0 }], /times/],
+    [[{ text: "a", finish_reason: "tool_calls" }], /finish_reason other than/],
+    [[{ text: "a", usage: { prompt_tokens: 1.5 } }], /usage that is not/],
     [["a"], /must be an object or a function/],
   ];
   for (const [script, says] of cases) {

@@ -12,6 +12,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Ai, DEFAULT_MODEL } from "workers-ai-local";
 import { answeringAny } from "../../pkg/cli/any-model.js";
+import { fileNameOf } from "../../pkg/cli/engine.js";
 import { createServer } from "../../pkg/cli/serve.js";
 import { freePort, listening } from "../../scripts/lib/ports.mjs";
 import { MODEL, MODEL_PATH } from "../real-model.mjs";
@@ -382,12 +383,27 @@ describe("serve --any-model", () => {
     assert.ok(pulled < 20);
   });
 
+  test("ids that are forwarded exist", async () => {
+    const asked = [];
+    const engine = { fetch: async (request) => (asked.push(new URL(request.url).pathname), new Response("", { status: 404 })) };
+    const any = answeringAny(engine, { model: MODEL, others: ["@cf/new/model"], maxBodyBytes: 1000 });
+    for (const id of ["@cf/new/model", "gpt-4o"]) await any.fetch(new Request(`http://localhost/client/v4/accounts/a/ai/run/${id}`, { method: "POST", body: "{}" }));
+    const run = (id) => `/client/v4/accounts/a/ai/run/${id}`;
+    assert.deepEqual(asked, [run("@cf/new/model"), "/v1/models/gpt-4o", run(MODEL)]);
+    assert.match((await failing("--any-model", "--forward", "*")).error, /^error: --forward \* .* choose one/);
+  });
+
   test("without it they do not exist", async (t) => {
     const other = await startServe("--port", "0");
     t.after(other.stop);
     const response = await fetch(`${other.url}/v1/chat/completions`, { method: "POST", body: JSON.stringify({ ...CHAT, model: "gpt-4o" }) });
     assert.deepEqual([response.status, (await response.json()).errors[0].code], [400, 5007]);
   });
+});
+
+test("the name of a model file is shown without the query of its URL", () => {
+  assert.equal(fileNameOf("https://h.example/a/m.gguf?X-Amz-Signature=secret#b"), "m.gguf");
+  assert.equal(fileNameOf(path.join("a", "m?.gguf")), "m?.gguf");
 });
 
 describe("serve with options", () => {

@@ -70,6 +70,9 @@ describe("the arguments of dev", () => {
     assert.deepEqual(given.config, ["a.toml", "b.toml"]);
     assert.deepEqual([given.env, given["persist-to"], given["env-file"], given.tsconfig], ["live", "state", [".env"], "t.json"]);
     assert.deepEqual(given.rest, ["src/index.ts", "--env", "live", "--var", "A:1", "--", "-c"]);
+    const attached = read(["-estaging", "-c=a.toml", "--remote=false", "--types=false", "--types=true", "--local"]);
+    assert.deepEqual([attached.env, attached.config, attached.rest], ["staging", ["a.toml"], ["-e", "staging", "--remote=false", "--local"]]);
+    assert.deepEqual([...attached.flags].filter((flag) => ["remote", "types"].includes(flag)), ["types"]);
     assert.deepEqual([read(["pages", "dev", "./public"]).rest, read(["pages", "./public"]).rest, read(["pages", "./public"]).pages], [["./public"], ["./public"], true]);
   });
 });

@@ -9,6 +9,7 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Ai, AiInternalError, InferenceUpstreamError } from "workers-ai-local";
+import { withLocalAi } from "../../pkg/dev/miniflare.js";
 import { sharedAi } from "../../pkg/dev/shared-ai.js";
 import { readAnswer } from "../sse.mjs";
 import { MODEL, SAYS, environment } from "./project.mjs";
@@ -109,6 +110,23 @@ test("two of a process share it, and each ends on its own", async () => {
   assert.equal((await two.run(MODEL, HI)).response, SAYS);
   await two.close();
   assert.deepEqual(await readdir(path.join(folder, "cache", "engines")), []);
+});
+
+test("the server of an engine is there as long as anybody in the process uses it", async () => {
+  const options = await withLocalAi({}, OPTIONS);
+  const ai = await sharedAi(OPTIONS);
+  await ai.close();
+  const { link } = options.unsafeBindings[0].options;
+  const headers = { "workers-ai-local-key": link.key, "cf-consn-model-id": MODEL };
+  const response = await fetch(`http://${link.address}/run?version=3`, { method: "POST", headers, body: JSON.stringify({ inputs: HI }) });
+  assert.equal((await response.json()).response, SAYS);
+});
+
+test("options that are wrong are refused at once", async () => {
+  for (const options of [{ threads: 128 }, { build: "nope" }, { models: { a: 3 } }, { script: [{ txt: 1 }] }]) {
+    await assert.rejects(sharedAi({ ...OPTIONS, ...options }), AiInternalError);
+    await assert.rejects(sharedAi({ ...OPTIONS, ...options }), AiInternalError);
+  }
 });
 
 test("a script with functions is one of this process", async () => {
