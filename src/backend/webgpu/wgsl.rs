@@ -1,6 +1,6 @@
-//! The sources of shaders without comments and indentation, which would only be downloaded.
+//! The sources of shaders without comments and white space, which would only be downloaded.
 
-/// The text of a WGSL file in `shaders/`, without comments, indentation and empty lines.
+/// The text of a WGSL file in `shaders/`, without comments, indentation and empty lines, and with few spaces.
 macro_rules! wgsl {
     ($file:literal) => {{
         const SOURCE: &str = include_str!(concat!("shaders/", $file));
@@ -21,7 +21,7 @@ pub(super) use wgsl;
 pub const fn compact<const N: usize>(source: &str) -> ([u8; N], usize) {
     let source = source.as_bytes();
     let (mut bytes, mut length, mut at) = ([0; N], 0, 0);
-    let mut line_begins = true;
+    let mut last = b'\n';
     while at < source.len() {
         let byte = source[at];
         if byte == b'/' && at + 1 < source.len() && source[at + 1] == b'/' {
@@ -31,16 +31,22 @@ pub const fn compact<const N: usize>(source: &str) -> ([u8; N], usize) {
             continue;
         }
         at += 1;
-        if line_begins && (byte == b' ' || byte == b'\n') {
+        let is_space = byte == b' ' && (is_tight(last) || (at < source.len() && is_tight(source[at])));
+        if is_space || (last == b'\n' && byte == b'\n') {
             continue;
         }
-        line_begins = byte == b'\n';
+        last = byte;
         if length < N {
             bytes[length] = byte;
         }
         length += 1;
     }
     (bytes, length)
+}
+
+/// Whether a space before or behind a character means nothing. `-`, `/` and `&` are not among them: two of them would be another token.
+const fn is_tight(byte: u8) -> bool {
+    matches!(byte, b'\n' | b',' | b';' | b':' | b'{' | b'}' | b'(' | b')' | b'=' | b'*' | b'+')
 }
 
 #[cfg(test)]
@@ -51,7 +57,7 @@ mod tests {
     fn comments_indentation_and_empty_lines_are_left_out() {
         let source = "// About.\n\nfn a() {\n    let b = 1 / 2; // half\n\n    // Done.\n}\n";
         let (bytes, length) = compact::<64>(source);
-        assert_eq!(std::str::from_utf8(&bytes[..length]), Ok("fn a() {\nlet b = 1 / 2; \n}\n"));
+        assert_eq!(std::str::from_utf8(&bytes[..length]), Ok("fn a(){\nlet b=1 / 2;\n}\n"));
         assert_eq!(compact::<0>(source).1, length);
     }
 }
