@@ -23,7 +23,7 @@ export class Service {
 
   /**
    * @param {Record<string, string>} remote
-   * @param {ServiceAccount} account
+   * @param {() => ServiceAccount} account asked for each request
    * @param {(model: string) => boolean} hasFile whether an id has a model file of its own
    * @throws {AiInternalError} if `remote` cannot be understood
    */
@@ -53,7 +53,7 @@ export class Service {
   async ask({ model, input, openai }, signal) {
     if (!this.#forwards(model)) return undefined;
     if (!MODEL_ID.test(model) || UPWARDS.test(model)) return failed(5007, 400, `No such model ${model} or task`);
-    const { id, token, url = API } = this.#account;
+    const { id, token, url = API } = this.#account();
     if (!id || !token) return failed(5004, 400, `${model} is forwarded to Workers AI, which needs an account. ${SET_ACCOUNT}`);
     const base = `${url.replace(/\/$/, "")}/accounts/${encodeURIComponent(id)}/ai`;
     const body = JSON.stringify(openai ? { ...input, model } : input);

@@ -30,7 +30,7 @@ export function substituteOf({ script, record, remote, account, models = {}, onW
   const recorder = record === undefined ? undefined : recordings?.(record);
   if (record !== undefined && !recorder) throw new AiInternalError("record needs files, so it is for Node only.");
   if (remote !== undefined && !known) throw new AiInternalError("remote needs the token of an account, so it is not for pages.");
-  const payer = { id: account?.id ?? known?.id, token: account?.token ?? known?.token, url: account?.url ?? known?.url };
+  const payer = () => ({ id: account?.id ?? known?.id, token: account?.token ?? known?.token, url: account?.url ?? known?.url });
   const service = remote === undefined ? undefined : new Service(remote, payer, (model) => Object.hasOwn(models, model));
   if (!scripted && !recorder && !service) return undefined;
   const askedFor = (/** @type {string} */ model, /** @type {string} */ input, openai = false) => ({ model, input: JSON.parse(input), openai });

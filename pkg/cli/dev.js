@@ -82,7 +82,7 @@ async function start(own, given) {
   const leave = () => process.exit(130);
   for (const signal of SIGNALS) process.on(signal, leave);
   const derived = await deriveAll(given, ai.link);
-  // As for wrangler, what the configuration says comes before the environment. The engine itself starts with `load`.
+  // As for wrangler, what the configuration says comes before the environment. The engine asks for it with each request.
   const accounts = new Set(derived.flatMap(({ account }) => account ?? []));
   if (own.forward.length > 0 && accounts.size > 1) throw new UsageError("--forward needs one account, and the configurations name several");
   [account.id] = accounts;

@@ -164,8 +164,10 @@ test("--json-schema, as JSON or as a file, gives an answer that fits; --json has
 });
 
 test("the engine's options become its configuration", () => {
-  assert.deepEqual(engineFrom({ threads: "3", backend: "cpu", strict: true }), { threads: 3, backend: "cpu", strict: true });
-  assert.deepEqual(engineFrom({}), { threads: undefined, backend: undefined, strict: undefined });
+  const forward = ["@cf/a/b", "*=when-missing"];
+  const remote = { "@cf/a/b": "always", "*": "when-missing" };
+  assert.deepEqual(engineFrom({ threads: "3", backend: "cpu", strict: true, forward }), { threads: 3, backend: "cpu", strict: true, remote });
+  assert.deepEqual(engineFrom({}), { threads: undefined, backend: undefined, strict: undefined, remote: undefined });
 });
 
 test("--threads and --backend configure the engine, and change no text", async () => {

@@ -202,9 +202,9 @@ describe("dev says what is missing:", { concurrency: true }, () => {
   const toml = (more) => `name = "worker"\nmain = "index.js"\n${more}`;
 
   for (const [what, files, args, message] of [
-    ["a configuration", {}, [], /^1 error: there is no wrangler\.jsonc, .* --config\n$/],
+    ["a configuration", {}, [], /^1 error: there is no wrangler\.jsonc, .* \(--config, .*\)\n$/],
     ["the configuration that is named", {}, ["-c", "other.toml"], /^1 error: there is no configuration other\.toml\n$/],
-    ["a binding", { "wrangler.toml": toml("") }, [], /^1 error: wrangler\.toml has no AI binding\. Add \[ai\] binding = "AI"\n$/],
+    ["a binding", { "wrangler.toml": toml("") }, [], /^1 error: wrangler\.toml has no AI binding\. Add ai = \{ binding = "AI" \} above the first \[table\]\n$/],
     ["a binding of the environment", { "wrangler.json": { name: "x", ai: { binding: "AI" }, env: { live: {} } } }, ["-e", "live"], /in the environment "live"\. Add "ai": \{ "binding": "AI" \} inside/],
     ["a value", {}, ["--gguf"], /^2 error: --gguf needs a value/],
     ["a file of weights", { "wrangler.toml": toml('[ai]\nbinding = "AI"') }, ["--gguf", "./none.gguf"], /^1 error: 3042: .*none\.gguf/],
