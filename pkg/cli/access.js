@@ -1,7 +1,7 @@
 // Which requests `serve` answers. A page that a browser shows can send requests to this machine, also by a name of its own that resolves to it
 // (DNS rebinding), so names and origins are checked, and a bearer token where one is set.
 
-import { createHash, timingSafeEqual } from "node:crypto";
+import { isSame } from "../secret.js";
 
 /**
  * @import { IncomingMessage } from "node:http"
@@ -63,16 +63,4 @@ const hostOf = (origin) => /^https?:\/\/([^/]+)$/i.exec(origin)?.[1]?.toLowerCas
 function isKey(authorization, key) {
   const given = /^Bearer (.+)$/i.exec(authorization ?? "")?.[1];
   return given !== undefined && isSame(given, key);
-}
-
-/**
- * Compares secrets, in a time that does not tell where they differ.
- *
- * @param {string} one
- * @param {string} other
- */
-export function isSame(one, other) {
-  // Hashes have one length, as the comparison requires.
-  const hash = (/** @type {string} */ text) => createHash("sha256").update(text).digest();
-  return timingSafeEqual(hash(one), hash(other));
 }

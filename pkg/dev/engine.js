@@ -9,11 +9,11 @@ import { readFileSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
 import { homedir } from "node:os";
 import path from "node:path";
-import { isSame } from "../cli/access.js";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { AiInternalError, toMessage, wireError } from "../errors.js";
 import { sendResponse } from "../node-http.js";
 import { Ai } from "../node.js";
+import { isSame } from "../secret.js";
 import { HEALTH, findOrRegister, proof, withdraw } from "./registry.js";
 
 /**

@@ -4,7 +4,7 @@ import { createHmac, randomBytes } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import { mkdir, readFile, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { isSame } from "../cli/access.js";
+import { isSame } from "../secret.js";
 
 /**
  * @typedef {object} Entry what the file says of a running engine
