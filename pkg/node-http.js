@@ -4,6 +4,9 @@ import { once } from "node:events";
 
 /** @import { IncomingMessage, ServerResponse } from "node:http" */
 
+/** The longest body that `Ai.fetch` accepts. */
+export const MAX_BODY_BYTES = 8 << 20;
+
 /**
  * Converts Node's request to a `Request`; `null` if its method or URL is not valid there.
  *

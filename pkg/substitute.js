@@ -3,6 +3,7 @@
 import { AiInternalError } from "./errors.js";
 import { Script, unmatched } from "./script.js";
 import { Service } from "./service.js";
+import { eventData } from "./sse.js";
 
 /**
  * @import { AiConfig, ServiceAccount } from "./index.d.ts"
@@ -34,15 +35,7 @@ export function substituteOf({ script, record, remote, account, models = {}, onW
   const service = remote === undefined ? undefined : new Service(remote, payer, (model) => Object.hasOwn(models, model));
   if (!scripted && !recorder && !service) return undefined;
   const askedFor = (/** @type {string} */ model, /** @type {string} */ input, openai = false) => ({ model, input: JSON.parse(input), openai });
-  /** @type {(asked: Asked, answer: () => object | undefined) => void} */
-  const write = (asked, answer) => {
-    try {
-      const recorded = answer();
-      if (recorded) recorder?.record(asked, recorded);
-    } catch (error) {
-      onWarning(`workers-ai-local: an answer could not be recorded: ${error.message}`);
-    }
-  };
+  const notRecorded = (/** @type {Error} */ { message }) => onWarning(`workers-ai-local: an answer could not be recorded: ${message}`);
   return {
     onlyScript: scripted !== undefined && !recorder && !service,
     records: recorder?.records === true,
@@ -56,7 +49,13 @@ export function substituteOf({ script, record, remote, account, models = {}, onW
       };
       return { reply, cancel };
     },
-    record: (model, input, answer) => write(askedFor(model, input), () => JSON.parse(answer)),
+    record(model, input, answer) {
+      try {
+        recorder?.record(askedFor(model, input), JSON.parse(answer));
+      } catch (error) {
+        notRecorded(error);
+      }
+    },
   };
 
   /**
@@ -70,11 +69,13 @@ export function substituteOf({ script, record, remote, account, models = {}, onW
     const forwarded = await service?.ask(asked, signal);
     if (!forwarded) return scripted && !recorder ? unmatched(asked) : undefined;
     if (!recorder?.records) return forwarded;
-    return observed(forwarded, (valuesOf) => {
-      write(asked, () => {
-        const values = valuesOf();
-        return values && recorder.answerOfService(values);
-      });
+    return observed(forwarded, async (values) => {
+      try {
+        const whole = await values();
+        if (whole) recorder.record(asked, recorder.answerOfService(whole));
+      } catch (error) {
+        notRecorded(error);
+      }
     });
   }
 }
@@ -91,24 +92,25 @@ function toHost(reply) {
 }
 
 /**
- * A reply of the service that calls `complete` when it has been read to its end, with a function that parses its values; `undefined` if the answer
+ * A reply of the service that calls `complete` when it has been read to its end, with a function that parses its values: `undefined` if the answer
  * is not whole.
  *
  * @param {Reply} reply
- * @param {(values: () => any[] | undefined) => void} complete
- * @returns {Reply}
+ * @param {(values: () => Promise<any[] | undefined>) => Promise<void>} complete
+ * @returns {Promise<Reply>}
  */
-function observed(reply, complete) {
+async function observed(reply, complete) {
   const { object } = reply;
-  if (object !== undefined) complete(() => [JSON.parse(object)]);
+  if (object !== undefined) await complete(async () => [JSON.parse(object)]);
   if (!reply.stream) return reply;
   const { stream } = reply;
-  const decoder = new TextDecoder();
-  let text = "";
+  /** @type {Uint8Array<ArrayBuffer>[]} */
+  const chunks = [];
   const read = async () => {
     const bytes = await stream.read();
-    text += bytes ? decoder.decode(bytes, { stream: true }) : decoder.decode();
-    if (!bytes) complete(() => valuesOf(text));
+    // The crate reads the bytes, but does not change them.
+    if (bytes) chunks.push(/** @type {Uint8Array<ArrayBuffer>} */ (bytes));
+    else await complete(() => valuesOf(chunks));
     return bytes;
   };
   return { stream: { ...stream, read } };
@@ -117,12 +119,12 @@ function observed(reply, complete) {
 /**
  * The values of a stream's events; `undefined` if its end or an error says that it is not whole.
  *
- * @param {string} text
+ * @param {Uint8Array<ArrayBuffer>[]} chunks
  */
-function valuesOf(text) {
-  const lines = text.split(/\r?\n/).filter((line) => line.startsWith("data:"));
-  const data = lines.map((line) => line.slice("data:".length).trim()).filter((line) => line !== "");
+async function valuesOf(chunks) {
+  const data = [];
+  for await (const each of eventData(new Blob(chunks).stream())) data.push(each);
   if (data.pop() !== "[DONE]") return undefined;
-  const values = data.map((line) => JSON.parse(line));
+  const values = data.map((each) => JSON.parse(each));
   return values.some((value) => value?.error || value?.errors?.length > 0) ? undefined : values;
 }

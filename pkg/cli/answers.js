@@ -6,7 +6,7 @@ import { DEFAULT_MODEL } from "../default-model.js";
 import { Ai } from "../node.js";
 import { eventData } from "../sse.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
-import { engineFrom, fileNameOf } from "./engine.js";
+import { chosenFile, engineFrom, weights } from "./engine.js";
 import { clearStatus, loadProgress, note, showStatus } from "./terminal.js";
 
 /**
@@ -29,9 +29,8 @@ const { stdout } = process;
  */
 export function engineFor(values) {
   const model = values.model ?? DEFAULT_MODEL.id;
-  const file = values.gguf?.[0] ?? process.env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file;
-  const models = values.gguf === undefined ? {} : { [model]: values.gguf };
-  return { ai: new Ai({ models, ...engineFrom(values), onProgress: loadProgress(fileNameOf(file)), onWarning: note }), model };
+  const ai = new Ai({ ...weights(values.gguf, model), ...engineFrom(values), onProgress: loadProgress(chosenFile(values.gguf)), onWarning: note });
+  return { ai, model };
 }
 
 /**

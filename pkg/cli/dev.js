@@ -2,12 +2,11 @@
 
 import { spawn } from "node:child_process";
 import path from "node:path";
-import { DEFAULT_MODEL } from "../default-model.js";
 import { deriveConfig } from "../dev/config.js";
 import { localEngine } from "../dev/engine.js";
 import { ProjectError, findPackage } from "../dev/project.js";
 import { CommandError, UsageError } from "./arguments.js";
-import { engineFrom, fileNameOf } from "./engine.js";
+import { chosenFile, engineFrom, fileNameOf, weights } from "./engine.js";
 import { helpOf } from "./help.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
@@ -174,11 +173,9 @@ export function read(args) {
  * @returns {AiConfig}
  */
 function engineOptions({ gguf, model, threads, backend, forward }) {
-  const file = gguf[0] ?? process.env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file;
   const files = gguf.map((file) => (/^[a-z][a-z0-9+.-]+:\/\//i.test(file) ? file : path.resolve(file)));
-  const weights = gguf.length === 0 ? {} : model === undefined ? { default: files } : { models: { [model]: files } };
   const computing = engineFrom({ threads, backend, forward: forward.length > 0 ? forward : undefined });
-  return { ...weights, ...computing, onProgress: loadProgress(fileNameOf(file)), onWarning: note };
+  return { ...weights(files, model), ...computing, onProgress: loadProgress(chosenFile(gguf)), onWarning: note };
 }
 
 /** The project's wrangler. @throws {ProjectError} */

@@ -1,6 +1,7 @@
 // The options with which every command that computes configures its `Ai`.
 
 import path from "node:path";
+import { DEFAULT_MODEL } from "../default-model.js";
 import { UsageError, numberOf } from "./arguments.js";
 
 /**
@@ -47,3 +48,21 @@ function remoteFrom(forward) {
  * @param {string} source a path or a URL
  */
 export const fileNameOf = (source) => path.basename(/^[a-z][a-z0-9+.-]+:\/\//i.test(source) ? source.replace(/[?#].*$/s, "") : source);
+
+/**
+ * The name of the model file that a command's options, or the environment, say.
+ *
+ * @param {string[] | undefined} gguf
+ */
+export const chosenFile = (gguf) => fileNameOf(gguf?.[0] ?? process.env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file);
+
+/**
+ * Without `model`, the file serves every id; with it, only this id.
+ *
+ * @param {string[] | undefined} gguf the file, or those of a split model
+ * @param {string | undefined} model
+ */
+export function weights(gguf, model) {
+  if (!gguf?.length) return {};
+  return model === undefined ? { default: gguf } : { models: { [model]: gguf } };
+}

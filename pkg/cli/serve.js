@@ -5,12 +5,12 @@ import { createServer as createHttpServer } from "node:http";
 import { homedir } from "node:os";
 import path from "node:path";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
-import { sendResponse, toRequest } from "../node-http.js";
+import { MAX_BODY_BYTES, sendResponse, toRequest } from "../node-http.js";
 import { Ai } from "../node.js";
 import { isLoopback, refusal } from "./access.js";
 import { answeringAny } from "./any-model.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
-import { engineFrom, fileNameOf } from "./engine.js";
+import { chosenFile, engineFrom, fileNameOf, weights } from "./engine.js";
 import { isRpcProbe, isWrapped, unwrapped } from "./remote-proxy.js";
 import { MODEL_PATHNAME, refuse, staticFiles } from "./static-files.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
@@ -34,8 +34,6 @@ const HOST = "127.0.0.1";
 const PORT = 8788;
 /** How long the answers in progress may take when the server is stopped. */
 const GRACE_MS = 5_000;
-/** The longest body that `Ai.fetch` accepts. */
-const MAX_BODY_BYTES = 8 << 20;
 
 /**
  * @param {Values} values
@@ -52,7 +50,7 @@ export async function serve(values, positionals) {
   const { remote, ...computing } = engineFrom(values);
   if (values["any-model"] && remote && Object.hasOwn(remote, "*")) throw new UsageError("--forward * sends the ids that --any-model answers to the service: choose one");
   if (values.strict && values["any-model"]) throw new UsageError("--strict refuses ids that --any-model answers: choose one");
-  const file = fileNameOf(gguf?.[0] ?? env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file);
+  const file = chosenFile(gguf);
   const ai = new Ai({ ...weights(gguf, model), ...computing, remote, cors: origins, onProgress: loadProgress(file), onWarning: note });
   const modelPath = env.WORKERS_AI_LOCAL_MODEL || path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
   const served = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, others: Object.keys(remote ?? {}), maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
@@ -111,17 +109,6 @@ function accessFrom(values, origins = []) {
   if (wrong !== undefined) throw new UsageError(`--allow-host takes a name such as dev.example, without a port, not "${wrong}"`);
   if (values.key === "") throw new UsageError("--key takes a text, not an empty one");
   return { hosts, origins: origins.map((origin) => origin.toLowerCase()), key: values.key, loopback: isLoopback(values.host ?? HOST) };
-}
-
-/**
- * Without `model`, the file serves every id; with it, only this id.
- *
- * @param {string[] | undefined} gguf the file, or those of a split model
- * @param {string | undefined} model
- */
-function weights(gguf, model) {
-  if (gguf === undefined) return {};
-  return model === undefined ? { default: gguf } : { models: { [model]: gguf } };
 }
 
 /** @param {Values} values */

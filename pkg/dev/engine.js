@@ -11,7 +11,7 @@ import { homedir } from "node:os";
 import path from "node:path";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { AiInternalError, toMessage, wireError } from "../errors.js";
-import { sendResponse } from "../node-http.js";
+import { MAX_BODY_BYTES, sendResponse } from "../node-http.js";
 import { Ai } from "../node.js";
 import { isSame } from "../secret.js";
 import { HEALTH, findOrRegister, proof, withdraw } from "./registry.js";
@@ -30,8 +30,6 @@ export const KEY_HEADER = "workers-ai-local-key";
 /** Calls a method of the engine's `Ai`, for programs of this user: the body is `{method, args}`, the answer `{value}` or `{error}`. */
 export const CALL = "/workers-ai-local/call";
 const CALLABLE = ["load", "tokenize", "models", "stats"];
-/** More than the engine reads of a body. The rest is not kept: the answer is error 3006. */
-const MAX_BODY_BYTES = 9 << 20;
 /** How often a request is asked again because the engine that had it ended. */
 const MAX_ATTEMPTS = 3;
 /** Options whose values can be shared with other processes: plain data, to which files are given by path or URL. */
@@ -123,10 +121,8 @@ export class Engine {
   #server;
   /** Loads nothing before it is asked. */
   #own;
-  /** The engine, if it is that of this process. @type {Ai | undefined} */
-  #ai;
-  /** The engine in another process. @type {Entry | undefined} */
-  #found;
+  /** The engine: that of this process, or one that was found. @type {Ai | Entry | undefined} */
+  #chosen;
   /** @type {Promise<Ai | Entry> | undefined} */
   #looking;
   #closed = false;
@@ -196,10 +192,9 @@ export class Engine {
     await this.#own.close();
   }
 
-  /** The engine: that of this process, or one that was found. @returns {Promise<Ai | Entry>} */
+  /** @returns {Promise<Ai | Entry>} */
   async #place() {
-    const known = this.#ai ?? this.#found;
-    if (known) return known;
+    if (this.#chosen) return this.#chosen;
     this.#looking ??= this.#findOrStart().finally(() => (this.#looking = undefined));
     return this.#looking;
   }
@@ -207,8 +202,8 @@ export class Engine {
   async #findOrStart() {
     const entry = { ...this.link, pid: process.pid, version: version() };
     const found = this.#file && (await findOrRegister(this.#file, entry));
-    if (found) return (this.#found = found);
-    this.#ai = this.#own;
+    if (found) return (this.#chosen = found);
+    this.#chosen = this.#own;
     process.once("exit", this.#atExit);
     // It was closed while it registered.
     if (this.#closed) this.#withdraw();
@@ -218,7 +213,7 @@ export class Engine {
   /** Removes the entry of this engine, if it has one. */
   #withdraw() {
     process.removeListener("exit", this.#atExit);
-    if (this.#file && this.#ai) withdraw(this.#file, this.#key);
+    if (this.#file && this.#chosen === this.#own) withdraw(this.#file, this.#key);
   }
 
   /**
@@ -243,7 +238,7 @@ export class Engine {
         if (await forward(place, request, body, response)) return;
         if (disconnected.signal.aborted) return;
         // It ended before it answered.
-        if (this.#found === place) this.#found = undefined;
+        if (this.#chosen === place) this.#chosen = undefined;
       }
       sendError(response, wireError(3040, 429, "The engine ended while it answered, several times. Ask again."));
     } catch (error) {
@@ -304,7 +299,8 @@ async function bodyOf(request) {
   const chunks = [];
   let length = 0;
   for await (const chunk of request) {
-    if (length < MAX_BODY_BYTES) chunks.push(chunk);
+    // What follows is not kept: the body is too large anyway, which the engine says (3006).
+    if (length <= MAX_BODY_BYTES) chunks.push(chunk);
     length += chunk.length;
   }
   return Buffer.concat(chunks);

@@ -28,20 +28,20 @@ export async function getPlatformProxy({ ai: config = {}, ...options } = {}) {
     ...(options.envFiles && { envFiles: options.envFiles.map((file) => path.resolve(path.dirname(derived.original), file)) }),
   };
   const getProxy = wrangler.getPlatformProxy ?? wrangler.default.getPlatformProxy;
-  /** @type {import("../ai.js").Ai | undefined} */
-  let ai;
+  const ai = await sharedAi(speaking(config, "getPlatformProxy({ ai: ")).catch((error) => {
+    derived.remove();
+    throw error;
+  });
   try {
-    ai = await sharedAi(speaking(config, "getPlatformProxy({ ai: "));
-    const used = ai;
     const proxy = await getProxy({ ...options, ...own });
     const dispose = async () => {
       derived.remove();
-      await Promise.all([proxy.dispose(), used.close()]);
+      await Promise.all([proxy.dispose(), ai.close()]);
     };
     return { ...proxy, env: { ...proxy.env, ...Object.fromEntries(derived.bindings.map((name) => [name, ai])) }, dispose };
   } catch (error) {
     derived.remove();
-    await ai?.close();
+    await ai.close();
     throw error;
   }
 }

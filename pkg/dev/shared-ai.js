@@ -2,6 +2,7 @@
 
 import { Ai } from "../ai.js";
 import { aiError, closed, fromMessage } from "../errors.js";
+import { MAX_BODY_BYTES } from "../node-http.js";
 import { CALL, HOP, KEY_HEADER, localEngine } from "./engine.js";
 
 /**
@@ -9,9 +10,6 @@ import { CALL, HOP, KEY_HEADER, localEngine } from "./engine.js";
  * @import { Answer, Engine as EngineInterface, HttpAnswer, HttpRequest, LoadedModel } from "../internal.d.ts"
  * @import { Engine } from "./engine.js"
  */
-
-/** The longest body that an engine accepts. */
-const MAX_BODY_BYTES = 8 << 20;
 
 /**
  * @param {AiConfig} options of `new Ai`

@@ -507,7 +507,7 @@ describe("where a bundler has moved everything, the options say", () => {
     assert.equal(await says(`{ worker: "${cdn.url}/cdn/browser-worker.js" }`), SAYS);
   });
 
-  it("a started worker serves one Ai, and another one is told so", async () => {
+  it("a started worker serves one Ai; a second one gets an error that says so", async () => {
     const work = `async (Ai, { id, config }) => {
       const worker = new Worker("/w/browser-worker.js", { type: "module" });
       const options = { onWarning() {}, ...config, worker, wasmUrl: "/assets/" };

@@ -19,7 +19,7 @@ let folder;
 before(async () => void (folder = await mkdtemp(path.join(tmpdir(), "workers-ai-local-record-"))));
 after(() => rm(folder, { recursive: true, force: true }));
 
-/** A model file that is not there: whoever needs it fails. */
+/** The model file is missing: a request that needs a model fails. */
 const NO_MODEL = { default: "/no/such/model.gguf" };
 const recording = (name) => new Ai({ record: { folder: path.join(folder, name), mode: "auto" } });
 const replaying = (name, mode = "replay") => new Ai({ ...NO_MODEL, record: { folder: path.join(folder, name), mode } });
