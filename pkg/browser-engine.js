@@ -3,12 +3,12 @@
 import { cachedHttp } from "./browser-cache.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { AiInternalError } from "./errors.js";
-import { start } from "./instance.js";
 import { LocalEngine } from "./local-engine.js";
 import { substituteOf } from "./substitute.js";
 
 /**
  * @import { AiConfig, Build } from "./index.d.ts"
+ * @import { WasmInstance } from "./instance.js"
  * @import { Builds, StartThread } from "./internal.d.ts"
  */
 
@@ -16,17 +16,31 @@ import { substituteOf } from "./substitute.js";
  * Creates the engine of this thread.
  *
  * @param {AiConfig} config
+ * @param {WasmInstance} instance
  * @param {() => Builds<URL> | Promise<Builds<URL>>} loadBuilds called before each use
- * @param {StartThread} [startThread] without it, the engine computes in one thread
+ * @param {{startThread?: StartThread, widens?: boolean}} [abilities] without `startThread`, the engine computes in one thread; `widens`: whether
+ *   another engine takes what this one cannot hold
  * @throws {AiInternalError} if the configuration is invalid
  */
-export function createEngine(config, loadBuilds, startThread) {
-  const mayShare = startThread !== undefined && globalThis.crossOriginIsolated === true;
-  const cores = navigator.hardwareConcurrency ?? 1;
-  /** @param {AiConfig} settings */
-  const initialise = async (settings) => start(settings, { builds: placed(await loadBuilds(), config.wasmUrl), cores, mayShare, compile, startThread });
+export function createEngine(config, instance, loadBuilds, { startThread, widens = false } = {}) {
+  const host = async () => ({
+    builds: placed(await loadBuilds(), config.wasmUrl),
+    cores: navigator.hardwareConcurrency ?? 1,
+    mayShare: startThread !== undefined && globalThis.crossOriginIsolated === true,
+    ...{ widens, widerRuntime: "Chrome or Firefox", memoryBytes: memoryBytes() },
+    ...{ compile, startThread },
+  });
   const fallback = config.default ?? cachedHttp(DEFAULT_MODEL.url, DEFAULT_MODEL.sha256);
-  return new LocalEngine(initialise, { ...config, default: fallback }, undefined, substituteOf(config, {}));
+  return new LocalEngine(instance, host, { ...config, default: fallback }, undefined, substituteOf(config, {}));
+}
+
+/**
+ * The memory of this machine in bytes, if it is known: Chromium says it in GiB, as a power of two near it, and of large machines only that they
+ * are large.
+ */
+function memoryBytes() {
+  const { deviceMemory = Infinity } = /** @type {{deviceMemory?: number}} */ (navigator);
+  return deviceMemory < 8 ? deviceMemory * 1.5 * 2 ** 30 : undefined;
 }
 
 /** The name that the build gives each module, in a folder of the build's name. */

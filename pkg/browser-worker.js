@@ -1,122 +1,14 @@
-// The Web Worker of a page's `Ai`. It runs the engine and receives calls as messages from remote-engine.js.
+// The Web Worker of a page's `Ai`.
 
-import { createEngine } from "./browser-engine.js";
-import { toMessage } from "./errors.js";
+import { serveEngine } from "./engine-worker.js";
+import { narrow } from "./instance.js";
 import { isForeign, startForeign } from "./module-worker.js";
 import { builds as singleBuilds } from "./wasm/single-builds.js";
 import { builds as threadBuilds } from "./wasm/thread-builds.js";
 
-/**
- * @import { AiConfig } from "./index.d.ts"
- * @import { Answer, Engine, HttpAnswer, StartThread, WorkerCalls, WorkerNotices } from "./internal.d.ts"
- * @typedef {Record<string, (fields: any, signal?: AbortSignal) => unknown>} Handlers by call; `any`: the fields depend on the call
- */
-
-const BUILDS = { ...singleBuilds, ...threadBuilds };
-
 /** Where this module was loaded from. Bundlers replace `new URL("…", import.meta.url)`, but not a URL that is relative to this constant. */
 const HERE = import.meta.url;
 
-/** @type {StartThread} */
-function startThread(shared, { ready, ended }) {
-  const thread = isForeign(HERE)
-    ? startForeign(new URL("browser-thread.js", HERE))
-    : new Worker(new URL("./browser-thread.js", import.meta.url), { type: "module" });
-  thread.addEventListener("message", ready, { once: true });
-  thread.addEventListener("error", (event) => {
-    // `ended` handles it. Otherwise it would become an error of this worker, which ends the engine.
-    event.preventDefault();
-    ended(event.message || "a worker thread failed");
-  });
-  thread.postMessage(shared);
-  return () => thread.terminate();
-}
+const startThread = () => (isForeign(HERE) ? startForeign(new URL("browser-thread.js", HERE)) : new Worker(new URL("./browser-thread.js", import.meta.url), { type: "module" }));
 
-/**
- * Created by the first call, `configure`.
- *
- * @type {Engine}
- */
-let engine;
-/**
- * AbortControllers of the running calls and open answers, by call id.
- *
- * @type {Map<number, AbortController>}
- */
-const aborts = new Map();
-/**
- * Answers that the page still reads from, by call id.
- *
- * @type {Map<number, Answer | HttpAnswer>}
- */
-const answers = new Map();
-
-/**
- * Messages that are answered with `{ id, value }` or `{ id, error }`.
- *
- * @type {WorkerCalls}
- */
-const calls = {
-  configure({ config, observe }) {
-    /** @type {AiConfig["onProgress"]} */
-    const onProgress = observe.progress ? (progress) => postMessage({ event: "progress", value: progress }) : undefined;
-    /** @type {AiConfig["onWarning"]} */
-    const onWarning = observe.warning ? (text) => postMessage({ event: "warning", value: text }) : undefined;
-    engine = createEngine({ ...config, onProgress, onWarning }, () => BUILDS, startThread);
-  },
-  async generate({ id, model, input }, signal) {
-    const answer = await engine.generate(model, input, signal);
-    answers.set(id, answer);
-    return { stream: answer.stream, servedBy: answer.servedBy, computedBy: answer.computedBy };
-  },
-  async fetch({ id, request }, signal) {
-    const answer = await engine.fetch(request, signal);
-    answers.set(id, answer);
-    return { status: answer.status, headers: answer.headers, body: answer.body, stream: answer.stream };
-  },
-  maxBodyBytes: () => engine.maxBodyBytes(),
-  object({ answer: id }) {
-    const answer = answers.get(id);
-    if (!answer || !("object" in answer)) throw new Error(`The call ${id} has no answer.`);
-    return answer.object();
-  },
-  chunk: ({ answer }) => answers.get(answer)?.chunk(),
-  load: ({ model }) => engine.load(model),
-  tokenize: ({ model, input }) => engine.tokenize(model, input),
-  models: ({ params }) => engine.models(params),
-  stats: () => engine.stats(),
-};
-
-/**
- * Messages that are not answered.
- *
- * @type {WorkerNotices}
- */
-const notices = {
-  greet: () => postMessage("ready"),
-  abort: ({ id }) => aborts.get(id)?.abort(),
-  free({ answer }) {
-    answers.get(answer)?.free();
-    answers.delete(answer);
-    aborts.delete(answer);
-  },
-};
-
-addEventListener("message", async ({ data }) => {
-  const notice = /** @type {Handlers} */ (notices)[data.call];
-  if (notice) return void notice(data);
-  const abort = new AbortController();
-  aborts.set(data.id, abort);
-  try {
-    const value = await /** @type {Handlers} */ (calls)[data.call](data, abort.signal);
-    postMessage({ id: data.id, value });
-  } catch (error) {
-    postMessage({ id: data.id, error: toMessage(error) });
-  } finally {
-    // The AbortController of an open answer is kept until the answer is freed.
-    if (!answers.has(data.id)) aborts.delete(data.id);
-  }
-});
-
-// Everything is loaded: remote-engine.js may send calls.
-postMessage("ready");
+serveEngine(narrow, { ...singleBuilds, ...threadBuilds }, startThread, true);

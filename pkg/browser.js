@@ -5,34 +5,51 @@ import { Ai as BaseAi } from "./ai.js";
 import { createEngine } from "./browser-engine.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { AiInternalError } from "./errors.js";
+import { narrow } from "./instance.js";
 import { firstLoaded, isForeign, loaded, startModule } from "./module-worker.js";
 import { RemoteEngine } from "./remote-engine.js";
+import { engineBySize } from "./widening-engine.js";
 
 export { AiInternalError, InferenceUpstreamError } from "./errors.js";
 export { DEFAULT_MODEL };
 
 export class Ai extends BaseAi {
   /** @param {import("./index.d.ts").AiConfig} [config] */
-  constructor({ worker, ...config } = {}) {
-    const start = worker === undefined ? startWorker : () => startGiven(worker);
+  constructor({ worker, wideWorker, ...config } = {}) {
     // A script has functions, which no message can carry, and computes nothing.
     const inWorker = typeof Worker === "function" && config.script === undefined && config.remote === undefined && config.record === undefined;
-    super(inWorker ? new RemoteEngine(start, config) : createEngine(config, loadBuilds));
+    super(inWorker ? engineBySize(config, remote("worker", worker), remote("wideWorker", wideWorker)) : createEngine(config, narrow, loadBuilds));
   }
 }
+
+/**
+ * @param {keyof typeof WORKERS} option
+ * @param {import("./index.d.ts").AiConfig["worker"]} given
+ */
+const remote = (option, given) => (/** @type {import("./index.d.ts").AiConfig} */ config) => new RemoteEngine(() => startWorker(option, given), config);
 
 /** Started Web Workers that programs have given: each serves one `Ai`. */
 const used = new WeakSet();
 const GREETING_LIMIT_MS = 30_000;
 
 /**
+ * The engines' Web Workers, by the option that names another one. Bundlers recognise exactly this form of `new Worker`: they bundle the worker
+ * and replace its URL.
+ */
+const WORKERS = {
+  worker: { entry: "browser-worker", bundled: () => new Worker(new URL("./browser-worker.js", import.meta.url), { type: "module" }) },
+  wideWorker: { entry: "browser-wide-worker", bundled: () => new Worker(new URL("./browser-wide-worker.js", import.meta.url), { type: "module" }) },
+};
+
+/**
  * Starts the Web Worker that the configuration names.
  *
+ * @param {keyof typeof WORKERS} option
  * @param {NonNullable<import("./index.d.ts").AiConfig["worker"]>} given
  * @returns {Promise<Worker>}
  * @throws {AiInternalError} if it cannot be loaded
  */
-async function startGiven(given) {
+async function startGiven(option, given) {
   try {
     if (typeof given === "string" || given instanceof URL) return await loaded(startModule(new URL(given, location.href)));
     const worker = /** @type {Worker} */ (typeof given === "function" ? await given() : given);
@@ -45,7 +62,7 @@ async function startGiven(given) {
     return /** @type {Worker} */ (await Promise.race([isLoaded, silent]));
   } catch (error) {
     throw new AiInternalError(
-      `The Web Worker of the option \`worker\` could not be started: ${error.message}. It must be the bundled "workers-ai-local/browser-worker", and a Content Security Policy of the page must allow it in worker-src.`,
+      `The Web Worker of the option \`${option}\` could not be started: ${error.message}. It must be the bundled "workers-ai-local/${WORKERS[option].entry}", and a Content Security Policy of the page must allow it in worker-src.`,
     );
   }
 }
@@ -63,16 +80,18 @@ const INSTALLED = "/node_modules/workers-ai-local/pkg/";
 const FIX_VITE = 'With Vite, set `optimizeDeps: { exclude: ["workers-ai-local"] }`.';
 
 /**
- * Starts the engine's Web Worker.
+ * Starts an engine's Web Worker.
  *
+ * @param {keyof typeof WORKERS} option
+ * @param {import("./index.d.ts").AiConfig["worker"]} given what the configuration says
  * @returns {Promise<Worker>}
  * @throws {AiInternalError} if it cannot be loaded, with what to do
  */
-async function startWorker() {
-  const file = new URL("browser-worker.js", HERE.replace(MOVED, INSTALLED));
+async function startWorker(option, given) {
+  if (given !== undefined) return startGiven(option, given);
+  const { entry, bundled } = WORKERS[option];
+  const file = new URL(`${entry}.js`, HERE.replace(MOVED, INSTALLED));
   const foreign = isForeign(file);
-  // Bundlers recognise exactly this form: they bundle the worker and replace its URL.
-  const bundled = () => new Worker(new URL("./browser-worker.js", import.meta.url), { type: "module" });
   const installed = () => startModule(file);
   const ways = MOVED.test(HERE) ? [installed, bundled] : foreign ? [bundled, installed] : [bundled];
   try {
@@ -80,7 +99,7 @@ async function startWorker() {
   } catch (error) {
     const fix = foreign
       ? `It is from another origin, ${file.origin}: that server must allow this page by CORS, and a Content Security Policy of the page must allow it in script-src, and blob: in worker-src.`
-      : `The server must have browser-worker.js beside browser.js (the option \`worker\` names another place), and a Content Security Policy of the page must allow it in worker-src. ${FIX_VITE}`;
+      : `The server must have ${entry}.js beside browser.js (the option \`${option}\` names another place), and a Content Security Policy of the page must allow it in worker-src. ${FIX_VITE}`;
     throw new AiInternalError(`The engine's Web Worker could not be started: ${error.message}. ${fix}`);
   }
 }

@@ -6,28 +6,33 @@ import { AiInternalError } from "./errors.js";
 
 /**
  * @import { AiConfig, Build } from "./index.d.ts"
- * @import { Host } from "./internal.d.ts"
+ * @import { CoreMemory, Host } from "./internal.d.ts"
  * @typedef {Omit<Host<unknown>, "compile" | "startThread">} Capabilities what decides which builds run in a runtime
  */
 
 /**
  * The builds: for one thread, or multithreaded in shared memory; with WebAssembly SIMD, which every engine runs, or with relaxed SIMD,
- * which is used where it is faster. All of them generate the same text.
+ * which is used where it is faster; with 32-bit memory, or with 64-bit memory (`wide`). All of them generate the same text.
  *
- * @type {Record<Build, {multithreaded: boolean, relaxed: boolean}>}
+ * @type {Record<Build, {multithreaded: boolean, relaxed: boolean, wide: boolean}>}
  */
 const BUILDS = {
-  simd128: { multithreaded: false, relaxed: false },
-  relaxed: { multithreaded: false, relaxed: true },
-  threads: { multithreaded: true, relaxed: false },
-  "relaxed-threads": { multithreaded: true, relaxed: true },
+  simd128: { multithreaded: false, relaxed: false, wide: false },
+  relaxed: { multithreaded: false, relaxed: true, wide: false },
+  threads: { multithreaded: true, relaxed: false, wide: false },
+  "relaxed-threads": { multithreaded: true, relaxed: true, wide: false },
+  wasm64: { multithreaded: false, relaxed: false, wide: true },
+  "wasm64-threads": { multithreaded: true, relaxed: false, wide: true },
 };
 /**
  * Builds in order of preference, the best one first.
  *
  * @type {Build[]}
  */
-const PREFERENCE = ["relaxed-threads", "threads", "relaxed", "simd128"];
+const PREFERENCE = ["relaxed-threads", "threads", "relaxed", "simd128", "wasm64-threads", "wasm64"];
+const GIB = 2 ** 30;
+/** What WebAssembly's memory can hold, in bytes: 32 bits, and what engines give with 64 bits. */
+const [NARROW_BYTES, WIDE_BYTES] = [4 * GIB, 16 * GIB];
 /** No machine benefits from more threads, and a mistyped number must not use up its memory. */
 const MAX_THREADS = 64;
 const BACKENDS = ["auto", "webgpu", "cpu"];
@@ -48,8 +53,35 @@ export function checkBuild({ build = "auto", threads = 1, backend = "auto" }) {
     throw new AiInternalError(`threads must be an integer from 1 to ${MAX_THREADS}, not ${JSON.stringify(threads)}.`);
   }
   if (threads > 1 && build !== "auto" && !BUILDS[build].multithreaded) {
-    throw new AiInternalError(`The build "${build}" computes in one thread. Leave out threads: ${threads}, or set build: "${build === "relaxed" ? "relaxed-threads" : "threads"}".`);
+    const multithreaded = { simd128: "threads", relaxed: "relaxed-threads", wasm64: "wasm64-threads" }[String(build)];
+    throw new AiInternalError(`The build "${build}" computes in one thread. Leave out threads: ${threads}, or set build: "${multithreaded}".`);
   }
+}
+
+/**
+ * Whether a configuration asks for 64-bit memory whatever the model needs.
+ *
+ * @param {AiConfig} config
+ */
+export const wantsWide = ({ build = "auto" }) => build !== "auto" && BUILDS[build].wide;
+
+/**
+ * The memory that the crate's instance of a build can have, and what a model does that needs more: it goes elsewhere, to a build with 64-bit
+ * memory, or it is refused, with this advice.
+ *
+ * @param {Build} build
+ * @param {AiConfig} config
+ * @param {Capabilities} host
+ * @returns {CoreMemory}
+ */
+export function memoryOf(build, { build: wanted = "auto" }, { widens, widerRuntime, memoryBytes = Infinity }) {
+  const has = { bytes: Math.min(BUILDS[build].wide ? WIDE_BYTES : NARROW_BYTES, memoryBytes), elsewhere: false };
+  // No build has more than this machine.
+  if (BUILDS[build].wide || memoryBytes < NARROW_BYTES) return { ...has, advice: "" };
+  if (wanted !== "auto") return { ...has, advice: `Leave out build: "${wanted}", so that 64-bit memory can be used.` };
+  if (!hasMemory64()) return { ...has, advice: `Use ${widerRuntime}, which has 64-bit memory.` };
+  if (!widens) return { ...has, advice: "Use it in a page, in Node or in wrangler dev, where 64-bit memory can be used." };
+  return { ...has, elsewhere: true, advice: "" };
 }
 
 /**
@@ -57,10 +89,11 @@ export function checkBuild({ build = "auto", threads = 1, backend = "auto" }) {
  *
  * @param {AiConfig} config
  * @param {Capabilities} host
+ * @param {boolean} wide whether the instance has 64-bit memory
  * @returns {{build: Build, threads: number}[]} never empty
  * @throws {AiInternalError} if the requested build, or every build, cannot run here
  */
-export function candidates({ build = "auto", threads }, host) {
+export function candidates({ build = "auto", threads }, host, wide) {
   const count = threads ?? defaultThreads(host.cores);
   /** @param {Build} name */
   const withThreads = (name) => ({ build: name, threads: BUILDS[name].multithreaded ? count : 1 });
@@ -72,8 +105,11 @@ export function candidates({ build = "auto", threads }, host) {
   const fastRelaxed = hasRelaxedSimd() && multipliesSignedBytes(host.dotProduct ?? compiledDotProduct());
   /** @param {{multithreaded: boolean, relaxed: boolean}} build */
   const worthwhile = ({ multithreaded, relaxed }) => (!multithreaded || count > 1) && (!relaxed || fastRelaxed);
-  const usable = PREFERENCE.filter((name) => !reasonUnavailable(name, host) && worthwhile(BUILDS[name]));
-  if (usable.length === 0) throw new AiInternalError("No build of this package can run here: this engine has no WebAssembly SIMD, or the package is incomplete.");
+  const usable = PREFERENCE.filter((name) => BUILDS[name].wide === wide && !reasonUnavailable(name, host) && worthwhile(BUILDS[name]));
+  if (usable.length === 0) {
+    const missing = wide ? "64-bit memory" : "WebAssembly SIMD";
+    throw new AiInternalError(`No build of this package can run here: this engine has no ${missing}, or the package is incomplete.`);
+  }
   return usable.map(withThreads);
 }
 
@@ -96,6 +132,7 @@ function reasonUnavailable(build, { builds, mayShare }) {
   if (BUILDS[build].multithreaded && !(mayShare && hasSharedMemory())) return "memory cannot be shared between threads (a page must be cross-origin isolated)";
   if (!builds[build]) return "it was not built";
   if (!hasSimd()) return "this engine has no WebAssembly SIMD";
+  if (BUILDS[build].wide && !hasMemory64()) return "this engine has no 64-bit memory";
   if (BUILDS[build].relaxed && !hasRelaxedSimd()) return "this engine has no relaxed SIMD";
   return undefined;
 }
@@ -115,6 +152,11 @@ function compiledDotProduct() {
   const { Module } = /** @type {{Module: new (bytes: Uint8Array) => WebAssembly.Module}} */ (/** @type {unknown} */ (WebAssembly));
   return new Module(DOT_PRODUCT);
 }
+
+/** A module with one memory, whose addresses have 64 bits. */
+const MEMORY64 = new Uint8Array([0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00, 0x05, 0x03, 0x01, 0x04, 0x01]);
+
+const hasMemory64 = () => WebAssembly.validate(MEMORY64);
 
 const hasSimd = () => WebAssembly.validate(SIMD);
 

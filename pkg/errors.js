@@ -57,6 +57,13 @@ export function abortError(signal) {
   return new DOMException("The operation was aborted.", "AbortError");
 }
 
+/**
+ * Whether a request failed because its model needs more memory than this engine has, so that another one is to answer it.
+ *
+ * @param {unknown} error
+ */
+export const wantsMore = (error) => error instanceof Error && error.name === "NeedsMoreMemory";
+
 /** The error of a call after `close()`. */
 export const closed = () => new AiInternalError("This Ai is closed. Create another one.");
 

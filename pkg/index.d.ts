@@ -113,9 +113,11 @@ export interface ModelProgress {
  * A WebAssembly build of the crate:
  * - `"simd128"` uses one thread and runs in every engine with WebAssembly SIMD;
  * - `"threads"` uses several threads and runs in Node and in cross-origin isolated pages;
- * - `"relaxed"` and `"relaxed-threads"` are like these two, but with relaxed SIMD, which is faster on ARM.
+ * - `"relaxed"` and `"relaxed-threads"` are like these two, but with relaxed SIMD, which is faster on ARM;
+ * - `"wasm64"` and `"wasm64-threads"` are like the first two, but with 64-bit memory, of which an engine has up to 16 GiB instead of 4. They
+ *   compute on the CPU only.
  */
-export type Build = "simd128" | "relaxed" | "threads" | "relaxed-threads";
+export type Build = "simd128" | "relaxed" | "threads" | "relaxed-threads" | "wasm64" | "wasm64-threads";
 
 /** A dedicated Web Worker, as the DOM library defines it. */
 export interface StartedWorker {
@@ -153,7 +155,7 @@ export interface AiConfig {
   backend?: "auto" | Backend;
   /**
    * The WebAssembly build to use, which also computes on the CPU. All builds generate the same text. `"auto"` selects the fastest build
-   * that runs here; any other value throws `AiInternalError` if that build does not run here. All `Ai`s in a thread share one engine (in
+   * that runs here, and for a model that needs more than 4 GiB on the CPU a second one with 64-bit memory; any other value throws `AiInternalError` if that build does not run here. All `Ai`s in a thread share one engine (in
    * a page, each `Ai` has its own): the first `Ai` selects the build, and a later one that requests another build throws
    * `AiInternalError`. Default: `"auto"`.
    */
@@ -194,6 +196,8 @@ export interface AiConfig {
    * must allow it by CORS. Ignored elsewhere. Default: `browser-worker.js` beside this package's entry.
    */
   worker?: string | URL | StartedWorker | (() => StartedWorker | Promise<StartedWorker>);
+  /** The same for the Web Worker that a page starts for models that need 64-bit memory: the bundled `workers-ai-local/browser-wide-worker`. */
+  wideWorker?: AiConfig["worker"];
   /**
    * In browsers, where the `.wasm` files are not beside the bundled code: the address of a folder that is a copy of this package's
    * `pkg/wasm/`, or the address of each build's file. Ignored elsewhere. Default: where this package's modules are.
@@ -527,12 +531,15 @@ export interface GpuCounters {
 
 /** The loaded models, token counts and memory use. */
 export interface AiStats {
+  /** The build that serves models of up to 4 GiB, and those on the GPU. */
   build: Build;
   /** Number of threads that compute, including the calling one. Worker threads start while the first model is loaded. */
   threads: number;
   models: {
     /** Name of the model file. */
     name: string;
+    /** The build that serves it. */
+    build: Build;
     backend: Backend;
     /** The reason why the backend is the CPU although the GPU was preferred; otherwise `null`. */
     reason: string | null;
@@ -543,8 +550,13 @@ export interface AiStats {
     /** Number of tokens computed so far, in prompts and answers. */
     tokens: number;
   }[];
-  /** Size of the WebAssembly memory in bytes, which all models of a thread share. It never shrinks, so this is also the peak so far. */
+  /**
+   * Size of the WebAssembly memory in bytes, which all models of a thread share, with that of `wide`. It never shrinks, so this is also the peak
+   * so far.
+   */
   memoryBytes: number;
+  /** The build with 64-bit memory, once a model has needed it. */
+  wide?: { build: Build; threads: number; memoryBytes: number };
 }
 
 /** A prompt as the model reads it. */

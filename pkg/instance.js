@@ -1,4 +1,4 @@
-// The WebAssembly instance of this thread, and the loop that drives its operations.
+// The WebAssembly instances of this thread, and the loop that drives their operations.
 //
 // All work happens inside `poll()`, which this loop calls. A panic (a bug) is an error of the request that caused it. A trap (out of memory,
 // the stack's end) is an exception in a request. The broken instance is then replaced by a new one, which the next request uses. The
@@ -14,110 +14,249 @@ import { NO_THREADS, startThreads } from "./threads.js";
  * @typedef {{build: Build, glue: Glue, module: WebAssembly.Module, threads: number, startThread?: StartThread}} Started
  */
 
-/**
- * The started build; before `start`, nothing else is called.
- *
- * @type {Started}
- */
-let running;
-/** The instance's worker threads. */
-let pool = NO_THREADS;
-/**
- * The reason why the instance must be replaced before its next use; `undefined` if it is intact.
- *
- * @type {string | undefined}
- */
-let lostReason;
-/** The number of the current instance. Handles of an earlier instance must not be used. */
-let current = 0;
+/** An instance of a build, which all `Ai`s of a thread share. */
+class Instance {
+  /** Whether its memory has 64 bits. */
+  #isWide;
+  /**
+   * The started build; before `start`, nothing else is called.
+   *
+   * @type {Started}
+   */
+  // @ts-expect-error: see above
+  #running;
+  /** The instance's worker threads. */
+  #pool = NO_THREADS;
+  /**
+   * The reason why the instance must be replaced before its next use; `undefined` if it is intact.
+   *
+   * @type {string | undefined}
+   */
+  #lostReason;
+  /** The number of the current instance. Handles of an earlier instance must not be used. */
+  #current = 0;
+  /**
+   * Promise of the number of threads that the first `Ai` of this thread asked for, when it started the build.
+   *
+   * @type {Promise<number | undefined> | undefined}
+   */
+  #first;
 
-/** The number of the current instance; it changes when the instance is replaced. */
-export const epoch = () => current;
+  /** @param {boolean} isWide */
+  constructor(isWide) {
+    this.#isWide = isWide;
+  }
 
-/** The functions and classes that wasm-bindgen generated for the started build. */
-export const glue = () => running.glue;
+  /** The number of the current instance; it changes when the instance is replaced. */
+  epoch() {
+    return this.#current;
+  }
 
-/** The started build, and its current number of threads, including this one. */
-export const facts = () => ({ build: running.build, threads: 1 + pool.size });
+  /** The functions and classes that wasm-bindgen generated for the started build. */
+  glue() {
+    return this.#running.glue;
+  }
 
-/**
- * Promise of the number of threads that the first `Ai` of this thread asked for, when it started the build.
- *
- * @type {Promise<number | undefined> | undefined}
- */
-let first;
+  /** The started build, its current number of threads, including this one, and the size of its memory in bytes, which never shrinks. */
+  facts() {
+    const { build } = this.#running;
+    return { build, threads: 1 + this.#pool.size, memoryBytes: exportsOf(this.#running).memory.buffer.byteLength };
+  }
 
-/**
- * Starts the requested build, or the best one that runs here. All `Ai`s of a thread share one instance: the first `Ai` selects the build,
- * and later ones that request another are rejected.
- *
- * @template Wasm
- * @param {AiConfig} config
- * @param {Host<Wasm>} host
- * @throws {AiInternalError} if no build can run here, or the requested build or threads differ from those of the first `Ai`
- */
-export async function start(config, host) {
-  const { build = "auto", threads } = config;
-  first ??= startFirst(candidates(config, host), host).then(
-    () => threads,
-    (error) => {
-      first = undefined;
-      throw error;
-    },
-  );
-  const firstThreads = await first;
-  /** @param {string} setting */
-  const refuse = (setting) => {
-    throw new AiInternalError(`${setting} is not possible: another Ai in this thread has already started the build "${running.build}" (threads: ${running.threads}), and all Ais in a thread share it.`);
-  };
-  if (build !== "auto" && build !== running.build) refuse(`build: "${build}"`);
-  // The same request as the first one is accepted, even if fewer threads were available.
-  if (threads !== undefined && threads !== firstThreads && threads !== running.threads) refuse(`threads: ${threads}`);
-}
+  /**
+   * Starts the requested build, or the best one that runs here. The first `Ai` of a thread selects the build, and later ones that request
+   * another are rejected.
+   *
+   * @template Wasm
+   * @param {AiConfig} config
+   * @param {Host<Wasm>} host
+   * @throws {AiInternalError} if no build can run here, or the requested build or threads differ from those of the first `Ai`
+   */
+  async start(config, host) {
+    const { build = "auto", threads } = config;
+    this.#first ??= this.#startFirst(candidates(config, host, this.#isWide), host).then(
+      () => threads,
+      (error) => {
+        this.#first = undefined;
+        throw error;
+      },
+    );
+    const firstThreads = await this.#first;
+    const running = this.#running;
+    /** @param {string} setting */
+    const refuse = (setting) => {
+      throw new AiInternalError(`${setting} is not possible: another Ai in this thread has already started the build "${running.build}" (threads: ${running.threads}), and all Ais in a thread share it.`);
+    };
+    if (build !== "auto" && build !== running.build) refuse(`build: "${build}"`);
+    // The same request as the first one is accepted, even if fewer threads were available.
+    if (threads !== undefined && threads !== firstThreads && threads !== running.threads) refuse(`threads: ${threads}`);
+  }
 
-/**
- * Starts the first build of the list that compiles and can be instantiated.
- *
- * @template Wasm
- * @param {ReturnType<typeof candidates>} list
- * @param {Host<Wasm>} host
- */
-async function startFirst(list, { builds, compile, startThread }) {
-  for (const [index, { build, threads }] of list.entries()) {
-    // `candidates` names only builds that exist.
-    const { glue, wasm } = /** @type {BuildFiles<Wasm>} */ (builds[build]);
-    const [loaded, module] = await Promise.all([glue(), compile(wasm)]).catch((error) => {
-      // The engine lacks an instruction: try the next build. Any other error, such as a failed download, may not recur at the next try.
-      if (error instanceof WebAssembly.CompileError && index + 1 < list.length) return [];
-      throw error;
-    });
-    try {
-      if (module) instantiate({ build, threads, glue: loaded, module, startThread });
-    } catch (error) {
-      // Shared memory must be reserved at its maximum size, which some devices refuse: try the next build.
-      if (index + 1 === list.length) throw error;
+  /**
+   * Starts the first build of the list that compiles and can be instantiated.
+   *
+   * @template Wasm
+   * @param {ReturnType<typeof candidates>} list
+   * @param {Host<Wasm>} host
+   */
+  async #startFirst(list, { builds, compile, startThread }) {
+    for (const [index, { build, threads }] of list.entries()) {
+      // `candidates` names only builds that exist.
+      const { glue, wasm } = /** @type {BuildFiles<Wasm>} */ (builds[build]);
+      const [loaded, module] = await Promise.all([glue(), compile(wasm)]).catch((error) => {
+        // The engine lacks an instruction: try the next build. Any other error, such as a failed download, may not recur at the next try.
+        if (error instanceof WebAssembly.CompileError && index + 1 < list.length) return [];
+        throw error;
+      });
+      try {
+        if (module) this.#instantiate({ build, threads, glue: loaded, module, startThread });
+      } catch (error) {
+        // Shared memory must be reserved at its maximum size, which some devices refuse: try the next build.
+        if (index + 1 === list.length) throw error;
+      }
+      if (this.#running) return;
     }
-    if (running) return;
+  }
+
+  /**
+   * Creates the instance. `threads` includes this thread.
+   *
+   * @param {Started} started
+   */
+  #instantiate(started) {
+    started.glue.initSync({ module: started.module });
+    this.#running = started;
+    this.#startPool();
+  }
+
+  #startPool() {
+    const { build, module, threads, startThread } = this.#running;
+    this.#lostReason = undefined;
+    const shared = { build, module, memory: exportsOf(this.#running).memory };
+    const lost = (/** @type {string} */ reason) => (this.#lostReason = reason);
+    this.#pool = threads > 1 && startThread ? startThreads(threads - 1, shared, startThread, lost) : NO_THREADS;
+  }
+
+  /**
+   * Calls into wasm. Errors of the crate are thrown as InferenceUpstreamError. A trap replaces the instance: it is thrown as error 5004 if
+   * this request caused it, otherwise as an error for which `isRestart` is true.
+   *
+   * @template T
+   * @param {number} since the `epoch()` of the instance that `work` uses; if that has been replaced, `isRestart` is true for the error
+   * @param {() => T} work synchronous
+   * @param {number} [ticket] the number of the request that calls
+   * @returns {T}
+   */
+  call(since, work, ticket = 0) {
+    const guilty = guiltyTickets.get(ticket);
+    if (guilty !== undefined) throw broken(guilty);
+    if (since !== this.#current) throw restarted("another request broke it");
+    if (this.#lostReason !== undefined) {
+      const reason = this.#lostReason;
+      this.#replace();
+      throw restarted(reason);
+    }
+    try {
+      return work();
+    } catch (error) {
+      if (isTrap(error)) throw this.#afterTrap(error.message, ticket);
+      if (error?.internalCode) throw new InferenceUpstreamError(error.message, error);
+      // wasm-bindgen's error for a panic; those inside `poll` are errors of the crate.
+      if (error?.name === "PanicError") throw aiError(5004, 400, `This call failed because of a bug in workers-ai-local (${error.message}). Please report it.`);
+      throw error;
+    }
+  }
+
+  /**
+   * Replaces the instance after a trap. Returns the error of the request in whose turn it happened.
+   *
+   * @param {string} reason
+   * @param {number} ticket
+   */
+  #afterTrap(reason, ticket) {
+    // From the exports themselves: wasm-bindgen's function refuses to be called after a trap.
+    const blamed = exportsOf(this.#running).blamedTicket() >>> 0;
+    this.#replace();
+    if (blamed === 0 || blamed === ticket) return broken(reason);
+    guiltyTickets.set(blamed, reason);
+    return restarted("another request broke it");
+  }
+
+  /** Replaces the instance by a new one with new memory. */
+  #replace() {
+    this.#current += 1;
+    this.#pool.stop();
+    this.#pool = NO_THREADS;
+    try {
+      this.#running.glue.__wbg_reset_state();
+      this.#startPool();
+    } catch (error) {
+      // There is not enough memory for a new instance yet. The next call tries again.
+      this.#lostReason = error.message;
+    }
+  }
+
+  /**
+   * Frees a wasm object, unless its instance (`since`) has been replaced or must be replaced.
+   *
+   * @param {WasmObject} handle
+   * @param {number} since
+   */
+  release(handle, since) {
+    if (handle && since === this.#current && this.#lostReason === undefined && handle.__wbg_ptr) handle.free();
+  }
+
+  /**
+   * Runs an operation to its end. Aborting ends it at the next step; the model keeps what was computed so far.
+   *
+   * @template T
+   * @param {() => Task<T>} begin starts the operation
+   * @param {AbortSignal} [signal]
+   * @param {number} [since] the `epoch()` of the instance that `begin` uses
+   * @param {Set<WasmObject>} [running] contains the task while it runs. Removing the task from the set aborts the operation; the remover
+   *   frees it
+   * @param {number} [ticket] the number of the request that the operation belongs to
+   * @returns {Promise<T>} the operation's result
+   * @throws {DOMException} `AbortError` if the signal fires
+   * @throws {InferenceUpstreamError} if the operation fails
+   */
+  async drive(begin, signal, since = this.#current, running = new Set(), ticket = 0) {
+    if (signal?.aborted) throw abortError(signal);
+    const task = this.call(since, begin, ticket);
+    const abort = abortWatch(signal);
+    running.add(task);
+    driven += 1;
+    try {
+      let failed = false;
+      /** @type {unknown} */
+      let value;
+      for (;;) {
+        const wanted = this.call(since, () => task.poll(failed, value), ticket);
+        if (wanted === undefined) return this.call(since, () => task.take(), ticket);
+        try {
+          value = await (wanted === null ? yieldToEventLoop() : abort.race(wanted));
+          failed = false;
+        } catch (error) {
+          failed = true;
+          value = error;
+        }
+        if (signal?.aborted || !running.has(task)) throw abortError(signal);
+      }
+    } finally {
+      driven -= 1;
+      abort.end();
+      running.delete(task);
+      this.release(task, since);
+    }
   }
 }
 
-/**
- * Creates the instance of this thread. `threads` includes this thread.
- *
- * @param {Started} started
- */
-function instantiate({ build, glue, module, threads, startThread }) {
-  glue.initSync({ module });
-  running = { build, glue, module, threads, startThread };
-  startPool();
-}
+/** The instance with 32-bit memory. */
+export const narrow = new Instance(false);
+/** The instance with 64-bit memory, for what the other one cannot hold. */
+export const wide = new Instance(true);
 
-function startPool() {
-  const { build, module, threads, startThread } = running;
-  lostReason = undefined;
-  const shared = { build, module, memory: exportsOf(running).memory };
-  pool = threads > 1 && startThread ? startThreads(threads - 1, shared, startThread, (reason) => (lostReason = reason)) : NO_THREADS;
-}
+/** @typedef {Instance} WasmInstance */
 
 /**
  * The exports of the current instance: once there is one, `initSync` only returns them, also after a replacement.
@@ -137,36 +276,6 @@ function isTrap(error) {
 }
 
 /**
- * Calls into wasm. Errors of the crate are thrown as InferenceUpstreamError. A trap replaces the instance: it is thrown as error 5004 if
- * this request caused it, otherwise as an error for which `isRestart` is true.
- *
- * @template T
- * @param {number} since the `epoch()` of the instance that `work` uses; if that has been replaced, `isRestart` is true for the error
- * @param {() => T} work synchronous
- * @param {number} [ticket] the number of the request that calls
- * @returns {T}
- */
-export function call(since, work, ticket = 0) {
-  const guilty = guiltyTickets.get(ticket);
-  if (guilty !== undefined) throw broken(guilty);
-  if (since !== current) throw restarted("another request broke it");
-  if (lostReason !== undefined) {
-    const reason = lostReason;
-    replace();
-    throw restarted(reason);
-  }
-  try {
-    return work();
-  } catch (error) {
-    if (isTrap(error)) throw afterTrap(error.message, ticket);
-    if (error?.internalCode) throw new InferenceUpstreamError(error.message, error);
-    // wasm-bindgen's error for a panic; those inside `poll` are errors of the crate.
-    if (error?.name === "PanicError") throw aiError(5004, 400, `This call failed because of a bug in workers-ai-local (${error.message}). Please report it.`);
-    throw error;
-  }
-}
-
-/**
  * The reason why an instance broke, by the ticket of the request that broke it while another request's turn computed for both.
  *
  * @type {Map<number, string>}
@@ -180,38 +289,9 @@ let tickets = 0;
 /** @param {number} ticket of a request that has ended */
 export const forgetTicket = (ticket) => void guiltyTickets.delete(ticket);
 
-/**
- * Replaces the instance after a trap. Returns the error of the request in whose turn it happened.
- *
- * @param {string} reason
- * @param {number} ticket
- */
-function afterTrap(reason, ticket) {
-  // From the exports themselves: wasm-bindgen's function refuses to be called after a trap.
-  const blamed = exportsOf(running).blamedTicket() >>> 0;
-  replace();
-  if (blamed === 0 || blamed === ticket) return broken(reason);
-  guiltyTickets.set(blamed, reason);
-  return restarted("another request broke it");
-}
-
 /** @param {string} reason */
 function broken(reason) {
   return aiError(5004, 400, `This request broke the engine (${reason}), which was restarted; other requests go on. If memory ran out, use a smaller model or a shorter prompt. Otherwise it is a bug: please report it.`);
-}
-
-/** Replaces the instance by a new one with new memory. */
-function replace() {
-  current += 1;
-  pool.stop();
-  pool = NO_THREADS;
-  try {
-    running.glue.__wbg_reset_state();
-    startPool();
-  } catch (error) {
-    // There is not enough memory for a new instance yet. The next call tries again.
-    lostReason = error.message;
-  }
 }
 
 /** Errors of calls whose instance was lost through no fault of theirs. */
@@ -230,65 +310,6 @@ function restarted(reason) {
  * @param {unknown} error
  */
 export const isRestart = (error) => typeof error === "object" && error !== null && restarts.has(error);
-
-/** Size of the instance's memory in bytes. It never shrinks, so this is also the peak since the instance was last replaced. */
-export function memoryBytes() {
-  return exportsOf(running).memory.buffer.byteLength;
-}
-
-/**
- * Frees a wasm object, unless its instance (`since`) has been replaced or must be replaced.
- *
- * @param {WasmObject} handle
- * @param {number} since
- */
-export function release(handle, since) {
-  if (handle && since === current && lostReason === undefined && handle.__wbg_ptr) handle.free();
-}
-
-/**
- * Runs an operation to its end. Aborting ends it at the next step; the model keeps what was computed so far.
- *
- * @template T
- * @param {() => Task<T>} begin starts the operation
- * @param {AbortSignal} [signal]
- * @param {number} [since] the `epoch()` of the instance that `begin` uses
- * @param {Set<WasmObject>} [running] contains the task while it runs. Removing the task from the set aborts the operation; the remover
- *   frees it
- * @param {number} [ticket] the number of the request that the operation belongs to
- * @returns {Promise<T>} the operation's result
- * @throws {DOMException} `AbortError` if the signal fires
- * @throws {InferenceUpstreamError} if the operation fails
- */
-export async function drive(begin, signal, since = current, running = new Set(), ticket = 0) {
-  if (signal?.aborted) throw abortError(signal);
-  const task = call(since, begin, ticket);
-  const abort = abortWatch(signal);
-  running.add(task);
-  driven += 1;
-  try {
-    let failed = false;
-    /** @type {unknown} */
-    let value;
-    for (;;) {
-      const wanted = call(since, () => task.poll(failed, value), ticket);
-      if (wanted === undefined) return call(since, () => task.take(), ticket);
-      try {
-        value = await (wanted === null ? yieldToEventLoop() : abort.race(wanted));
-        failed = false;
-      } catch (error) {
-        failed = true;
-        value = error;
-      }
-      if (signal?.aborted || !running.has(task)) throw abortError(signal);
-    }
-  } finally {
-    driven -= 1;
-    abort.end();
-    running.delete(task);
-    release(task, since);
-  }
-}
 
 /** Number of operations that are running in `drive`. */
 let driven = 0;

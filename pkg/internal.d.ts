@@ -143,6 +143,12 @@ export interface Host<Wasm> {
   cores: number;
   /** Whether memory can be shared with worker threads. */
   mayShare: boolean;
+  /** Whether a second engine, with 64-bit memory, takes the models that need it (`WideningEngine`). */
+  widens: boolean;
+  /** Which runtimes of this kind have 64-bit memory, in words. */
+  widerRuntime: string;
+  /** The memory that the whole machine has, in bytes, if that is known. */
+  memoryBytes?: number;
   /** The compiled module `DOT_PRODUCT`, for runtimes that cannot compile modules. */
   dotProduct?: WebAssembly.Module;
   /** Compiles a build's `wasm`. */
@@ -182,7 +188,7 @@ export interface Glue {
   initSync(options: InitOptions): Exports;
   /** Replaces the instance by a new one. */
   __wbg_reset_state(): void;
-  Ai: new (config: AiConfig & { substitute?: Omit<Substitute, "onlyScript"> }) => CoreAi;
+  Ai: new (config: AiConfig & { substitute?: Omit<Substitute, "onlyScript">; memory: CoreMemory }) => CoreAi;
   maxBodyBytes(): number;
   /** Makes the next `poll` of any task fail in one of the ways in which a bug can, as if it worked for the request `ticket`. For tests. */
   failNextPoll(how: "panic" | "stack" | "memory", ticket: number): void;
@@ -218,6 +224,15 @@ export interface Task<Result> extends WasmObject {
   take(): Result;
 }
 
+/** The memory that an instance can have. */
+export interface CoreMemory {
+  bytes: number;
+  /** Whether requests for a model that needs more fail with an error for which `wantsMore` is true. */
+  elsewhere: boolean;
+  /** What to do about a model that needs more; in other runtimes, say. May be empty. */
+  advice: string;
+}
+
 /** What makes the answer to a request differ from the answer to an equal one. */
 export interface Nonce {
   /** 16 bytes. */
@@ -242,7 +257,7 @@ export interface CoreAi extends WasmObject {
   ): Task<CoreHttpAnswer>;
   load(model: string): Task<LoadedModel>;
   tokenize(model: string, input: string): Task<TokenizedPrompt>;
-  stats(): Pick<AiStats, "models">;
+  stats(): { models: Omit<AiStats["models"][number], "build">[] };
 }
 
 /** Reads a stream in the crate. */

@@ -1,7 +1,6 @@
 // The engine in this thread.
 
-import { checkBuild } from "./builds.js";
-import { call, drive, epoch, facts, glue, memoryBytes, release } from "./instance.js";
+import { checkBuild, memoryOf } from "./builds.js";
 import { again, start as startAnswer } from "./replay.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { AiInternalError, closed } from "./errors.js";
@@ -9,7 +8,8 @@ import { toModelSource } from "./source.js";
 
 /**
  * @import { AiConfig, CustomModelSource, ModelsParameters } from "./index.d.ts"
- * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, Engine, HttpAnswer, HttpRequest, Substitute, Task } from "./internal.d.ts"
+ * @import { WasmInstance } from "./instance.js"
+ * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, Engine, Host, HttpAnswer, HttpRequest, Substitute, Task } from "./internal.d.ts"
  */
 
 /**
@@ -41,9 +41,13 @@ function weakSubstitute(substitute) {
   };
 }
 
-/** @implements {Engine} */
+/**
+ * @template Wasm
+ * @implements {Engine}
+ */
 export class LocalEngine {
-  #initialise;
+  #instance;
+  #host;
   /** As it was given, except that files are sources. */
   #config;
   /** For the crate. */
@@ -58,15 +62,17 @@ export class LocalEngine {
   #substitute;
 
   /**
-   * @param {(config: AiConfig) => void | Promise<void>} initialise starts the WebAssembly instance
+   * @param {WasmInstance} instance
+   * @param {() => Host<Wasm> | Promise<Host<Wasm>>} host called before each use
    * @param {AiConfig} config
    * @param {(value: unknown, place: string) => CustomModelSource} [toSource] converts a configured file to a source
    * @param {Substitute} [substitute] what may answer in place of the models
    * @throws {AiInternalError} if the configuration is invalid
    */
-  constructor(initialise, config = {}, toSource, substitute) {
+  constructor(instance, host, config = {}, toSource, substitute) {
     checkBuild(config);
-    this.#initialise = initialise;
+    this.#instance = instance;
+    this.#host = host;
     const models = Object.entries(config.models ?? {}).map(([id, value]) => [id, toModelSource(value, `models["${id}"]`, toSource)]);
     const defaultModel = config.default === undefined ? undefined : toModelSource(config.default, "default", toSource);
     this.#config = { ...config, models: Object.fromEntries(models), default: defaultModel };
@@ -78,16 +84,21 @@ export class LocalEngine {
   /** Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced. */
   async #ready() {
     if (this.#closed) throw closed();
-    await this.#initialise(this.#config);
-    const since = epoch();
-    if (this.#started?.since !== since) this.#started = { core: call(since, () => new (glue().Ai)(this.#settings)), since };
+    const instance = this.#instance;
+    const host = await this.#host();
+    await instance.start(this.#config, host);
+    const since = instance.epoch();
+    if (this.#started?.since !== since) {
+      const settings = { ...this.#settings, memory: memoryOf(instance.facts().build, this.#config, host) };
+      this.#started = { core: instance.call(since, () => new (instance.glue().Ai)(settings)), since };
+    }
     return this.#started;
   }
 
   /** Frees the crate's `Ai`. Answers in progress keep what they need until they end. */
   async close() {
     this.#closed = true;
-    if (this.#started) release(this.#started.core, this.#started.since);
+    if (this.#started) this.#instance.release(this.#started.core, this.#started.since);
     this.#started = undefined;
   }
 
@@ -101,6 +112,7 @@ export class LocalEngine {
    */
   async generate(model, input, signal) {
     const { facts, whole, chunk, free } = await startAnswer(
+      this.#instance,
       async ({ random, created, ticket }) => {
         const { core, since } = await this.#ready();
         return { begin: () => core.generate(model, input, random, created, ticket), since };
@@ -120,6 +132,7 @@ export class LocalEngine {
    */
   async fetch({ method, url, headers, body, tooLarge }, signal) {
     const { facts, chunk, free } = await startAnswer(
+      this.#instance,
       async ({ random, created, ticket }) => {
         const { core, since } = await this.#ready();
         return { begin: () => core.fetch(method, url, JSON.stringify(headers), body, tooLarge, random, created, ticket), since };
@@ -133,7 +146,7 @@ export class LocalEngine {
   /** Maximum length of a body that `fetch` accepts, in bytes. */
   async maxBodyBytes() {
     await this.#ready();
-    return call(epoch(), () => glue().maxBodyBytes());
+    return this.#instance.call(this.#instance.epoch(), () => this.#instance.glue().maxBodyBytes());
   }
 
   /**
@@ -145,7 +158,7 @@ export class LocalEngine {
   #drive(begin) {
     return again(async () => {
       const { core, since } = await this.#ready();
-      return drive(() => begin(core), undefined, since);
+      return this.#instance.drive(() => begin(core), undefined, since);
     });
   }
 
@@ -173,12 +186,14 @@ export class LocalEngine {
    */
   async models(params) {
     await this.#ready();
-    return call(epoch(), () => glue().models(JSON.stringify(params ?? {})));
+    return this.#instance.call(this.#instance.epoch(), () => this.#instance.glue().models(JSON.stringify(params ?? {})));
   }
 
   /** Returns the build, the loaded models with their token counts, and the memory use. */
   async stats() {
     const { core, since } = await this.#ready();
-    return { ...facts(), ...call(since, () => core.stats()), memoryBytes: memoryBytes() };
+    const { models } = this.#instance.call(since, () => core.stats());
+    const facts = this.#instance.facts();
+    return { ...facts, models: models.map((model) => ({ ...model, build: facts.build })) };
   }
 }

@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { createWriteStream, rmSync } from "node:fs";
 import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
-import { availableParallelism, homedir } from "node:os";
+import { availableParallelism, homedir, totalmem } from "node:os";
 import path from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -12,7 +12,7 @@ import { Worker } from "node:worker_threads";
 import { Ai as BaseAi } from "./ai.js";
 import { DEFAULT_MODEL, modelFolder } from "./default-model.js";
 import { provideGpu } from "./gpu.js";
-import { start } from "./instance.js";
+import { narrow, wide } from "./instance.js";
 import { LocalEngine, weakly } from "./local-engine.js";
 import { dawn } from "./node-gpu.js";
 import { Recordings, answerOfService } from "./recordings.js";
@@ -20,6 +20,7 @@ import { accountOf } from "./service.js";
 import { http, named, sourceError, toSource } from "./source.js";
 import { substituteOf } from "./substitute.js";
 import { builds } from "./wasm/builds.js";
+import { engineBySize } from "./widening-engine.js";
 
 /**
  * @import { AiConfig, CustomModelSource } from "./index.d.ts"
@@ -37,6 +38,10 @@ const HOST = {
   builds,
   cores: availableParallelism(),
   mayShare: true,
+  widens: true,
+  widerRuntime: "Node 24 or newer",
+  // A container may have less than the machine.
+  memoryBytes: Math.min(totalmem(), process.constrainedMemory() || Infinity),
   compile: async (wasm) => WebAssembly.compile(await readFile(wasm)),
   startThread(shared, { ready, ended }) {
     // Do not inherit this process's options: some are only valid for its main script.
@@ -57,7 +62,9 @@ export class Ai extends BaseAi {
   constructor(config = {}) {
     const { default: fallback = process.env.WORKERS_AI_LOCAL_MODEL || defaultModel(weakly(config.onProgress)), ...rest } = config;
     const substitute = substituteOf(config, { account: accountOf(process.env), recordings });
-    super(new LocalEngine((settings) => start(settings, HOST), { ...rest, default: fallback }, nodeSource, substitute));
+    /** @param {import("./instance.js").WasmInstance} instance */
+    const engine = (instance) => (/** @type {AiConfig} */ settings) => new LocalEngine(instance, () => HOST, settings, nodeSource, substitute);
+    super(engineBySize({ ...rest, default: fallback }, engine(narrow), engine(wide)));
   }
 }
 

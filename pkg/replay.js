@@ -2,9 +2,10 @@
 // what was already delivered is skipped. The same request with the same nonce gives the same bytes (src/ai/nonce.rs), which is checked.
 
 import { aiError } from "./errors.js";
-import { drive, forgetTicket, isRestart, newTicket, release } from "./instance.js";
+import { forgetTicket, isRestart, newTicket } from "./instance.js";
 
 /**
+ * @import { WasmInstance } from "./instance.js"
  * @import { Chunks, CoreChunks, Nonce, Task, WasmObject } from "./internal.d.ts"
  */
 
@@ -38,13 +39,14 @@ export async function again(work) {
  *
  * @template {CoreChunks} Core
  * @template Facts
+ * @param {WasmInstance} instance
  * @param {(nonce: Nonce) => Promise<{begin: () => Task<Core>, since: number}>} prepare makes the instance ready for the answer
  * @param {(core: Core) => Facts} read the facts of the answer that has begun
  * @param {AbortSignal} [signal]
  * @returns {Promise<{facts: Facts, whole: <T>(task: (core: Core) => Task<T>) => Promise<T>} & Chunks>} `whole` runs a task of the answer
  *   and ends the answer; the others are those of `Chunks`
  */
-export async function start(prepare, read, signal) {
+export async function start(instance, prepare, read, signal) {
   const nonce = newNonce();
   let losses = 0;
   let delivered = 0;
@@ -57,7 +59,7 @@ export async function start(prepare, read, signal) {
 
   const begin = async () => {
     const { begin, since } = await prepare(nonce);
-    current = { core: await drive(begin, signal, since, running, nonce.ticket), since };
+    current = { core: await instance.drive(begin, signal, since, running, nonce.ticket), since };
     return current;
   };
   /**
@@ -65,7 +67,7 @@ export async function start(prepare, read, signal) {
    * @param {{core: Core, since: number}} of
    * @param {(core: Core) => Task<T>} task
    */
-  const run = ({ core, since }, task) => drive(() => task(core), signal, since, running, nonce.ticket);
+  const run = ({ core, since }, task) => instance.drive(() => task(core), signal, since, running, nonce.ticket);
   /** @param {{core: Core, since: number}} of */
   const next = (of) => run(of, (core) => core.chunk());
 
@@ -114,9 +116,9 @@ export async function start(prepare, read, signal) {
     forgetTicket(nonce.ticket);
     if (!current) return;
     // Frees the tasks now, not when they continue: in workerd, the timer that a task waits for may have ended with its request.
-    for (const task of running) release(task, current.since);
+    for (const task of running) instance.release(task, current.since);
     running.clear();
-    release(current.core, current.since);
+    instance.release(current.core, current.since);
   };
 
   try {

@@ -4,6 +4,7 @@
 import { Ai as BaseAi } from "./ai.js";
 import { createEngine } from "./browser-engine.js";
 import { DEFAULT_MODEL } from "./default-model.js";
+import { narrow } from "./instance.js";
 import { builds } from "./wasm/single-builds.js";
 
 export { AiInternalError, InferenceUpstreamError } from "./errors.js";
@@ -12,6 +13,6 @@ export { DEFAULT_MODEL };
 export class Ai extends BaseAi {
   /** @param {import("./index.d.ts").AiConfig} [config] */
   constructor(config = {}) {
-    super(createEngine(config, () => builds));
+    super(createEngine(config, narrow, () => builds));
   }
 }

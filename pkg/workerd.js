@@ -3,15 +3,16 @@
 import { waitUntil } from "cloudflare:workers";
 import { Ai as BaseAi } from "./ai.js";
 import { DEFAULT_MODEL } from "./default-model.js";
-import { start } from "./instance.js";
+import { narrow, wide } from "./instance.js";
 import { LocalEngine } from "./local-engine.js";
 import { substituteOf } from "./substitute.js";
 import dotProduct from "./wasm/dot-product.wasm";
 import { builds } from "./wasm/workerd-builds.js";
+import { engineBySize } from "./widening-engine.js";
 
 /**
  * @import { AiConfig } from "./index.d.ts"
- * @import { Chunks, Host } from "./internal.d.ts"
+ * @import { Chunks, Engine, Host } from "./internal.d.ts"
  */
 
 export { AiInternalError, InferenceUpstreamError } from "./errors.js";
@@ -22,21 +23,22 @@ export { DEFAULT_MODEL };
  *
  * @type {Host<() => Promise<{default: WebAssembly.Module}>>}
  */
-const HOST = { builds, cores: 1, mayShare: false, dotProduct, compile: async (wasm) => (await wasm()).default };
+const HOST = {
+  ...{ builds, cores: 1, mayShare: false, dotProduct },
+  ...{ widens: true, widerRuntime: "a newer wrangler" },
+  compile: async (wasm) => (await wasm()).default,
+};
 
+/** @extends {LocalEngine<() => Promise<{default: WebAssembly.Module}>>} */
 class WorkerdEngine extends LocalEngine {
-  /** @param {AiConfig} config */
-  constructor(config) {
-    super((settings) => start(settings, HOST), config, undefined, substituteOf(config, { account: {} }));
-  }
 
-  /** @param {Parameters<LocalEngine["generate"]>} request */
+  /** @param {Parameters<Engine["generate"]>} request */
   async generate(...request) {
     const answer = await keepContext(super.generate(...request));
     return keepContextUntilFreed({ ...answer, object: () => keepContext(answer.object()) });
   }
 
-  /** @param {Parameters<LocalEngine["fetch"]>} request */
+  /** @param {Parameters<Engine["fetch"]>} request */
   async fetch(...request) {
     return keepContextUntilFreed(await keepContext(super.fetch(...request)));
   }
@@ -75,6 +77,10 @@ function keepContextUntilFreed(answer) {
 export class Ai extends BaseAi {
   /** @param {AiConfig} [config] */
   constructor(config = {}) {
-    super(new WorkerdEngine({ default: { url: DEFAULT_MODEL.url, sha256: DEFAULT_MODEL.sha256 }, ...config }));
+    const settings = { default: { url: DEFAULT_MODEL.url, sha256: DEFAULT_MODEL.sha256 }, ...config };
+    const substitute = substituteOf(config, { account: {} });
+    /** @param {import("./instance.js").WasmInstance} instance */
+    const engine = (instance) => (/** @type {AiConfig} */ settings) => new WorkerdEngine(instance, () => HOST, settings, undefined, substitute);
+    super(engineBySize(settings, engine(narrow), engine(wide)));
   }
 }

@@ -1,5 +1,5 @@
-// `npm run build`: src/ → pkg/wasm/, by cargo, wasm-bindgen and wasm-opt. Four builds: with relaxed SIMD and without, for one thread and for
-// several. `npm run build -- --only simd128` makes one of them.
+// `npm run build`: src/ → pkg/wasm/, by cargo, wasm-bindgen and wasm-opt. Six builds, for one thread and for several: with SIMD, with relaxed
+// SIMD, and with 64-bit memory. `npm run build -- --only simd128` makes one of them.
 
 import { copyFile, mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -7,15 +7,16 @@ import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { DOT_PRODUCT } from "../pkg/dot-products.js";
+import { changedCrates } from "./lib/changed-crates.mjs";
+import { withNarrowTables } from "./lib/narrow-tables.mjs";
 import { inProject } from "./lib/project.mjs";
 import { run, which } from "./lib/process.mjs";
 import { UserError, main, say, withProgress } from "./lib/report.mjs";
 import { hashFiles, isStamped, stamp, unstamp } from "./lib/stamp.mjs";
 import { withCargoTarget } from "./lib/user-cache.mjs";
-import { unwindingWgpu } from "./lib/wgpu.mjs";
 import { FEATURES, bind, cargoEnvironment, optimise } from "./lib/wasm.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
-import { STD_SOURCES_HELP, WASM_TARGET, ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
+import { STD_SOURCES_HELP, WASM64_TARGET, WASM_TARGET, ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
 import { ensureWasmBindgen } from "./setup/wasm-bindgen.mjs";
 
 const PACKAGE = "workers-ai-local";
@@ -30,36 +31,53 @@ const INDEX = "builds.js";
 const WORKERD_INDEX = "workerd-builds.js";
 const SINGLE_INDEX = "single-builds.js";
 const THREAD_INDEX = "thread-builds.js";
+const WIDE_INDEX = "wide-builds.js";
 /** `DOT_PRODUCT` as a file, because workerd cannot compile bytes. */
 const DOT_PRODUCT_FILE = "dot-product.wasm";
 /** Everything that the output depends on. */
 const INPUTS = [
-  ...["src", "kernels", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"],
-  ...["scripts/build.mjs", "scripts/lib/wasm.mjs", "scripts/lib/wgpu.mjs", "scripts/bindgen", "node_modules/binaryen/package.json"],
+  ...["src", "kernels", "clock", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"],
+  ...["scripts/build.mjs", "scripts/lib/wasm.mjs", "scripts/lib/changed-crates.mjs", "scripts/lib/narrow-tables.mjs", "scripts/bindgen", "node_modules/binaryen/package.json"],
 ];
 
 const ATOMICS = ["atomics", "threads"];
+/** What the target implies. */
+const MEMORY64 = ["memory64", "memory64"];
 /** Only the functions that need relaxed SIMD are compiled for it (feature `relaxed-simd`), so both builds share their dependencies. */
 const RELAXED_SIMD = ["relaxed-simd", "relaxed-simd"];
-/** Imported shared memory of up to 4 GiB, and the exports that wasm-bindgen needs for threads. */
-const SHARED_MEMORY = [
-  ...["--shared-memory", "--import-memory", "--max-memory=4294967296"],
+/** Imported shared memory of up to so many bytes, and the exports that wasm-bindgen needs for threads. */
+const sharedMemory = (bytes) => [
+  ...["--shared-memory", "--import-memory", `--max-memory=${bytes}`],
   ...["__wasm_init_tls", "__tls_size", "__tls_align", "__tls_base", "__heap_base"].map((symbol) => `--export=${symbol}`),
 ];
+const GIB = 2 ** 30;
 
 /**
  * Features that every crate is compiled with, the linker's arguments, and cargo's folder. The standard library is compiled with them too:
  * that makes it smaller, and shared memory requires it.
  */
 const ONE_THREAD = { features: FEATURES, link: [], target: "wasm", shared: false };
-const THREADS = { features: [...FEATURES, ATOMICS], link: SHARED_MEMORY, target: "wasm-threads", shared: true };
+const THREADS = { features: [...FEATURES, ATOMICS], link: sharedMemory(4 * GIB), target: "wasm-threads", shared: true };
+/** 64-bit memory, of which engines give up to 16 GiB. */
+const WIDE = { wide: true };
 
 const BUILDS = {
   simd128: ONE_THREAD,
   relaxed: { ...ONE_THREAD, relaxed: true },
   threads: THREADS,
   "relaxed-threads": { ...THREADS, relaxed: true },
+  wasm64: { ...ONE_THREAD, ...WIDE, link: [`--max-memory=${16 * GIB}`], target: "wasm64" },
+  "wasm64-threads": { ...THREADS, ...WIDE, link: sharedMemory(16 * GIB), target: "wasm64-threads" },
 };
+
+/**
+ * cargo's arguments for 64-bit memory: without a GPU, because wgpu takes this target for a native one, and with SIMD for the kernels alone, because
+ * candle's own SIMD code asks for 32-bit memory.
+ */
+const WIDE_ARGS = [
+  "--no-default-features",
+  ...["-Z", "profile-rustflags", "--config", `profile.${PROFILE}.package.workers-ai-local-kernels.rustflags=["-Ctarget-feature=+simd128"]`],
+];
 
 /** The classes by which wgpu recognises an error of WebGPU. */
 const ERROR_CLASSES = ["GPUOutOfMemoryError", "GPUValidationError"];
@@ -101,13 +119,14 @@ async function isPresent(name) {
 const upToDate = async (name, inputs) => (await isPresent(name)) && isStamped(stampOf(name), inputs);
 
 async function make(name, inputs) {
-  const { features, relaxed, shared } = BUILDS[name];
-  const toolchain = (await ensureToolchainWithStd()) ?? (shared ? null : await ensureToolchain());
+  const { features, relaxed, shared, wide } = BUILDS[name];
+  const toolchain = (await ensureToolchainWithStd()) ?? (shared || wide ? null : await ensureToolchain());
   const folder = path.join(OUTPUT, name);
   await unstamp(stampOf(name));
   if (!toolchain) {
     await rm(folder, { recursive: true, force: true });
-    return say(`The build "${name}" is left out, and the package computes in one thread: it needs the sources of Rust's standard library. ${STD_SOURCES_HELP}`);
+    const without = wide ? "holds models of up to 4 GiB" : "computes in one thread";
+    return say(`The build "${name}" is left out, and the package ${without}: it needs the sources of Rust's standard library. ${STD_SOURCES_HELP}`);
   }
   // The second compiles for this machine, with any cargo. Together they leave no core idle: the crate itself is one codegen unit.
   const [compiled, wasmBindgen] = await Promise.all([
@@ -115,10 +134,11 @@ async function make(name, inputs) {
     ensureWasmBindgen({ nativeCargo: which("cargo") ?? toolchain.cargo }),
   ]);
   await bind(wasmBindgen, compiled, folder, NAME);
-  await importErrorClasses(path.join(folder, `${NAME}.js`));
+  if (!wide) await importErrorClasses(path.join(folder, `${NAME}.js`));
   const [wasm] = outputs(name);
-  const used = relaxed ? [...features, RELAXED_SIMD] : features;
+  const used = [...features, ...(relaxed ? [RELAXED_SIMD] : []), ...(wide ? [MEMORY64] : [])];
   await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, used, toolchain));
+  if (wide) await writeFile(wasm, withNarrowTables(await readFile(wasm)));
   await stamp(stampOf(name), inputs);
   await reportSize(wasm);
 }
@@ -133,19 +153,22 @@ async function importErrorClasses(glue) {
 
 /** Compiles the crate; resolves to the path of the module. */
 async function compile(name, { cargo, env, args, unwinds }) {
-  const { features, link, target, relaxed } = BUILDS[name];
-  if (unwinds) args = [...args, ...(await unwindingWgpu({ cargo, env }))];
+  const { features, link, target, relaxed, wide } = BUILDS[name];
+  const triple = wide ? WASM64_TARGET : WASM_TARGET;
+  if (wide) args = [...args, ...WIDE_ARGS];
+  if (unwinds) args = [...args, ...(await changedCrates([wide ? "wasm-bindgen" : "wgpu"], { cargo, env }))];
   if (relaxed) args = [...args, "--features", "relaxed-simd"];
-  const profile = ["--target", WASM_TARGET, "--profile", PROFILE];
+  const profile = ["--target", triple, "--profile", PROFILE];
   const compiled = inProject("target", `${name}.wasm`);
   say(`Compiling the crate for WebAssembly, "${name}" (some minutes the first time) …`);
   await withCargoTarget(target, { cargo, env, clean: profile }, async (folder) => {
-    const settings = { env: { ...env, ...cargoEnvironment(features, folder, { unwinds, link }) } };
+    const ofAllCrates = wide ? features.filter(([feature]) => feature !== "simd128") : features;
+    const settings = { env: { ...env, ...cargoEnvironment(ofAllCrates, folder, { unwinds, link }) } };
     // The module's file name has no hash: without this, cargo could take the module of another build for a fresh one of this build.
     await run(cargo, ["clean", "--package", PACKAGE, ...profile], { ...settings, onLine: () => {} });
     await run(cargo, ["rustc", "--package", PACKAGE, "--lib", "--crate-type", "cdylib", ...profile, ...args], settings);
     await mkdir(path.dirname(compiled), { recursive: true });
-    await copyFile(path.join(folder, WASM_TARGET, PROFILE, `${NAME}.wasm`), compiled);
+    await copyFile(path.join(folder, triple, PROFILE, `${NAME}.wasm`), compiled);
   });
   return compiled;
 }
@@ -163,12 +186,14 @@ async function writeIndex(current) {
     const imports = names.map((name, number) => `import * as glue${number} from "${glue(name)}";\n`);
     return index(names, (name) => `async () => glue${names.indexOf(name)}`, url, imports.length > 0 ? `${imports.join("")}\n` : "");
   };
-  const single = current.filter((name) => !BUILDS[name].shared);
+  const those = (wanted) => current.filter((name) => wanted(BUILDS[name]));
+  const inWorkerd = those(({ shared }) => !shared);
   const files = {
     [INDEX]: index(current, imported, url),
-    [WORKERD_INDEX]: index(single, imported, (name) => `() => import("${module(name)}")`),
-    [SINGLE_INDEX]: staticIndex(single),
-    [THREAD_INDEX]: staticIndex(current.filter((name) => BUILDS[name].shared)),
+    [WORKERD_INDEX]: index(inWorkerd, imported, (name) => `() => import("${module(name)}")`),
+    [SINGLE_INDEX]: staticIndex(those(({ shared, wide }) => !shared && !wide)),
+    [THREAD_INDEX]: staticIndex(those(({ shared, wide }) => shared && !wide)),
+    [WIDE_INDEX]: staticIndex(those(({ wide }) => wide)),
     [DOT_PRODUCT_FILE]: DOT_PRODUCT,
   };
   // The whole folder ships, so files of earlier versions are removed.

@@ -32,6 +32,8 @@ pub enum ErrorCode {
     ContextWindowExceeded,
     /// 5024: JSON mode produced no object that fits the schema.
     JsonModeNotMet,
+    /// This instance has not the memory that the model needs, another one of the package has. No client ever sees it.
+    NeedsMoreMemory,
     /// Any other code, of the real service or of a prepared answer; nothing here causes it.
     Other { internal: u16, http: u16 },
 }
@@ -68,6 +70,7 @@ impl ErrorCode {
             Self::NoSuchModel => (5007, 400),
             Self::ContextWindowExceeded => (5021, 413),
             Self::JsonModeNotMet => (5024, 400),
+            Self::NeedsMoreMemory => (0, 0),
             Self::Other { internal, http } => (internal, http),
         }
     }

@@ -4,15 +4,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-#[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
+#[cfg(all(feature = "webgpu", target_family = "wasm"))]
 pub use crate::js::gpu;
 pub use kernels::clock::now_ms;
 
 /// Seconds since 1970.
 pub fn unix_seconds() -> u64 {
-    #[cfg(target_arch = "wasm32")]
+    #[cfg(target_family = "wasm")]
     return (js_sys::Date::now() / 1000.0) as u64;
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(not(target_family = "wasm"))]
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
@@ -26,9 +26,9 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
 
 /// Waits for about `milliseconds`; natively for at most 1 ms.
 pub async fn pause(milliseconds: u32) {
-    #[cfg(target_arch = "wasm32")]
+    #[cfg(target_family = "wasm")]
     crate::js::sleep(milliseconds).await;
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(not(target_family = "wasm"))]
     {
         std::thread::sleep(std::time::Duration::from_millis(u64::from(milliseconds).min(1)));
         yield_now().await;
@@ -53,7 +53,7 @@ pub fn yield_now() -> impl Future<Output = ()> {
 }
 
 /// A callback, and a future that completes once the callback has been called.
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(target_family = "wasm"))]
 pub fn signal() -> (impl FnOnce() + Send + 'static, impl Future<Output = ()>) {
     use std::sync::{Arc, Mutex, PoisonError};
     use std::task::Waker;
@@ -79,7 +79,7 @@ pub fn signal() -> (impl FnOnce() + Send + 'static, impl Future<Output = ()>) {
 
 /// A callback, and a future that completes once the callback has been called. It uses a promise, so that JavaScript
 /// does not have to poll.
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 pub fn signal() -> (impl FnOnce() + 'static, impl Future<Output = ()>) {
     let resolve = std::panic::AssertUnwindSafe(std::cell::Cell::new(None));
     let promise = js_sys::Promise::new(&mut |call, _| {

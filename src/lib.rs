@@ -19,7 +19,7 @@ pub mod grammar;
 mod host;
 pub mod http;
 pub mod input;
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 mod js;
 pub mod model;
 pub mod output;

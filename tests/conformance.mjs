@@ -6,7 +6,7 @@
 // with this error code.
 
 import assert from "node:assert/strict";
-import { glue } from "../pkg/instance.js";
+import { narrow } from "../pkg/instance.js";
 import { MODEL, PARIS } from "./real-model.mjs";
 import { validatorOf } from "./schemas.mjs";
 import { callScript, scriptedModel } from "./scripted-model.mjs";
@@ -681,7 +681,7 @@ const ERRORS = [
     meaning: "the body is too large",
     on: HTTP,
     refused: 3006,
-    inputs: [() => ({ ...HI, padding: "x".repeat(glue().maxBodyBytes()) })],
+    inputs: [() => ({ ...HI, padding: "x".repeat(narrow.glue().maxBodyBytes()) })],
   },
   { field: "3007", meaning: "timed out", on: [], note: "requests have no time limit" },
   { field: "3008", meaning: "interrupted: the download of a model file breaks off", refused: 3008, inputs: [HI], model: BROKEN },

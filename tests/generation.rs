@@ -367,6 +367,7 @@ fn strict_refuses_ids_without_weights() {
         strict: true,
         limits: Limits::default(),
         backend: BackendChoice::Cpu,
+        memory: Rc::default(),
         on_progress: None,
         on_warning: Rc::new(|text| panic!("no warning: {text}")),
         substitute: None,

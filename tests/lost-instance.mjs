@@ -13,7 +13,7 @@ export const FAILURES = {
 /**
  * Reads a stream of a model that says `WORDS`; after some chunks, a request on another model breaks the instance.
  *
- * @param {{glue: () => object, epoch: () => number}} instance the module `pkg/instance.js`
+ * @param {{glue: () => object, epoch: () => number}} instance of `pkg/instance.js`
  * @param {object} counting the `Ai` whose default model says `WORDS`
  * @param {object} other another `Ai`
  * @param {string} model a model id
@@ -21,20 +21,20 @@ export const FAILURES = {
  * @returns {Promise<{text: string, error: string, later: string, replaced: number}>} the stream's text, the error of the request that broke
  *   the instance, the answer to the same request afterwards, and how often the instance was replaced
  */
-export async function streamWhileAnotherBreaks({ glue, epoch }, counting, other, model, how) {
+export async function streamWhileAnotherBreaks(instance, counting, other, model, how) {
   const ask = () => other.run(model, { prompt: "Hi" });
   const decoder = new TextDecoder();
-  const before = epoch();
+  const before = instance.epoch();
   let [text, chunks, error] = ["", 0, "no error"];
   for await (const chunk of await counting.run(model, { prompt: "Count!", stream: true })) {
     text += decoder.decode(chunk, { stream: true });
     chunks += 1;
     if (chunks !== 4) continue;
     await other.load(model);
-    glue().failNextPoll(how, 0);
+    instance.glue().failNextPoll(how, 0);
     error = await ask().then(({ response }) => response, ({ message }) => message);
   }
   const events = text.split("\n\n").filter((event) => event.startsWith("data: {"));
   const pieces = events.map((event) => JSON.parse(event.slice("data: ".length)).response);
-  return { text: pieces.join(""), error, later: (await ask()).response, replaced: epoch() - before };
+  return { text: pieces.join(""), error, later: (await ask()).response, replaced: instance.epoch() - before };
 }

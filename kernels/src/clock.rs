@@ -2,9 +2,9 @@
 
 /// Milliseconds since a fixed but unspecified moment.
 pub fn now_ms() -> f64 {
-    #[cfg(target_arch = "wasm32")]
+    #[cfg(target_family = "wasm")]
     return js_sys::Date::now();
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(not(target_family = "wasm"))]
     {
         use std::sync::LazyLock;
         use std::time::Instant;

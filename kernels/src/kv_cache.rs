@@ -42,6 +42,11 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// The memory of a cache with so many positions, in bytes.
+    pub fn bytes(self, positions: usize) -> u64 {
+        (positions.div_ceil(PAGE) as u64).saturating_mul(Page::bytes(self))
+    }
+
     /// Tiles of eight columns that a head spans; the last one is padded with zeros.
     pub fn column_tiles(self) -> usize {
         self.head_width.div_ceil(8)
@@ -107,8 +112,9 @@ impl Page {
         shape.layers * shape.kv_heads * (PAGE / BLOCK)
     }
 
-    fn bytes(shape: Shape) -> usize {
-        Self::blocks(shape) * (shape.block_len() * size_of::<i16>() + 2 * BLOCK * size_of::<f32>())
+    fn bytes(shape: Shape) -> u64 {
+        let block = shape.block_len() * size_of::<i16>() + 2 * BLOCK * size_of::<f32>();
+        [shape.layers, shape.kv_heads, PAGE / BLOCK, block].iter().fold(1u64, |product, factor| product.saturating_mul(*factor as u64))
     }
 }
 
@@ -147,8 +153,8 @@ impl KvCache {
         while self.pages.len() < wanted {
             let Some(page) = Page::new(self.shape) else {
                 self.pages.truncate(before);
-                let bytes = (wanted - before) * Page::bytes(self.shape);
-                return Err(Error::OutOfMemory { purpose: "the context (KV cache)", bytes: bytes as u64 });
+                let bytes = self.shape.bytes((wanted - before) * PAGE);
+                return Err(Error::OutOfMemory { purpose: "the context (KV cache)", bytes });
             };
             self.pages.push(page);
         }

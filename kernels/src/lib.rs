@@ -6,6 +6,9 @@
 //! [`kv_cache`], which is stored in [`tiles`]. [`ops`] holds the operations between products and attention, [`logits`] those over a
 //! whole vocabulary. All of it is written in terms of [`lanes`] (SIMD vectors) and parallelised by [`threads`].
 
+// The operations are those of 32-bit memory; only their module is not stable yet.
+#![cfg_attr(target_arch = "wasm64", feature(simd_wasm64))]
+
 pub mod activations;
 pub mod attention;
 pub mod clock;

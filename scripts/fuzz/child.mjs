@@ -4,7 +4,7 @@ import { readFile, readdir } from "node:fs/promises";
 import path from "node:path";
 import { Ai, InferenceUpstreamError } from "workers-ai-local";
 import { setFlagsFromString } from "node:v8";
-import { epoch } from "../../pkg/instance.js";
+import { narrow } from "../../pkg/instance.js";
 import { Random } from "../../tests/random.mjs";
 import { scriptedModel } from "../../tests/scripted-model.mjs";
 import { KINDS } from "./kinds.mjs";
@@ -25,7 +25,7 @@ const probe = new Ai({ default: scriptedModel().bytes, backend: "cpu", threads: 
 await probe.load();
 setFlagsFromString(`--wasm-max-mem-pages=${MAX_PAGES}`);
 const tryOne = KINDS[kind]({ templates });
-let born = epoch();
+let born = narrow.epoch();
 
 for (let index = 0; index < Number(count) && Date.now() < Number(until); index += 1) {
   const seed = (Number(from) + index) >>> 0;
@@ -43,9 +43,9 @@ for (let index = 0; index < Number(count) && Date.now() < Number(until); index +
   } catch (error) {
     result.fault = error instanceof InferenceUpstreamError ? error.message : (error?.stack ?? String(error));
   }
-  if (epoch() !== born || /ran out of memory or failed|and was restarted/.test(result.fault ?? result.outcomes.join("\n"))) {
+  if (narrow.epoch() !== born || /ran out of memory or failed|and was restarted/.test(result.fault ?? result.outcomes.join("\n"))) {
     result.trap = [...result.outcomes, result.fault, ...printed].filter(Boolean).join("\n").slice(0, SHOWN);
-    born = epoch();
+    born = narrow.epoch();
   }
   result.milliseconds = Date.now() - started;
   result.memory = (await probe.stats()).memoryBytes;

@@ -21,8 +21,8 @@ export const IMPLIED_FEATURES = [
 /** The features of a build, with those of exceptions if it unwinds. */
 const used = (features, unwinds) => (unwinds ? [...features, ["exception-handling", "exception-handling"]] : features);
 
-/** The environment in which cargo compiles for these features, into a folder. */
-export const cargoEnvironment = (features, folder, { unwinds = false, link = [] } = {}) => ({
+/** The environment in which cargo compiles for these features, into a folder. `entropy`: where getrandom has its random bytes from. */
+export const cargoEnvironment = (features, folder, { unwinds = false, link = [], entropy = "custom" } = {}) => ({
   CARGO_TARGET_DIR: folder,
   CARGO_PROFILE_WASM_PANIC: unwinds ? "unwind" : "abort",
   // The "encoded" form, because one flag has quotes in it.
@@ -30,7 +30,7 @@ export const cargoEnvironment = (features, folder, { unwinds = false, link = [] 
     `-Ctarget-feature=${used(features, unwinds).map(([rustc]) => `+${rustc}`).join(",")}`,
     // The older form of exceptions, which every engine has.
     ...(unwinds ? ["-Cpanic=unwind", "-Cllvm-args=-wasm-use-legacy-eh=true"] : []),
-    ...["--cfg", 'getrandom_backend="wasm_js"'],
+    ...["--cfg", `getrandom_backend="${entropy}"`],
     ...link.map((argument) => `-Clink-arg=${argument}`),
   ].join("\x1f"),
 });

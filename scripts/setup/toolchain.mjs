@@ -16,6 +16,8 @@ import { hashText, isStamped, stamp } from "../lib/stamp.mjs";
 import { inUserCache } from "../lib/user-cache.mjs";
 
 export const WASM_TARGET = "wasm32-unknown-unknown";
+/** With 64-bit memory. Only with sources of the standard library: nobody distributes it compiled. */
+export const WASM64_TARGET = "wasm64-unknown-unknown";
 const DEBIAN_PACKAGES = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
 const DEBIAN_HELP = `on Debian, as root, \`apt-get install ${DEBIAN_PACKAGES.join(" ")}\``;
 

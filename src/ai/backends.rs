@@ -1,5 +1,6 @@
 //! Chooses the backend of a model: loads its weights on the GPU if that is wanted and possible, otherwise on the CPU.
 
+use super::memory::{Memory, Needs, Taken};
 use crate::backend::Backend;
 use crate::backend::cpu::{CpuBackend, CpuWeights};
 use crate::error::{AiError, ErrorCode, Result};
@@ -23,6 +24,8 @@ pub enum BackendChoice {
 /// A backend that holds a model's weights.
 pub struct LoadedBackend {
     pub backend: Box<dyn Backend>,
+    /// What it takes of this instance's memory; `None` on the GPU.
+    pub taken: Option<Taken>,
     /// Why it is not the GPU, if the configuration did not ask for the CPU.
     pub reason: Option<String>,
 }
@@ -59,6 +62,7 @@ pub struct ShaderProgress {
 /// A model's file, or files if it is split, and the backend that is asked for.
 pub struct ModelFile {
     pub source: Rc<dyn Source>,
+    pub memory: Rc<Memory>,
     pub choice: BackendChoice,
     pub on_progress: Rc<dyn Fn(LoadProgress)>,
 }
@@ -79,6 +83,7 @@ impl ModelFile {
     pub fn cpu_fallback(&self) -> Option<Self> {
         (self.choice == BackendChoice::Auto).then(|| Self {
             source: Rc::clone(&self.source),
+            memory: Rc::clone(&self.memory),
             choice: BackendChoice::Cpu,
             on_progress: Rc::clone(&self.on_progress),
         })
@@ -95,7 +100,7 @@ impl ModelFile {
             // No weights have been read yet: the CPU continues with the same reader.
             Some(Err(error)) => (Some((tensors, reader)), Some(error)),
             Some(Ok(gpu)) => match gpu.load_backend(&tensors, architecture, reader, &*self.on_progress).await {
-                Ok(backend) => return Ok(LoadedBackend { backend, reason: None }),
+                Ok(backend) => return Ok(LoadedBackend { backend, taken: None, reason: None }),
                 // The file may be the cause (damaged or unreachable). Then the CPU fails too, and its error is the clearest.
                 Err(error) => (None, Some(error)),
             },
@@ -113,11 +118,14 @@ impl ModelFile {
                 (header.into_tensors(), reader)
             }
         };
-        match (load_on_cpu(&tensors, architecture, reader).await, reason) {
+        match (load_on_cpu(&tensors, architecture, reader, &self.memory).await, reason) {
             (Err(AiError { code: ErrorCode::OutOfCapacity, text }), Some(reason)) => {
                 Err(AiError::new(ErrorCode::OutOfCapacity, format!("{text} The GPU was not used: {reason}")))
             }
-            (backend, reason) => Ok(LoadedBackend { backend: backend?, reason }),
+            (loaded, reason) => {
+                let (backend, taken) = loaded?;
+                Ok(LoadedBackend { backend, taken: Some(taken), reason })
+            }
         }
     }
 
@@ -133,20 +141,29 @@ impl ModelFile {
     }
 }
 
-async fn load_on_cpu(tensors: &[TensorEntry], architecture: &Architecture, mut reader: Parts) -> Result<Box<dyn Backend>> {
-    // Weights larger than the address space are refused at once; loading them would first use up all memory. (A file that is shorter
-    // than its tensors claim is damaged, not large, so it gets another error.)
+async fn load_on_cpu(
+    tensors: &[TensorEntry],
+    architecture: &Architecture,
+    mut reader: Parts,
+    memory: &Rc<Memory>,
+) -> Result<(Box<dyn Backend>, Taken)> {
+    // Weights for which there can be no memory are refused at once; loading them would first use up all of it. (A file that is shorter than its
+    // tensors claim is damaged, not large, so it gets another error.)
     let bytes = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.length));
     let total = reader.progress().total;
-    match usize::try_from(bytes) {
-        Err(_) if total.is_none_or(|size| size >= bytes) => return Err(AiError::out_of_memory("loading the model's weights", bytes)),
-        Ok(bytes) if total.is_some_and(|size| size >= bytes as u64) => grow_once(bytes),
-        _ => {}
+    let is_cut = total.is_some_and(|size| size < bytes);
+    let needs = if is_cut { Needs::of(&[], architecture) } else { Needs::of(tensors, architecture) };
+    let taken = memory.take(&reader.name(), needs)?;
+    if let Ok(bytes) = usize::try_from(bytes)
+        && total.is_some()
+        && !is_cut
+    {
+        grow_once(bytes);
     }
     let mut weights = CpuWeights::default();
     load_weights(tensors, architecture, &mut reader, &mut weights).await?;
     reader.verify().await?;
-    Ok(Box::new(CpuBackend::new(architecture.clone(), weights)?))
+    Ok((Box::new(CpuBackend::new(architecture.clone(), weights)?), taken))
 }
 
 /// Lets the memory grow once by the size of the weights, not for every tensor. Where it cannot, the tensors may still find room in what earlier
@@ -211,7 +228,7 @@ mod gpu {
     pub enum Gpu {}
 
     pub async fn find(choice: BackendChoice, _: &[TensorEntry], _: &Architecture) -> Option<Result<Gpu>> {
-        (choice != BackendChoice::Cpu).then(|| Err(AiError::invalid_data("This build computes on the CPU only.")))
+        (choice != BackendChoice::Cpu).then(|| Err(AiError::invalid_data("The build with 64-bit memory computes on the CPU only.")))
     }
 
     impl Gpu {

@@ -4,6 +4,7 @@ mod answer;
 mod backends;
 mod expect;
 mod generation;
+mod memory;
 mod model;
 mod nonce;
 mod prepared;
@@ -14,6 +15,7 @@ mod templates;
 pub use answer::Answer;
 pub use backends::{BackendChoice, LoadProgress, Phase, ShaderProgress};
 pub use generation::Generation;
+pub use memory::Memory;
 pub use model::{ComputedBy, Model};
 pub use nonce::Nonce;
 pub use prepared::Prepared;
@@ -50,6 +52,8 @@ pub struct Config {
     pub strict: bool,
     pub limits: Limits,
     pub backend: BackendChoice,
+    /// The memory of this instance.
+    pub memory: Rc<Memory>,
     /// Called with a model id and the progress of its load.
     pub on_progress: Option<ProgressCallback>,
     /// Called with warnings for the user, once per model id.
@@ -67,7 +71,8 @@ pub struct Ai {
 
 impl Ai {
     pub fn new(config: Config) -> Self {
-        Self { store: ModelStore::new(config.limits, config.backend), config, warned: RefCell::default() }
+        let store = ModelStore::new(config.limits, config.backend, Rc::clone(&config.memory));
+        Self { store, config, warned: RefCell::default() }
     }
 
     /// Starts a request whose answer is written in `dialect`. `input`: its JSON, or why it could not be read.
@@ -123,15 +128,19 @@ impl Ai {
     /// # Errors
     ///
     /// 5007 if no file serves the model id; an error of the load; 5004 if the chat template cannot be used; 5006 if a schema cannot
-    /// be guaranteed; 5021 if prompt and answer exceed the context window; 3040 if too many requests are in progress.
+    /// be guaranteed; 5021 if prompt and answer exceed the context window; 3040 if too many requests are in progress;
+    /// [`ErrorCode::NeedsMoreMemory`](crate::error::ErrorCode::NeedsMoreMemory) if another instance is to answer.
     pub async fn generate(&self, model_id: &str, request: TextGenerationRequest, nonce: Nonce) -> Result<Generation> {
         let source = self.source_of(model_id)?;
         // Kept until the request is in the engine, where it has a place of its own.
         let place = self.store.place(&*source).await?;
-        let model = self.load_source(model_id, source, Some(&place)).await?;
+        let model = self.load_source(model_id, Rc::clone(&source), Some(&place)).await?;
         let (text, template) = self.rendered(&model, &request)?;
         let prompt = model.tokenizer.encode(&text)?;
         let max_tokens = answer_length(model_id, &request, prompt.len(), model.positions())?;
+        if model.is_too_large_with(prompt.len() + max_tokens) {
+            return Err(self.store.give_up(&*source));
+        }
         let mut sampling = request.sampling.clone();
         sampling.seed.get_or_insert(nonce.seed());
         let continues = matches!(request.prompt, Prompt::Raw(_));

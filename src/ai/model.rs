@@ -1,6 +1,7 @@
 //! A loaded model: tokenizer, chat template and engine.
 
 use super::backends::{LoadedBackend, ModelFile};
+use super::memory::Taken;
 use super::templates::Templates;
 use crate::backend::Gpu;
 use crate::engine::{Engine, Limits, SequenceId};
@@ -34,6 +35,8 @@ pub struct Model {
     /// Read again if the backend is lost.
     file: ModelFile,
     computed_by: RefCell<ComputedBy>,
+    /// What it takes of this instance's memory; `None` on the GPU.
+    taken: RefCell<Option<Taken>>,
     /// Requests in progress and computed tokens, before the step that is being computed.
     last_activity: Cell<(usize, u64)>,
     /// Whether the CPU once failed to take the model over for lack of memory.
@@ -79,9 +82,10 @@ impl Model {
         let templates = Templates::from_header(&header, &tokenizer);
         // This frees the metadata (a vocabulary of many small strings) before memory is needed for the weights.
         let tensors = header.into_tensors();
-        let LoadedBackend { backend, reason } = file.load_backend(tensors, &architecture, reader).await?;
+        let LoadedBackend { backend, taken, reason } = file.load_backend(tensors, &architecture, reader).await?;
         Ok(Self {
             computed_by: RefCell::new(ComputedBy { backend: backend.name(), reason }),
+            taken: RefCell::new(taken),
             last_activity: Cell::default(),
             too_large_for_cpu: Cell::new(false),
             file,
@@ -100,6 +104,11 @@ impl Model {
     /// Maximum positions (tokens of prompt and answer together) that the model supports.
     pub fn positions(&self) -> usize {
         self.positions
+    }
+
+    /// Whether another instance of the package should hold the model, for a context of so many positions.
+    pub fn is_too_large_with(&self, positions: usize) -> bool {
+        self.taken.borrow().as_ref().is_some_and(|taken| taken.is_too_small_for(positions))
     }
 
     /// Which backend computes the model, and why.
@@ -164,6 +173,8 @@ impl Model {
         let Some(file) = fallback else { return engine.fail_out_of_gpu_memory("") };
         match file.reload_backend().await {
             Ok(loaded) => self.use_backend(engine, LoadedBackend { reason: Some(full), ..loaded }),
+            // Elsewhere the CPU can.
+            Err(error) if error.code == ErrorCode::NeedsMoreMemory => engine.fail_out_of_gpu_memory_with(&error),
             Err(error) => {
                 self.too_large_for_cpu.set(error.code == ErrorCode::OutOfCapacity);
                 engine.fail_out_of_gpu_memory(&format!(" Nor can the CPU take over: {}", error.text));
@@ -171,7 +182,8 @@ impl Model {
         }
     }
 
-    fn use_backend(&self, engine: &mut Engine, LoadedBackend { backend, reason }: LoadedBackend) {
+    fn use_backend(&self, engine: &mut Engine, LoadedBackend { backend, taken, reason }: LoadedBackend) {
+        *self.taken.borrow_mut() = taken;
         *self.computed_by.borrow_mut() = ComputedBy { backend: backend.name(), reason };
         engine.replace_backend(backend);
     }

@@ -6,8 +6,9 @@
 
 use super::Model;
 use super::backends::{BackendChoice, LoadProgress, ModelFile};
+use super::memory::{Memory, needs_more};
 use crate::engine::{Limits, too_many};
-use crate::error::{AiError, Result};
+use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::Source;
 use crate::host::{now_ms, pause};
 use std::cell::{Cell, RefCell};
@@ -23,6 +24,7 @@ const STALLED_AFTER_MS: f64 = 30_000.0;
 pub struct ModelStore {
     limits: Limits,
     choice: BackendChoice,
+    memory: Rc<Memory>,
     slots: RefCell<HashMap<String, Rc<Slot>>>,
 }
 
@@ -74,11 +76,13 @@ enum State {
     Loading,
     Ready(Rc<Model>),
     Failed(AiError),
+    /// Another instance of the package is to hold the model.
+    Elsewhere,
 }
 
 impl ModelStore {
-    pub fn new(limits: Limits, choice: BackendChoice) -> Self {
-        Self { limits, choice, slots: RefCell::default() }
+    pub fn new(limits: Limits, choice: BackendChoice, memory: Rc<Memory>) -> Self {
+        Self { limits, choice, memory, slots: RefCell::default() }
     }
 
     /// The model of a source; loads it if necessary. `place`: of the request that needs it.
@@ -92,6 +96,7 @@ impl ModelStore {
         loop {
             match &*slot.state.borrow() {
                 State::Ready(model) => return Ok(Rc::clone(model)),
+                State::Elsewhere => return Err(needs_more(&source.name())),
                 State::Loading if now_ms() - slot.heartbeat.get() < STALLED_AFTER_MS => waited_for = Some(slot.attempt.get()),
                 // The load that this request waited for has failed. Later requests start a new one.
                 State::Failed(error) if waited_for == Some(slot.attempt.get()) => return Err(error.clone()),
@@ -111,14 +116,20 @@ impl ModelStore {
             }
             on_progress(progress);
         });
-        let file = || ModelFile { source: Rc::clone(&source), choice: self.choice, on_progress: Rc::clone(&on_progress) };
+        let file = || ModelFile {
+            source: Rc::clone(&source),
+            memory: Rc::clone(&self.memory),
+            choice: self.choice,
+            on_progress: Rc::clone(&on_progress),
+        };
+        let is_full = |loaded: &Result<Model>| matches!(loaded, Err(error) if error.code == ErrorCode::OutOfCapacity);
         let mut loaded = Model::load(file(), self.limits).await;
-        if let Err(error) = &loaded
-            && error.code == crate::error::ErrorCode::OutOfCapacity
-            && self.drop_idle()
-        {
+        if is_full(&loaded) && self.drop_idle() {
             // Dropping unused models has freed memory: try once more.
             loaded = Model::load(file(), self.limits).await;
+        }
+        if is_full(&loaded) && self.memory.elsewhere {
+            loaded = Err(needs_more(&source.name()));
         }
         attempt.end(loaded.map(Rc::new))
     }
@@ -144,6 +155,14 @@ impl ModelStore {
             None => {}
         }
         Ok(place)
+    }
+
+    /// Gives a model up, which another instance of the package is to hold. Answers in progress keep it until they end.
+    pub fn give_up(&self, source: &dyn Source) -> AiError {
+        if let Some(slot) = self.slots.borrow().get(&source.identity()) {
+            *slot.state.borrow_mut() = State::Elsewhere;
+        }
+        needs_more(&source.name())
     }
 
     /// The models in memory.
@@ -192,6 +211,7 @@ impl<'a> Attempt<'a> {
         if self.is_current() {
             *self.slot.state.borrow_mut() = match &loaded {
                 Ok(model) => State::Ready(Rc::clone(model)),
+                Err(error) if error.code == ErrorCode::NeedsMoreMemory => State::Elsewhere,
                 Err(error) => State::Failed(error.clone()),
             };
         }

@@ -222,6 +222,13 @@ impl Engine {
         }
     }
 
+    /// Ends them with this error.
+    pub fn fail_out_of_gpu_memory_with(&mut self, error: &AiError) {
+        for (id, _) in std::mem::take(&mut self.out_of_gpu_memory) {
+            self.fail(id, error.clone());
+        }
+    }
+
     /// Continues with another backend of the same model. Sequences compute their tokens again there; no token is lost or
     /// repeated.
     pub fn replace_backend(&mut self, backend: Box<dyn Backend>) {

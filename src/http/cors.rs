@@ -22,7 +22,7 @@ impl Cors {
             return None;
         }
         let wanted = request.header("access-control-request-headers").unwrap_or("content-type");
-        let response = Response { status: 204, headers: Vec::new(), body: Body::Whole(Vec::new()) };
+        let response = Response { status: 204, headers: Vec::new(), body: Body::Whole(Vec::new()), needs_more_memory: false };
         let response = response.with("access-control-allow-methods", "GET, POST").with("access-control-allow-headers", wanted);
         Some(response.with("access-control-max-age", "600"))
     }
@@ -60,7 +60,7 @@ mod tests {
     }
 
     fn allowed_origin(cors: &Cors, origin: &str) -> Option<String> {
-        let mut response = Response { status: 200, headers: Vec::new(), body: Body::Whole(Vec::new()) };
+        let mut response = Response { status: 200, headers: Vec::new(), body: Body::Whole(Vec::new()), needs_more_memory: false };
         cors.allow(&request("GET", &[("origin", origin)]), &mut response);
         response.headers.into_iter().find(|(name, _)| name == "access-control-allow-origin").map(|(_, value)| value)
     }

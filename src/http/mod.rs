@@ -63,6 +63,8 @@ pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Body,
+    /// Another instance of the package is to answer, and nobody sees this response.
+    pub needs_more_memory: bool,
 }
 
 /// The body of a response.
@@ -76,7 +78,7 @@ pub enum Body {
 impl Response {
     fn json(status: u16, value: &Value) -> Self {
         let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        Self { status, headers, body: Body::Whole(value.to_string().into_bytes()) }
+        Self { status, headers, body: Body::Whole(value.to_string().into_bytes()), needs_more_memory: false }
     }
 
     /// Adds a header.
@@ -139,7 +141,7 @@ fn error_response(route: &Route, error: &AiError) -> Response {
         }
         _ => json!({"result": {}, "success": false, "errors": rest_errors, "messages": []}),
     };
-    let response = Response::json(status, &body);
+    let response = Response { needs_more_memory: error.code == ErrorCode::NeedsMoreMemory, ..Response::json(status, &body) };
     // Capacity is free again as soon as any request ends, so clients should retry soon.
     if error.code == ErrorCode::OutOfCapacity { response.with("retry-after", "1") } else { response }
 }
@@ -168,7 +170,7 @@ async fn respond(answer: Answer, envelope: impl FnOnce(Value) -> Value) -> Resul
     let served_by = path::encode(answer.served_by());
     let response = if answer.is_stream() {
         let headers = vec![("content-type".into(), "text/event-stream".into()), ("cache-control".into(), "no-cache".into())];
-        Response { status: 200, headers, body: Body::Stream(Box::new(answer)) }
+        Response { status: 200, headers, body: Body::Stream(Box::new(answer)), needs_more_memory: false }
     } else {
         Response::json(200, &envelope(answer.object().await?))
     };

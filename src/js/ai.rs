@@ -8,6 +8,7 @@ use super::task::Task;
 use crate::ai::{self, Nonce, Substitute};
 use crate::catalog;
 use crate::engine::{Limits, blame};
+use crate::error::{AiError, ErrorCode};
 use crate::gguf::Source;
 use crate::http::{self, Cors};
 use crate::input::{self, TextGenerationRequest};
@@ -35,8 +36,8 @@ pub struct Ai {
 
 #[wasm_bindgen]
 impl Ai {
-    /// `config`: `{ models: {id: source}, default: source, strict, backend, caches, queue, cors, onProgress, onWarning, substitute }`,
-    /// with sources made by `source.js` and a substitute made by `substitute.js`.
+    /// `config`: `{ models: {id: source}, default: source, strict, backend, caches, queue, cors, onProgress, onWarning, memory,
+    /// substitute }`, with sources made by `source.js` and a substitute made by `substitute.js`.
     #[wasm_bindgen(constructor)]
     pub fn new(config: &JsValue) -> Ai {
         let mut models: HashMap<String, Rc<dyn Source>> = HashMap::new();
@@ -79,7 +80,11 @@ impl Ai {
         let substitute = property(config, "substitute");
         let substitute =
             substitute.is_object().then(|| Rc::new(JsSubstitute(substitute.unchecked_into::<HostSubstitute>())) as Rc<dyn Substitute>);
-        let config = ai::Config { models, default, strict, limits, backend, on_progress, on_warning, substitute };
+        let memory = property(config, "memory");
+        let bytes = property(&memory, "bytes").as_f64().map_or(u64::MAX, |bytes| bytes as u64);
+        let advice = property(&memory, "advice").as_string().unwrap_or_default();
+        let memory = Rc::new(ai::Memory::new(bytes, property(&memory, "elsewhere").is_truthy(), advice));
+        let config = ai::Config { models, default, strict, limits, backend, memory, on_progress, on_warning, substitute };
         let inner = Rc::new(ai::Ai::new(config));
         Ai { inner: AssertUnwindSafe(inner), cors }
     }
@@ -115,7 +120,13 @@ impl Ai {
         let headers = serde_json::from_str(headers).unwrap_or_default();
         let request =
             http::Request { method, url, headers, body: body.unwrap_or_default(), too_large, nonce: nonce_of(random, created, ticket) };
-        Task::new(async move { Ok(HttpAnswer::new(http::handle(&inner, &cors, &request).await).into()) })
+        Task::new(async move {
+            let response = http::handle(&inner, &cors, &request).await;
+            match response.needs_more_memory {
+                true => Err(to_error(&AiError::new(ErrorCode::NeedsMoreMemory, "The model needs more memory."))),
+                false => Ok(HttpAnswer::new(response).into()),
+            }
+        })
     }
 
     /// Renders and tokenises a request without computing an answer. The task resolves to `{tokens, text}`. `input` is JSON text.

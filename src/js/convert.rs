@@ -1,6 +1,6 @@
 //! Conversion of values between Rust and JavaScript.
 
-use crate::error::AiError;
+use crate::error::{AiError, ErrorCode};
 use js_sys::{Error, Object, Reflect};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
@@ -10,10 +10,10 @@ pub fn to_js(value: &impl Serialize) -> JsValue {
     value.serialize(&serde_wasm_bindgen::Serializer::json_compatible()).unwrap_or(JsValue::NULL)
 }
 
-/// An `Error` named `AiError` with `internalCode`, `httpCode`, `description`, and `body` as the binding sends it.
+/// An `Error` named `AiError` (`NeedsMoreMemory` if it is none for clients) with `internalCode`, `httpCode`, `description`, and `body` as the binding sends it.
 pub fn to_error(error: &AiError) -> JsValue {
     let thrown = Error::new(&error.to_string());
-    thrown.set_name("AiError");
+    thrown.set_name(if error.code == ErrorCode::NeedsMoreMemory { "NeedsMoreMemory" } else { "AiError" });
     let fields = Object::from(to_js(&error.wire_body()));
     for key in ["internalCode", "httpCode", "description"] {
         if let Ok(value) = Reflect::get(&fields, &key.into()) {

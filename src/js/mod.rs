@@ -7,6 +7,7 @@
 mod ai;
 mod answer;
 mod convert;
+mod entropy;
 #[cfg(feature = "webgpu")]
 pub mod gpu;
 mod source;

@@ -92,10 +92,10 @@ describe("a stream goes on, to the same text, while another request", () => {
       const outcome = await page.evaluate(
         async ({ id, how }) => {
           const { Ai } = await import("/pkg/service-worker.js");
-          const instance = await import("/pkg/instance.js");
+          const { narrow } = await import("/pkg/instance.js");
           const { streamWhileAnotherBreaks } = await import("/lost-instance.js");
           const of = (file) => new Ai({ default: file, onWarning() {} });
-          return streamWhileAnotherBreaks(instance, of("/counting.gguf"), of("/model.gguf"), id, how);
+          return streamWhileAnotherBreaks(narrow, of("/counting.gguf"), of("/model.gguf"), id, how);
         },
         { id: ID, how },
       );

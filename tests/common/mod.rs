@@ -54,6 +54,7 @@ pub fn ai_from(source: Rc<dyn Source>, limits: Limits) -> (Ai, Rc<RefCell<Vec<St
         strict: false,
         limits,
         backend: BackendChoice::Cpu,
+        memory: Rc::default(),
         on_progress: None,
         on_warning: Rc::new(move |text| seen.borrow_mut().push(text.to_owned())),
         substitute: None,

@@ -184,7 +184,7 @@ describe("without the package `webgpu`, which this project does not have under i
 test("a trap in the build with threads is survived: a fresh instance, fresh memory and fresh threads", needsThreads, async () => {
   const outcome = await inOneProcess(
     async (Ai, { STORY, instance }) => {
-      const { epoch, glue } = await import(instance);
+      const { narrow } = await import(instance);
       const ai = new Ai({ build: "threads", threads: 2, onWarning() {} });
       const full = async () => {
         for (let tries = 0; tries < 500 && (await ai.stats()).threads < 2; tries += 1) await new Promise((resolve) => setTimeout(resolve, 20));
@@ -193,16 +193,16 @@ test("a trap in the build with threads is survived: a fresh instance, fresh memo
       const run = () => ai.run("@cf/meta/llama-3.1-8b-instruct", STORY).then(({ response }) => response, ({ message }) => message);
       const before = await run();
       const threads = [await full()];
-      const { memory } = glue().initSync();
-      const { poll } = glue().Task.prototype;
-      glue().Task.prototype.poll = function () {
-        glue().Task.prototype.poll = poll;
+      const { memory } = narrow.glue().initSync();
+      const { poll } = narrow.glue().Task.prototype;
+      narrow.glue().Task.prototype.poll = function () {
+        narrow.glue().Task.prototype.poll = poll;
         throw new WebAssembly.RuntimeError("unreachable");
       };
       const trapped = await run();
       const after = await run();
       threads.push(await full());
-      return { before, trapped, after, threads, epoch: epoch(), sameMemory: memory === glue().initSync().memory, again: await run() };
+      return { before, trapped, after, threads, epoch: narrow.epoch(), sameMemory: memory === narrow.glue().initSync().memory, again: await run() };
     },
     { argument: { STORY, instance: new URL("../../pkg/instance.js", import.meta.url).href } },
   );

@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { after, before, describe, test } from "node:test";
 import { Ai, AiInternalError, InferenceUpstreamError } from "workers-ai-local";
-import { glue } from "../../pkg/instance.js";
+import { narrow } from "../../pkg/instance.js";
 import { giantHeader, headOf, parseHeader, patched, u32, u64, withEntry, writeHeader } from "../gguf-fixtures.mjs";
 import { CUT, startModelServer } from "../model-server.mjs";
 import { MODEL, MODEL_PATH, PARIS } from "../real-model.mjs";
@@ -324,7 +324,7 @@ describe("a prompt longer than the context", () => {
 describe("a trap in the WebAssembly instance", () => {
   /** Makes the next `poll` of any request trap. */
   function trapOnce(t, error = new WebAssembly.RuntimeError("unreachable")) {
-    const poll = t.mock.method(glue().Task.prototype, "poll", function () {
+    const poll = t.mock.method(narrow.glue().Task.prototype, "poll", function () {
       poll.mock.restore();
       throw error;
     });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { Ai, InferenceUpstreamError } from "workers-ai-local";
-import { epoch } from "../../pkg/instance.js";
+import { narrow } from "../../pkg/instance.js";
 import { LocalEngine } from "../../pkg/local-engine.js";
 import {
   BODIES, FIELDS, HEADERS, HI, LIVE_JUNK, METHODS, PATHS, PATH_JUNK, QUERIES, RAW, STATUS, SURFACES, WIRE_HEADERS, damagedRequest, deep, isCheapLimit,
@@ -18,13 +18,13 @@ let computed = 0;
 
 before(async () => {
   await ai.load();
-  born = epoch();
+  born = narrow.epoch();
 });
 
 /** Checks that the same instance still answers, and that no request is left in progress. */
 async function works() {
   assert.match((await ai.run(MODEL, { ...PARIS, max_tokens: 1 })).response, /^ Paris/);
-  assert.equal(epoch(), born, "the instance trapped and was replaced");
+  assert.equal(narrow.epoch(), born, "the instance trapped and was replaced");
   const { models } = await ai.stats();
   assert.ok(models[0].tokens >= computed, "the engine was restarted");
   computed = models[0].tokens;
@@ -164,7 +164,7 @@ describe(`fetch (SEED=${SEED})`, () => {
 describe(`LocalEngine.fetch (SEED=${SEED})`, () => {
   test("URLs and headers that the Request constructor rejects", async (t) => {
     // No model is needed: the code under test runs before a model is loaded.
-    const engine = new LocalEngine(() => {}, { strict: true });
+    const engine = new LocalEngine(narrow, () => ({ widens: true }), { strict: true });
     const outcomes = tally();
     const URLS = [
       "", " ", "?", "#", "/", "//", "///", "http://", "http://[", "http://a", "http://a?b", "://", "run", "\0", "\uD800", "/run\uDFFF",
@@ -221,7 +221,7 @@ describe(`run (SEED=${SEED})`, () => {
         const input = { ...random.pick([RAW, HI]), [field]: value };
         outcomes.add(await telling({ field, value: shown(value) ?? String(value) }, () => outcomeOf(MODEL, input)));
       }
-      assert.equal(epoch(), born, `the instance trapped and was replaced: ${field}`);
+      assert.equal(narrow.epoch(), born, `the instance trapped and was replaced: ${field}`);
     }
     await works();
     t.diagnostic(outcomes.text());

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { Ai } from "workers-ai-local";
-import * as instance from "../../pkg/instance.js";
+import { narrow, newTicket } from "../../pkg/instance.js";
 import { FAILURES, WORDS, streamWhileAnotherBreaks } from "../lost-instance.mjs";
 import { MODEL } from "../real-model.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
@@ -18,9 +18,8 @@ const COUNT = { prompt: "Count!" };
 const ai = new Ai({ models: { [COUNTING]: scriptedModel({ script: WORDS }).bytes } });
 const other = new Ai({ models: { [OTHER]: scriptedModel({ script: ["Hello", " there."] }).bytes } });
 
-const { glue, newTicket } = instance;
 /** Makes the next poll of any request overflow the stack. */
-const breakNextPoll = (ticket = 0) => glue().failNextPoll("stack", ticket);
+const breakNextPoll = (ticket = 0) => narrow.glue().failNextPoll("stack", ticket);
 
 /** Reads a stream to its end; `afterChunk` is called after each chunk, with its number. */
 async function read(stream, afterChunk = () => {}) {
@@ -53,7 +52,7 @@ describe("while a stream is read", () => {
       t.mock.method(console, "error", () => {});
       const counting = new Ai({ default: scriptedModel({ script: WORDS }).bytes, onWarning() {} });
       const harmful = new Ai({ default: scriptedModel().bytes, onWarning() {} });
-      const { text, error, later, replaced } = await streamWhileAnotherBreaks(instance, counting, harmful, MODEL, how);
+      const { text, error, later, replaced } = await streamWhileAnotherBreaks(narrow, counting, harmful, MODEL, how);
       assert.match(error, FAILURES[how].says);
       assert.deepEqual([text, later, replaced], [WORDS.join(""), "Hello there!", FAILURES[how].replaced]);
     });

@@ -17,6 +17,11 @@ mod wasm;
 #[cfg(all(target_feature = "simd128", not(feature = "relaxed-simd")))]
 mod wide;
 
+#[cfg(target_arch = "wasm32")]
+use core::arch::wasm32 as arch;
+#[cfg(target_arch = "wasm64")]
+use core::arch::wasm64 as arch;
+
 #[cfg(not(target_feature = "simd128"))]
 pub use portable::*;
 #[cfg(all(target_feature = "simd128", feature = "relaxed-simd"))]

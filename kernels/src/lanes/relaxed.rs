@@ -3,9 +3,9 @@
 //!
 //! Activations have 14 bits, split into two parts of seven: `128 · high + low`.
 
+use super::arch::*;
 use super::{Bytes, Codes, Constants, I32x4, Panel, load};
 use crate::planes::BLOCK;
-use core::arch::wasm32::*;
 
 /// Vectors of sixteen equal bytes.
 #[derive(Clone, Copy)]

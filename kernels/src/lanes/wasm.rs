@@ -1,8 +1,8 @@
 //! 128-bit vectors as WebAssembly SIMD.
 
 use super::CodeConstants;
+use super::arch::*;
 use crate::format::IQ4_CODES;
-use core::arch::wasm32::*;
 
 pub type F32x4 = v128;
 pub type I32x4 = v128;

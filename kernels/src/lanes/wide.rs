@@ -1,8 +1,8 @@
 //! Dot products of 16-bit codes and activations with `i32x4.dot_i16x8_s`, which every engine with SIMD supports.
 
+use super::arch::*;
 use super::{Bytes, Codes, Constants, I32x4, Panel, QuadValues, Values};
 use crate::planes::BLOCK;
-use core::arch::wasm32::*;
 
 /// Masks of the first three nibbles of 16-bit numbers.
 #[derive(Clone, Copy)]

@@ -64,7 +64,7 @@ fn random_matrix(rng: &mut Pcg64Mcg, format: Format, rows: usize, columns: usize
 }
 
 /// The timing of one kind of product.
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 pub struct Measured {
     pub format: &'static str,
     /// Rows of the input: 1 as in decode, more as in prefill.
@@ -76,7 +76,7 @@ pub struct Measured {
 }
 
 /// Times the kernels of every format, for `milliseconds` each, with 1 and with 32 rows of input. The weights exceed the processor's cache.
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 pub fn measure(milliseconds: f64) -> Vec<Measured> {
     let now = crate::clock::now_ms;
     let mut rng = Pcg64Mcg::seed_from_u64(3);

@@ -12,7 +12,7 @@ mod output;
 pub mod reference;
 
 pub use check::compare_with_reference;
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 pub use check::measure;
 
 use crate::activations::Activations;

@@ -256,7 +256,7 @@ impl Context {
             counters.buffers_created += 1;
             counters.bytes_allocated += size;
         });
-        #[cfg(not(target_arch = "wasm32"))]
+        #[cfg(not(target_family = "wasm"))]
         {
             let mut condition = lock(&self.condition);
             if matches!(&condition.error, Some(error) if error.code == ErrorCode::OutOfCapacity) {
@@ -291,13 +291,13 @@ impl Context {
         self.count(|counters| counters.bytes_uploaded += bytes.len() as u64);
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(not(target_family = "wasm"))]
     fn write(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
         self.queue.write_buffer(buffer, offset, bytes);
     }
 
     /// Like wgpu's `write_buffer`, except that the host may copy the bytes first, and that a refusal becomes an error instead of a panic.
-    #[cfg(target_arch = "wasm32")]
+    #[cfg(target_family = "wasm")]
     fn write(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
         let (Some(queue), Some(target)) = (self.queue.as_webgpu(), buffer.as_webgpu()) else { return };
         if let Err(text) = crate::host::gpu::write_buffer(queue.as_ref(), target.as_ref(), offset, bytes) {
@@ -309,7 +309,7 @@ impl Context {
     /// it completes. In a browser the staging memory belongs to the browser, and blocking is not allowed.
     pub(super) fn drain_uploads(&self) {
         self.queue.submit([]);
-        #[cfg(not(target_arch = "wasm32"))]
+        #[cfg(not(target_family = "wasm"))]
         let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
     }
 
@@ -333,7 +333,7 @@ impl Context {
             call();
         });
         // Native code blocks here, because nothing else polls the device. A browser polls it itself.
-        #[cfg(not(target_arch = "wasm32"))]
+        #[cfg(not(target_family = "wasm"))]
         if let Err(error) = self.device.poll(wgpu::PollType::wait_indefinitely()) {
             self.check()?;
             return Err(self.lose(&error.to_string()));
@@ -360,14 +360,14 @@ fn create_instance() -> wgpu::Instance {
 }
 
 /// WebGPU, and whether its WGSL has packed dot products.
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 async fn instance() -> Result<(wgpu::Instance, bool)> {
     let gpu = crate::host::gpu::find().await.map_err(unavailable)?;
     let instance = gpu.while_shown(create_instance).map_err(unavailable)?;
     Ok((instance, gpu.has_extension("packed_4x8_integer_dot_product")))
 }
 
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(target_family = "wasm"))]
 async fn instance() -> Result<(wgpu::Instance, bool)> {
     let instance = create_instance();
     let has_packed_dot = instance.wgsl_language_features().contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct);
@@ -395,12 +395,12 @@ impl Drop for OwnedBuffer {
     }
 }
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 async fn find_adapter(instance: &wgpu::Instance, _: &Choice) -> Result<wgpu::Adapter> {
     preferred_adapter(instance).await
 }
 
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(target_family = "wasm"))]
 async fn find_adapter(instance: &wgpu::Instance, choice: &Choice) -> Result<wgpu::Adapter> {
     let Some(name) = &choice.named else { return preferred_adapter(instance).await };
     let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;

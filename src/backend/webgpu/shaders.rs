@@ -10,12 +10,12 @@
 //! (`takePipeline`). The GPU is chosen as the backend only after all shaders have passed their check (`check.rs`).
 
 use super::context::Context;
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 use super::context::refused;
 use super::wgsl::wgsl;
 use crate::error::{AiError, Result};
 use crate::gguf::LocalFuture;
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_family = "wasm")]
 use crate::host::gpu::PendingPipeline;
 use crate::host::yield_now;
 use crate::model::architecture::Temperature;
@@ -196,7 +196,7 @@ impl Shader {
             pieces.push("enable f16;\n".into());
         }
         // Naga supports subgroups without this directive, and does not parse it.
-        if context.subgroups && cfg!(target_arch = "wasm32") {
+        if context.subgroups && cfg!(target_family = "wasm") {
             pieces.push("enable subgroups;\n".into());
         }
         pieces.push(wgsl!("job.wgsl").into());
@@ -360,7 +360,7 @@ struct CompilingPipeline {
     label: String,
     module: wgpu::ShaderModule,
     layout: wgpu::PipelineLayout,
-    #[cfg(target_arch = "wasm32")]
+    #[cfg(target_family = "wasm")]
     pending: std::result::Result<PendingPipeline, String>,
 }
 
@@ -421,7 +421,7 @@ impl Compilation {
             bind_group_layouts: &[Some(&self.job), self.layouts.get(&shader.bindings())],
             immediate_size: 0,
         });
-        #[cfg(target_arch = "wasm32")]
+        #[cfg(target_family = "wasm")]
         let pending = match context.device.as_webgpu() {
             Some(device) => PendingPipeline::begin(device.as_ref(), || create(context, &label, &module, &layout)),
             None => Err("the device is not a WebGPU device of the host".to_owned()),
@@ -430,7 +430,7 @@ impl Compilation {
             label,
             module,
             layout,
-            #[cfg(target_arch = "wasm32")]
+            #[cfg(target_family = "wasm")]
             pending,
         }
     }
@@ -458,7 +458,7 @@ impl Compilation {
 }
 
 impl CompilingPipeline {
-    #[cfg(target_arch = "wasm32")]
+    #[cfg(target_family = "wasm")]
     async fn finish(self, context: &Context) -> Result<wgpu::ComputePipeline> {
         let Self { label, module, layout, pending } = self;
         let create = || create(context, &label, &module, &layout);
@@ -471,7 +471,7 @@ impl CompilingPipeline {
         finished.map_err(|text| refused(&text))
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(not(target_family = "wasm"))]
     async fn finish(self, context: &Context) -> Result<wgpu::ComputePipeline> {
         context.checked("a shader", || create(context, &self.label, &self.module, &self.layout)).await
     }

@@ -1,0 +1,160 @@
+// Two engines as one: models that need more than 32-bit memory holds move to a second engine, with 64-bit memory, which starts when the first
+// of them is asked for.
+
+import { wantsWide } from "./builds.js";
+import { aiError, wantsMore } from "./errors.js";
+
+/**
+ * @import { AiConfig, ModelsParameters } from "./index.d.ts"
+ * @import { Chunks, Engine, HttpRequest } from "./internal.d.ts"
+ */
+
+/**
+ * The engine for a configuration.
+ *
+ * @param {AiConfig} config
+ * @param {(config: AiConfig) => Engine} narrow creates the engine with 32-bit memory
+ * @param {(config: AiConfig) => Engine} wide creates the one with 64-bit memory
+ */
+export function engineBySize(config, narrow, wide) {
+  if (wantsWide(config)) return wide(config);
+  // What concerns a request, both engines say.
+  const said = new Set();
+  /** @param {string} text */
+  const onWarning = (text) => {
+    if (!said.has(text)) (config.onWarning ?? console.warn)(text);
+    said.add(text);
+  };
+  const settings = { ...config, onWarning };
+  return new WideningEngine(narrow(settings), () => wide(settings));
+}
+
+/** @implements {Engine} */
+class WideningEngine {
+  #narrow;
+  #createWide;
+  /** @type {Engine | undefined} */
+  #wide;
+  /** The ids of models that are in the second engine. */
+  #moved = new Set();
+  #closed = false;
+
+  /**
+   * @param {Engine} narrow
+   * @param {() => Engine} createWide
+   */
+  constructor(narrow, createWide) {
+    this.#narrow = narrow;
+    this.#createWide = createWide;
+  }
+
+  /**
+   * Runs work on the engine that holds the model.
+   *
+   * @template T
+   * @param {string | undefined} model its id, where the request names it
+   * @param {(engine: Engine) => Promise<T>} work
+   * @returns {Promise<T>}
+   */
+  async #where(model, work) {
+    if (!this.#wide || !this.#moved.has(model)) {
+      try {
+        return await work(this.#narrow);
+      } catch (error) {
+        if (!wantsMore(error)) throw error;
+        if (model !== undefined) this.#moved.add(model);
+      }
+    }
+    // A closed engine says so itself.
+    if (this.#closed) return work(this.#narrow);
+    this.#wide ??= this.#createWide();
+    return work(this.#wide);
+  }
+
+  /**
+   * Starts an answer, and starts it again on the second engine if the model has to move before anything was delivered: a GPU that was lost, or is
+   * full, may leave it to a CPU whose memory is too small.
+   *
+   * @template {Chunks} Answer
+   * @param {string | undefined} model
+   * @param {(engine: Engine) => Promise<Answer>} start
+   * @returns {Promise<Answer>}
+   */
+  async #answer(model, start) {
+    let answer = await this.#where(model, start);
+    let delivered = false;
+    /**
+     * @template T
+     * @param {(answer: Answer) => Promise<T>} read
+     * @returns {Promise<T>}
+     */
+    const reading = async (read) => {
+      try {
+        return await read(answer);
+      } catch (error) {
+        if (!wantsMore(error)) throw error;
+        answer.free();
+        if (delivered) throw aiError(3040, 429, "The model moves to the CPU with 64-bit memory, and this answer could not be continued. Try again.");
+        answer = await this.#where(model, start);
+        return read(answer);
+      }
+    };
+    return {
+      ...answer,
+      ...("object" in answer && { object: () => reading((/** @type {any} */ answer) => answer.object()) }),
+      async chunk() {
+        const chunk = await reading((answer) => answer.chunk());
+        delivered = true;
+        return chunk;
+      },
+      free: () => answer.free(),
+    };
+  }
+
+  /** @type {Engine["generate"]} */
+  generate(model, input, signal) {
+    return this.#answer(model, (engine) => engine.generate(model, input, signal));
+  }
+
+  /**
+   * @param {HttpRequest} request
+   * @param {AbortSignal} [signal]
+   */
+  fetch(request, signal) {
+    return this.#answer(undefined, (engine) => engine.fetch(request, signal));
+  }
+
+  maxBodyBytes() {
+    return this.#narrow.maxBodyBytes();
+  }
+
+  /** @param {string} [model] */
+  load(model) {
+    return this.#where(model, (engine) => engine.load(model));
+  }
+
+  /**
+   * @param {string} model
+   * @param {string} input JSON text
+   */
+  tokenize(model, input) {
+    return this.#where(model, (engine) => engine.tokenize(model, input));
+  }
+
+  /** @param {ModelsParameters} params */
+  models(params) {
+    return this.#narrow.models(params);
+  }
+
+  async stats() {
+    const first = await this.#narrow.stats();
+    if (!this.#wide) return first;
+    const { models, ...wide } = await this.#wide.stats();
+    return { ...first, models: [...first.models, ...models], memoryBytes: first.memoryBytes + wide.memoryBytes, wide };
+  }
+
+  async close() {
+    this.#closed = true;
+    await Promise.all([this.#narrow.close(), this.#wide?.close()]);
+  }
+}
