@@ -100,15 +100,28 @@ function file(filePath) {
         throw error.code === "ENOENT" ? sourceError("not-found", "no such file") : sourceError("refused", error.message);
       });
       const { size } = await handle.stat();
+      // While the crate takes one piece, the next one is read, into the other buffer.
+      const buffers = [Buffer.allocUnsafeSlow(PIECE), Buffer.allocUnsafeSlow(PIECE)];
       let position = offset;
+      let turn = 0;
+      const ahead = () => {
+        const reading = handle.read(/** @type {Buffer} */ (buffers[(turn += 1) % 2]), 0, PIECE, position).then(({ bytesRead, buffer }) => {
+          position += bytesRead;
+          return bytesRead > 0 ? new Uint8Array(buffer.buffer, buffer.byteOffset, bytesRead) : undefined;
+        });
+        // Its failure is that of the `read` that asks for it.
+        reading.catch(() => {});
+        return reading;
+      };
+      let next = ahead();
       return {
         size,
         async read() {
-          const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(PIECE), 0, PIECE, position).catch((error) => {
+          const piece = await next.catch((error) => {
             throw sourceError("refused", error.message);
           });
-          position += bytesRead;
-          return bytesRead > 0 ? new Uint8Array(buffer.buffer, buffer.byteOffset, bytesRead) : undefined;
+          if (piece) next = ahead();
+          return piece;
         },
         cancel: () => void handle.close().catch(() => {}),
       };

@@ -43,9 +43,9 @@ const PART_NAME = /(-|%2d)(\d{5})((?:-|%2d)of(?:-|%2d))(\d{5})(\.gguf)$/i;
  */
 export function toSource(value, place) {
   if (typeof value === "string" || value instanceof URL) return files(value);
-  if (typeof Blob === "function" && value instanceof Blob) return blob(value);
-  if (value instanceof ArrayBuffer) return bytes(new Uint8Array(value));
-  if (ArrayBuffer.isView(value)) return bytes(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
+  if (typeof Blob === "function" && value instanceof Blob) return remembered(value, () => blob(value));
+  if (value instanceof ArrayBuffer) return remembered(value, () => bytes(new Uint8Array(value)));
+  if (ArrayBuffer.isView(value)) return remembered(value, () => bytes(new Uint8Array(value.buffer, value.byteOffset, value.byteLength)));
   if (value && typeof value === "object") {
     const source = /** @type {Partial<CustomModelSource & HttpModelSource & R2ModelSource & R2ModelObject>} */ (value);
     if (typeof source.open === "function") return custom(/** @type {CustomModelSource} */ (value));
@@ -321,6 +321,21 @@ function sizeOf(response) {
   const length = response.headers.get("content-encoding") ? null : response.headers.get("content-length");
   const size = total ?? (response.status === 200 ? length : null);
   return size === null || size === undefined ? undefined : Number(size);
+}
+
+/** @type {WeakMap<object, Source>} */
+const sources = new WeakMap();
+
+/**
+ * The source of a value that has no name of its own: the same one each time, so that it is called the same.
+ *
+ * @param {object} value
+ * @param {() => Source} make
+ */
+function remembered(value, make) {
+  const source = sources.get(value) ?? make();
+  sources.set(value, source);
+  return source;
 }
 
 /**

@@ -20,7 +20,7 @@ call this Worker over HTTP: POST /client/v4/accounts/local/ai/run/<model>, POST 
  * @property {string | Record<string, File>} [AI_MODELS] `{"@cf/…": key or URL}`, the model files of single ids; may be JSON text
  * @property {string | boolean} [STRICT] "true" rejects ids without a file of their own
  * @property {string | number} [QUEUE] maximum number of unfinished requests per model
- * @property {AiConfig["build"]} [BUILD] "simd128" or "relaxed"; default: the faster one
+ * @property {AiConfig["build"]} [BUILD] "simd128", "relaxed" or "wasm64"; default: the fastest one, and for a model beyond 4 GiB "wasm64"
  * @property {string} [CORS] origins whose pages may read responses of the HTTP surface, separated by commas, or "*"
  */
 

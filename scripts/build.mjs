@@ -134,7 +134,9 @@ async function make(name, inputs) {
     ensureWasmBindgen({ nativeCargo: which("cargo") ?? toolchain.cargo }),
   ]);
   await bind(wasmBindgen, compiled, folder, NAME);
-  if (!wide) await importErrorClasses(path.join(folder, `${NAME}.js`));
+  const glue = path.join(folder, `${NAME}.js`);
+  if (!wide) await importErrorClasses(glue);
+  if (wide && shared) await importWideMemory(glue);
   const [wasm] = outputs(name);
   const used = [...features, ...(relaxed ? [RELAXED_SIMD] : []), ...(wide ? [MEMORY64] : [])];
   await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, used, toolchain));
@@ -151,6 +153,14 @@ async function importErrorClasses(glue) {
   await writeFile(glue, `import { ${ERROR_CLASSES.join(", ")} } from "../../gpu.js";\n${text}`);
 }
 
+/** Lets the package (`pkg/wide-memory.js`) make the shared memory with 64-bit addresses: Node 22 has another form of that. */
+async function importWideMemory(glue) {
+  const text = await readFile(glue, "utf8");
+  const made = /new WebAssembly\.Memory\(\{initial:(\d+)n,maximum:(\d+)n,address:'i64',shared:true\}\)/;
+  if (!made.test(text)) throw new UserError("wasm-bindgen's output makes 64-bit memory in another way than before: see scripts/build.mjs and pkg/wide-memory.js");
+  await writeFile(glue, `import { wideMemory } from "../../wide-memory.js";\n${text.replace(made, "wideMemory($1, $2)")}`);
+}
+
 /** Compiles the crate; resolves to the path of the module. */
 async function compile(name, { cargo, env, args, unwinds }) {
   const { features, link, target, relaxed, wide } = BUILDS[name];
@@ -163,7 +173,7 @@ async function compile(name, { cargo, env, args, unwinds }) {
   say(`Compiling the crate for WebAssembly, "${name}" (some minutes the first time) …`);
   await withCargoTarget(target, { cargo, env, clean: profile }, async (folder) => {
     const ofAllCrates = wide ? features.filter(([feature]) => feature !== "simd128") : features;
-    const settings = { env: { ...env, ...cargoEnvironment(ofAllCrates, folder, { unwinds, link }) } };
+    const settings = { env: { ...env, ...cargoEnvironment(ofAllCrates, folder, { unwinds, link, entropy: wide ? "custom" : "wasm_js" }) } };
     // The module's file name has no hash: without this, cargo could take the module of another build for a fresh one of this build.
     await run(cargo, ["clean", "--package", PACKAGE, ...profile], { ...settings, onLine: () => {} });
     await run(cargo, ["rustc", "--package", PACKAGE, "--lib", "--crate-type", "cdylib", ...profile, ...args], settings);

@@ -42,7 +42,7 @@ export async function checkLints() {
   }
   await withCargoTarget("lints-wasm", { cargo: requireCargo(), clean: ["--target", WASM_TARGET] }, (folder) =>
     run(requireCargo(), ["clippy", "--package", "workers-ai-local", "--package", "workers-ai-local-kernels", "--lib", "--target", WASM_TARGET, ...lints], {
-      env: { CARGO_TARGET_DIR: folder, RUSTFLAGS: '--cfg getrandom_backend="custom" -Ctarget-feature=+simd128' },
+      env: { CARGO_TARGET_DIR: folder, RUSTFLAGS: '--cfg getrandom_backend="wasm_js" -Ctarget-feature=+simd128' },
     }),
   );
 }

@@ -2,7 +2,7 @@
 //
 // A product with a matrix is computed once per row of its pool, because the matrix only repeats these rows.
 
-import { BLOCK, LLAMA_8B, NORM, POOL_ROWS } from "./large-model.mjs";
+import { BLOCK, NORM, POOL_ROWS, TYPES } from "./large-model.mjs";
 
 const EPSILON = 1e-5;
 
@@ -10,16 +10,16 @@ const EPSILON = 1e-5;
 const half = (bits) => (bits >> 15 ? -1 : 1) * (1 + (bits & 1023) / 1024) * 2 ** (((bits >> 10) & 31) - 15);
 
 /** The dequantised weights of a pool, `[POOL_ROWS, columns]`. */
-const numbersOf = memoised(({ bytes, columns }) => {
+const numbersOf = memoised(({ bytes, columns, type }) => {
   const numbers = new Float32Array(POOL_ROWS * columns);
-  for (let block = 0; block * BLOCK.bytes < bytes.length; block += 1) {
-    const at = block * BLOCK.bytes;
+  const codeOf = {
+    Q4_0: (at, index) => (index < 16 ? bytes[at + index] & 15 : bytes[at + index - 16] >> 4) - 8,
+    Q8_0: (at, index) => bytes.readInt8(at + index),
+  }[type];
+  for (let block = 0; block * TYPES[type].bytes < bytes.length; block += 1) {
+    const at = block * TYPES[type].bytes;
     const scale = half(bytes.readUInt16LE(at));
-    for (let index = 0; index < 16; index += 1) {
-      const codes = bytes[at + 2 + index];
-      numbers[block * BLOCK.weights + index] = scale * ((codes & 15) - 8);
-      numbers[block * BLOCK.weights + 16 + index] = scale * ((codes >> 4) - 8);
-    }
+    for (let index = 0; index < BLOCK; index += 1) numbers[block * BLOCK + index] = scale * codeOf(at + 2, index);
   }
   return numbers;
 });
@@ -55,8 +55,7 @@ function normed(input) {
 }
 
 /** RoPE: rotates each pair of neighbouring values of every head by the angle of that pair at a position. */
-function turned(row, position) {
-  const { headWidth, ropeBase } = LLAMA_8B;
+function turned(row, position, { headWidth, ropeBase }) {
   const result = new Float64Array(row.length);
   for (let at = 0; at < row.length; at += 2) {
     const angle = position * ropeBase ** (-(at % headWidth) / headWidth);
@@ -67,8 +66,7 @@ function turned(row, position) {
   return result;
 }
 
-function attention(query, keys, values) {
-  const { heads, kvHeads, headWidth } = LLAMA_8B;
+function attention(query, keys, values, { heads, kvHeads, headWidth }) {
   const result = new Float64Array(query.length);
   for (let head = 0; head < heads; head += 1) {
     const first = Math.floor((head * kvHeads) / heads) * headWidth;
@@ -86,17 +84,17 @@ function attention(query, keys, values) {
 const plus = (a, b) => a.map((value, index) => value + b[index]);
 
 /** The logits after the last of the tokens, `[vocabulary]`. Computes all tokens from position 0. */
-export function logitsOf({ matrices }, tokens) {
-  const cache = Array.from({ length: LLAMA_8B.layers }, () => ({ keys: [], values: [] }));
+export function logitsOf({ matrices, shape }, tokens) {
+  const cache = Array.from({ length: shape.layers }, () => ({ keys: [], values: [] }));
   let stream;
   for (const [position, token] of tokens.entries()) {
     stream = embed(matrices["token_embd.weight"], token);
     for (const [layer, { keys, values }] of cache.entries()) {
       const times = (part, input) => product(matrices[`blk.${layer}.${part}.weight`], input);
       const input = normed(stream);
-      keys.push(turned(times("attn_k", input), position));
+      keys.push(turned(times("attn_k", input), position, shape));
       values.push(times("attn_v", input));
-      stream = plus(stream, times("attn_output", attention(turned(times("attn_q", input), position), keys, values)));
+      stream = plus(stream, times("attn_output", attention(turned(times("attn_q", input), position, shape), keys, values, shape)));
       const inner = normed(stream);
       const up = times("ffn_up", inner);
       const gated = times("ffn_gate", inner).map((gate, index) => (gate / (1 + Math.exp(-gate))) * up[index]);

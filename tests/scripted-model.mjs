@@ -24,7 +24,6 @@ export const USER_DEFINED = 4;
 export const UNUSED = 5;
 export const BYTE = 6;
 
-const HEAD_WIDTH = 32;
 /** A successor's weight. Its logit is √width times that, and all others are 0: at temperature 5 nothing else is ever drawn. */
 const LOUD = 100;
 /** The same where the other weights are random: less, so that it is not heard through the attention. Never another token up to temperature 1.5. */
@@ -54,6 +53,7 @@ export const spelled = (text) => Array.from(Buffer.from(text, "utf8"), (byte) =>
  * @param {string} [options.eos] the token that ends a turn
  * @param {Record<string, object | null>} [options.metadata] entries that are added, replaced, or with `null` removed
  * @param {number} [options.context] positions
+ * @param {number} [options.headWidth] of the only head: the memory that a position takes
  * @param {{random: Random, words: string[]}} [options.noise] random weights: where the script says nothing, the answer is made of these words,
  *   and depends on the whole prompt and on the seed
  * @returns {{bytes: Uint8Array, tokens: string[]}} the file, and its vocabulary as the file spells it
@@ -67,6 +67,7 @@ export function scriptedModel({
   eos = "<|im_end|>",
   metadata = {},
   context = 2048,
+  headWidth = 32,
   noise,
 } = {}) {
   const tokens = [...BYTE_CHARACTERS];
@@ -108,14 +109,14 @@ export function scriptedModel({
   const tensors = [
     embedding,
     norm("blk.0.attn_norm.weight"),
-    matrix("blk.0.attn_q.weight", HEAD_WIDTH, width, NOISE.reads),
-    matrix("blk.0.attn_k.weight", HEAD_WIDTH, width, NOISE.reads),
-    matrix("blk.0.attn_v.weight", HEAD_WIDTH, width, NOISE.reads),
-    matrix("blk.0.attn_output.weight", width, HEAD_WIDTH, NOISE.adds),
+    matrix("blk.0.attn_q.weight", headWidth, width, NOISE.reads),
+    matrix("blk.0.attn_k.weight", headWidth, width, NOISE.reads),
+    matrix("blk.0.attn_v.weight", headWidth, width, NOISE.reads),
+    matrix("blk.0.attn_output.weight", width, headWidth, NOISE.adds),
     norm("blk.0.ffn_norm.weight"),
-    matrix("blk.0.ffn_gate.weight", HEAD_WIDTH, width, NOISE.reads),
-    matrix("blk.0.ffn_up.weight", HEAD_WIDTH, width, NOISE.reads),
-    matrix("blk.0.ffn_down.weight", width, HEAD_WIDTH, NOISE.adds),
+    matrix("blk.0.ffn_gate.weight", headWidth, width, NOISE.reads),
+    matrix("blk.0.ffn_up.weight", headWidth, width, NOISE.reads),
+    matrix("blk.0.ffn_down.weight", width, headWidth, NOISE.adds),
     norm("output_norm.weight"),
     output,
   ];
@@ -125,13 +126,13 @@ export function scriptedModel({
     "llama.block_count": int(1),
     "llama.context_length": int(context),
     "llama.embedding_length": int(width),
-    "llama.feed_forward_length": int(HEAD_WIDTH),
+    "llama.feed_forward_length": int(headWidth),
     "llama.attention.head_count": int(1),
     "llama.attention.head_count_kv": int(1),
-    "llama.attention.key_length": int(HEAD_WIDTH),
-    "llama.attention.value_length": int(HEAD_WIDTH),
+    "llama.attention.key_length": int(headWidth),
+    "llama.attention.value_length": int(headWidth),
     "llama.attention.layer_norm_rms_epsilon": float(1e-5),
-    "llama.rope.dimension_count": int(HEAD_WIDTH),
+    "llama.rope.dimension_count": int(headWidth),
     "llama.vocab_size": int(tokens.length),
     "tokenizer.ggml.model": string("gpt2"),
     "tokenizer.ggml.pre": string("gpt-2"),

@@ -22,7 +22,7 @@ export const IMPLIED_FEATURES = [
 const used = (features, unwinds) => (unwinds ? [...features, ["exception-handling", "exception-handling"]] : features);
 
 /** The environment in which cargo compiles for these features, into a folder. `entropy`: where getrandom has its random bytes from. */
-export const cargoEnvironment = (features, folder, { unwinds = false, link = [], entropy = "custom" } = {}) => ({
+export const cargoEnvironment = (features, folder, { unwinds = false, link = [], entropy = "wasm_js" } = {}) => ({
   CARGO_TARGET_DIR: folder,
   CARGO_PROFILE_WASM_PANIC: unwinds ? "unwind" : "abort",
   // The "encoded" form, because one flag has quotes in it.

@@ -1,4 +1,4 @@
-//! Random bytes for the crates that ask `getrandom` for them. Its own connection to JavaScript knows 32-bit memory only.
+//! Random bytes for the crates that ask `getrandom` for them, with 64-bit memory: its own connection to JavaScript knows 32 bits only.
 
 use js_sys::Uint8Array;
 use wasm_bindgen::prelude::*;

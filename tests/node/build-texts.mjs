@@ -12,5 +12,5 @@ async function textsOf(Ai, { config, inputs }) {
   return { texts, build, threads };
 }
 
-/** Resolves to the texts of `PARITY_INPUTS` with a configuration, in a process of their own, and the build and the threads that computed them. */
-export const textsOfBuild = (config) => inOneProcess(textsOf, { argument: { config, inputs: PARITY_INPUTS } });
+/** Resolves to the texts of `PARITY_INPUTS` with a configuration, in a process of their own (`options`: of `inOneProcess`), and the build and the threads that computed them. */
+export const textsOfBuild = (config, options) => inOneProcess(textsOf, { ...options, argument: { config, inputs: PARITY_INPUTS } });

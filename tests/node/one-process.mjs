@@ -17,16 +17,17 @@ const PACKAGE = new URL("../../pkg/node.js", import.meta.url).href;
  * @param {() => void} [options.before] changes the JavaScript environment before the package is imported; passed as source text too
  * @param {string} [options.address] the URL of the package's entry, if not this repository's
  * @param {Record<string, string>} [options.env] additional environment variables
+ * @param {string} [options.node] the program of Node, if not the one that runs the tests
  * @param {number} [options.limit] timeout in milliseconds
  * @throws if the process fails or does not exit within `limit`
  */
-export async function inOneProcess(work, { argument, before = () => {}, address = PACKAGE, env = {}, limit = LIMIT_MS } = {}) {
+export async function inOneProcess(work, { argument, before = () => {}, address = PACKAGE, env = {}, node = process.execPath, limit = LIMIT_MS } = {}) {
   const script = `
     (${before})();
     const { Ai } = await import(${JSON.stringify(address)});
     const result = await (${work})(Ai, ${JSON.stringify(argument)});
     process.stdout.write(JSON.stringify(result ?? null));`;
-  const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script], {
+  const { stdout } = await promisify(execFile)(node, ["--input-type=module", "-e", script], {
     cwd: fileURLToPath(new URL("../..", import.meta.url)),
     env: { ...process.env, ...env },
     timeout: limit,

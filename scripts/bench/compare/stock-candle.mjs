@@ -45,7 +45,7 @@ async function prepare() {
 function compile({ cargo, env, args }, note) {
   return run(cargo, ["build", "--locked", "--lib", "--release", "--target", WASM_TARGET, ...args], {
     cwd: inProject(CRATE),
-    env: { ...env, ...cargoEnvironment([...FEATURES, ...IMPLIED_FEATURES], TARGET_FOLDER, { entropy: "wasm_js" }) },
+    env: { ...env, ...cargoEnvironment([...FEATURES, ...IMPLIED_FEATURES], TARGET_FOLDER) },
     onLine: (line) => note(line.trim().slice(0, 60)),
   });
 }
