@@ -27,12 +27,19 @@ export function createEngine(config, instance, loadBuilds, { startThread, widens
     builds: placed(await loadBuilds(), config.wasmUrl),
     cores: navigator.hardwareConcurrency ?? 1,
     mayShare: startThread !== undefined && globalThis.crossOriginIsolated === true,
-    ...{ widens, widerRuntime: "Chrome or Firefox", memoryBytes: memoryBytes() },
+    ...{ widens: widens && hasWide(config.wasmUrl), widerRuntime: "Chrome or Firefox", memoryBytes: memoryBytes() },
     ...{ compile, startThread },
   });
   const fallback = config.default ?? cachedHttp(DEFAULT_MODEL.url, DEFAULT_MODEL.sha256);
   return new LocalEngine(instance, host, { ...config, default: fallback }, undefined, substituteOf(config, {}));
 }
+
+/**
+ * Whether the configuration says where the builds with 64-bit memory are, if it says where any are.
+ *
+ * @param {AiConfig["wasmUrl"]} wasmUrl
+ */
+const hasWide = (wasmUrl) => wasmUrl === undefined || typeof wasmUrl === "string" || wasmUrl instanceof URL || "wasm64" in wasmUrl || "wasm64-threads" in wasmUrl;
 
 /**
  * The memory of this machine in bytes, if it is known: Chromium says it in GiB, as a power of two near it, and of large machines only that they

@@ -78,9 +78,9 @@ export function memoryOf(build, { build: wanted = "auto" }, { widens, widerRunti
   const has = { bytes: Math.min(BUILDS[build].wide ? WIDE_BYTES : NARROW_BYTES, memoryBytes), elsewhere: false };
   // No build has more than this machine.
   if (BUILDS[build].wide || memoryBytes < NARROW_BYTES) return { ...has, advice: "" };
-  if (wanted !== "auto") return { ...has, advice: `Leave out build: "${wanted}", so that 64-bit memory can be used.` };
   if (!hasMemory64()) return { ...has, advice: `Use ${widerRuntime}, which has 64-bit memory.` };
-  if (!widens) return { ...has, advice: "Use it in a page, in Node or in wrangler dev, where 64-bit memory can be used." };
+  if (!widens) return { ...has, advice: "No build with 64-bit memory is at hand here." };
+  if (wanted !== "auto") return { ...has, advice: `Leave out build: "${wanted}", so that 64-bit memory can be used.` };
   return { ...has, elsewhere: true, advice: "" };
 }
 

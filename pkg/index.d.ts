@@ -20,7 +20,7 @@ export type ModelSource = ModelFile | readonly ModelFile[];
  * - a `URL`, or `{ url, headers }`;
  * - a `Blob` or `File`;
  * - the bytes themselves;
- * - an object in an R2 bucket, `{ bucket, key }`, or an R2 object that was already fetched (can be read only once, so not in a list);
+ * - an object in an R2 bucket, `{ bucket, key }`, or an R2 object that was already fetched (can be read only once, so neither in a list nor for a model beyond 4 GiB on the CPU);
  * - a custom source (not in a browser's page, where a Web Worker reads the files).
  *
  * The file is read sequentially, tensor by tensor. The whole file is never in memory at once.
@@ -156,7 +156,7 @@ export interface AiConfig {
   /**
    * The WebAssembly build to use, which also computes on the CPU. All builds generate the same text. `"auto"` selects the fastest build
    * that runs here, and for a model that needs more than 4 GiB on the CPU a second one with 64-bit memory; any other value throws `AiInternalError` if that build does not run here. All `Ai`s in a thread share one engine (in
-   * a page, each `Ai` has its own): the first `Ai` selects the build, and a later one that requests another build throws
+   * a page, each `Ai` has its own): the first `Ai` selects the build, and a later one that requests another build (but for one with 64-bit memory) throws
    * `AiInternalError`. Default: `"auto"`.
    */
   build?: "auto" | Build;

@@ -18,6 +18,10 @@ declare module "*/wasm/thread-builds.js" {
   export const builds: import("./internal.d.ts").Builds<URL>;
 }
 
+declare module "*/wasm/wide-builds.js" {
+  export const builds: import("./internal.d.ts").Builds<URL>;
+}
+
 declare module "*/wasm/workerd-builds.js" {
   export const builds: import("./internal.d.ts").Builds<() => Promise<{ default: WebAssembly.Module }>>;
 }

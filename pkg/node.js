@@ -38,7 +38,7 @@ const HOST = {
   builds,
   cores: availableParallelism(),
   mayShare: true,
-  widens: true,
+  widens: Boolean(builds.wasm64),
   widerRuntime: "Node 24 or newer",
   // A container may have less than the machine.
   memoryBytes: Math.min(totalmem(), process.constrainedMemory() || Infinity),

@@ -1,8 +1,8 @@
 // Two engines as one: models that need more than 32-bit memory holds move to a second engine, with 64-bit memory, which starts when the first
 // of them is asked for.
 
-import { wantsWide } from "./builds.js";
-import { aiError, wantsMore } from "./errors.js";
+import { checkBuild, wantsWide } from "./builds.js";
+import { aiError, closed, wantsMore } from "./errors.js";
 
 /**
  * @import { AiConfig, ModelsParameters } from "./index.d.ts"
@@ -15,8 +15,10 @@ import { aiError, wantsMore } from "./errors.js";
  * @param {AiConfig} config
  * @param {(config: AiConfig) => Engine} narrow creates the engine with 32-bit memory
  * @param {(config: AiConfig) => Engine} wide creates the one with 64-bit memory
+ * @throws {AiInternalError} if the configuration is invalid
  */
 export function engineBySize(config, narrow, wide) {
+  checkBuild(config);
   if (wantsWide(config)) return wide(config);
   // What concerns a request, both engines say.
   const said = new Set();
@@ -57,16 +59,26 @@ class WideningEngine {
    * @returns {Promise<T>}
    */
   async #where(model, work) {
-    if (!this.#wide || !this.#moved.has(model)) {
-      try {
-        return await work(this.#narrow);
-      } catch (error) {
-        if (!wantsMore(error)) throw error;
-        if (model !== undefined) this.#moved.add(model);
-      }
+    if (this.#moved.has(model)) return this.#onWide(model, work);
+    try {
+      return await work(this.#narrow);
+    } catch (error) {
+      if (!wantsMore(error)) throw error;
     }
-    // A closed engine says so itself.
-    if (this.#closed) return work(this.#narrow);
+    return this.#onWide(model, work);
+  }
+
+  /**
+   * Runs work on the second engine, which holds the model from now on.
+   *
+   * @template T
+   * @param {string | undefined} model
+   * @param {(engine: Engine) => Promise<T>} work
+   * @returns {Promise<T>}
+   */
+  #onWide(model, work) {
+    if (this.#closed) throw closed();
+    if (model !== undefined) this.#moved.add(model);
     this.#wide ??= this.#createWide();
     return work(this.#wide);
   }
@@ -82,7 +94,7 @@ class WideningEngine {
    */
   async #answer(model, start) {
     let answer = await this.#where(model, start);
-    let delivered = false;
+    let [delivered, freed] = [false, false];
     /**
      * @template T
      * @param {(answer: Answer) => Promise<T>} read
@@ -94,8 +106,10 @@ class WideningEngine {
       } catch (error) {
         if (!wantsMore(error)) throw error;
         answer.free();
-        if (delivered) throw aiError(3040, 429, "The model moves to the CPU with 64-bit memory, and this answer could not be continued. Try again.");
-        answer = await this.#where(model, start);
+        if (delivered || freed) throw aiError(3040, 429, "The model moves to the CPU with 64-bit memory, and this answer could not be continued. Try again.");
+        answer = await this.#onWide(model, start);
+        // Its reader may have gone meanwhile.
+        if (freed) answer.free();
         return read(answer);
       }
     };
@@ -107,7 +121,10 @@ class WideningEngine {
         delivered = true;
         return chunk;
       },
-      free: () => answer.free(),
+      free() {
+        freed = true;
+        answer.free();
+      },
     };
   }
 
@@ -148,8 +165,10 @@ class WideningEngine {
 
   async stats() {
     const first = await this.#narrow.stats();
-    if (!this.#wide) return first;
-    const { models, ...wide } = await this.#wide.stats();
+    // It may be unable to start: the requests that needed it say why.
+    const second = await this.#wide?.stats().catch(() => undefined);
+    if (!second) return first;
+    const { models, ...wide } = second;
     return { ...first, models: [...first.models, ...models], memoryBytes: first.memoryBytes + wide.memoryBytes, wide };
   }
 

@@ -25,7 +25,7 @@ export { DEFAULT_MODEL };
  */
 const HOST = {
   ...{ builds, cores: 1, mayShare: false, dotProduct },
-  ...{ widens: true, widerRuntime: "a newer wrangler" },
+  ...{ widens: Boolean(builds.wasm64), widerRuntime: "a newer wrangler" },
   compile: async (wasm) => (await wasm()).default,
 };
 

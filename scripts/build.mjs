@@ -140,9 +140,16 @@ async function make(name, inputs) {
   const [wasm] = outputs(name);
   const used = [...features, ...(relaxed ? [RELAXED_SIMD] : []), ...(wide ? [MEMORY64] : [])];
   await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, used, toolchain));
-  if (wide) await writeFile(wasm, withNarrowTables(await readFile(wasm)));
+  if (wide) await narrowTables(wasm);
   await stamp(stampOf(name), inputs);
   await reportSize(wasm);
+}
+
+async function narrowTables(wasm) {
+  const module = withNarrowTables(await readFile(wasm));
+  // Node 20 knows no 64-bit memory at all.
+  if (!WebAssembly.validate(module) && Number(process.versions.node.split(".")[0]) >= 22) throw new UserError(`${wasm} is not valid: see scripts/lib/narrow-tables.mjs`);
+  await writeFile(wasm, module);
 }
 
 /** Imports the classes of WebGPU's errors from the package (`pkg/gpu.js`): Node's WebGPU does not define them as globals. */

@@ -13,7 +13,7 @@ import { WASM_TARGET, ensureToolchain } from "./setup/toolchain.mjs";
 const NOTICES = "THIRD-PARTY-NOTICES";
 /** The files of a build, and those that `npm run build` writes beside them. */
 const GLUE = ["workers_ai_local.js", "workers_ai_local_bg.wasm"];
-const LISTS = ["builds.js", "single-builds.js", "thread-builds.js", "workerd-builds.js", "dot-product.wasm"];
+const LISTS = ["builds.js", "single-builds.js", "thread-builds.js", "wide-builds.js", "workerd-builds.js", "dot-product.wasm"];
 const OTHERS = ["LICENSE", "README.md", "docs/run.svg"];
 
 const exists = async (file) => (await stat(inProject(file)).catch(() => null)) !== null;

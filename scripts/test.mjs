@@ -18,8 +18,11 @@ import { ensurePackages } from "./setup/packages.mjs";
 import { ensureToolchain, ensureToolchainWithStd, requireCargo } from "./setup/toolchain.mjs";
 import { ensureVulkan } from "./setup/vulkan.mjs";
 
-/** The builds with relaxed SIMD differ in the crate `kernels` alone, which the step `kernels` compares with its reference. The long tests run all builds. */
-const BUILDS_OF_THE_GATE = ["simd128", "threads"];
+/**
+ * The builds with relaxed SIMD differ in the crate `kernels` alone, which the step `kernels` compares with its reference; the one with 64-bit memory
+ * and threads differs from others in one of these each. The long tests run all builds.
+ */
+const BUILDS_OF_THE_GATE = ["simd128", "threads", "wasm64"];
 
 /** The types of weights whose accuracy the long tests compare with exact arithmetic (`tests/exactness.rs`); each takes minutes. */
 const TYPES_OF_EXACTNESS = "Q4_1,Q4_K";

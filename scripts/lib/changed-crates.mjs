@@ -35,7 +35,8 @@ export async function changedCrates(names, { cargo, env }) {
 
 async function changed(name, original) {
   const { file, texts } = CHANGES[name];
-  const copy = inProject("target", name);
+  // With the version: what a newer one has elsewhere must not be missed.
+  const copy = inProject("target", path.basename(original));
   let content = await readFile(path.join(original, file), "utf8");
   for (const [text, replacement, count] of texts) {
     const found = content.split(text).length - 1;

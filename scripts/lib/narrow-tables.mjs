@@ -66,6 +66,7 @@ class Reader {
 
   #skipOfMiscellaneous(opcode) {
     if (opcode <= 7) return;
+    if (opcode > 17) throw new Error(`the instruction 0xfc ${opcode} is unknown here`);
     this.skipNumbers([8, 10, 12, 14].includes(opcode) ? 2 : 1);
   }
 
@@ -94,7 +95,10 @@ function leb(value) {
   }
 }
 
-/** The module with 32-bit indices for its tables. It has one table of functions, as LLVM writes it; any other module is an error. */
+/**
+ * The module with 32-bit indices for its tables. It has one table of functions, as LLVM writes it, and no instructions of later proposals. What comes
+ * out must be validated: some other modules would be changed in a wrong way.
+ */
 export function withNarrowTables(bytes) {
   const pieces = [bytes.subarray(0, 8)];
   const reader = new Reader(bytes, 8);

@@ -46,16 +46,19 @@ impl Memory {
         if needs.bytes(1) > self.bytes {
             return Err(if self.elsewhere { needs_more(name) } else { self.too_large(name, &needs) });
         }
-        if self.elsewhere && !self.has_room(&needs, CONTEXT) {
-            return Err(needs_more(name));
+        // Elsewhere it is better off than without room for a context; here it is tried as long as the weights of all models fit.
+        let positions = if self.elsewhere { CONTEXT } else { 1 };
+        let bytes = needs.bytes(positions);
+        let all = self.taken.get().saturating_add(bytes);
+        if all > self.bytes {
+            return Err(if self.elsewhere {
+                needs_more(name)
+            } else {
+                AiError::out_of_memory(&format!("loading {name}"), all - self.bytes)
+            });
         }
-        let bytes = needs.bytes(CONTEXT);
-        self.taken.set(self.taken.get().saturating_add(bytes));
+        self.taken.set(all);
         Ok(Taken { memory: Rc::clone(self), needs, bytes })
-    }
-
-    fn has_room(&self, needs: &Needs, positions: usize) -> bool {
-        needs.bytes(positions).saturating_add(self.taken.get()) <= self.bytes
     }
 
     fn too_large(&self, name: &str, needs: &Needs) -> AiError {
@@ -164,9 +167,12 @@ mod tests {
     }
 
     #[test]
-    fn without_another_instance_a_model_is_tried_as_long_as_its_weights_fit() {
+    fn without_another_instance_models_are_tried_as_long_as_their_weights_fit() {
         let alone = Rc::new(Memory::new(4 * GIB, false, String::new()));
-        let taken = alone.take("first.gguf", needs(39 * GIB / 10)).ok();
-        assert!(taken.is_some_and(|taken| !taken.is_too_small_for(1 << 20)));
+        let first = alone.take("first.gguf", needs(39 * GIB / 10)).ok();
+        assert!(first.as_ref().is_some_and(|taken| !taken.is_too_small_for(1 << 20)));
+        assert_eq!(refusal(alone.take("second.gguf", needs(GIB))), Some(ErrorCode::OutOfCapacity));
+        drop(first);
+        assert!(alone.take("second.gguf", needs(GIB)).is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! A loaded model: tokenizer, chat template and engine.
 
 use super::backends::{LoadedBackend, ModelFile};
-use super::memory::Taken;
+use super::memory::{Taken, needs_more};
 use super::templates::Templates;
 use crate::backend::Gpu;
 use crate::engine::{Engine, Limits, SequenceId};
@@ -175,6 +175,9 @@ impl Model {
             Ok(loaded) => self.use_backend(engine, LoadedBackend { reason: Some(full), ..loaded }),
             // Elsewhere the CPU can.
             Err(error) if error.code == ErrorCode::NeedsMoreMemory => engine.fail_out_of_gpu_memory_with(&error),
+            Err(error) if error.code == ErrorCode::OutOfCapacity && self.file.memory.elsewhere => {
+                engine.fail_out_of_gpu_memory_with(&needs_more(&self.name));
+            }
             Err(error) => {
                 self.too_large_for_cpu.set(error.code == ErrorCode::OutOfCapacity);
                 engine.fail_out_of_gpu_memory(&format!(" Nor can the CPU take over: {}", error.text));

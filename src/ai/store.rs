@@ -128,7 +128,7 @@ impl ModelStore {
             // Dropping unused models has freed memory: try once more.
             loaded = Model::load(file(), self.limits).await;
         }
-        if is_full(&loaded) && self.memory.elsewhere {
+        if is_full(&loaded) && self.memory.elsewhere && self.choice != BackendChoice::WebGpu {
             loaded = Err(needs_more(&source.name()));
         }
         attempt.end(loaded.map(Rc::new))

@@ -108,9 +108,11 @@ describe("a model for whose context 32 bits are too few", () => {
 
   test("an abort ends its request, and the next one is answered", async () => {
     const abort = new AbortController();
-    const aborted = ai.run(LARGE, ASKED, { signal: abort.signal });
+    const reader = (await ai.run(LARGE, { ...ASKED, stream: true }, { signal: abort.signal })).getReader();
+    await reader.read();
     abort.abort();
-    await assert.rejects(aborted, { name: "AbortError" });
+    await assert.rejects(reader.read(), { name: "AbortError" });
+    assert.ok((await ai.stats()).models.every(({ active }) => active === 0));
     assert.equal(await wordsOf(LARGE, ASKED), WORDS.join(""));
   });
 

@@ -14,12 +14,13 @@ import { launch, openPage } from "../browser/chromium.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
 import { pack, project } from "./pack.mjs";
 
-const MODEL = scriptedModel().bytes;
+/** For its whole context 32-bit memory is too small. */
+const MODEL = scriptedModel({ context: 1 << 24, headWidth: 128 }).bytes;
 const ISOLATED = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".css": "text/css" };
 const PAGE = "<!doctype html><link rel=icon href='data:,'><title></title><script type=module src=/app.js></script>";
 
-/** The program: the page's title becomes the answer and the number of threads, or the error. */
+/** The program: the page's title becomes the answer, the number of threads, and the build with 64-bit memory, which takes a second request; or the error. */
 const app = (options = "", from = "workers-ai-local") => `
   import { Ai } from "${from}";
   async function main() {
@@ -27,7 +28,9 @@ const app = (options = "", from = "workers-ai-local") => `
     const { response } = await ai.run("@cf/meta/llama-3.1-8b-instruct", { prompt: "Hi" });
     const wanted = globalThis.crossOriginIsolated ? 2 : 1;
     for (let tries = 0; tries < 500 && (await ai.stats()).threads < wanted; tries += 1) await new Promise((resolve) => setTimeout(resolve, 20));
-    return response + " " + (await ai.stats()).threads;
+    const { threads } = await ai.stats();
+    await ai.run("@cf/meta/llama-3.1-8b-instruct", { prompt: "Hi", max_tokens: 10_000_000 });
+    return response + " " + threads + " " + (await ai.stats()).wide.build;
   }
   main().then((text) => (document.title = text), (error) => (document.title = error.name + ": " + error.message));
 `;
@@ -69,12 +72,12 @@ const RECIPES = {
   "esbuild, which does not find the Web Worker": {
     packages: ["esbuild@0.28.2"],
     files: {
-      "app.js": app('worker: "/browser-worker.js", wasmUrl: "/wasm"'),
+      "app.js": app('worker: "/browser-worker.js", wideWorker: "/browser-wide-worker.js", wasmUrl: "/wasm"'),
       "build.js": `
         import { cp } from "node:fs/promises";
         import { build } from "esbuild";
-        const entryPoints = ["app.js", "workers-ai-local/browser-worker", "workers-ai-local/browser-thread"];
-        await build({ entryPoints, bundle: true, format: "esm", outdir: "dist", entryNames: "[name]" });
+        const engine = ["browser-worker", "browser-thread", "browser-wide-worker", "browser-wide-thread"].map((name) => "workers-ai-local/" + name);
+        await build({ entryPoints: ["app.js", ...engine], bundle: true, format: "esm", outdir: "dist", entryNames: "[name]" });
         await cp("node_modules/workers-ai-local/pkg/wasm", "dist/wasm", { recursive: true, filter: (file) => !/\\.(js|ts)$/.test(file) });
       `,
     },
@@ -113,7 +116,7 @@ async function titleOf(url) {
   const { page } = await openPage(browser);
   try {
     await page.goto(url);
-    await page.waitForFunction(() => /\d$|Error/.test(document.title), undefined, { timeout: 60_000 });
+    await page.waitForFunction(() => / \d \w|Error/.test(document.title), undefined, { timeout: 60_000 });
     return await page.title();
   } finally {
     await page.close();
@@ -150,7 +153,7 @@ for (const [name, { packages, files, env = {}, build, dev, out = "dist", served 
       for (const [command, ...args] of build) await own.run(command, ...args);
       const server = await serve(path.join(own.folder, out), served);
       t.after(server.close);
-      assert.equal(await titleOf(server.url), "Hello there! 2");
+      assert.equal(await titleOf(server.url), "Hello there! 2 wasm64-threads");
     });
 
     if (dev) {
@@ -161,7 +164,7 @@ for (const [name, { packages, files, env = {}, build, dev, out = "dist", served 
         t.after(() => child.kill());
         const url = `http://127.0.0.1:${port}/`;
         for (let tries = 0; tries < 300 && !(await fetch(url).then(({ ok }) => ok, () => false)); tries += 1) await sleep(100);
-        assert.equal(await titleOf(url), "Hello there! 1");
+        assert.equal(await titleOf(url), "Hello there! 1 wasm64");
       });
     }
   });

@@ -40,7 +40,7 @@ describe("the packed package", () => {
     for (const file of [...entries, "wrangler.toml", "README.md", "LICENSE", "THIRD-PARTY-NOTICES", "www/index.html"]) {
       assert.ok(files.includes(path.normalize(file)), `${file} is missing`);
     }
-    for (const list of ["builds.js", "single-builds.js", "thread-builds.js", "workerd-builds.js"]) {
+    for (const list of ["builds.js", "single-builds.js", "thread-builds.js", "wide-builds.js", "workerd-builds.js"]) {
       const builds = await textOf(`pkg/wasm/${list}`);
       for (const [, file] of builds.matchAll(/(?:import\(|URL\(|from )"\.\/([^"]+)"/g)) assert.ok(files.includes(path.join("pkg", "wasm", file)), `${file} is missing`);
     }
