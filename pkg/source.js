@@ -121,6 +121,35 @@ export function sourceError(kind, message, details = {}) {
 }
 
 /**
+ * A reader of a stream, and a function that reads the next piece. By itself workerd reads 4 KiB at a time, and into a buffer as much as there is.
+ *
+ * @param {ReadableStream} stream
+ * @returns {{reader: {cancel(): Promise<void>}, next: () => Promise<ReadableStreamReadResult<any>>}}
+ */
+function readerOf(stream) {
+  const fillsBuffers = typeof ReadableStreamBYOBReader === "function" && "readAtLeast" in ReadableStreamBYOBReader.prototype;
+  try {
+    if (fillsBuffers) {
+      const reader = stream.getReader({ mode: "byob" });
+      // The crate has copied a piece when it asks for the next one.
+      let buffer = new ArrayBuffer(PIECE);
+      return {
+        reader,
+        async next() {
+          const result = await reader.read(new Uint8Array(buffer));
+          buffer = result.value?.buffer ?? buffer;
+          return result;
+        },
+      };
+    }
+  } catch {
+    // A stream that is not made of bytes.
+  }
+  const reader = stream.getReader();
+  return { reader, next: () => reader.read() };
+}
+
+/**
  * Converts a web stream to `{size, read, cancel}`.
  *
  * @param {ReadableStream} stream
@@ -129,12 +158,12 @@ export function sourceError(kind, message, details = {}) {
  * @returns {ModelFileStream}
  */
 export function fromStream(stream, size, skip = 0) {
-  const reader = stream.getReader();
+  const { reader, next } = readerOf(stream);
   return {
     size,
     async read() {
       for (;;) {
-        const { done, value } = await unstalled(reader.read());
+        const { done, value } = await unstalled(next());
         if (done) return undefined;
         const chunk = value instanceof Uint8Array ? value : new Uint8Array(value);
         if (skip < chunk.length) {
