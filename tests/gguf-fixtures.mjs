@@ -85,13 +85,14 @@ export function writeHeader({ entries, tensors }) {
   return Buffer.concat([body, Buffer.alloc(-body.length & (ALIGNMENT - 1))]);
 }
 
-/** A copy of the header in which the metadata entry `key` has a new value: a string, an integer, or a non-empty list of either. */
+/** A copy of the header in which the metadata entry `key` has a new value: a string, an integer, a non-empty list of either, or a value with its type. */
 export function withEntry(header, key, value) {
   return { ...header, entries: [...header.entries.filter((entry) => entry.key !== key), { key, ...typed(value) }] };
 }
 
 function typed(value) {
   if (typeof value === "string") return string(value);
+  if (value.type !== undefined) return value;
   return Array.isArray(value) ? list(value.map(typed)) : int(value);
 }
 

@@ -5,7 +5,7 @@
 
 import { createServer } from "node:http";
 import { listening } from "../scripts/lib/ports.mjs";
-import { headOf, parseHeader, textsOf, withEntry, writeHeader } from "./gguf-fixtures.mjs";
+import { headOf, ints, parseHeader, textsOf, withEntry, writeHeader } from "./gguf-fixtures.mjs";
 import { Random } from "./random.mjs";
 import { MODEL_PATH } from "./real-model.mjs";
 
@@ -109,7 +109,7 @@ export async function largeModel(shape = LLAMA_8B) {
     "llama.vocab_size": vocabulary,
     "tokenizer.ggml.tokens": tokens,
     "tokenizer.ggml.merges": merges,
-    "tokenizer.ggml.token_type": tokens.map((token) => (/^<.+>$/.test(token) ? CONTROL : NORMAL)),
+    "tokenizer.ggml.token_type": ints(tokens.map((token) => (/^<.+>$/.test(token) ? CONTROL : NORMAL))),
   };
   const header = Object.entries(changes).reduce((header, [key, value]) => withEntry(header, key, value), real);
   const head = writeHeader({ ...header, tensors });
