@@ -39,9 +39,9 @@ const HOST = {
   cores: availableParallelism(),
   mayShare: true,
   widens: Boolean(builds.wasm64),
-  widerRuntime: "Node 24 or newer",
+  widerRuntime: "Node 22 or newer",
   // A container may have less than the machine.
-  memoryBytes: Math.min(totalmem(), process.constrainedMemory() || Infinity),
+  memoryBytes: Math.min(totalmem(), process.constrainedMemory?.() || Infinity),
   compile: async (wasm) => WebAssembly.compile(await readFile(wasm)),
   startThread(shared, { ready, ended }) {
     // Do not inherit this process's options: some are only valid for its main script.

@@ -158,7 +158,7 @@ describe("a model whose weights are too large", () => {
 
   for (const [what, config, says] of [
     ["for the build that was asked for says so", { build: "simd128" }, /there can be 4\.3 GB here\. Leave out build: "simd128", so that 64-bit memory can be used\. A smaller type/],
-    ["for an engine without 64-bit memory names one that has it", {}, /there can be 4\.3 GB here\. Use Node 24 or newer, which has 64-bit memory\. A smaller type/],
+    ["for an engine without 64-bit memory names one that has it", {}, /there can be 4\.3 GB here\. Use Node 22 or newer, which has 64-bit memory\. A smaller type/],
   ]) {
     test(what, async () => {
       const without = () => {
