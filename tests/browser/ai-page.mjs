@@ -1,6 +1,8 @@
 // Opens pages with an `Ai` in a real Chromium, and runs functions in them.
 
+import assert from "node:assert/strict";
 import { DEFAULT_MODEL } from "../../pkg/default-model.js";
+import { PARITY_INPUTS } from "../parity-inputs.mjs";
 import { openPage } from "./chromium.mjs";
 
 /**
@@ -26,3 +28,17 @@ export async function openAi(browser, url, config) {
 /** Runs `work(ai, argument)` in the page, and returns its result, or `{ error }` with the error's name and message. */
 export const inPage = (page, work, argument) =>
   page.evaluate(`(${work})(globalThis.ai, ${JSON.stringify(argument ?? null)}).catch((error) => ({ error: \`\${error.name}: \${error.message}\` }))`);
+
+/** The texts of `PARITY_INPUTS` that a build computes on the CPU in a page of its own. `config`: of the `Ai`, with its `build`. */
+export async function textsInPage(browser, url, config) {
+  const { page, problems } = await openAi(browser, url, { backend: "cpu", ...config });
+  const texts = {};
+  for (const { what, model, input } of PARITY_INPUTS) {
+    texts[what] = (await inPage(page, async (ai, [model, input]) => ai.run(model, input), [model, input])).response;
+  }
+  assert.equal((await inPage(page, async (ai) => ai.stats())).build, config.build);
+  assert.deepEqual(problems, []);
+  assert.equal(Object.keys(texts).length, PARITY_INPUTS.length);
+  await page.close();
+  return texts;
+}

@@ -3,9 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { startPlayground } from "../../scripts/playground.mjs";
-import { PARITY_INPUTS } from "../parity-inputs.mjs";
 import { MODEL_PATH } from "../real-model.mjs";
-import { inPage, openAi } from "./ai-page.mjs";
+import { openAi, textsInPage } from "./ai-page.mjs";
 import { launch } from "./chromium.mjs";
 
 let files;
@@ -32,16 +31,5 @@ test("its kernels agree with their reference", async () => {
 });
 
 test("it gives the same texts as the build without", async () => {
-  const textsOf = async (build) => {
-    const { page } = await openAi(browser, files.url, { build, backend: "cpu" });
-    const texts = {};
-    for (const { what, model, input } of PARITY_INPUTS) {
-      texts[what] = (await inPage(page, async (ai, [model, input]) => ai.run(model, input), [model, input])).response;
-    }
-    const { build: computed } = await inPage(page, async (ai) => ai.stats());
-    assert.equal(computed, build);
-    await page.close();
-    return texts;
-  };
-  assert.deepEqual(await textsOf("relaxed"), await textsOf("simd128"));
+  assert.deepEqual(await textsInPage(browser, files.url, { build: "relaxed" }), await textsInPage(browser, files.url, { build: "simd128" }));
 });

@@ -5,9 +5,8 @@ import { after, before, test } from "node:test";
 import { startPlayground } from "../../scripts/playground.mjs";
 import { LLAMA_7B, largeModel, startLargeModelServer } from "../large-model.mjs";
 import { logitsOf } from "../large-model-reference.mjs";
-import { PARITY_INPUTS } from "../parity-inputs.mjs";
 import { MODEL_PATH } from "../real-model.mjs";
-import { inPage, openAi } from "./ai-page.mjs";
+import { inPage, openAi, textsInPage } from "./ai-page.mjs";
 import { launch } from "./chromium.mjs";
 
 let files;
@@ -22,18 +21,8 @@ after(async () => {
 });
 
 test("with threads it gives the same texts as the build with 32 bits", async () => {
-  const textsOf = async (config) => {
-    const { page, problems } = await openAi(browser, files.url, { backend: "cpu", ...config });
-    const texts = {};
-    for (const { what, model, input } of PARITY_INPUTS) {
-      texts[what] = (await inPage(page, async (ai, [model, input]) => ai.run(model, input), [model, input])).response;
-    }
-    assert.equal((await inPage(page, async (ai) => ai.stats())).build, config.build);
-    assert.deepEqual(problems, []);
-    await page.close();
-    return texts;
-  };
-  assert.deepEqual(await textsOf({ build: "wasm64-threads", threads: 2 }), await textsOf({ build: "simd128" }));
+  const texts = await textsInPage(browser, files.url, { build: "wasm64-threads", threads: 2 });
+  assert.deepEqual(texts, await textsInPage(browser, files.url, { build: "simd128" }));
 });
 
 test("a model of 7.3 GB answers", async (t) => {

@@ -3,10 +3,9 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { startPlayground } from "../../scripts/playground.mjs";
-import { PARITY_INPUTS } from "../parity-inputs.mjs";
 import { MODEL_PATH } from "../real-model.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
-import { inPage, openAi } from "./ai-page.mjs";
+import { inPage, openAi, textsInPage } from "./ai-page.mjs";
 import { launch } from "./chromium.mjs";
 
 const LARGE = "@cf/own/large";
@@ -25,20 +24,7 @@ after(async () => {
 });
 
 test("it gives the same texts as the build with 32 bits", async () => {
-  const textsOf = async (build) => {
-    const { page, problems } = await openAi(browser, files.url, { build, backend: "cpu" });
-    const texts = {};
-    for (const { what, model, input } of PARITY_INPUTS) {
-      texts[what] = (await inPage(page, async (ai, [model, input]) => ai.run(model, input), [model, input])).response;
-    }
-    assert.equal((await inPage(page, async (ai) => ai.stats())).build, build);
-    assert.deepEqual(problems, []);
-    await page.close();
-    return texts;
-  };
-  const texts = await textsOf("wasm64");
-  assert.equal(Object.keys(texts).length, PARITY_INPUTS.length);
-  assert.deepEqual(texts, await textsOf("simd128"));
+  assert.deepEqual(await textsInPage(browser, files.url, { build: "wasm64" }), await textsInPage(browser, files.url, { build: "simd128" }));
 });
 
 test("a model moves with the request that 32 bits do not hold; until then nothing of the second engine is fetched", async (t) => {

@@ -108,8 +108,8 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
           const pieces = events.map((event) => JSON.parse(event.slice("data: ".length)));
           const later = await counters();
 
-          const { glue } = await import(instance);
-          const { prototype } = glue().Task;
+          const { narrow } = await import(instance);
+          const { prototype } = narrow.glue().Task;
           const { poll } = prototype;
           let polls = 0;
           prototype.poll = function (...results) {
