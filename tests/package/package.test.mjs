@@ -8,6 +8,7 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { pathToFileURL } from "node:url";
+import { ALL_BUILDS } from "../../scripts/build.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
 import { ROOT, pack, project } from "./pack.mjs";
 
@@ -146,7 +147,7 @@ describe("what cannot be packed", () => {
     t.after(() => rm(folder, { recursive: true, force: true }));
     const there = (name) => path.join(folder, name);
     // The sources of cargo's workspace, which it reads to list the crates.
-    for (const name of ["package.json", "README.md", "LICENSE", "wrangler.toml", "docs", "pkg", "www", "scripts", "src", "kernels", "examples", "tests", "Cargo.toml", "Cargo.lock"]) {
+    for (const name of ["package.json", "README.md", "LICENSE", "wrangler.toml", "docs", "pkg", "www", "scripts", "src", "clock", "kernels", "examples", "tests", "Cargo.toml", "Cargo.lock"]) {
       await cp(path.join(ROOT, name), there(name), { recursive: true, filter: (source) => !/node_modules|target$/.test(path.relative(ROOT, source)) });
     }
     await spoil(there);
@@ -155,6 +156,8 @@ describe("what cannot be packed", () => {
     const failure = await promisify(execFile)(process.execPath, ["scripts/prepack.mjs"], { cwd: folder, env }).catch((error) => error);
     return { said: failure.stderr, code: failure.code };
   }
+  /** All builds but one. */
+  const OTHERS = ALL_BUILDS.filter((build) => build !== "simd128");
   const list = (there) => there("pkg/wasm/builds.js");
 
   test("an unbuilt package", async (t) => {
@@ -167,7 +170,7 @@ describe("what cannot be packed", () => {
     assert.equal(said, "error: the package is not built, pkg/wasm/relaxed/workers_ai_local.js is missing: run npm run build\n");
     const older = await refusal(t, async (there) => {
       // Each build is there, and not all are listed.
-      for (const build of ["relaxed", "threads", "relaxed-threads"]) await cp(there("pkg/wasm/simd128"), there(`pkg/wasm/${build}`), { recursive: true });
+      for (const build of OTHERS) await cp(there("pkg/wasm/simd128"), there(`pkg/wasm/${build}`), { recursive: true });
       const listed = await readFile(list(there), "utf8");
       await writeFile(list(there), listed.replace(/^ {2}"relaxed": .*\n/m, ""));
     });
@@ -176,9 +179,9 @@ describe("what cannot be packed", () => {
 
   test("one without a file that belongs to it", async (t) => {
     const { said, code } = await refusal(t, async (there) => {
-      for (const build of ["relaxed", "threads", "relaxed-threads"]) await cp(there("pkg/wasm/simd128"), there(`pkg/wasm/${build}`), { recursive: true });
+      for (const build of OTHERS) await cp(there("pkg/wasm/simd128"), there(`pkg/wasm/${build}`), { recursive: true });
       const entry = (build) => `  "${build}": { glue: () => import("./simd128/workers_ai_local.js"), wasm: new URL("./", import.meta.url) },\n`;
-      await writeFile(list(there), `export const builds = {\n${["simd128", "relaxed", "threads", "relaxed-threads"].map(entry).join("")}};\n`);
+      await writeFile(list(there), `export const builds = {\n${["simd128", ...OTHERS].map(entry).join("")}};\n`);
       await rename(there("pkg/sse.js"), there("pkg/sse.mjs"));
       await rm(there("LICENSE"));
     });
