@@ -63,7 +63,7 @@ export function checkBuild({ build = "auto", threads = 1, backend = "auto" }) {
  *
  * @param {AiConfig} config
  */
-export const wantsWide = ({ build = "auto" }) => build !== "auto" && BUILDS[build].wide;
+export const wantsWide = ({ build = "auto" }) => build !== "auto" && Object.hasOwn(BUILDS, build) && BUILDS[build].wide;
 
 /**
  * The memory that the crate's instance of a build can have, and what a model does that needs more: it goes elsewhere, to a build with 64-bit

@@ -10,8 +10,12 @@ import { toMessage } from "./errors.js";
  * @typedef {Record<string, (fields: any, signal?: AbortSignal) => unknown>} Handlers by call; `any`: the fields depend on the call
  */
 
-/** What the Web Worker's engine is made of. @type {{instance: WasmInstance, builds: Builds<URL>, widens: boolean, startThread: StartThread}} */
-let parts;
+/**
+ * Creates the engine of this Web Worker.
+ *
+ * @type {(config: AiConfig) => Engine}
+ */
+let create;
 /**
  * Created by the first call, `configure`.
  *
@@ -42,7 +46,7 @@ const calls = {
     const onProgress = observe.progress ? (progress) => postMessage({ event: "progress", value: progress }) : undefined;
     /** @type {AiConfig["onWarning"]} */
     const onWarning = observe.warning ? (text) => postMessage({ event: "warning", value: text }) : undefined;
-    engine = createEngine({ ...config, onProgress, onWarning }, parts.instance, () => parts.builds, parts);
+    engine = create({ ...config, onProgress, onWarning });
   },
   async generate({ id, model, input }, signal) {
     const answer = await engine.generate(model, input, signal);
@@ -103,7 +107,7 @@ export function serveEngine(instance, builds, startWorker, widens) {
     thread.postMessage(shared);
     return () => thread.terminate();
   };
-  parts = { instance, builds, widens, startThread };
+  create = (config) => createEngine(config, instance, () => builds, { startThread, widens });
   addEventListener("message", async ({ data }) => {
     const notice = /** @type {Handlers} */ (notices)[data.call];
     if (notice) return void notice(data);

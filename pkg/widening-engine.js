@@ -1,7 +1,7 @@
 // Two engines as one: models that need more than 32-bit memory holds move to a second engine, with 64-bit memory, which starts when the first
 // of them is asked for.
 
-import { checkBuild, wantsWide } from "./builds.js";
+import { wantsWide } from "./builds.js";
 import { aiError, closed, wantsMore } from "./errors.js";
 
 /**
@@ -15,10 +15,8 @@ import { aiError, closed, wantsMore } from "./errors.js";
  * @param {AiConfig} config
  * @param {(config: AiConfig) => Engine} narrow creates the engine with 32-bit memory
  * @param {(config: AiConfig) => Engine} wide creates the one with 64-bit memory
- * @throws {AiInternalError} if the configuration is invalid
  */
 export function engineBySize(config, narrow, wide) {
-  checkBuild(config);
   if (wantsWide(config)) return wide(config);
   // What concerns a request, both engines say.
   const said = new Set();

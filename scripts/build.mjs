@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { DOT_PRODUCT } from "../pkg/dot-products.js";
-import { changedCrates } from "./lib/changed-crates.mjs";
+import { changedCrate } from "./lib/changed-crates.mjs";
 import { withNarrowTables } from "./lib/narrow-tables.mjs";
 import { inProject } from "./lib/project.mjs";
 import { run, which } from "./lib/process.mjs";
@@ -173,7 +173,7 @@ async function compile(name, { cargo, env, args, unwinds }) {
   const { features, link, target, relaxed, wide } = BUILDS[name];
   const triple = wide ? WASM64_TARGET : WASM_TARGET;
   if (wide) args = [...args, ...WIDE_ARGS];
-  if (unwinds) args = [...args, ...(await changedCrates([wide ? "wasm-bindgen" : "wgpu"], { cargo, env }))];
+  if (unwinds) args = [...args, ...(await changedCrate(wide ? "wasm-bindgen" : "wgpu", { cargo, env }))];
   if (relaxed) args = [...args, "--features", "relaxed-simd"];
   const profile = ["--target", triple, "--profile", PROFILE];
   const compiled = inProject("target", `${name}.wasm`);

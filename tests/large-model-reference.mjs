@@ -2,6 +2,7 @@
 //
 // A product with a matrix is computed once per row of its pool, because the matrix only repeats these rows.
 
+import assert from "node:assert/strict";
 import { BLOCK, NORM, POOL_ROWS, TYPES } from "./large-model.mjs";
 
 const EPSILON = 1e-5;
@@ -84,7 +85,7 @@ function attention(query, keys, values, { heads, kvHeads, headWidth }) {
 const plus = (a, b) => a.map((value, index) => value + b[index]);
 
 /** The logits after the last of the tokens, `[vocabulary]`. Computes all tokens from position 0. */
-export function logitsOf({ matrices, shape }, tokens) {
+function logitsOf({ matrices, shape }, tokens) {
   const cache = Array.from({ length: shape.layers }, () => ({ keys: [], values: [] }));
   let stream;
   for (const [position, token] of tokens.entries()) {
@@ -102,4 +103,17 @@ export function logitsOf({ matrices, shape }, tokens) {
     }
   }
   return product(matrices["output.weight"], normed(stream));
+}
+
+/**
+ * The text of the token that is likeliest after others, which no rounding can change.
+ *
+ * @param {object} model from `large-model.mjs`
+ * @param {string[]} prompt tokens as its vocabulary spells them
+ */
+export function likeliestAfter(model, prompt) {
+  const logits = logitsOf(model, prompt.map((text) => model.tokens.indexOf(text)));
+  const [first, second] = [...logits.keys()].sort((a, b) => logits[b] - logits[a]);
+  assert.ok(logits[first] - logits[second] > 0.2, `precondition: rounding cannot change the likeliest token (${logits[first]}, ${logits[second]})`);
+  return model.tokens[first].replace("Ġ", " ");
 }

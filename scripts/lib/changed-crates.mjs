@@ -24,16 +24,9 @@ const CHANGES = {
   },
 };
 
-/** cargo's arguments that make it compile the copies of these crates. */
-export async function changedCrates(names, { cargo, env }) {
-  const folders = await foldersOf(names, { cargo, env });
-  const copies = [];
-  for (const [index, name] of names.entries()) copies.push(await changed(name, folders[index]));
-  // Not [patch], which would change Cargo.lock.
-  return ["--config", `paths=${JSON.stringify(copies)}`];
-}
-
-async function changed(name, original) {
+/** cargo's arguments that make it compile the copy of a crate. */
+export async function changedCrate(name, { cargo, env }) {
+  const original = await folderOf(name, { cargo, env });
   const { file, texts } = CHANGES[name];
   // With the version: what a newer one has elsewhere must not be missed.
   const copy = inProject("target", path.basename(original));
@@ -49,16 +42,15 @@ async function changed(name, original) {
     await cp(original, copy, { recursive: true });
     await writeFile(path.join(copy, file), content);
   }
-  return copy;
+  // Not [patch], which would change Cargo.lock.
+  return ["--config", `paths=[${JSON.stringify(copy)}]`];
 }
 
-/** The folders into which cargo has unpacked these crates. */
-async function foldersOf(names, { cargo, env }) {
+/** The folder into which cargo has unpacked a crate. */
+async function folderOf(wanted, { cargo, env }) {
   const metadata = await capture(cargo, ["metadata", "--format-version", "1", "--locked"], { env });
   const { packages } = JSON.parse(metadata ?? '{"packages": []}');
-  return names.map((wanted) => {
-    const found = packages.find(({ name }) => name === wanted);
-    if (!found) throw new UserError(`cargo metadata does not name ${wanted}: run \`cargo metadata --locked\` to see why`);
-    return path.dirname(found.manifest_path);
-  });
+  const found = packages.find(({ name }) => name === wanted);
+  if (!found) throw new UserError(`cargo metadata does not name ${wanted}: run \`cargo metadata --locked\` to see why`);
+  return path.dirname(found.manifest_path);
 }

@@ -43,8 +43,8 @@ impl Memory {
     ///
     /// 3040 if it can never have room here; [`ErrorCode::NeedsMoreMemory`] if another instance should hold it.
     pub fn take(self: &Rc<Self>, name: &str, needs: Needs) -> Result<Taken> {
-        if needs.bytes(1) > self.bytes {
-            return Err(if self.elsewhere { needs_more(name) } else { self.too_large(name, &needs) });
+        if !self.elsewhere && needs.bytes(1) > self.bytes {
+            return Err(self.too_large(name, &needs));
         }
         // Elsewhere it is better off than without room for a context; here it is tried as long as the weights of all models fit.
         let positions = if self.elsewhere { CONTEXT } else { 1 };

@@ -5,7 +5,7 @@ use super::memory::{Taken, needs_more};
 use super::templates::Templates;
 use crate::backend::Gpu;
 use crate::engine::{Engine, Limits, SequenceId};
-use crate::error::{ErrorCode, Result};
+use crate::error::{AiError, ErrorCode, Result};
 use crate::grammar::{Constraint, Grammar, GrammarCompiler};
 use crate::host::signal;
 use crate::model::Architecture;
@@ -174,8 +174,7 @@ impl Model {
         match file.reload_backend().await {
             Ok(loaded) => self.use_backend(engine, LoadedBackend { reason: Some(full), ..loaded }),
             // Elsewhere the CPU can.
-            Err(error) if error.code == ErrorCode::NeedsMoreMemory => engine.fail_out_of_gpu_memory_with(&error),
-            Err(error) if error.code == ErrorCode::OutOfCapacity && self.file.memory.elsewhere => {
+            Err(AiError { code: ErrorCode::NeedsMoreMemory | ErrorCode::OutOfCapacity, .. }) if self.file.memory.elsewhere => {
                 engine.fail_out_of_gpu_memory_with(&needs_more(&self.name));
             }
             Err(error) => {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { startPlayground } from "../../scripts/playground.mjs";
 import { LLAMA_7B, largeModel, startLargeModelServer } from "../large-model.mjs";
-import { logitsOf } from "../large-model-reference.mjs";
+import { likeliestAfter } from "../large-model-reference.mjs";
 import { MODEL_PATH } from "../real-model.mjs";
 import { inPage, openAi, textsInPage } from "./ai-page.mjs";
 import { launch } from "./chromium.mjs";
@@ -41,15 +41,12 @@ test("a model of 7.3 GB answers", async (t) => {
     [model.size, model.size],
   );
 
-  const prompt = ["Ġsky", "Ġmoon"].map((text) => model.tokens.indexOf(text));
-  const logits = logitsOf(model, prompt);
-  const [first, second] = [...logits.keys()].sort((a, b) => logits[b] - logits[a]);
-  assert.ok(logits[first] - logits[second] > 0.2, "precondition: rounding cannot change the likeliest token");
+  const prompt = ["Ġsky", "Ġmoon"];
   const input = { prompt: " sky moon", raw: true, temperature: 0, max_tokens: 1 };
   const { response, usage, error } = await inPage(page, async (ai, input) => ai.run("@cf/meta/llama-3.1-8b-instruct", input), input);
   assert.equal(error, undefined);
   assert.equal(usage.prompt_tokens, prompt.length);
-  assert.equal(response, model.tokens[first].replace("Ġ", " "));
+  assert.equal(response, likeliestAfter(model, prompt));
   const { models, wide } = await inPage(page, async (ai) => ai.stats());
   assert.deepEqual([models.length, models[0].build, wide.build], [1, "wasm64-threads", "wasm64-threads"]);
   assert.ok(wide.memoryBytes > model.size && wide.memoryBytes < 1.1 * model.size, `${wide.memoryBytes} bytes`);

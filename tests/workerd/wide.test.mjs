@@ -3,20 +3,12 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { test } from "node:test";
-import { Ai } from "workers-ai-local";
 import { startDevWorker } from "../../scripts/dev-worker.mjs";
 import { listening } from "../../scripts/lib/ports.mjs";
-import { parityTexts } from "../parity-inputs.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
-import { startWithBuild } from "./worker.mjs";
+import { checkParity } from "./worker.mjs";
 
-test("workerd with 64-bit memory and Node return the same texts", async (t) => {
-  const worker = await startWithBuild("wasm64");
-  t.after(() => worker.stop());
-  const node = new Ai({ onWarning() {} });
-  const inNode = await parityTexts((model, input) => node.run(model, input));
-  assert.deepEqual(await parityTexts(async (model, input) => (await (await worker.ask(model, input)).json()).result), inNode);
-});
+test("workerd with 64-bit memory and Node return the same texts", (t) => checkParity(t, "wasm64"));
 
 test("the local Worker moves a model by itself", async (t) => {
   const { bytes } = scriptedModel({ script: [" one", " two"], context: 1 << 24, headWidth: 128 });

@@ -1,7 +1,9 @@
 // Starts `wrangler dev` with a Worker that tests can call through the paths of probe.js.
 
 import assert from "node:assert/strict";
+import { Ai } from "workers-ai-local";
 import { startDevWorker } from "../../scripts/dev-worker.mjs";
+import { parityTexts } from "../parity-inputs.mjs";
 
 /** An error that the Worker caught, with the fields that it saw. */
 export class Thrown extends Error {
@@ -63,4 +65,13 @@ export async function startWithBuild(build) {
   const worker = await startDevWorker({ configs: ["wrangler.toml"], vars: { BUILD: build }, quiet: true });
   const ask = (model, input) => fetch(`${worker.url}/client/v4/accounts/local/ai/run/${model}`, { method: "POST", body: JSON.stringify(input) });
   return { ...worker, ask };
+}
+
+/** Checks that the local AI Worker with this build returns the texts of Node. */
+export async function checkParity(t, build) {
+  const worker = await startWithBuild(build);
+  t.after(() => worker.stop());
+  const node = new Ai({ onWarning() {} });
+  const inNode = await parityTexts((model, input) => node.run(model, input));
+  assert.deepEqual(await parityTexts(async (model, input) => (await (await worker.ask(model, input)).json()).result), inNode);
 }
