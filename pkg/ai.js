@@ -3,7 +3,7 @@
 import { AiInternalError, abortError, aiError } from "./errors.js";
 
 /**
- * @import { Ai as PublicAi, AiOptions, ModelsParameters, TextGenerationInput, TextGenerationOutput } from "./index.d.ts"
+ * @import { Ai as PublicAi, AiOptions, ChatCompletion, ModelsParameters, TextCompletion, TextGenerationInput, TextGenerationOutput } from "./index.d.ts"
  * @import { Chunks, ComputedBy, Engine, LoadedModel } from "./internal.d.ts"
  */
 
@@ -84,7 +84,7 @@ export class Ai {
    * @param {string} model
    * @param {TextGenerationInput} inputs
    * @param {AiOptions | null} [options]
-   * @returns {Promise<TextGenerationOutput | ReadableStream<Uint8Array> | Response>}
+   * @returns {Promise<TextGenerationOutput | ChatCompletion | TextCompletion | ReadableStream<Uint8Array> | Response>}
    * @throws {InferenceUpstreamError} if the request fails, unless `options.returnRawResponse` is set
    * @throws {AiInternalError} for inputs and options that are not supported
    * @throws {DOMException} `AbortError` if `options.signal` fires

@@ -219,6 +219,8 @@ export interface ServiceAccount {
 
 /** A scripted answer. `text` and `calls`, or `text` and `error`, may come together: the text comes first. */
 export interface ScriptAnswer {
+  /** What the model thinks before it answers, which clients get as `reasoning_content`. In pieces like `text`. */
+  reasoning?: string | string[];
   /** The answer's text. A stream brings a list piece by piece, a string word by word. */
   text?: string | string[];
   /** A value whose JSON is the answer's text, for JSON mode. */
@@ -348,16 +350,28 @@ export interface TextGenerationParameters {
   response_format?: ResponseFormat;
   /** For models that accept images. Text models return error 5006. */
   image?: number[] | string;
-  /** Passed to the model's chat template as a variable. */
+  /**
+   * How much a reasoning model thinks before it answers: `null` and `"none"` for not at all, if the model can do without. The chat template gets the
+   * model's own name for it; what a model of the catalogue does not know becomes what the service makes of it.
+   */
   reasoning_effort?: string | null;
-  /** Additional variables for the model's chat template. */
+  /** Additional variables for the model's chat template, for instance `{ enable_thinking: false }`. */
   chat_template_kwargs?: Record<string, unknown>;
+  /** A text that the answer probably contains, for instance code that is to be changed a little. The answer is the same, but comes sooner. */
+  prediction?: { type: "content"; content: string | TextPart[] } | null;
+  /** Tokens of the model file's vocabulary, by number, and what is added to their logits: -100 (never) to 100 (always). */
+  logit_bias?: Record<string, number> | null;
+
+  // Only for answers that are chat completions. `ChatCompletionsModel` lists their ids; in `fetch`, /v1/chat/completions gives them for all models.
+
+  /** Number of answers, 1 to 4, which are computed together. Default: 1. */
+  n?: number | null;
+  /** Report the log probability of each token of the answer, before temperature and penalties. Default: `false`. */
+  logprobs?: boolean | null;
+  /** With `logprobs`: also those of so many of the likeliest tokens at its place, 0 to 20. */
+  top_logprobs?: number | null;
 
   // OpenAI's common options. Unless a comment says otherwise, they are accepted, but have no effect on a single answer.
-  n?: number;
-  logit_bias?: Record<string, number> | null;
-  logprobs?: boolean | null;
-  top_logprobs?: number | null;
   /** Whether one answer may contain several tool calls. Default: `true`. */
   parallel_tool_calls?: boolean;
   stream_options?: { include_usage?: boolean } | null;
@@ -401,6 +415,11 @@ export type TextGenerationUsage = {
     /** Tokens of the prompt that were still in a KV cache from an earlier request. */
     cached_tokens: number;
   };
+  /** Present if the model thought before it answered. */
+  completion_tokens_details?: {
+    /** Tokens of the answer that are thoughts. */
+    reasoning_tokens: number;
+  };
 };
 
 /** Why the answer ended: the model ended it or a stop string occurred; `max_tokens` was reached; the model called tools. */
@@ -428,6 +447,9 @@ export type TextGenerationOutput = {
   tool_calls?: ToolCall[];
   usage: TextGenerationUsage;
   finish_reason: FinishReason;
+  /** What a reasoning model thought before it answered; `reasoning` is the same. */
+  reasoning_content?: string;
+  reasoning?: string;
 };
 
 /** A tool call in a stream. */
@@ -449,9 +471,94 @@ export type ToolCallEvent = {
  */
 export type TextGenerationEvent = {
   response: string;
+  /** The next piece of what a reasoning model thinks; `reasoning` is the same. */
+  reasoning_content?: string;
+  reasoning?: string;
   tool_calls?: ToolCallEvent[];
   usage?: TextGenerationUsage;
   finish_reason?: FinishReason;
+};
+
+/** The ids of the catalogue whose answers are OpenAI's chat completions, from `run` too. */
+export type ChatCompletionsModel =
+  | "@cf/aisingapore/gemma-sea-lion-v4-27b-it"
+  | "@cf/deepseek-ai/deepseek-v4-flash-0731"
+  | "@cf/deepseek-ai/deepseek-v4-pro-0813"
+  | "@cf/google/gemma-4-26b-a4b-it"
+  | "@cf/moonshotai/kimi-k2.5"
+  | "@cf/moonshotai/kimi-k2.6"
+  | "@cf/moonshotai/kimi-k2.7-code"
+  | "@cf/nvidia/nemotron-3-120b-a12b"
+  | "@cf/openai/gpt-oss-120b"
+  | "@cf/openai/gpt-oss-20b"
+  | "@cf/qwen/qwen3-30b-a3b-fp8"
+  | "@cf/qwen/qwen3.8-27b"
+  | "@cf/swiss-ai/apertus-v1.5-8b"
+  | "@cf/utter-project/eurollm-9b-it"
+  | "@cf/zai-org/glm-4.7-flash"
+  | "@cf/zai-org/glm-5.2"
+  | "@cf/zai-org/glm-5.3"
+  | "@cf/zai-org/glm-5.3-flash";
+
+/** The log probability of a token. */
+export type TokenLogprob = {
+  token: string;
+  /** Natural logarithm. */
+  logprob: number;
+  bytes: number[] | null;
+};
+
+/** One answer of a chat completion. */
+export type ChatCompletionChoice = {
+  index: number;
+  message: {
+    role: "assistant";
+    /** The text, in JSON mode the JSON; `null` if the model calls tools and says nothing else. */
+    content: string | null;
+    refusal: null;
+    /** What a reasoning model thought before it answered; `reasoning` is the same. */
+    reasoning_content?: string;
+    reasoning?: string;
+    /** Present if the model calls tools. */
+    tool_calls?: ToolCallMessage[];
+  };
+  finish_reason: FinishReason;
+  logprobs: { content: (TokenLogprob & { top_logprobs: TokenLogprob[] })[]; refusal: null } | null;
+};
+
+/** A chat completion: the answer of a `ChatCompletionsModel` as one object. */
+export type ChatCompletion = {
+  id: string;
+  object: "chat.completion";
+  /** Unix time in seconds. */
+  created: number;
+  model: string;
+  choices: ChatCompletionChoice[];
+  usage: TextGenerationUsage;
+};
+
+/** The answer of some models to a `prompt`. */
+export type TextCompletion = Omit<ChatCompletion, "object" | "choices"> & {
+  object: "text_completion";
+  choices: { index: number; text: string; finish_reason: FinishReason; logprobs: ChatCompletionChoice["logprobs"] }[];
+};
+
+/**
+ * The JSON after `data: ` in one event of a `ChatCompletionsModel`'s stream. The last one has no choices, but the token counts;
+ * `data: [DONE]` follows it.
+ */
+export type ChatCompletionChunk = {
+  id: string;
+  object: "chat.completion.chunk";
+  created: number;
+  model: string;
+  choices: {
+    index: number;
+    delta: { role?: "assistant"; content?: string; reasoning_content?: string; reasoning?: string; tool_calls?: ToolCallEvent[] };
+    finish_reason: FinishReason | null;
+    logprobs: ChatCompletionChoice["logprobs"];
+  }[];
+  usage?: TextGenerationUsage | null;
 };
 
 /** Options of `run`. Other options of Cloudflare's binding are accepted and ignored. */
@@ -498,7 +605,7 @@ export type ModelsParameters = {
   page?: number;
   /** Models per page. Default: all. */
   per_page?: number;
-  /** Has no effect: no model is experimental. */
+  /** Leave out the models that the service calls beta. */
   hide_experimental?: boolean;
 };
 
@@ -607,6 +714,9 @@ export class Ai {
    * @throws DOMException `AbortError`, if the signal fires
    */
   run(model: string, inputs: TextGenerationInput & { stream: true }, options?: AiOptions & { returnRawResponse?: false }): Promise<ReadableStream<Uint8Array>>;
+  /** Answers a prompt or a conversation with a chat completion: the form of the newer models. */
+  run(model: "@cf/qwen/qwen3-30b-a3b-fp8" | "@cf/aisingapore/gemma-sea-lion-v4-27b-it", inputs: PromptInput & { stream?: false }, options?: AiOptions & { returnRawResponse?: false }): Promise<TextCompletion>;
+  run(model: ChatCompletionsModel, inputs: TextGenerationInput & { stream?: false }, options?: AiOptions & { returnRawResponse?: false }): Promise<ChatCompletion>;
   /**
    * Answers a prompt or a conversation with one object.
    *
@@ -617,7 +727,7 @@ export class Ai {
    */
   run(model: string, inputs: TextGenerationInput & { stream?: false }, options?: AiOptions & { returnRawResponse?: false }): Promise<TextGenerationOutput>;
   /** Answers a prompt or a conversation. `inputs.stream` and `options.returnRawResponse` determine the form at run time. */
-  run(model: string, inputs: TextGenerationInput, options?: AiOptions): Promise<TextGenerationOutput | ReadableStream<Uint8Array> | Response>;
+  run(model: string, inputs: TextGenerationInput, options?: AiOptions): Promise<TextGenerationOutput | ChatCompletion | TextCompletion | ReadableStream<Uint8Array> | Response>;
 
   /**
    * Returns the text that the model would continue (the conversation in its chat template, with tools) and its tokens. Computes no answer.

@@ -137,7 +137,9 @@ function partsOf(values) {
   for (const value of values) {
     const choice = value?.choices?.[0];
     const message = choice?.delta ?? choice?.message ?? value;
-    const text = message?.response ?? message?.content;
+    const thought = message?.reasoning_content ?? message?.reasoning;
+    if (typeof thought === "string" && thought !== "") parts.push({ thought });
+    const text = message?.response ?? message?.content ?? choice?.text;
     if (text !== undefined && text !== null && text !== "") parts.push({ text: typeof text === "string" ? text : JSON.stringify(text) });
     for (const [order, call] of (message?.tool_calls ?? []).entries()) {
       const { name, arguments: given = "" } = call.function ?? call;

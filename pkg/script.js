@@ -27,7 +27,7 @@ const ERRORS = /** @type {Record<number, [status: number, text: string]>} */ ({
 
 const MATCHERS = ["model", "input", "times"];
 const CONTENTS = ["text", "json", "calls", "error"];
-const ANSWER_KEYS = [...CONTENTS, "delay", "usage", "finish_reason"];
+const ANSWER_KEYS = [...CONTENTS, "reasoning", "delay", "usage", "finish_reason"];
 
 export class Script {
   /** @type {{entry: ScriptEntry, left: number}[]} */
@@ -104,10 +104,11 @@ function check(value, place, keys) {
   for (const key of Object.keys(fields)) {
     if (!keys.includes(key)) throw wrong(`has an unknown field "${key}"; it may have ${keys.join(", ")}.`);
   }
-  const { text, json, calls, error, delay = 0, times = 1, finish_reason, usage } = fields;
+  const { reasoning, text, json, calls, error, delay = 0, times = 1, finish_reason, usage } = fields;
   if (!CONTENTS.some((key) => fields[key] !== undefined)) throw wrong(`has no answer: give it ${CONTENTS.slice(0, 3).join(", ")} or ${CONTENTS[3]}.`);
   if (json !== undefined && text !== undefined) throw wrong("has both text and json; an answer has one of them.");
   if (text !== undefined && !isText(text)) throw wrong("has a text that is neither a string nor a list of strings.");
+  if (reasoning !== undefined && !isText(reasoning)) throw wrong("has a reasoning that is neither a string nor a list of strings.");
   if (calls !== undefined && !(Array.isArray(calls) && calls.every((call) => typeof call?.name === "string"))) {
     throw wrong("has calls that are no list of { name, arguments }.");
   }
@@ -205,14 +206,15 @@ function textOf(content) {
  * @param {any} input
  * @param {boolean} named whether the entry names the model
  */
-function prepared({ text, json, calls = [], error, delay = 0, usage, finish_reason }, place, input, named) {
+function prepared({ reasoning = "", text, json, calls = [], error, delay = 0, usage, finish_reason }, place, input, named) {
   const offered = listOf(input?.tools).map((tool) => tool?.function?.name ?? tool?.name);
   const strange = calls.find(({ name }) => !offered.includes(name));
   if (strange) throw new Error(`${place} calls "${strange.name}", but the request offers ${offered.length > 0 ? `only ${offered.join(", ")}` : "no tools"}.`);
   const whole = json === undefined ? (text ?? "") : JSON.stringify(json);
-  const pieces = Array.isArray(whole) ? whole : piecesOf(whole);
+  const inPieces = (/** @type {string | string[]} */ whole) => (Array.isArray(whole) ? whole : piecesOf(whole));
   const parts = [
-    ...pieces.map((piece) => ({ text: piece })),
+    ...inPieces(reasoning).map((piece) => ({ thought: piece })),
+    ...inPieces(whole).map((piece) => ({ text: piece })),
     ...calls.map(({ name, arguments: values = {} }) => ({ call: { name, arguments: values } })),
   ];
   const texts = input?.prompt === undefined ? listOf(input?.messages).map((message) => textOf(message?.content)) : [input.prompt];

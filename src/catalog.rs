@@ -1,23 +1,37 @@
-//! The catalogue: model id → card, with what the documentation says about the model. It does not say where weights are.
+//! The catalogue: model id → card, with what is published about the model. It does not say where weights are.
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::sync::OnceLock;
 
-/// What the documentation says about one model.
+/// What is published about one model. Texts are those of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Card {
     pub id: &'static str,
     /// A stable UUID, in the form that the models API uses.
     pub uuid: &'static str,
     pub description: &'static str,
-    /// Default `max_tokens` of a streamed answer.
-    pub max_tokens_stream: u32,
-    /// Default `max_tokens` of an answer that is returned as one object.
-    pub max_tokens_object: u32,
-    /// Maximum tokens of prompt and answer together, if the documentation states a limit.
+    /// Default `max_tokens` of a streamed answer, and of one that is returned as one object. `None`: what the context window leaves.
+    pub max_tokens_stream: Option<u32>,
+    pub max_tokens_object: Option<u32>,
+    /// Maximum tokens of prompt and answer together, if a limit is published.
     pub context_window: Option<u32>,
-    /// Whether the documentation says that the model calls functions.
-    pub function_calling: bool,
+    pub shape: Shape,
+    features: &'static str,
+    efforts: &'static str,
+}
+
+/// The shape of a model's answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// The binding's own: `{response, …}`.
+    Response,
+    /// OpenAI's chat completions.
+    Chat,
+    /// The same, but text completions for a prompt.
+    ChatOrText,
+    /// Chat completions, or responses for an input of the Responses API.
+    ChatOrResponses,
 }
 
 /// Id of the Text Generation task in the models API.
@@ -26,101 +40,75 @@ pub const TASK_ID: &str = "c329a1f9-323d-4e91-b2aa-582dd4188d34";
 /// The small model that serves ids for which no weights are configured.
 pub const DEFAULT_MODEL_ID: &str = "@cf/huggingface/smollm2-135m-instruct";
 
-/// Every model id in the documentation, then our small default model.
-pub const CARDS: &[Card] = &[
-    Card {
-        id: "@cf/meta/llama-2-7b-chat-fp16",
-        uuid: "ca54bcd6-0d98-4739-9b3b-5c8b4402193d",
-        description: "Full precision (fp16) generative text model with 7 billion parameters from Meta",
-        max_tokens_stream: 2500,
-        max_tokens_object: 256,
-        context_window: Some(3072),
-        function_calling: false,
-    },
-    Card {
-        id: "@cf/meta/llama-2-7b-chat-int8",
-        uuid: "9c95c39d-45b3-4163-9631-22f0c0dc3b14",
-        description: "Quantized (int8) generative text model with 7 billion parameters from Meta",
-        max_tokens_stream: 1800,
-        max_tokens_object: 256,
-        context_window: Some(2048),
-        function_calling: false,
-    },
-    Card {
-        id: "@cf/mistral/mistral-7b-instruct-v0.1",
-        uuid: "c907d0f9-d69d-4e93-b501-4daeb4fd69eb",
-        description: "Instruct fine-tuned version of the Mistral-7b generative text model with 7 billion parameters",
-        max_tokens_stream: 1800,
-        max_tokens_object: 256,
-        context_window: None,
-        function_calling: false,
-    },
-    Card {
-        id: "@hf/codellama/codellama-7b-hf",
-        uuid: "5a3c2f4e-7c0c-4b58-8d5e-6f4b4be1b6a1",
-        description: "Generative text model built on top of Llama 2, fine-tuned for generating and discussing code",
-        max_tokens_stream: 1800,
-        max_tokens_object: 256,
-        context_window: None,
-        function_calling: false,
-    },
-    Card {
-        id: "@cf/meta/llama-3-8b-instruct",
-        uuid: "e11d8f45-7b08-499a-9eeb-71d4d3c8cbf9",
-        description: "Generation over generation, Meta Llama 3 demonstrates state-of-the-art performance on a wide range of industry benchmarks",
-        max_tokens_stream: 256,
-        max_tokens_object: 256,
-        context_window: None,
-        function_calling: false,
-    },
-    Card {
-        id: "@cf/meta/llama-3.1-8b-instruct",
-        uuid: "41975cc2-c82e-4e98-b7b8-88ffb186a545",
-        description: "The Meta Llama 3.1 collection of multilingual large language models, 8 billion parameters, instruction tuned",
-        max_tokens_stream: 256,
-        max_tokens_object: 256,
-        context_window: None,
-        function_calling: true,
-    },
-    Card {
-        id: "@cf/meta/llama-3.1-70b-instruct",
-        uuid: "6e1c8f2a-52a5-4ee7-a9c4-3cb0b5dd4f7b",
-        description: "The Meta Llama 3.1 collection of multilingual large language models, 70 billion parameters, instruction tuned",
-        max_tokens_stream: 256,
-        max_tokens_object: 256,
-        context_window: None,
-        function_calling: true,
-    },
-    Card {
-        id: DEFAULT_MODEL_ID,
-        uuid: "0d7f3f3c-1c8e-4c39-8a2b-9b6a0f9f7c11",
-        description: "SmolLM2, a compact language model with 135 million parameters that runs on the device; the stand-in for models without local weights",
-        max_tokens_stream: 256,
-        max_tokens_object: 256,
-        context_window: None,
-        function_calling: false,
-    },
-];
+/// The table of the models; its first lines explain it.
+const TABLE: &str = include_str!("catalog.tsv");
+
+/// The card of every model of Workers AI, and of our small default model.
+pub fn cards() -> &'static [Card] {
+    static CARDS: OnceLock<Vec<Card>> = OnceLock::new();
+    CARDS.get_or_init(|| TABLE.lines().filter(|line| !line.starts_with('#')).filter_map(card_of).collect())
+}
+
+/// The card of a line of the table.
+fn card_of(line: &'static str) -> Option<Card> {
+    let columns: Vec<&'static str> = line.split('\t').collect();
+    let [id, uuid, window, max_tokens, features, shape, _, efforts, _, description] = columns.try_into().ok()?;
+    let (stream, object) = max_tokens.split_once('/').unwrap_or((max_tokens, max_tokens));
+    Some(Card {
+        id,
+        uuid,
+        description,
+        max_tokens_stream: stream.parse().ok(),
+        max_tokens_object: object.parse().ok(),
+        context_window: window.parse().ok(),
+        shape: match shape {
+            "chat" => Shape::Chat,
+            "chat+text" => Shape::ChatOrText,
+            "chat+responses" => Shape::ChatOrResponses,
+            _ => Shape::Response,
+        },
+        features,
+        efforts,
+    })
+}
+
+impl Card {
+    /// Whether the model has a feature of the table: `tools`, `reasoning`, `lora`, `vision`, `batch`, `beta`.
+    pub fn has(&self, feature: &str) -> bool {
+        self.features.split(',').any(|listed| listed == feature)
+    }
+
+    /// The date from which the service does not answer for the id any more.
+    fn until(&self) -> Option<&'static str> {
+        self.features.split(',').find_map(|feature| feature.strip_prefix("until:"))
+    }
+
+    /// The model's reasoning effort for the one that a request names: the same, the one that it stands for, or the default one if the model does
+    /// not know it. A model without a list of efforts takes any.
+    pub fn effort<'a>(&self, named: &'a str) -> &'a str
+    where
+        'static: 'a,
+    {
+        let known = || self.efforts.split(' ').filter(|effort| *effort != "-");
+        let stands_for = |effort: &'static str| effort.split_once('=').filter(|(name, _)| *name == named).map(|(_, effort)| effort);
+        let default = || known().find_map(|effort| effort.strip_suffix('*'));
+        if known().any(|effort| effort.trim_end_matches('*') == named) {
+            return named;
+        }
+        known().find_map(stands_for).or_else(default).unwrap_or(named)
+    }
+}
 
 /// The card of a model id; `None` if the catalogue has none.
 pub fn find(id: &str) -> Option<&'static Card> {
-    CARDS.iter().find(|card| card.id == id)
-}
-
-/// Ids of text generation in the types that Cloudflare publishes (`AiModels` of `@cloudflare/workers-types`), one per line. The stand-in
-/// answers for those that have no card, too. `tests/node/catalogue.test.mjs` compares the list with the types.
-const PUBLISHED_IDS: &str = include_str!("catalog_ids.txt");
-
-/// Whether an id is one of text generation: it has a card, or is published.
-pub fn is_known(id: &str) -> bool {
-    find(id).is_some() || PUBLISHED_IDS.lines().any(|line| line == id)
+    cards().iter().find(|card| card.id == id)
 }
 
 /// The known id, or the one of `others`, that is written most like `id`, if it is much like it.
 pub fn nearest<'a>(id: &str, others: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     /// How much of an id must agree, from 0 to 1.
     const LIKE: f64 = 0.8;
-    let known = CARDS.iter().map(|card| card.id).chain(PUBLISHED_IDS.lines()).chain(others);
+    let known = cards().iter().map(|card| card.id).chain(others);
     let id = id.to_lowercase();
     let likeness = |other: &str| strsim::normalized_levenshtein(&id, &other.to_lowercase());
     let (nearest, like) = known.map(|other| (other, likeness(other))).max_by(|a, b| a.1.total_cmp(&b.1))?;
@@ -139,15 +127,25 @@ pub struct ModelListing {
     pub properties: Vec<Value>,
 }
 
+/// Features that are properties of the models API, and their names there.
+const PROPERTIES: [(&str, &str); 6] = [
+    ("batch", "async_queue"),
+    ("beta", "beta"),
+    ("lora", "lora"),
+    ("reasoning", "reasoning"),
+    ("tools", "function_calling"),
+    ("vision", "vision"),
+];
+
 impl From<&'static Card> for ModelListing {
     fn from(card: &'static Card) -> Self {
         let mut properties = Vec::new();
         if let Some(window) = card.context_window {
             properties.push(json!({"property_id": "context_window", "value": window.to_string()}));
         }
-        if card.function_calling {
-            properties.push(json!({"property_id": "function_calling", "value": "true"}));
-        }
+        let featured = PROPERTIES.iter().filter(|(feature, _)| card.has(feature));
+        properties.extend(featured.map(|(_, property)| json!({"property_id": property, "value": "true"})));
+        properties.extend(card.until().map(|date| json!({"property_id": "planned_deprecation_date", "value": date})));
         Self {
             id: card.uuid,
             source: if card.id.starts_with("@hf/") { 2 } else { 1 },
@@ -168,22 +166,24 @@ impl From<&'static Card> for ModelListing {
 /// empty. Parameters for which the local catalogue has no data are ignored.
 pub fn search(params: &Value) -> Vec<ModelListing> {
     let text = |key: &str| params.get(key).and_then(Value::as_str).map(str::to_lowercase).filter(|text| !text.is_empty());
-    // Query strings contain numbers as text, the method's parameters as numbers.
+    // Query strings contain numbers and flags as text, the method's parameters as they are.
     let number = |key: &str| {
         let value = params.get(key)?;
         value.as_u64().or_else(|| value.as_str()?.parse().ok())
     };
     let (author, search, task) = (text("author"), text("search"), text("task"));
+    let hides_beta = params.get("hide_experimental").is_some_and(|value| *value == true || *value == "true");
     let source = number("source");
     let per_page = number("per_page").unwrap_or(u64::MAX).max(1);
     let skip = per_page.saturating_mul(number("page").unwrap_or(1).saturating_sub(1));
-    CARDS
+    cards()
         .iter()
         .filter(|card| {
             let author_of = card.id.split('/').nth(1).unwrap_or_default();
             author.as_deref().is_none_or(|author| author_of == author)
                 && search.as_deref().is_none_or(|search| card.id.contains(search) || card.description.to_lowercase().contains(search))
                 && task.as_deref().is_none_or(|task| task == "text generation" || task == "text-generation" || task == TASK_ID)
+                && !(hides_beta && card.has("beta"))
         })
         .map(ModelListing::from)
         .filter(|listing| source.is_none_or(|source| u64::from(listing.source) == source))
@@ -197,6 +197,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_line_of_the_table_is_a_card() {
+        let lines: Vec<&str> = TABLE.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(cards().len(), lines.len());
+        assert!(cards().is_sorted_by_key(|card| card.id), "sorted, without duplicates");
+        let mut uuids: Vec<&str> = cards().iter().map(|card| card.uuid).collect();
+        uuids.sort_unstable();
+        uuids.dedup();
+        assert_eq!(uuids.len(), lines.len());
+        for line in lines {
+            let columns: Vec<&str> = line.split('\t').collect();
+            let numbers = [columns[2], columns[3].split('/').next().expect("a default"), columns[3].split('/').next_back().expect("one")];
+            assert!(numbers.iter().all(|number| *number == "-" || number.parse::<u32>().is_ok_and(|number| number > 0)), "{line}");
+            let is_feature = |feature: &str| PROPERTIES.iter().any(|(name, _)| *name == feature) || feature.starts_with("until:");
+            assert!(columns[4] == "-" || columns[4].split(',').all(is_feature), "{line}");
+            assert!(["response", "chat", "chat+text", "chat+responses"].contains(&columns[5]), "{line}");
+        }
+    }
+
+    #[test]
     fn every_documented_id_has_a_card() {
         for id in [
             "@cf/meta/llama-2-7b-chat-fp16",
@@ -207,10 +226,21 @@ mod tests {
             "@cf/meta/llama-3.1-8b-instruct",
             "@cf/meta/llama-3.1-70b-instruct",
         ] {
-            assert!(find(id).is_some(), "{id}");
+            assert!(find(id).is_some_and(|card| card.shape == Shape::Response), "{id}");
         }
         let card = find("@cf/meta/llama-2-7b-chat-int8").expect("in the catalogue");
-        assert_eq!((card.max_tokens_stream, card.max_tokens_object, card.context_window), (1800, 256, Some(2048)));
+        assert_eq!((card.max_tokens_stream, card.max_tokens_object, card.context_window), (Some(1800), Some(256), Some(2048)));
+    }
+
+    #[test]
+    fn efforts_are_the_models() {
+        let effort = |id: &str, named: &'static str| find(id).expect("in the catalogue").effort(named);
+        assert_eq!(effort("@cf/zai-org/glm-5.2", "high"), "high");
+        assert_eq!(effort("@cf/zai-org/glm-5.2", "low"), "high");
+        assert_eq!(effort("@cf/zai-org/glm-5.2", "minimal"), "none");
+        assert_eq!(effort("@cf/zai-org/glm-5.2", "unheard of"), "max");
+        assert_eq!(effort("@cf/zai-org/glm-5.2", "max"), "max");
+        assert_eq!(effort("@cf/meta/llama-3.1-8b-instruct", "low"), "low");
     }
 
     #[test]
@@ -226,13 +256,22 @@ mod tests {
 
     #[test]
     fn search_filters_and_pages() {
-        assert_eq!(search(&json!({})).len(), CARDS.len());
-        assert_eq!(search(&json!({"author": "meta"})).len(), 5);
-        assert_eq!(search(&json!({"search": "codellama"}))[0].name, "@hf/codellama/codellama-7b-hf");
-        assert_eq!(search(&json!({"per_page": 3, "page": 2})).len(), 3);
-        assert!(search(&json!({"per_page": "3", "page": "9"})).is_empty());
+        assert_eq!(search(&json!({})).len(), cards().len());
+        let names = |params: Value| search(&params).iter().map(|listing| listing.name).collect::<Vec<_>>();
+        assert!(names(json!({"author": "meta"})).iter().all(|name| name.starts_with("@cf/meta/")));
+        assert_eq!(names(json!({"search": "codellama"})), ["@hf/codellama/codellama-7b-hf"]);
+        assert!(names(json!({"source": 2})).iter().all(|name| name.starts_with("@hf/")));
+        let stable = names(json!({"hide_experimental": "true"}));
+        assert!(stable.len() < cards().len() && !stable.contains(&"@cf/microsoft/phi-2"));
+        let all: Vec<_> = names(json!({}));
+        assert_eq!(names(json!({"per_page": 3, "page": 2})), all[3..6]);
+        assert!(search(&json!({"per_page": "3", "page": "99"})).is_empty());
         assert!(search(&json!({"task": "Image Classification"})).is_empty());
-        let listing = &search(&json!({"search": "llama-2-7b-chat-int8"}))[0];
-        assert_eq!(listing.properties[0]["value"], "2048");
+        let listing = &search(&json!({"search": "llama-3.3-70b"}))[0];
+        let property =
+            |id: &str| listing.properties.iter().find(|property| property["property_id"] == id).map(|property| &property["value"]);
+        assert_eq!(property("context_window"), Some(&json!("24000")));
+        assert_eq!((property("function_calling"), property("async_queue")), (Some(&json!("true")), Some(&json!("true"))));
+        assert_eq!(property("reasoning"), None);
     }
 }

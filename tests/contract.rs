@@ -6,24 +6,23 @@ mod common;
 
 use common::{LLAMA31, ai_with, real_model, start};
 use serde_json::{Value, json};
-use workers_ai_local::ai::{Ai, Nonce};
+use workers_ai_local::ai::{Ai, Api, Nonce};
 use workers_ai_local::engine::Limits;
 use workers_ai_local::error::Result;
 use workers_ai_local::http::{Body, Cors, Request, Response, handle};
-use workers_ai_local::output::Dialect;
 
 fn ai() -> Ai {
     ai_with(real_model(), Limits::default()).0
 }
 
 async fn object(ai: &Ai, input: Value) -> Result<Value> {
-    ai.answer(LLAMA31, Ok(input), Dialect::Binding, Nonce::default()).await?.object().await
+    ai.answer(LLAMA31, Ok(input), Api::Run, Nonce::default()).await?.object().await
 }
 
 /// The parsed events of a stream. The last one is `[DONE]`.
 async fn events(ai: &Ai, mut input: Value) -> Result<Vec<Value>> {
     input["stream"] = true.into();
-    let mut answer = ai.answer(LLAMA31, Ok(input), Dialect::Binding, Nonce::default()).await?;
+    let mut answer = ai.answer(LLAMA31, Ok(input), Api::Run, Nonce::default()).await?;
     let mut text = String::new();
     while let Some(chunk) = answer.next_chunk().await? {
         text += &String::from_utf8(chunk).expect("text");
@@ -159,7 +158,7 @@ fn a_grammar_does_not_constrain_other_requests() {
         let mut generation = start(&ai, LLAMA31, json!({"prompt": "A person.", "response_format": {"type": "json_object"}, "seed": 1}))
             .await
             .expect("started");
-        generation.next_part().await.expect("a part");
+        generation.next().await.expect("a part");
         assert_eq!(object(&ai, free).await.expect("text")["response"], alone["response"]);
     });
 }

@@ -129,6 +129,7 @@ fn answers_of(engine: &mut Engine, requests: &[(Vec<u32>, GenerationParams)]) ->
         for (id, answer) in &mut answers {
             while answer.reason.is_none() {
                 match engine.poll(*id) {
+                    Some(Event::Logprobs(_)) => {}
                     Some(Event::Token(token)) => answer.tokens.push(token),
                     Some(Event::Finished(reason)) => answer.reason = Some(reason),
                     Some(Event::Failed(error)) => panic!("{error}"),
@@ -156,7 +157,10 @@ fn request(seed: u32, ahead: bool) -> (Vec<u32>, GenerationParams) {
     };
     // In some answers a token that is drafted ends them.
     let end_tokens = if seed.is_multiple_of(5) { Rc::new([seed % TINY_VOCABULARY as u32].into()) } else { Rc::default() };
-    (prompt(seed), GenerationParams { max_tokens: 1 + (seed as usize * 13) % 120, sampling, end_tokens, ahead, ticket: 0 })
+    (
+        prompt(seed),
+        GenerationParams { max_tokens: 1 + (seed as usize * 13) % 120, sampling, end_tokens, ahead, ..GenerationParams::default() },
+    )
 }
 
 #[test]

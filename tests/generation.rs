@@ -5,13 +5,14 @@
 mod common;
 
 use common::{
-    LLAMA2, LLAMA31, TinyModel, ai_from, ai_with, best, dequantised, load, real_model, start, stock_logits, stock_model, text_of,
+    LLAMA2, LLAMA31, TinyModel, ai_from, ai_with, best, dequantised, load, real_model, start, stock_logits, stock_model, text_and_end,
+    text_of,
 };
 use serde_json::{Value, json};
-use workers_ai_local::ai::{Ai, BackendChoice, Generation};
+use workers_ai_local::ai::{Ai, BackendChoice, Choices};
 use workers_ai_local::engine::{FinishReason, Limits};
 use workers_ai_local::error::ErrorCode;
-use workers_ai_local::output::Part;
+use workers_ai_local::output::{Part, Progress};
 
 fn tiny_ai(limits: Limits) -> Ai {
     ai_with(TinyModel::default().gguf(), limits).0
@@ -22,11 +23,11 @@ fn endless(prompt: &str) -> Value {
     json!({"prompt": prompt, "raw": true, "temperature": 1, "seed": 5, "max_tokens": 40})
 }
 
-async fn piece(generation: &mut Generation) -> Option<String> {
-    match generation.next_part().await.expect("a part") {
-        Some(Part::Text(piece)) => Some(piece),
-        Some(Part::Call(call)) => panic!("text was expected, not {call:?}"),
-        None => None,
+async fn piece(generation: &mut Choices) -> Option<String> {
+    match generation.next().await.expect("a part") {
+        Some(Progress::Part { part: Part::Text(piece), .. }) => Some(piece),
+        Some(Progress::Part { part, .. }) => panic!("text was expected, not {part:?}"),
+        Some(Progress::Finished { .. }) | None => None,
     }
 }
 
@@ -53,11 +54,10 @@ fn the_real_model_answers_as_exact_arithmetic_does() {
         let mut answer = start(&ai, LLAMA31, input).await.expect("started");
         // llama.cpp makes 37 tokens of the same chat turn.
         assert_eq!(answer.usage().prompt_tokens, 37);
-        let text = text_of(&mut answer).await.expect("text");
+        let (text, end) = text_and_end(&mut answer).await.expect("text");
         assert_eq!(text, expected);
         assert_eq!(text, "The capital of France is Paris.");
-        assert_eq!(answer.usage().completion_tokens, 7);
-        assert_eq!(answer.finish_reason(), Some(FinishReason::Stop));
+        assert_eq!((answer.usage().completion_tokens, end), (7, Some(FinishReason::Stop)));
     });
     let warnings = warnings.borrow();
     assert!(matches!(&warnings[..], [warning] if warning.contains(LLAMA31) && warning.contains("test.gguf")), "{warnings:?}");
@@ -266,7 +266,7 @@ fn many_answers_at_once_all_begin_and_compute_nothing_twice() {
             order.borrow_mut().push(("begins", index));
             let text = first + &text_of(&mut generation).await.expect("text");
             order.borrow_mut().push(("ends", index));
-            (text, *generation.usage())
+            (text, generation.usage())
         };
         Box::pin(future) as std::pin::Pin<Box<dyn Future<Output = (String, workers_ai_local::output::Usage)>>>
     });
@@ -333,8 +333,8 @@ fn max_tokens_and_stop_strings_end_an_answer() {
     let ai = tiny_ai(Limits::default());
     pollster::block_on(async {
         let mut none = start(&ai, LLAMA2, json!({"prompt": "a", "max_tokens": 0})).await.expect("started");
-        assert_eq!(text_of(&mut none).await, Ok(String::new()));
-        assert_eq!((none.finish_reason(), none.usage().completion_tokens), (Some(FinishReason::Length), 0));
+        assert_eq!(text_and_end(&mut none).await, Ok((String::new(), Some(FinishReason::Length))));
+        assert_eq!(none.usage().completion_tokens, 0);
 
         let mut whole = start(&ai, LLAMA2, endless("stop")).await.expect("started");
         let text = text_of(&mut whole).await.expect("text");
@@ -342,9 +342,8 @@ fn max_tokens_and_stop_strings_end_an_answer() {
         let mut input = endless("stop");
         input["stop"] = json!([stop]);
         let mut cut = start(&ai, LLAMA2, input).await.expect("started");
-        let cut_text = text_of(&mut cut).await.expect("text");
-        assert_eq!(Some(cut_text.as_str()), text.split(&stop).next());
-        assert_eq!(cut.finish_reason(), Some(FinishReason::Stop));
+        let (cut_text, end) = text_and_end(&mut cut).await.expect("text");
+        assert_eq!((Some(cut_text.as_str()), end), (text.split(&stop).next(), Some(FinishReason::Stop)));
 
         let error = start(&ai, LLAMA2, json!({"prompt": "x".repeat(600), "raw": true})).await.err().expect("too long");
         assert_eq!(

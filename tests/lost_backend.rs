@@ -5,7 +5,6 @@
 mod common;
 
 use common::{TINY_VOCABULARY, TinyModel, load};
-use std::rc::Rc;
 use workers_ai_local::backend::cpu::CpuBackend;
 use workers_ai_local::backend::{Answer, Backend, CacheId, Gpu, Work};
 use workers_ai_local::engine::{Engine, Event, FinishReason, GenerationParams, Limits, SequenceId};
@@ -107,9 +106,7 @@ fn prompt(first: u32, length: u32) -> Vec<u32> {
 fn submit(engine: &mut Engine, first: u32, length: u32) -> SequenceId {
     let prompt = prompt(first, length);
     let sampling = SamplingParams { temperature: 1.0, seed: Some(7), ..SamplingParams::default() };
-    engine
-        .submit(prompt, GenerationParams { max_tokens: 12, sampling, end_tokens: Rc::default(), ahead: true, ticket: 0 }, None)
-        .expect("a place")
+    engine.submit(prompt, GenerationParams { max_tokens: 12, sampling, ahead: true, ..GenerationParams::default() }, None).expect("a place")
 }
 
 /// Generates two answers to their ends and replaces the backend whenever it is lost or out of memory. Returns the answers' tokens and the
@@ -120,6 +117,7 @@ fn answers(mut engine: Engine) -> ([Vec<u32>; 2], usize) {
     while open.contains(&true) {
         for index in 0..2 {
             match open[index].then(|| engine.poll(sequences[index])).flatten() {
+                Some(Event::Logprobs(_)) => {}
                 Some(Event::Token(token)) => tokens[index].push(token),
                 Some(Event::Finished(reason)) => {
                     assert_eq!(reason, FinishReason::Length);

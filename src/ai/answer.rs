@@ -1,23 +1,22 @@
 //! An answer in the dialect of a client, as one object or as a stream of events.
 
 use super::substitute::{Forwarded, Recorder};
-use super::{ComputedBy, Generation, Prepared};
-use crate::engine::FinishReason;
+use super::{Choices, ComputedBy, Prepared};
 use crate::error::Result;
-use crate::output::{AnswerShape, CompleteAnswer, Dialect, Part, Usage};
+use crate::output::{AnswerShape, CompleteAnswer, Dialect, Progress, Usage};
 use serde_json::Value;
 
 /// Where an answer comes from.
 #[expect(clippy::large_enum_variant, reason = "nearly all answers are computed, and each is moved a few times")]
 pub enum Content {
-    Computed(Generation),
+    Computed(Choices),
     Prepared(Prepared),
     Forwarded(Forwarded),
 }
 
-impl From<Generation> for Content {
-    fn from(generation: Generation) -> Self {
-        Self::Computed(generation)
+impl From<Choices> for Content {
+    fn from(choices: Choices) -> Self {
+        Self::Computed(choices)
     }
 }
 
@@ -39,16 +38,12 @@ pub struct Answer {
     dialect: Dialect,
     shape: AnswerShape,
     recorder: Option<Recorder>,
-    /// Parts written so far.
-    parts: usize,
-    /// Calls among them.
-    calls: usize,
     ended: bool,
 }
 
 impl Answer {
     pub(super) fn new(content: impl Into<Content>, dialect: Dialect, shape: AnswerShape, recorder: Option<Recorder>) -> Self {
-        Self { content: content.into(), dialect, shape, recorder, parts: 0, calls: 0, ended: false }
+        Self { content: content.into(), dialect, shape, recorder, ended: false }
     }
 
     /// Whether the answer is a stream.
@@ -62,7 +57,7 @@ impl Answer {
     /// Name of the model file that answers; "script" or "service" if none does.
     pub fn served_by(&self) -> &str {
         match &self.content {
-            Content::Computed(generation) => generation.served_by(),
+            Content::Computed(choices) => choices.served_by(),
             Content::Prepared(_) => "script",
             Content::Forwarded(_) => "service",
         }
@@ -71,7 +66,7 @@ impl Answer {
     /// Which backend computes the answer; `None` if no model does.
     pub fn computed_by(&self) -> Option<ComputedBy> {
         match &self.content {
-            Content::Computed(generation) => Some(generation.computed_by()),
+            Content::Computed(choices) => Some(choices.computed_by()),
             Content::Prepared(_) | Content::Forwarded(_) => None,
         }
     }
@@ -85,15 +80,12 @@ impl Answer {
         if let Content::Forwarded(Forwarded::Object(object)) = &mut self.content {
             return Ok(object.take());
         }
-        let (mut text, mut calls) = (String::new(), Vec::new());
-        while let Some(part) = self.next_part().await? {
-            match part {
-                Part::Text(piece) => text.push_str(&piece),
-                Part::Call(call) => calls.push(call),
-            }
+        let mut whole = CompleteAnswer::default();
+        while let Some(progress) = self.next_progress().await? {
+            whole.add(progress);
         }
-        let (usage, finish_reason) = self.outcome();
-        self.dialect.object(&CompleteAnswer { text, calls, usage, finish_reason }, self.shape)
+        whole.usage = self.usage();
+        self.dialect.object(&whole, self.shape)
     }
 
     /// The bytes of the next server-sent events; `None` after the last.
@@ -105,37 +97,34 @@ impl Answer {
         if let Content::Forwarded(forwarded) = &mut self.content {
             return forwarded.next().await;
         }
-        if self.ended {
-            return Ok(None);
+        while !self.ended {
+            let events = match self.next_progress().await? {
+                Some(progress) => self.dialect.events(&progress, self.shape),
+                None => {
+                    self.ended = true;
+                    let usage = self.usage();
+                    self.dialect.end(&usage)
+                }
+            };
+            if !events.is_empty() {
+                return Ok(Some(events.into_bytes()));
+            }
         }
-        let events = match self.next_part().await? {
-            Some(part) => {
-                let events = self.dialect.part(&part, self.parts, self.calls);
-                self.parts += 1;
-                self.calls += usize::from(matches!(part, Part::Call(_)));
-                events
-            }
-            None => {
-                self.ended = true;
-                let (usage, finish_reason) = self.outcome();
-                self.dialect.end(&usage, finish_reason, self.parts)
-            }
-        };
-        Ok(Some(events.into_bytes()))
+        Ok(None)
     }
 
-    async fn next_part(&mut self) -> Result<Option<Part>> {
+    async fn next_progress(&mut self) -> Result<Option<Progress>> {
         let next = match &mut self.content {
-            Content::Computed(generation) => generation.next_part().await,
-            Content::Prepared(prepared) => prepared.next_part().await,
+            Content::Computed(choices) => choices.next().await,
+            Content::Prepared(prepared) => prepared.next().await,
             Content::Forwarded(_) => Ok(None),
         };
         match (&next, &mut self.recorder) {
-            (Ok(Some(part)), Some(recorder)) => recorder.part(part),
-            (Ok(None), Some(_)) => {
-                let (usage, finish_reason) = self.outcome();
+            (Ok(Some(Progress::Part { part, .. })), Some(recorder)) => recorder.part(part),
+            (Ok(Some(Progress::Finished { reason, .. })), Some(_)) => {
+                let usage = self.usage();
                 if let Some(recorder) = self.recorder.take() {
-                    recorder.finished(&usage, finish_reason);
+                    recorder.finished(&usage, *reason);
                 }
             }
             (Err(error), Some(_)) => {
@@ -143,18 +132,17 @@ impl Answer {
                     recorder.failed(error);
                 }
             }
-            (_, None) => {}
+            (Ok(None), _) | (_, None) => {}
         }
         next
     }
 
-    /// Token counts, and why the answer ended.
-    fn outcome(&self) -> (Usage, FinishReason) {
-        let (usage, finish_reason) = match &self.content {
-            Content::Computed(generation) => (*generation.usage(), generation.finish_reason()),
-            Content::Prepared(prepared) => (*prepared.usage(), prepared.finish_reason()),
-            Content::Forwarded(_) => (Usage::default(), None),
-        };
-        (usage, finish_reason.unwrap_or(FinishReason::Stop))
+    /// Token counts so far.
+    fn usage(&self) -> Usage {
+        match &self.content {
+            Content::Computed(choices) => choices.usage(),
+            Content::Prepared(prepared) => prepared.usage(),
+            Content::Forwarded(_) => Usage::default(),
+        }
     }
 }

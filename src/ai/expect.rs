@@ -51,5 +51,5 @@ pub fn expectation(request: &TextGenerationRequest, template: &ChatTemplate, mod
         Some(_) => Some(model.compile(&Grammar::CallsOrJson { tools, format, max_calls, schema: None })?),
     };
     let must_complete = constraint.is_some();
-    Ok(Expectation { constraint, calls, call_constraint, checked_tools, must_complete })
+    Ok(Expectation { constraint, calls, call_constraint, checked_tools, must_complete, thinks_first: false })
 }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod backends;
+mod choices;
 mod expect;
 mod generation;
 mod memory;
@@ -11,33 +12,39 @@ mod prepared;
 mod store;
 mod substitute;
 mod templates;
+mod thinking;
 
 pub use answer::Answer;
 pub use backends::{BackendChoice, LoadProgress, Phase, ShaderProgress};
-pub use generation::Generation;
+pub use choices::Choices;
 pub use memory::Memory;
 pub use model::{ComputedBy, Model};
 pub use nonce::Nonce;
 pub use prepared::Prepared;
 pub use substitute::{Forwarded, Reply, Substitute, error_of};
 
-use crate::catalog;
+use crate::catalog::{self, Shape};
 use crate::engine::{GenerationParams, Limits};
 use crate::error::{AiError, Result};
 use crate::gguf::Source;
 use crate::input::{Prompt, ResponseFormat, TextGenerationRequest};
-use crate::output::{AnswerShape, AnswerText, Dialect};
+use crate::output::{AnswerShape, AnswerText, Completion, Dialect, Kind, ThoughtReader};
 use crate::prompt::{ChatTemplate, render};
+use crate::sampling::SamplingParams;
 use crate::tools::ToolChoice;
+use generation::Plan;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use store::{ModelStore, Place};
 use substitute::Recorder;
+use thinking::Thinking;
 
 /// Default `max_tokens` for models that are not in the catalogue.
 const DEFAULT_MAX_TOKENS: u32 = 256;
+/// Default `max_tokens` of the stand-in for models that have no limit: a very small model does not always end its answer.
+const STAND_IN_MAX_TOKENS: u32 = 2000;
 
 /// Receives a model id and the progress of its load.
 pub type ProgressCallback = Rc<dyn Fn(&str, LoadProgress)>;
@@ -75,14 +82,15 @@ impl Ai {
         Self { store, config, warned: RefCell::default() }
     }
 
-    /// Starts a request whose answer is written in `dialect`. `input`: its JSON, or why it could not be read.
+    /// Starts a request whose answer is written as `api` has it. `input`: its JSON, or why it could not be read.
     ///
     /// # Errors
     ///
     /// Like [`Ai::generate`]; 5006 if `input` does not fit the schema. 5007 (no such model) takes precedence over both. Those of the
     /// substitute.
-    pub async fn answer(&self, model_id: &str, input: Result<Value>, dialect: Dialect, nonce: Nonce) -> Result<Answer> {
-        let reply = self.substituted(model_id, input.as_ref().ok(), &dialect).await?;
+    pub async fn answer(&self, model_id: &str, input: Result<Value>, api: Api, nonce: Nonce) -> Result<Answer> {
+        let dialect = dialect_of(model_id, input.as_ref().ok(), api, nonce);
+        let reply = self.substituted(model_id, input.as_ref().ok(), api).await?;
         let (prepared, recorder) = match reply {
             Substituted::By(Reply::Forwarded(forwarded)) => return Ok(Answer::new(forwarded, dialect, AnswerShape::default(), None)),
             Substituted::By(Reply::Prepared(answer)) => (Some(answer), None),
@@ -93,17 +101,23 @@ impl Ai {
             Some(_) => self.known(model_id)?,
             None => drop(self.source_of(model_id)?),
         }
-        let request = TextGenerationRequest::from_value(input?)?;
+        let mut request = TextGenerationRequest::from_value(input?)?;
+        settle_effort(model_id, &mut request);
+        if !dialect.has_choices() {
+            (request.choices, request.logprobs) = (1, None);
+        }
+        let recorder = recorder.filter(|_| request.choices == 1);
         let shape = AnswerShape {
             stream: request.stream,
             tools_offered: !request.tools.is_empty(),
             json: request.response_format != ResponseFormat::Text,
+            logprobs: request.logprobs.is_some(),
         };
         if let Some(answer) = prepared {
-            return Ok(Answer::new(Prepared::new(&answer, request, nonce)?, dialect, shape, None));
+            return Ok(Answer::new(Prepared::new(&answer, &request, request.choices, nonce)?, dialect, shape, None));
         }
         match self.generate(model_id, request, nonce).await {
-            Ok(generation) => Ok(Answer::new(generation, dialect, shape, recorder)),
+            Ok(choices) => Ok(Answer::new(choices, dialect, shape, recorder)),
             Err(error) => {
                 if let Some(recorder) = recorder {
                     recorder.failed(&error);
@@ -114,9 +128,9 @@ impl Ai {
     }
 
     /// The substitute's reply to a request.
-    async fn substituted(&self, model_id: &str, input: Option<&Value>, dialect: &Dialect) -> Result<Substituted> {
+    async fn substituted(&self, model_id: &str, input: Option<&Value>, api: Api) -> Result<Substituted> {
         let (Some(substitute), Some(input)) = (&self.config.substitute, input) else { return Ok(Substituted::No(None)) };
-        if let Some(reply) = substitute.ask(model_id, input, matches!(dialect, Dialect::OpenAi(_))).await? {
+        if let Some(reply) = substitute.ask(model_id, input, api == Api::ChatCompletions).await? {
             return Ok(Substituted::By(reply));
         }
         let recorder = || Recorder::new(Rc::clone(substitute), model_id, input.clone());
@@ -130,28 +144,43 @@ impl Ai {
     /// 5007 if no file serves the model id; an error of the load; 5004 if the chat template cannot be used; 5006 if a schema cannot
     /// be guaranteed; 5021 if prompt and answer exceed the context window; 3040 if too many requests are in progress;
     /// [`ErrorCode::NeedsMoreMemory`](crate::error::ErrorCode::NeedsMoreMemory) if another instance is to answer.
-    pub async fn generate(&self, model_id: &str, request: TextGenerationRequest, nonce: Nonce) -> Result<Generation> {
+    pub async fn generate(&self, model_id: &str, request: TextGenerationRequest, nonce: Nonce) -> Result<Choices> {
         let source = self.source_of(model_id)?;
         // Kept until the request is in the engine, where it has a place of its own.
         let place = self.store.place(&*source).await?;
         let model = self.load_source(model_id, Rc::clone(&source), Some(&place)).await?;
-        let (text, template) = self.rendered(&model, &request)?;
+        let (text, template, thinking) = self.rendered(&model, &request)?;
         let prompt = model.tokenizer.encode(&text)?;
-        let max_tokens = answer_length(model_id, &request, prompt.len(), model.positions())?;
+        let is_stand_in = !self.config.models.contains_key(model_id);
+        let max_tokens = answer_length(model_id, &request, prompt.len(), model.positions(), is_stand_in)?;
         if model.is_too_large_with(prompt.len() + max_tokens) {
             return Err(self.store.give_up(&*source));
         }
-        let mut sampling = request.sampling.clone();
-        sampling.seed.get_or_insert(nonce.seed());
+        let seed = request.sampling.seed.unwrap_or(nonce.seed());
         let continues = matches!(request.prompt, Prompt::Raw(_));
-        let expectation = expect::expectation(&request, &template, &model)?;
-        // A call constrains the answer from the token on that begins it.
-        let ahead = expectation.call_constraint.is_none();
-        let params = GenerationParams { max_tokens, sampling, end_tokens: Rc::clone(&model.end_tokens), ahead, ticket: nonce.ticket };
-        let text = AnswerText::new(model.tokenizer.stream_decoder(continues), request.stop);
-        let generation = Generation::start(model, prompt, params, text, expectation, nonce).await;
+        let prediction = request.prediction.as_deref().map(|text| model.tokenizer.encode_text(text)).transpose()?.unwrap_or_default();
+        let plan = |choice: usize| {
+            let mut expectation = expect::expectation(&request, &template, &model)?;
+            expectation.thinks_first = thinking.is_certain && expectation.constraint.is_some();
+            let params = GenerationParams {
+                max_tokens,
+                // Choices differ by their seeds.
+                sampling: SamplingParams { seed: Some(seed.wrapping_add(choice as u64)), ..request.sampling.clone() },
+                logprobs: request.logprobs,
+                prediction: prediction.clone(),
+                end_tokens: Rc::clone(&model.end_tokens),
+                // A call constrains the answer from the token on that begins it, the end of a thought from the next one on.
+                ahead: expectation.call_constraint.is_none() && !expectation.thinks_first,
+                ticket: nonce.ticket,
+            };
+            let thoughts = thinking.tags.map(|tags| ThoughtReader::new(tags, thinking.has_begun));
+            let text = AnswerText::new(model.tokenizer.stream_decoder(continues), thoughts, request.stop.clone());
+            Ok(Plan { prompt: prompt.clone(), params, text, tags: thinking.tags, expectation, nonce, choice })
+        };
+        let plans = (0..request.choices.max(1)).map(plan).collect::<Result<Vec<Plan>>>()?;
+        let choices = Choices::start(model, plans).await;
         drop(place);
-        generation
+        choices
     }
 
     /// The tokens of a request's prompt and its text, as the model would continue it. Computes no answer.
@@ -159,14 +188,15 @@ impl Ai {
     /// # Errors
     ///
     /// The errors of [`Ai::load`]; 5004 if the chat template fails.
-    pub async fn tokenize(&self, model_id: &str, request: &TextGenerationRequest) -> Result<(Vec<u32>, String)> {
+    pub async fn tokenize(&self, model_id: &str, mut request: TextGenerationRequest) -> Result<(Vec<u32>, String)> {
+        settle_effort(model_id, &mut request);
         let model = self.load(model_id).await?;
-        let (text, _) = self.rendered(&model, request)?;
+        let (text, ..) = self.rendered(&model, &request)?;
         Ok((model.tokenizer.encode(&text)?, model.tokenizer.without_marks(text)))
     }
 
-    /// The text that the model continues, and the chat template that rendered it.
-    fn rendered(&self, model: &Model, request: &TextGenerationRequest) -> Result<(String, Rc<ChatTemplate>)> {
+    /// The text that the model continues, the chat template that rendered it, and whether a thought comes first.
+    fn rendered(&self, model: &Model, request: &TextGenerationRequest) -> Result<(String, Rc<ChatTemplate>, Thinking)> {
         let offers_tools = !request.tools.is_empty() && request.tool_choice != ToolChoice::None;
         let (template, problem) = model.template(offers_tools)?;
         if let Some(problem) = problem {
@@ -174,7 +204,9 @@ impl Ai {
                 format!("the chat template of {} cannot be used, so a built-in one is used instead. {problem}", model.name)
             });
         }
-        Ok((render(request, &template, &|text| model.tokenizer.as_text(text))?, template))
+        let mut text = render(request, &template, &|text| model.tokenizer.as_text(text))?;
+        let thinking = Thinking::of(&template, request, &mut text);
+        Ok((text, template, thinking))
     }
 
     /// Configured ids that are not in the catalogue, sorted.
@@ -230,7 +262,7 @@ impl Ai {
     ///
     /// 5007 if a model id is neither in the catalogue nor configured.
     fn known(&self, model_id: &str) -> Result<()> {
-        if catalog::is_known(model_id) || self.config.models.contains_key(model_id) {
+        if catalog::find(model_id).is_some() || self.config.models.contains_key(model_id) {
             return Ok(());
         }
         let mut error = AiError::no_such_model(model_id);
@@ -261,6 +293,34 @@ impl Ai {
     }
 }
 
+/// The API by which a request came, which determines how its answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// `run`, of the binding and over REST: each model has its own shape.
+    Run,
+    /// OpenAI's chat completions, of every model. `include_usage`: a stream ends with a chunk of token counts.
+    ChatCompletions,
+}
+
+/// Gives the template the model's own name for the effort of reasoning.
+fn settle_effort(model_id: &str, request: &mut TextGenerationRequest) {
+    request.settle_effort(|effort| catalog::find(model_id).map_or(effort, |card| card.effort(effort)));
+}
+
+/// How the answer to a request is written.
+fn dialect_of(model_id: &str, input: Option<&Value>, api: Api, nonce: Nonce) -> Dialect {
+    let shape = catalog::find(model_id).map_or(Shape::Response, |card| card.shape);
+    if api == Api::Run && shape == Shape::Response {
+        return Dialect::binding();
+    }
+    let has = |key: &str| input.and_then(|input| input.get(key)).is_some_and(|value| !value.is_null());
+    let kind = if api == Api::Run && shape == Shape::ChatOrText && has("prompt") { Kind::Text } else { Kind::Chat };
+    // `run` has always told the token counts at the end of a stream.
+    let asked = input.and_then(|input| input.get("stream_options")?.get("include_usage")?.as_bool());
+    let include_usage = asked.unwrap_or(api == Api::Run);
+    Dialect::Completions(Completion::new(format!("chatcmpl-{}", nonce.request_id()), model_id, nonce.created, kind, include_usage))
+}
+
 /// Who answers a request.
 enum Substituted {
     By(Reply),
@@ -269,11 +329,16 @@ enum Substituted {
 }
 
 /// Maximum tokens of the answer: the request's limit or the catalogue's default, within the context window. `prompt` is the
-/// prompt's length in tokens, `positions` what the model can hold.
-fn answer_length(model_id: &str, request: &TextGenerationRequest, prompt: usize, positions: usize) -> Result<usize> {
+/// prompt's length in tokens, `positions` what the model can hold. `is_stand_in`: the small model answers for another one.
+fn answer_length(model_id: &str, request: &TextGenerationRequest, prompt: usize, positions: usize, is_stand_in: bool) -> Result<usize> {
     let card = catalog::find(model_id);
     let window = card.and_then(|card| card.context_window).map_or(positions, |window| positions.min(window as usize));
-    let default = card.map_or(DEFAULT_MAX_TOKENS, |card| if request.stream { card.max_tokens_stream } else { card.max_tokens_object });
+    let rest = if is_stand_in { STAND_IN_MAX_TOKENS } else { u32::MAX };
+    let default = match card {
+        None => DEFAULT_MAX_TOKENS,
+        Some(card) if request.stream => card.max_tokens_stream.unwrap_or(rest),
+        Some(card) => card.max_tokens_object.unwrap_or(rest),
+    };
     let asked = request.max_tokens.unwrap_or(default as usize);
     // Only a limit that the caller chose can be too large; a default is reduced to what the prompt leaves.
     let needed = prompt.saturating_add(request.max_tokens.unwrap_or(1));
@@ -295,15 +360,18 @@ mod tests {
         let stream = request(json!({"prompt": "a", "stream": true}));
         let long = request(json!({"prompt": "a", "max_tokens": 2000}));
         let model = "@cf/meta/llama-2-7b-chat-int8";
-        assert_eq!(answer_length(model, &plain, 10, 8192), Ok(256));
-        assert_eq!(answer_length(model, &stream, 10, 8192), Ok(1800));
-        assert_eq!(answer_length(model, &stream, 2000, 8192), Ok(48), "a default is reduced");
-        assert_eq!(answer_length("@cf/own/model", &stream, 10, 100), Ok(90));
-        let error = answer_length(model, &long, 100, 8192).expect_err("too long");
+        assert_eq!(answer_length(model, &plain, 10, 8192, true), Ok(256));
+        assert_eq!(answer_length(model, &stream, 10, 8192, true), Ok(1800));
+        assert_eq!(answer_length(model, &stream, 2000, 8192, true), Ok(48), "a default is reduced");
+        assert_eq!(answer_length("@cf/own/model", &stream, 10, 100, false), Ok(90));
+        let error = answer_length(model, &long, 100, 8192, true).expect_err("too long");
         assert_eq!(
             error.to_string(),
             "5021: The estimated number of input and maximum output tokens (2100) exceeded this model context window limit (2048)."
         );
-        assert!(answer_length(model, &plain, 2048, 8192).is_err());
+        assert!(answer_length(model, &plain, 2048, 8192, true).is_err());
+        let unlimited = "@cf/zai-org/glm-5.3";
+        assert_eq!(answer_length(unlimited, &plain, 10, 8192, false), Ok(8182), "what the window leaves");
+        assert_eq!(answer_length(unlimited, &plain, 10, 8192, true), Ok(2000), "of the stand-in less");
     }
 }

@@ -7,9 +7,9 @@ use crate::error::{AiError, Result};
 use crate::grammar::fits;
 use crate::host::{pause, yield_now};
 use crate::input::{ResponseFormat, TextGenerationRequest};
-use crate::output::{AnswerText, Part, Usage, json_mode_not_met};
+use crate::output::{AnswerText, Part, Piece, Progress, Usage, json_mode_not_met};
 use crate::tokenizer::StreamDecoder;
-use crate::tools::ToolCall;
+use crate::tools::{MAX_CALLS, ToolCall};
 use serde_json::Value;
 use std::collections::VecDeque;
 
@@ -18,13 +18,58 @@ pub fn names_model(answer: &Value) -> bool {
     answer["named"] == Value::Bool(true)
 }
 
-/// An answer that was prepared as JSON:
-/// `{"parts": [{"text": …} | {"call": {"name", "arguments"}}], "usage", "finish_reason", "delay", "error"}`.
+/// The answers to one request, all of them the same one, which was prepared as JSON:
+/// `{"parts": [{"thought": …} | {"text": …} | {"call": {"name", "arguments"}}], "usage", "finish_reason", "delay", "error"}`.
 ///
 /// Each part counts as a token. `delay`: milliseconds before each of them; `error` follows the parts, in the form of
 /// [`AiError::wire_body`]. Limits and stop strings of the request
 /// hold as for a model.
 pub struct Prepared {
+    choices: Vec<Choice>,
+    /// The choice whose parts come now.
+    current: usize,
+}
+
+impl Prepared {
+    /// `choices`: how many answers there are.
+    ///
+    /// # Errors
+    ///
+    /// The prepared error if nothing comes before it; 5024 if JSON mode wants another value than the prepared one.
+    pub fn new(answer: &Value, request: &TextGenerationRequest, choices: usize, nonce: Nonce) -> Result<Self> {
+        let choices = (0..choices.max(1)).map(|index| Choice::new(answer, request, index * MAX_CALLS, nonce)).collect::<Result<_>>()?;
+        Ok(Self { choices, current: 0 })
+    }
+
+    /// What happens next; `None` when all answers are complete.
+    ///
+    /// # Errors
+    ///
+    /// The prepared error; 5024 if an answer in JSON mode is cut off.
+    pub async fn next(&mut self) -> Result<Option<Progress>> {
+        let choice = self.current;
+        let Some(current) = self.choices.get_mut(choice) else { return Ok(None) };
+        Ok(Some(match current.next_part().await? {
+            Some(part) => Progress::Part { choice, part, logprobs: Vec::new() },
+            None => {
+                self.current += 1;
+                Progress::Finished { choice, reason: current.finish_reason.unwrap_or_default(), logprobs: Vec::new() }
+            }
+        }))
+    }
+
+    /// Token counts so far: the prompt counts once.
+    pub fn usage(&self) -> Usage {
+        let mut usage = self.choices.first().map(|first| first.usage).unwrap_or_default();
+        for other in self.choices.iter().skip(1) {
+            usage.completion_tokens += other.usage.completion_tokens;
+            usage.reasoning_tokens += other.usage.reasoning_tokens;
+        }
+        usage
+    }
+}
+
+struct Choice {
     parts: VecDeque<Part>,
     text: AnswerText,
     delay_ms: u32,
@@ -39,14 +84,13 @@ pub struct Prepared {
     usage: Usage,
     finish_reason: Option<FinishReason>,
     called: usize,
+    /// The number of its first call among those of all choices.
+    first_call: usize,
     nonce: Nonce,
 }
 
-impl Prepared {
-    /// # Errors
-    ///
-    /// The prepared error if nothing comes before it; 5024 if JSON mode wants another value than the prepared one.
-    pub fn new(answer: &Value, request: TextGenerationRequest, nonce: Nonce) -> Result<Self> {
+impl Choice {
+    fn new(answer: &Value, request: &TextGenerationRequest, first_call: usize, nonce: Nonce) -> Result<Self> {
         let list = answer["parts"].as_array().map(Vec::as_slice).unwrap_or_default();
         let parts: VecDeque<Part> = list.iter().filter_map(part_of).collect();
         let error = error_of(&answer["error"]);
@@ -64,10 +108,11 @@ impl Prepared {
             prompt_tokens: count(&given["prompt_tokens"]).unwrap_or(0),
             completion_tokens: 0,
             cached_tokens: count(&given["prompt_tokens_details"]["cached_tokens"]).unwrap_or(0),
+            reasoning_tokens: 0,
         };
         Ok(Self {
             parts,
-            text: AnswerText::new(StreamDecoder::default(), request.stop),
+            text: AnswerText::new(StreamDecoder::default(), None, request.stop.clone()),
             delay_ms: answer["delay"].as_u64().map_or(0, |delay| u32::try_from(delay).unwrap_or(u32::MAX)),
             limit: request.max_tokens.unwrap_or(usize::MAX),
             json,
@@ -77,19 +122,16 @@ impl Prepared {
             usage,
             finish_reason: None,
             called: 0,
+            first_call,
             nonce,
         })
     }
 
     /// The next part; `None` when the answer is complete.
-    ///
-    /// # Errors
-    ///
-    /// The prepared error; 5024 if an answer in JSON mode is cut off.
-    pub async fn next_part(&mut self) -> Result<Option<Part>> {
+    async fn next_part(&mut self) -> Result<Option<Part>> {
         while self.finish_reason.is_none() {
             let Some(part) = self.parts.pop_front() else {
-                let rest = self.text.finish();
+                let rest = rest_of(&mut self.text);
                 if rest.is_none() {
                     if let Some(error) = self.error.take() {
                         return Err(error);
@@ -102,25 +144,30 @@ impl Prepared {
             };
             if self.usage.completion_tokens == self.limit {
                 self.parts.clear();
-                let rest = self.text.finish();
+                let rest = rest_of(&mut self.text);
                 self.finish(FinishReason::Length)?;
                 return Ok(rest.map(Part::Text));
             }
             let text = match part {
                 Part::Text(text) => text,
+                Part::Thought(thought) => {
+                    self.wait().await;
+                    self.usage.reasoning_tokens += 1;
+                    return Ok(Some(Part::Thought(thought)));
+                }
                 Part::Call(mut call) => {
-                    if let Some(rest) = self.text.finish() {
+                    if let Some(rest) = rest_of(&mut self.text) {
                         self.parts.push_front(Part::Call(call));
                         return Ok(Some(Part::Text(rest)));
                     }
                     self.wait().await;
-                    call.id = self.nonce.call_id(self.called);
+                    call.id = self.nonce.call_id(self.first_call + self.called);
                     self.called += 1;
                     return Ok(Some(Part::Call(call)));
                 }
             };
             self.wait().await;
-            let certain = self.text.push(text.as_bytes());
+            let certain = joined(self.text.push(text.as_bytes()));
             if self.text.stopped() {
                 self.finish(FinishReason::Stop)?;
             }
@@ -147,21 +194,24 @@ impl Prepared {
         self.finish_reason = Some(if self.called > 0 { FinishReason::ToolCalls } else { reason });
         Ok(())
     }
+}
 
-    /// Token counts so far.
-    pub fn usage(&self) -> &Usage {
-        &self.usage
-    }
+/// The text of pieces of which none is a thought; `None` if there is none.
+fn joined(pieces: Vec<Piece>) -> Option<String> {
+    let texts: String = pieces.into_iter().map(|(Piece::Text(text) | Piece::Thought(text))| text).collect();
+    (!texts.is_empty()).then_some(texts)
+}
 
-    /// Why the answer ended, once it has.
-    pub fn finish_reason(&self) -> Option<FinishReason> {
-        self.finish_reason
-    }
+fn rest_of(text: &mut AnswerText) -> Option<String> {
+    joined(text.finish())
 }
 
 fn part_of(part: &Value) -> Option<Part> {
     if let Some(text) = part["text"].as_str() {
         return (!text.is_empty()).then(|| Part::Text(text.to_owned()));
+    }
+    if let Some(thought) = part["thought"].as_str() {
+        return (!thought.is_empty()).then(|| Part::Thought(thought.to_owned()));
     }
     let call = &part["call"];
     let name = call["name"].as_str()?.to_owned();
@@ -186,18 +236,20 @@ mod tests {
 
     fn read(answer: &Value, input: Value) -> Result<(String, usize, Usage, Option<FinishReason>)> {
         let request = TextGenerationRequest::from_value(input)?;
-        let mut prepared = Prepared::new(answer, request, Nonce::default())?;
-        let (mut text, mut calls) = (String::new(), 0);
-        while let Some(part) = pollster::block_on(prepared.next_part())? {
-            match part {
-                Part::Text(piece) => text += &piece,
-                Part::Call(call) => {
+        let mut prepared = Prepared::new(answer, &request, 1, Nonce::default())?;
+        let (mut text, mut calls, mut finish_reason) = (String::new(), 0, None);
+        while let Some(progress) = pollster::block_on(prepared.next())? {
+            match progress {
+                Progress::Part { part: Part::Text(piece), .. } => text += &piece,
+                Progress::Part { part: Part::Thought(piece), .. } => panic!("a thought: {piece}"),
+                Progress::Part { part: Part::Call(call), .. } => {
                     assert_eq!(call.id.len(), 9);
                     calls += 1;
                 }
+                Progress::Finished { reason, .. } => finish_reason = Some(reason),
             }
         }
-        Ok((text, calls, *prepared.usage(), prepared.finish_reason()))
+        Ok((text, calls, prepared.usage(), finish_reason))
     }
 
     fn words(words: &[&str]) -> Value {
@@ -246,8 +298,9 @@ mod tests {
         assert_eq!((at_once.to_string().as_str(), at_once.code.http_status()), ("3036: no more today", 429));
         let request = TextGenerationRequest::from_value(json!({"prompt": "a"})).expect("valid");
         let mut later =
-            Prepared::new(&json!({"parts": [{"text": "Wait"}], "error": error}), request, Nonce::default()).expect("text first");
-        assert_eq!(pollster::block_on(later.next_part()), Ok(Some(Part::Text("Wait".into()))));
-        assert!(pollster::block_on(later.next_part()).is_err());
+            Prepared::new(&json!({"parts": [{"text": "Wait"}], "error": error}), &request, 1, Nonce::default()).expect("text first");
+        let first = Progress::Part { choice: 0, part: Part::Text("Wait".into()), logprobs: Vec::new() };
+        assert_eq!(pollster::block_on(later.next()), Ok(Some(first)));
+        assert!(pollster::block_on(later.next()).is_err());
     }
 }

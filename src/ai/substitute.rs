@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 /// What may answer in place of the local models.
 pub trait Substitute {
-    /// The reply to a request, `None` if a local model is to answer it. `input` is not validated yet; `openai`: the answer is written in
-    /// OpenAI's dialect.
+    /// The reply to a request, `None` if a local model is to answer it. `input` is not validated yet; `openai`: the answer is written as a chat completion, whatever the
+    /// model.
     ///
     /// # Errors
     ///
@@ -85,6 +85,7 @@ impl Recorder {
 
     pub fn part(&mut self, part: &Part) {
         self.parts.push(match part {
+            Part::Thought(thought) => json!({"thought": thought}),
             Part::Text(text) => json!({"text": text}),
             Part::Call(call) => json!({"call": {"name": call.name, "arguments": call.arguments}}),
         });

@@ -64,9 +64,18 @@ impl CachePool {
             .filter(|index| !self.entries[*index].in_use)
             .max_by_key(|index| (shared(&self.entries[*index]), std::cmp::Reverse(self.entries[*index].tokens.len())));
         let common = best.map_or(0, |index| shared(&self.entries[index]));
-        let index = match best {
+        // One in use has it: another choice of the same request, or a request with the same start.
+        let used = (0..self.entries.len()).filter(|index| self.entries[*index].in_use).max_by_key(|index| shared(&self.entries[*index]));
+        let used = used.filter(|used| shared(&self.entries[*used]) > common);
+        let index = match (used, best) {
+            (Some(used), _) => {
+                let common = shared(&self.entries[used]);
+                let Some(target) = self.empty_entry(backend, None, may_add)? else { return Ok(None) };
+                self.copy_or_cut(backend, used, target, common, now).await;
+                target
+            }
             // The sequence continues where this cache ends, so nothing is lost.
-            Some(best) if self.entries[best].tokens.len() == common => best,
+            (None, Some(best)) if self.entries[best].tokens.len() == common => best,
             _ => {
                 let Some(target) = self.empty_entry(backend, best, may_add)? else { return Ok(None) };
                 match best {

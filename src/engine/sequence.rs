@@ -6,7 +6,7 @@ use crate::backend::{Answer, CacheId, ROWS, Wanted};
 use crate::error::{AiError, Result};
 use crate::grammar::Constraint;
 use crate::panics::caught;
-use crate::sampling::{Sampler, SamplingParams};
+use crate::sampling::{Logprobs, Normalised, Sampler, SamplingParams};
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
@@ -15,11 +15,15 @@ use std::rc::Rc;
 pub struct SequenceId(pub(super) u64);
 
 /// How an answer is generated.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct GenerationParams {
     /// Maximum tokens of the answer.
     pub max_tokens: usize,
     pub sampling: SamplingParams,
+    /// Report each token's log probability, and those of so many of the likeliest tokens at its place.
+    pub logprobs: Option<usize>,
+    /// Tokens that the answer probably contains, in this order: predicted outputs.
+    pub prediction: Vec<u32>,
     /// Tokens that end the answer and are not part of it.
     pub end_tokens: Rc<HashSet<u32>>,
     /// Whether tokens may be computed ahead of those that the caller has taken. Not if the caller may [constrain](super::Engine::constrain) the
@@ -30,9 +34,10 @@ pub struct GenerationParams {
 }
 
 /// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FinishReason {
     /// The model ended its turn, or the answer reached a stop string.
+    #[default]
     Stop,
     /// `max_tokens` were generated.
     Length,
@@ -54,6 +59,8 @@ impl FinishReason {
 /// An event of a sequence. `Finished` and `Failed` are always the last one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// The log probabilities of the token that comes next, if they are wanted.
+    Logprobs(Logprobs),
     Token(u32),
     Finished(FinishReason),
     Failed(AiError),
@@ -98,6 +105,7 @@ pub struct Moment {
 impl Sequence {
     pub fn new(prompt: Vec<u32>, params: GenerationParams, constraint: Option<Constraint>, now: Moment) -> Self {
         let sampler = Sampler::new(params.sampling.clone(), &prompt);
+        let drafter = Drafter::new(&params.prediction);
         let mut sequence = Self {
             prompt_length: prompt.len(),
             tokens: prompt,
@@ -107,7 +115,7 @@ impl Sequence {
             has_started: false,
             params,
             sampler,
-            drafter: Drafter::default(),
+            drafter,
             constraint,
             events: VecDeque::new(),
             waited_for: false,
@@ -176,7 +184,7 @@ impl Sequence {
         if !self.params.ahead || self.is_suspect() {
             return Vec::new();
         }
-        self.drafter.draft(&self.tokens, limit.min(left))
+        self.drafter.draft(&self.tokens, self.prompt_length, limit.min(left))
     }
 
     /// Records that the first `right` tokens of a draft of `drafted` were right.
@@ -209,20 +217,29 @@ impl Sequence {
 
     /// The output that is needed to draw the next token.
     pub fn wanted(&self) -> Wanted {
-        if self.constraint.is_some() { Wanted::Logits } else { self.sampler.wanted() }
+        if self.constraint.is_some() || self.params.logprobs.is_some() { Wanted::Logits } else { self.sampler.wanted() }
     }
 
     /// Draws the next token from the backend's output after the last one. Returns it unless the sequence has ended.
     pub fn accept(&mut self, answer: Answer) -> Option<u32> {
         work_for(self.params.ticket);
+        let normalised = match &answer {
+            Answer::Logits(logits) if self.params.logprobs.is_some() => Normalised::new(logits),
+            _ => None,
+        };
         // A sequence that panics here has ended, so nobody uses what it left half done.
         let next = caught(|| self.next_token(answer)).flatten();
+        let logprobs = match (&next, normalised, self.params.logprobs) {
+            (Ok((Some(token), _)), Some(normalised), Some(count)) => Some(normalised.of(*token, count)),
+            _ => None,
+        };
         work_for(0);
         match next {
             Err(error) => self.fail(error),
             Ok((None, _)) => self.end(Event::Finished(FinishReason::Stop)),
             Ok((Some(token), complete)) => {
                 self.tokens.push(token);
+                self.events.extend(logprobs.map(Event::Logprobs));
                 self.events.push_back(Event::Token(token));
                 if complete {
                     self.end(Event::Finished(FinishReason::Stop));
@@ -284,8 +301,7 @@ mod tests {
     #[test]
     fn the_rest_of_a_prompt_is_the_same_whatever_the_rows_of_a_step() {
         for limit in [32, 64, 96, 128, 256] {
-            let params =
-                GenerationParams { max_tokens: 1, sampling: SamplingParams::default(), end_tokens: Rc::default(), ahead: true, ticket: 0 };
+            let params = GenerationParams { max_tokens: 1, ahead: true, ..GenerationParams::default() };
             let mut sequence = Sequence::new(vec![1; 250], params, None, Moment { ms: 0.0, busy_ms: 0.0, step: 0 });
             let mut steps = Vec::new();
             while sequence.missing() > 0 {

@@ -10,9 +10,8 @@ mod rest;
 
 pub use cors::Cors;
 
-use crate::ai::{Ai, Answer, Nonce};
+use crate::ai::{Ai, Answer, Api, Nonce};
 use crate::error::{AiError, ErrorCode, Result};
-use crate::output::Dialect;
 use path::Route;
 use serde_json::{Value, json};
 
@@ -122,7 +121,7 @@ async fn route(ai: &Ai, request: &Request) -> Response {
         Route::RestRun(model) => rest::run(ai, model, request).await,
         Route::RestModels => Ok(rest::envelope(&json!(crate::catalog::search(&query)))),
         Route::RestSchema => rest::schema(&query),
-        Route::ChatCompletions => openai::chat_completions(ai, request, &id).await,
+        Route::ChatCompletions => openai::chat_completions(ai, request).await,
         Route::OpenAiModels => Ok(openai::models(ai)),
         Route::OpenAiModel(model) => openai::model(ai, model),
         Route::Unknown(_) => Err(AiError::new(ErrorCode::NotFound, format!("No such path: {}.", path::of(&request.url)))),
@@ -160,7 +159,7 @@ async fn binding_run(ai: &Ai, request: &Request) -> Result<Response> {
         return bad("The batch queue is not available locally. Leave options.queueRequest out.");
     }
     let inputs = body.get_mut("inputs").map(Value::take).unwrap_or_default();
-    let answer = ai.answer(model, Ok(inputs), Dialect::Binding, request.nonce).await?;
+    let answer = ai.answer(model, Ok(inputs), Api::Run, request.nonce).await?;
     respond(answer, |object| object).await
 }
 

@@ -1,17 +1,16 @@
 //! The OpenAI-compatible surface: chat completions and models.
 
 use super::{Request, Response, respond};
-use crate::ai::Ai;
-use crate::catalog::{CARDS, find};
+use crate::ai::{Ai, Api};
+use crate::catalog::{cards, find};
 use crate::error::{AiError, ErrorCode, Result};
-use crate::output::{Completion, Dialect};
 use serde_json::{Map, Value, json};
 
 /// The `created` time of every listed model, as Unix time in seconds. An arbitrary moment in the past.
 const CREATED: u64 = 1_700_000_000;
 
-/// `POST …/v1/chat/completions`. `id` is the request's id.
-pub async fn chat_completions(ai: &Ai, request: &Request, id: &str) -> Result<Response> {
+/// `POST …/v1/chat/completions`.
+pub async fn chat_completions(ai: &Ai, request: &Request) -> Result<Response> {
     let Value::Object(mut fields) = request.json()? else {
         return Err(AiError::invalid_input("Type mismatch of '/', 'object' expected"));
     };
@@ -20,10 +19,8 @@ pub async fn chat_completions(ai: &Ai, request: &Request, id: &str) -> Result<Re
             "required properties at '/' are 'model': name a model, for instance @cf/meta/llama-3.1-8b-instruct",
         ));
     };
-    let include_usage = fields.get("stream_options").is_some_and(|options| options["include_usage"] == Value::Bool(true));
-    let completion = Completion { id: format!("chatcmpl-{id}"), model: model.clone(), created: request.nonce.created, include_usage };
     let input = Value::Object(as_input(fields));
-    let answer = ai.answer(&model, Ok(input), Dialect::OpenAi(completion), request.nonce).await?;
+    let answer = ai.answer(&model, Ok(input), Api::ChatCompletions, request.nonce).await?;
     respond(answer, |object| object).await
 }
 
@@ -40,7 +37,7 @@ fn as_input(mut fields: Map<String, Value>) -> Map<String, Value> {
 
 /// `GET …/v1/models`.
 pub fn models(ai: &Ai) -> Response {
-    let ids = CARDS.iter().map(|card| card.id).chain(ai.further_models());
+    let ids = cards().iter().map(|card| card.id).chain(ai.further_models());
     Response::json(200, &json!({"object": "list", "data": ids.map(listing).collect::<Vec<Value>>()}))
 }
 

@@ -1,16 +1,15 @@
 //! Cloudflare's REST API: answers in the envelope `{result, success, errors, messages}`.
 
 use super::{Request, Response, respond};
-use crate::ai::Ai;
-use crate::catalog;
+use crate::ai::{Ai, Api};
+use crate::catalog::{self, Shape};
 use crate::error::{AiError, Result};
 use crate::input::published_schemas;
-use crate::output::Dialect;
 use serde_json::{Value, json};
 
 /// `POST …/ai/run/:model`. The body is the input.
 pub async fn run(ai: &Ai, model: &str, request: &Request) -> Result<Response> {
-    let answer = ai.answer(model, request.json(), Dialect::Binding, request.nonce).await?;
+    let answer = ai.answer(model, request.json(), Api::Run, request.nonce).await?;
     respond(answer, |object| enveloped(&object)).await
 }
 
@@ -18,7 +17,7 @@ pub async fn run(ai: &Ai, model: &str, request: &Request) -> Result<Response> {
 pub fn schema(query: &Value) -> Result<Response> {
     let model = query["model"].as_str().unwrap_or_default();
     match catalog::find(model) {
-        Some(_) => Ok(envelope(&published_schemas())),
+        Some(card) => Ok(envelope(&published_schemas(card.shape != Shape::Response))),
         None => Err(AiError::no_such_model(model)),
     }
 }

@@ -50,7 +50,15 @@ pub struct TextGenerationRequest {
     /// Whether one answer may contain several calls. Default: `true`.
     pub parallel_tool_calls: bool,
     pub response_format: ResponseFormat,
-    /// Additional variables for the chat template, from `reasoning_effort` and `chat_template_kwargs`.
+    /// How many answers are wanted (`n`), 1 to 4.
+    pub choices: usize,
+    /// Report log probabilities: of each token, and of so many of the likeliest ones at its place.
+    pub logprobs: Option<usize>,
+    /// What the answer probably contains: predicted outputs.
+    pub prediction: Option<String>,
+    /// How much the model is to think (`reasoning_effort`); "none" for not at all.
+    pub effort: Option<String>,
+    /// Additional variables for the chat template, from `chat_template_kwargs`.
     pub template_variables: Map<String, Value>,
 }
 
@@ -81,6 +89,10 @@ impl TextGenerationRequest {
     /// 5006 for input that does not match the schema and for `image`, 5005 for `lora`, 3003 for a batch (`requests`).
     pub fn from_value(mut input: Value) -> Result<Self> {
         if let Value::Object(fields) = &mut input {
+            // The one field in which `null` does not count as absent.
+            if fields.get("reasoning_effort").is_some_and(Value::is_null) {
+                fields.insert("reasoning_effort".into(), "none".into());
+            }
             fields.retain(|_, value| !value.is_null());
         }
         if input.get("requests").is_some() {
@@ -99,14 +111,16 @@ impl TextGenerationRequest {
             .iter()
             .find_map(|key| validate::integer(fields.get(*key)?))
             .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let effort = fields.get("reasoning_effort").and_then(Value::as_str).map(str::to_owned);
+        let count = |key: &str| fields.get(key).and_then(validate::integer).and_then(|count| usize::try_from(count).ok());
+        let choices = count("n").unwrap_or(1);
+        let logprobs = flag("logprobs").then(|| count("top_logprobs").unwrap_or(0));
+        let prediction = fields.get("prediction").and_then(|prediction| prediction.get("content")).map(text_of);
         let stop = stop_strings(&mut fields)?;
-        let mut template_variables = match fields.remove("chat_template_kwargs") {
+        let template_variables = match fields.remove("chat_template_kwargs") {
             Some(Value::Object(variables)) => variables,
             _ => Map::new(),
         };
-        if let Some(effort) = fields.remove("reasoning_effort") {
-            template_variables.insert("reasoning_effort".into(), effort);
-        }
         let prompt = match (branch, fields.remove("prompt"), fields.remove("messages")) {
             (Branch::Messages, _, Some(Value::Array(messages))) if messages.len() > MAX_MESSAGES => {
                 return Err(AiError::invalid_input(format!(
@@ -133,8 +147,32 @@ impl TextGenerationRequest {
             tool_choice,
             parallel_tool_calls,
             response_format,
+            choices,
+            logprobs,
+            prediction,
+            effort,
             template_variables,
         })
+    }
+
+    /// Writes the effort of reasoning into the template's variables, unless these say something themselves. `of_model`: the model's name for an
+    /// effort.
+    pub fn settle_effort<'a>(&'a mut self, of_model: impl FnOnce(&'a str) -> &'a str) {
+        let variables = &mut self.template_variables;
+        let mut set = |name: &str, value: Value| {
+            variables.entry(name).or_insert(value);
+        };
+        match self.effort.as_deref().map(of_model) {
+            // Templates have a name of their own for this, or another one.
+            Some("none") => ["enable_thinking", "thinking"].iter().for_each(|name| set(name, false.into())),
+            Some(effort) => set("reasoning_effort", effort.into()),
+            None => {}
+        }
+        for (name, other) in [("enable_thinking", "thinking"), ("thinking", "enable_thinking")] {
+            if let Some(value) = variables.get(name).cloned() {
+                variables.entry(other).or_insert(value);
+            }
+        }
     }
 }
 
@@ -176,6 +214,18 @@ fn refuse_unsupported(fields: &Map<String, Value>) -> Result<()> {
     Ok(())
 }
 
+/// Names of what the model thought in an assistant's turn.
+const THOUGHTS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
+
+/// The text of a message's content: a text, or a list of parts that have texts.
+fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().filter_map(|part| part.as_str().or_else(|| part.get("text")?.as_str())).collect(),
+        _ => String::new(),
+    }
+}
+
 /// Brings a message to the form that chat templates expect: the role `developer` (OpenAI's newer models) becomes `system`, an array of
 /// text parts becomes one string, and absent or `null` content becomes an empty string.
 fn normalise_message(mut message: Value) -> Value {
@@ -187,14 +237,16 @@ fn normalise_message(mut message: Value) -> Value {
         if fields.get("tool_calls").is_some_and(|calls| calls.as_array().is_none_or(Vec::is_empty)) {
             fields.remove("tool_calls");
         }
-        let content = match fields.remove("content") {
-            Some(Value::String(text)) => text,
-            Some(Value::Array(parts)) => {
-                parts.iter().filter_map(|part| part.as_str().or_else(|| part.get("text")?.as_str())).collect::<Vec<_>>().join("")
-            }
-            _ => String::new(),
-        };
+        let content = fields.remove("content").as_ref().map(text_of).unwrap_or_default();
         fields.insert("content".into(), Value::String(content));
+        // What the model thought in an earlier turn, under every name that templates read. They decide whether it is shown again.
+        let thought = THOUGHTS.iter().find_map(|name| fields.get(*name)?.as_str()).map(str::to_owned);
+        for name in THOUGHTS {
+            match &thought {
+                Some(thought) => fields.insert(name.into(), thought.as_str().into()),
+                None => fields.remove(name),
+            };
+        }
     }
     message
 }

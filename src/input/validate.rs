@@ -40,10 +40,22 @@ const FIELDS: &[(&str, Rule)] = &[
     ("parallel_tool_calls", Rule::Boolean),
 ];
 
-/// The JSON Schemas of input and output, `{"input": …, "output": …}`, as the models API returns them.
-pub fn published_schemas() -> Value {
+/// The scalar fields that only chat completions have.
+const CHAT_FIELDS: &[(&str, Rule)] =
+    &[("n", Rule::Integer(1.0, MAX_CHOICES)), ("logprobs", Rule::Boolean), ("top_logprobs", Rule::Integer(0.0, 20.0))];
+
+/// The most choices (`n`) of a request: they are computed in one batch.
+const MAX_CHOICES: f64 = 4.0;
+/// Range of the biases in `logit_bias`, and the most entries.
+const BIASES: std::ops::RangeInclusive<f64> = -100.0..=100.0;
+const MAX_BIASES: usize = 1024;
+
+/// The JSON Schemas of input and output, `{"input": …, "output": …}`, as the models API returns them. `chat`: those of a model that answers with
+/// chat completions.
+pub fn published_schemas(chat: bool) -> Value {
     let text = || json!({"type": "string", "maxLength": MAX_TEXT});
-    let plain = FIELDS.iter().map(|(key, rule)| {
+    let listed = FIELDS.iter().chain(CHAT_FIELDS.iter().filter(|_| chat));
+    let plain = listed.map(|(key, rule)| {
         let schema = match rule {
             Rule::Boolean => json!({"type": "boolean"}),
             Rule::Number(low, high) => json!({"type": "number", "minimum": low, "maximum": high}),
@@ -54,7 +66,7 @@ pub fn published_schemas() -> Value {
     });
     let common: Map<String, Value> = plain
         .chain([
-            ("lora".to_owned(), json!({"type": "string"})),
+            (if chat { "logit_bias" } else { "lora" }.to_owned(), json!({"type": if chat { "object" } else { "string" }})),
             ("stop".to_owned(), json!({"type": ["string", "array"], "items": {"type": "string"}})),
             ("response_format".to_owned(), json!({"type": "object", "properties": {"type": {"type": "string"}, "json_schema": {}}})),
         ])
@@ -93,16 +105,48 @@ pub fn published_schemas() -> Value {
             "tools": {"type": "array", "items": tool},
         })),
     ]});
-    let call = json!({"type": "object", "properties": {"arguments": {"type": "object"}, "name": {"type": "string"}}});
+    let object = if chat { chat_completion() } else { response() };
     let output = json!({"oneOf": [
-        {
-            "type": "object",
-            "contentType": "application/json",
-            "properties": {"response": {"type": "string"}, "tool_calls": {"type": "array", "items": call}},
-        },
+        object,
         {"type": "string", "contentType": "text/event-stream", "format": "binary"},
     ]});
     json!({"input": input, "output": output})
+}
+
+fn response() -> Value {
+    let call = json!({"type": "object", "properties": {"arguments": {"type": "object"}, "name": {"type": "string"}}});
+    json!({
+        "type": "object",
+        "contentType": "application/json",
+        "properties": {"response": {"type": "string"}, "tool_calls": {"type": "array", "items": call}},
+    })
+}
+
+fn chat_completion() -> Value {
+    let text = || json!({"type": ["string", "null"]});
+    let message = json!({
+        "type": "object",
+        "properties": {"role": {"type": "string"}, "content": text(), "reasoning_content": text(), "tool_calls": {"type": "array"}},
+        "required": ["role", "content"],
+    });
+    let choice = json!({
+        "type": "object",
+        "properties": {"index": {"type": "integer"}, "message": message, "logprobs": {"type": ["object", "null"]}, "finish_reason": text()},
+        "required": ["index", "message", "finish_reason"],
+    });
+    json!({
+        "type": "object",
+        "contentType": "application/json",
+        "properties": {
+            "id": {"type": "string"},
+            "object": {"type": "string"},
+            "created": {"type": "integer"},
+            "model": {"type": "string"},
+            "choices": {"type": "array", "items": choice},
+            "usage": {"type": "object"},
+        },
+        "required": ["id", "object", "created", "model", "choices"],
+    })
 }
 
 /// Validates an input whose `null` fields have been removed and returns the alternative that it matches.
@@ -206,7 +250,7 @@ fn check_messages(value: &Value) -> Outcome {
 }
 
 fn check_fields(fields: &Map<String, Value>) -> Outcome {
-    for (key, rule) in FIELDS {
+    for (key, rule) in FIELDS.iter().chain(CHAT_FIELDS) {
         let Some(value) = fields.get(*key) else { continue };
         let path = format!("/{key}");
         let (low, high) = match rule {
@@ -233,12 +277,33 @@ fn check_fields(fields: &Map<String, Value>) -> Outcome {
         }
         Some(other) => return Err(mismatch("/stop", "string", other)),
     }
+    check_biases(fields)?;
     check_list(fields, "tools", check_tool)?;
     check_list(fields, "functions", |path, function| check_strings(path, function, &["name", "code"]))?;
     match fields.get("response_format") {
         Some(format) if !format.is_object() => Err(mismatch("/response_format", "object", format)),
         _ => Ok(()),
     }
+}
+
+/// Checks `logit_bias`: tokens as decimal numbers, with their biases.
+fn check_biases(fields: &Map<String, Value>) -> Outcome {
+    let Some(value) = fields.get("logit_bias") else { return Ok(()) };
+    let Value::Object(entries) = value else { return Err(mismatch("/logit_bias", "object", value)) };
+    if entries.len() > MAX_BIASES {
+        return Err(format!("'/logit_bias' has {} entries, at most {MAX_BIASES} are allowed", entries.len()));
+    }
+    for (token, bias) in entries {
+        let path = format!("/logit_bias/{token}");
+        if token.parse::<u32>().is_err() {
+            return Err(format!("'{path}' is not the number of a token of the model's vocabulary"));
+        }
+        let Some(number) = bias.as_f64() else { return Err(mismatch(&path, "number", bias)) };
+        if !BIASES.contains(&number) {
+            return Err(format!("'{path}' must be >= {} and <= {}", BIASES.start(), BIASES.end()));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that the field, if present, is an array of objects, and applies `check` to each of them.

@@ -12,7 +12,6 @@ use crate::error::{AiError, ErrorCode};
 use crate::gguf::Source;
 use crate::http::{self, Cors};
 use crate::input::{self, TextGenerationRequest};
-use crate::output::Dialect;
 use js_sys::{Array, Function, Object};
 use serde_json::json;
 use std::collections::HashMap;
@@ -97,7 +96,7 @@ impl Ai {
         Task::new(async move {
             let parsed = input::parse(&input);
             drop(input);
-            let answer = inner.answer(&model, parsed, Dialect::Binding, nonce).await;
+            let answer = inner.answer(&model, parsed, ai::Api::Run, nonce).await;
             answer.map(|answer| Answer::new(answer).into()).map_err(|error| to_error(&error))
         })
     }
@@ -134,7 +133,7 @@ impl Ai {
         let inner = Rc::clone(&self.inner);
         Task::new(async move {
             let tokenized = match TextGenerationRequest::from_json(&input) {
-                Ok(request) => inner.tokenize(&model, &request).await,
+                Ok(request) => inner.tokenize(&model, request).await,
                 Err(error) => Err(error),
             };
             let (tokens, text) = tokenized.map_err(|error| to_error(&error))?;

@@ -1,6 +1,6 @@
-//! The binding's objects and events: `{"response", "tool_calls", "usage", "finish_reason"}`.
+//! The binding's own objects and events: `{"response", "tool_calls", "usage", "finish_reason"}`. They have room for one choice.
 
-use super::{AnswerShape, CompleteAnswer, Part, Usage, event, json_mode_not_met};
+use super::{AnswerShape, CompleteAnswer, Part, Progress, Usage, add_thought, event, json_mode_not_met};
 use crate::engine::FinishReason;
 use crate::error::Result;
 use crate::tools::ToolCall;
@@ -13,59 +13,91 @@ use serde_json::{Map, Value, json};
 ///
 /// 5024 if the text is not JSON in JSON mode.
 pub fn object(whole: &CompleteAnswer, shape: AnswerShape) -> Result<Value> {
-    let response = if !whole.calls.is_empty() {
-        if whole.text.is_empty() { Value::Null } else { Value::String(whole.text.clone()) }
+    let Some(choice) = whole.choices.first() else { return Err(json_mode_not_met()) };
+    let response = if !choice.calls.is_empty() {
+        if choice.text.is_empty() { Value::Null } else { Value::String(choice.text.clone()) }
     } else if shape.json {
-        serde_json::from_str(&whole.text).map_err(|_| json_mode_not_met())?
+        serde_json::from_str(&choice.text).map_err(|_| json_mode_not_met())?
     } else {
-        Value::String(whole.text.clone())
+        Value::String(choice.text.clone())
     };
     let mut object = Map::new();
     object.insert("response".into(), response);
     if shape.tools_offered {
-        object.insert("tool_calls".into(), whole.calls.iter().map(ToolCall::flat).collect());
+        object.insert("tool_calls".into(), choice.calls.iter().map(ToolCall::flat).collect());
     }
     object.insert("usage".into(), json!(whole.usage));
-    object.insert("finish_reason".into(), whole.finish_reason.as_str().into());
-    Ok(Value::Object(object))
+    object.insert("finish_reason".into(), choice.finish_reason.as_str().into());
+    let mut object = Value::Object(object);
+    add_thought(&mut object, &choice.thought);
+    Ok(object)
 }
 
-/// The event for a part: a piece of text, or a complete call. `index` is the number of the call within the answer, from 0.
-pub fn part(part: &Part, index: usize) -> String {
-    match part {
-        Part::Text(text) => event(&json!({"response": text})),
-        Part::Call(call) => {
-            let mut call = call.nested();
-            call["index"] = index.into();
-            event(&json!({"response": "", "tool_calls": [call]}))
+/// The events of one answer.
+#[derive(Debug, Clone, Default)]
+pub struct Events {
+    /// Number of calls so far.
+    calls: usize,
+    finish_reason: FinishReason,
+}
+
+impl Events {
+    pub fn events(&mut self, progress: &Progress) -> String {
+        match progress {
+            Progress::Part { part: Part::Text(text), .. } => event(&json!({"response": text})),
+            Progress::Part { part: Part::Thought(thought), .. } => {
+                let mut data = json!({"response": ""});
+                add_thought(&mut data, thought);
+                event(&data)
+            }
+            Progress::Part { part: Part::Call(call), .. } => {
+                let mut call = call.nested();
+                call["index"] = self.calls.into();
+                self.calls += 1;
+                event(&json!({"response": "", "tool_calls": [call]}))
+            }
+            Progress::Finished { reason, .. } => {
+                self.finish_reason = *reason;
+                String::new()
+            }
         }
     }
-}
 
-/// The last event before `[DONE]`.
-pub fn end(usage: &Usage, finish_reason: FinishReason) -> String {
-    event(&json!({"response": "", "usage": usage, "finish_reason": finish_reason.as_str()}))
+    /// The last event before `[DONE]`.
+    pub fn end(&self, usage: &Usage) -> String {
+        event(&json!({"response": "", "usage": usage, "finish_reason": self.finish_reason.as_str()}))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Choice;
 
     #[test]
     fn events_are_one_line_of_json_each() {
-        assert_eq!(part(&Part::Text("a\n\"b\" 中".into()), 0), "data: {\"response\":\"a\\n\\\"b\\\" 中\"}\n\n");
-        let usage = Usage { prompt_tokens: 3, completion_tokens: 2, cached_tokens: 1 };
+        let mut events = Events::default();
+        let part = |part| Progress::Part { choice: 0, part, logprobs: Vec::new() };
         assert_eq!(
-            end(&usage, FinishReason::Length),
+            events.events(&part(Part::Thought("Hm".into()))),
+            "data: {\"response\":\"\",\"reasoning_content\":\"Hm\",\"reasoning\":\"Hm\"}\n\n"
+        );
+        assert_eq!(events.events(&part(Part::Text("a\n\"b\" 中".into()))), "data: {\"response\":\"a\\n\\\"b\\\" 中\"}\n\n");
+        events.events(&Progress::Finished { choice: 0, reason: FinishReason::Length, logprobs: Vec::new() });
+        let usage = Usage { prompt_tokens: 3, completion_tokens: 2, cached_tokens: 1, reasoning_tokens: 0 };
+        assert_eq!(
+            events.end(&usage),
             "data: {\"response\":\"\",\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5,\"prompt_tokens_details\":{\"cached_tokens\":1}},\"finish_reason\":\"length\"}\n\n"
         );
     }
 
     #[test]
     fn objects_with_text_json_and_calls() {
-        let whole =
-            |text: &str, calls| CompleteAnswer { text: text.into(), calls, usage: Usage::default(), finish_reason: FinishReason::Stop };
-        let shape = |tools_offered, json| AnswerShape { stream: false, tools_offered, json };
+        let whole = |text: &str, calls| CompleteAnswer {
+            choices: vec![Choice { text: text.into(), calls, ..Choice::default() }],
+            usage: Usage::default(),
+        };
+        let shape = |tools_offered, json| AnswerShape { tools_offered, json, ..AnswerShape::default() };
         let plain = object(&whole("a", vec![]), shape(false, false)).expect("an object");
         assert_eq!((&plain["response"], plain.get("tool_calls")), (&json!("a"), None));
         assert_eq!(object(&whole("a", vec![]), shape(true, false)).expect("an object")["tool_calls"], json!([]));

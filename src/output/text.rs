@@ -1,11 +1,22 @@
-//! The text of an answer while it is generated: whole characters, without any part of a stop string.
+//! The text of an answer while it is generated: whole characters, thoughts apart, without any part of a stop string.
 
+use super::ThoughtReader;
 use crate::tokenizer::StreamDecoder;
 use crate::tools::partial_match;
 
-/// Decodes the tokens of one answer and detects stop strings.
+/// Text of an answer, at least one character.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Piece {
+    /// What the model thinks before it answers.
+    Thought(String),
+    Text(String),
+}
+
+/// Decodes the tokens of one answer, sets thoughts apart, and detects stop strings in the rest.
 pub struct AnswerText {
     decoder: StreamDecoder,
+    /// `None` if the model is not known to think.
+    thoughts: Option<ThoughtReader>,
     stop: Vec<String>,
     /// Decoded text that may be the start of a stop string.
     held: String,
@@ -13,9 +24,9 @@ pub struct AnswerText {
 }
 
 impl AnswerText {
-    /// Creates the text of an answer that ends before the first of the strings `stop` that is complete in it.
-    pub fn new(decoder: StreamDecoder, stop: Vec<String>) -> Self {
-        Self { decoder, stop, held: String::new(), stopped: false }
+    /// Creates the text of an answer that ends before the first of the strings `stop` that is complete in it, outside of thoughts.
+    pub fn new(decoder: StreamDecoder, thoughts: Option<ThoughtReader>, stop: Vec<String>) -> Self {
+        Self { decoder, thoughts, stop, held: String::new(), stopped: false }
     }
 
     /// Whether a stop string was found. Text after it is not part of the answer.
@@ -23,24 +34,62 @@ impl AnswerText {
         self.stopped
     }
 
-    /// Adds the bytes of the next token and returns the text that is now certain, if there is any.
-    pub fn push(&mut self, bytes: &[u8]) -> Option<String> {
-        let fresh = self.decoder.push(bytes)?;
-        self.release(&fresh, false)
+    /// Whether the answer is inside a thought.
+    pub fn is_thinking(&self) -> bool {
+        self.thoughts.as_ref().is_some_and(ThoughtReader::is_inside)
     }
 
-    /// The bytes that were received and not yet returned.
+    /// Adds the bytes of the next token and returns the pieces that are now certain.
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<Piece> {
+        let mut fresh = self.decoder.push(bytes).unwrap_or_default();
+        // The last character is held back, but nothing continues that of a tag.
+        if let Some(thoughts) = &self.thoughts
+            && thoughts.completes_tag(&(fresh.clone() + &String::from_utf8_lossy(&self.decoder.pending())))
+        {
+            fresh += &self.decoder.finish().unwrap_or_default();
+        }
+        self.add(&fresh, false)
+    }
+
+    /// The bytes that were received and not yet returned, except a thought's.
     pub fn pending(&self) -> Vec<u8> {
-        [self.held.as_bytes(), &self.decoder.pending()].concat()
+        let thoughts = self.thoughts.as_ref().map_or("", ThoughtReader::pending);
+        [self.held.as_bytes(), thoughts.as_bytes(), &self.decoder.pending()].concat()
+    }
+
+    /// Drops the text that was received and not yet returned.
+    pub fn clear(&mut self) {
+        self.held.clear();
+        self.decoder.finish();
     }
 
     /// Ends the answer and returns the rest of its text.
-    pub fn finish(&mut self) -> Option<String> {
+    pub fn finish(&mut self) -> Vec<Piece> {
         if self.stopped {
-            return None;
+            return Vec::new();
         }
         let fresh = self.decoder.finish().unwrap_or_default();
-        self.release(&fresh, true)
+        self.add(&fresh, true)
+    }
+
+    fn add(&mut self, fresh: &str, last: bool) -> Vec<Piece> {
+        let pieces = match &mut self.thoughts {
+            Some(thoughts) => thoughts.push(fresh, last),
+            None if fresh.is_empty() && !last => Vec::new(),
+            None => vec![Piece::Text(fresh.to_owned())],
+        };
+        let mut certain = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Thought(_) => certain.push(piece),
+                Piece::Text(text) if self.stopped => drop(text),
+                Piece::Text(text) => certain.extend(self.release(&text, false).map(Piece::Text)),
+            }
+        }
+        if last && !self.stopped {
+            certain.extend(self.release("", true).map(Piece::Text));
+        }
+        certain
     }
 
     /// Adds decoded text and returns the text that cannot be part of a stop string; all of it if it is the `last`.
@@ -71,9 +120,10 @@ impl AnswerText {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Tags;
 
     fn run(stop: &[&str], tokens: &[&str]) -> (Vec<String>, bool) {
-        let mut text = AnswerText::new(StreamDecoder::default(), stop.iter().map(|stop| (*stop).to_owned()).collect());
+        let mut text = AnswerText::new(StreamDecoder::default(), None, stop.iter().map(|stop| (*stop).to_owned()).collect());
         let mut pieces = Vec::new();
         for token in tokens {
             pieces.extend(text.push(token.as_bytes()));
@@ -82,7 +132,11 @@ mod tests {
             }
         }
         pieces.extend(text.finish());
-        (pieces, text.stopped())
+        let texts = pieces.into_iter().map(|piece| match piece {
+            Piece::Thought(thought) => panic!("a thought: {thought}"),
+            Piece::Text(text) => text,
+        });
+        (texts.collect(), text.stopped())
     }
 
     #[test]
@@ -105,5 +159,25 @@ mod tests {
         let (pieces, stopped) = run(&["END"], &["a", "E", "N", "x"]);
         assert_eq!((pieces.concat(), stopped), ("aENx".into(), false));
         assert_eq!(run(&["END"], &["EN"]).0.concat(), "EN");
+    }
+
+    #[test]
+    fn stop_strings_do_not_end_thoughts() {
+        let tags = Tags::of_template("<think></think>").expect("tags");
+        let mut text = AnswerText::new(StreamDecoder::default(), Some(ThoughtReader::new(tags, true)), vec!["END".into()]);
+        let mut pieces = Vec::new();
+        for token in ["no END", " yet", "</think>", "\n\n", "So", " EN", "D", "x"] {
+            pieces.extend(text.push(token.as_bytes()));
+            if token == "</think>" {
+                assert!(!text.is_thinking(), "known with the tag's own token");
+            }
+            if text.stopped() {
+                break;
+            }
+        }
+        assert!(text.stopped());
+        let thought: String = pieces.iter().map(|piece| if let Piece::Thought(text) = piece { text.as_str() } else { "" }).collect();
+        let rest: String = pieces.iter().map(|piece| if let Piece::Text(text) = piece { text.as_str() } else { "" }).collect();
+        assert_eq!((thought.as_str(), rest.as_str()), ("no END yet", "So "));
     }
 }

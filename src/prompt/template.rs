@@ -3,12 +3,13 @@
 use super::probe::Shown;
 use super::{jinja, metered};
 use crate::error::{AiError, Result};
+use crate::output::Tags;
 use crate::panics::caught;
 use crate::tools::CallFormat;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value as JinjaValue};
 use minijinja::{Environment, Error};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Maximum number of minijinja instructions per rendering, so that a damaged template cannot loop forever: for the template, and for each
 /// message and tool.
@@ -25,6 +26,8 @@ pub struct ChatTemplate {
     /// As the source shows it.
     call_format: CallFormat,
     asks_for_null_content: bool,
+    thought_tags: Option<Tags>,
+    thinks_by_default: bool,
     shown: Shown,
 }
 
@@ -52,10 +55,32 @@ impl ChatTemplate {
             eos_token: eos_token.into(),
             call_format: CallFormat::of_template(source),
             asks_for_null_content: asks_for_null_content(source),
+            thought_tags: Tags::of_template(source),
+            thinks_by_default: false,
             shown: Shown { tools: uses_tools, system_turns: true, calls: true, parallel_calls: true, results: true },
         };
         template.shown = Shown::by(|turns, variables| template.render_within(PROBE_SHARE, turns, variables).ok(), uses_tools);
+        template.thinks_by_default = template.switches_thoughts_off();
         Ok(template)
+    }
+
+    /// Whether the template tells the model not to think if it is asked to, by an empty thought: without it, the model thinks.
+    fn switches_thoughts_off(&self) -> bool {
+        let Some(tags) = self.thought_tags else { return false };
+        let turns = [json!({"role": "user", "content": "a"})];
+        let rendered = |variables: Map<String, Value>| self.render_within(PROBE_SHARE, &turns, &variables).unwrap_or_default();
+        let off = ["enable_thinking", "thinking"].map(|name| (name.to_owned(), Value::Bool(false)));
+        !tags.closes_at_end(&rendered(Map::new())) && tags.closes_at_end(&rendered(off.into_iter().collect()))
+    }
+
+    /// The marks of thoughts that the template mentions.
+    pub fn thought_tags(&self) -> Option<Tags> {
+        self.thought_tags
+    }
+
+    /// Whether the model begins its answers with a thought, if nothing says otherwise.
+    pub fn thinks_by_default(&self) -> bool {
+        self.thinks_by_default
     }
 
     /// What reaches the model through the template.

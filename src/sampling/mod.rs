@@ -1,8 +1,12 @@
-//! Sampling: logits → the next token. Penalties, the grammar's mask, temperature, top-k, top-p, then a seeded draw.
+//! Sampling: logits → the next token. Penalties and biases, the grammar's mask, temperature, top-k, top-p, then a seeded draw.
 //!
 //! Penalties follow their sources: `repetition_penalty` is multiplicative and covers every token of prompt and answer
 //! (CTRL, Keskar et al. 2019); `frequency_penalty` and `presence_penalty` are subtractive and cover the answer (OpenAI's
 //! API). Top-p is nucleus sampling (Holtzman et al. 2019).
+
+mod logprobs;
+
+pub use logprobs::{Logprobs, Normalised};
 
 use crate::backend::{MAX_CANDIDATES, Wanted};
 use crate::error::{AiError, ErrorCode, Result};
@@ -29,6 +33,8 @@ pub struct SamplingParams {
     pub repetition_penalty: Option<f32>,
     pub frequency_penalty: f32,
     pub presence_penalty: f32,
+    /// Tokens and what is added to their logits, −100 to 100.
+    pub logit_bias: Vec<(u32, f32)>,
 }
 
 impl Default for SamplingParams {
@@ -41,6 +47,7 @@ impl Default for SamplingParams {
             repetition_penalty: None,
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
+            logit_bias: Vec::new(),
         }
     }
 }
@@ -57,8 +64,15 @@ impl SamplingParams {
             repetition_penalty: number("repetition_penalty").map(|value| value as f32).filter(|value| *value > 0.0 && *value != 1.0),
             frequency_penalty: number("frequency_penalty").unwrap_or(0.0) as f32,
             presence_penalty: number("presence_penalty").unwrap_or(0.0) as f32,
+            logit_bias: fields.get("logit_bias").and_then(Value::as_object).map(biases).unwrap_or_default(),
         }
     }
+}
+
+/// The entries of a validated `logit_bias`, except those of 0.
+fn biases(entries: &Map<String, Value>) -> Vec<(u32, f32)> {
+    let bias = |(token, bias): (&String, &Value)| Some((token.parse().ok()?, bias.as_f64()? as f32));
+    entries.iter().filter_map(bias).filter(|(_, bias)| *bias != 0.0).collect()
 }
 
 /// Draws the tokens of one sequence, and counts them for the penalties. Makes one draw per token.
@@ -123,9 +137,10 @@ impl Sampler {
         Ok(token)
     }
 
+    /// Whether it changes logits before it draws.
     fn penalises(&self) -> bool {
-        let SamplingParams { repetition_penalty, frequency_penalty, presence_penalty, .. } = self.params;
-        repetition_penalty.is_some() || frequency_penalty != 0.0 || presence_penalty != 0.0
+        let SamplingParams { repetition_penalty, frequency_penalty, presence_penalty, logit_bias, .. } = &self.params;
+        repetition_penalty.is_some() || *frequency_penalty != 0.0 || *presence_penalty != 0.0 || !logit_bias.is_empty()
     }
 
     fn penalise(&self, logits: &mut [f32]) {
@@ -140,6 +155,11 @@ impl Sampler {
             }
             if *count > 0 {
                 *logit -= frequency_penalty * *count as f32 + presence_penalty;
+            }
+        }
+        for (token, bias) in &self.params.logit_bias {
+            if let Some(logit) = logits.get_mut(*token as usize) {
+                *logit += bias;
             }
         }
     }

@@ -188,17 +188,24 @@ impl Tokenizer {
     ///
     /// 5004 if the text cannot be tokenised.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(|error| AiError::invalid_data(format!("The prompt could not be turned into tokens: {error}")))?;
-        let mut tokens = encoding.get_ids().to_vec();
+        let mut tokens = self.encode_text(text)?;
         if let Some(bos) = self.leading
             && tokens.first() != Some(&bos)
         {
             tokens.insert(0, bos);
         }
         Ok(tokens)
+    }
+
+    /// The tokens of a part of a text.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the tokenizer fails.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false);
+        let encoding = encoding.map_err(|error| AiError::invalid_data(format!("The prompt could not be turned into tokens: {error}")))?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// A text in which `encode` finds no control tokens: their names in it are marked, and `encode` removes the marks.

@@ -13,15 +13,15 @@ use std::collections::HashMap;
 use std::io::Cursor;
 use std::path::PathBuf;
 use std::rc::Rc;
-use workers_ai_local::ai::{Ai, BackendChoice, Config, Generation, Nonce};
+use workers_ai_local::ai::{Ai, BackendChoice, Choices, Config, Nonce};
 use workers_ai_local::backend::Answer;
 use workers_ai_local::backend::cpu::{CpuBackend, CpuWeights};
-use workers_ai_local::engine::Limits;
+use workers_ai_local::engine::{FinishReason, Limits};
 use workers_ai_local::error::Result;
 use workers_ai_local::gguf::{BytesSource, LocalFuture, OpenedSource, Others, Parts, Source, SourceError};
 use workers_ai_local::input::TextGenerationRequest;
 use workers_ai_local::model::{Architecture, load_weights};
-use workers_ai_local::output::Part;
+use workers_ai_local::output::{Part, Progress};
 use workers_ai_local::tokenizer::Tokenizer;
 
 pub const LLAMA2: &str = "@cf/meta/llama-2-7b-chat-int8";
@@ -80,20 +80,26 @@ impl Source for Listed {
 }
 
 /// Starts a request given as JSON.
-pub async fn start(ai: &Ai, model: &str, input: serde_json::Value) -> Result<Generation> {
+pub async fn start(ai: &Ai, model: &str, input: serde_json::Value) -> Result<Choices> {
     ai.generate(model, TextGenerationRequest::from_value(input)?, Nonce::default()).await
 }
 
 /// The complete text of an answer. Panics at a call.
-pub async fn text_of(generation: &mut Generation) -> Result<String> {
-    let mut text = String::new();
-    while let Some(part) = generation.next_part().await? {
-        match part {
-            Part::Text(piece) => text.push_str(&piece),
-            Part::Call(call) => panic!("text was expected, not {call:?}"),
+pub async fn text_of(choices: &mut Choices) -> Result<String> {
+    Ok(text_and_end(choices).await?.0)
+}
+
+/// The complete text of an answer, and why it ended.
+pub async fn text_and_end(choices: &mut Choices) -> Result<(String, Option<FinishReason>)> {
+    let (mut text, mut end) = (String::new(), None);
+    while let Some(progress) = choices.next().await? {
+        match progress {
+            Progress::Part { part: Part::Text(piece), .. } => text.push_str(&piece),
+            Progress::Part { part, .. } => panic!("text was expected, not {part:?}"),
+            Progress::Finished { reason, .. } => end = Some(reason),
         }
     }
-    Ok(text)
+    Ok((text, end))
 }
 
 /// A model's CPU backend and tokenizer, without the layers above them.

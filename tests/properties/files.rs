@@ -219,7 +219,7 @@ fn three_tokens(source: Rc<dyn Source>, raw: bool, temperature: u32) -> Result<u
     let input = json!({"prompt": "the he", "raw": raw, "temperature": temperature, "seed": 1, "max_tokens": 3});
     pollster::block_on(async {
         let mut generation = start(&ai, LLAMA2, input).await?;
-        while generation.next_part().await?.is_some() {}
+        while generation.next().await?.is_some() {}
         Ok(generation.usage().completion_tokens)
     })
 }

@@ -5,7 +5,7 @@ use crate::trial::{ANSWER, check};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use workers_ai_local::output::AnswerText;
+use workers_ai_local::output::{AnswerText, Piece};
 use workers_ai_local::tokenizer::StreamDecoder;
 
 /// Few characters, so that texts contain the stop strings, their beginnings, and beginnings inside beginnings.
@@ -23,6 +23,12 @@ fn before_stop(text: &str, stop: &[String]) -> Option<String> {
         .map(|start| text[..start].to_owned())
 }
 
+fn text_of(piece: Piece) -> String {
+    match piece {
+        Piece::Text(text) | Piece::Thought(text) => text,
+    }
+}
+
 #[test]
 fn the_answer_ends_before_the_first_stop_string_however_it_is_cut() {
     let stop = vec(letters(4).prop_filter("not empty", |stop| !stop.is_empty()), 0..4);
@@ -31,18 +37,18 @@ fn the_answer_ends_before_the_first_stop_string_however_it_is_cut() {
         4000,
         (letters(24), stop, steps()),
         |(text, stop, steps)| {
-            let mut answer = AnswerText::new(StreamDecoder::default(), stop.clone());
+            let mut answer = AnswerText::new(StreamDecoder::default(), None, stop.clone());
             let mut given = String::new();
             let mut pushed = 0;
             for token in cut(text.as_bytes(), &steps) {
-                given.extend(answer.push(token));
+                given.extend(answer.push(token).into_iter().map(text_of));
                 pushed += token.len();
                 if answer.stopped() {
                     break;
                 }
                 prop_assert_eq!([given.as_bytes(), &answer.pending()].concat(), &text.as_bytes()[..pushed], "nothing waits unseen");
             }
-            given.extend(answer.finish());
+            given.extend(answer.finish().into_iter().map(text_of));
             let expected = before_stop(&text, &stop);
             prop_assert_eq!(answer.stopped(), expected.is_some());
             prop_assert_eq!(given, expected.unwrap_or(text));

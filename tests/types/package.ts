@@ -6,10 +6,12 @@ import {
   DEFAULT_MODEL,
   InferenceUpstreamError,
   type AiConfig,
+  type ChatCompletion,
   type ChatMessage,
   type FunctionTool,
   type ModelSource,
   type ResponseFormat,
+  type TextCompletion,
   type TextGenerationEvent,
   type TextGenerationInput,
   type TextGenerationOutput,
@@ -33,7 +35,15 @@ export async function answers(ai: Ai, decided: boolean): Promise<void> {
   same<TextGenerationOutput>()(await ai.run(MODEL, { prompt: "Hi", stream: false }, {}));
   same<ReadableStream<Uint8Array>>()(await ai.run(MODEL, { prompt: "Hi", stream: true }));
   same<Response>()(await ai.run(MODEL, { prompt: "Hi", stream: true }, { returnRawResponse: true }));
-  same<TextGenerationOutput | ReadableStream<Uint8Array> | Response>()(await ai.run(MODEL, { prompt: "Hi", stream: decided }));
+  same<TextGenerationOutput | ChatCompletion | TextCompletion | ReadableStream<Uint8Array> | Response>()(await ai.run(MODEL, { prompt: "Hi", stream: decided }));
+
+  // The shape belongs to the id.
+  const completion = await ai.run("@cf/zai-org/glm-5.3", { prompt: "Hi", n: 2, logprobs: true, reasoning_effort: "low" });
+  same<ChatCompletion>()(completion);
+  same<string | null | undefined>()(completion.choices[0]?.message.content);
+  same<TextCompletion>()(await ai.run("@cf/qwen/qwen3-30b-a3b-fp8", { prompt: "Hi" }));
+  same<ChatCompletion>()(await ai.run("@cf/qwen/qwen3-30b-a3b-fp8", { messages: [{ role: "user", content: "Hi" }] }));
+  same<ReadableStream<Uint8Array>>()(await ai.run("@cf/zai-org/glm-5.3", { prompt: "Hi", stream: true }));
 
   // Literals and variables.
   const messages: ChatMessage[] = [{ role: "user", content: [{ type: "text", text: "Hi" }] }, { role: "assistant", content: null }];
