@@ -1,9 +1,10 @@
 // The `Ai` class with the interface of `env.AI`. It delegates to an engine in this thread or in a Web Worker.
 
+import { batchCall, batchOf, isBatch } from "./batch.js";
 import { AiInternalError, abortError, aiError } from "./errors.js";
 
 /**
- * @import { Ai as PublicAi, AiOptions, ChatCompletion, ModelsParameters, TextCompletion, TextGenerationInput, TextGenerationOutput } from "./index.d.ts"
+ * @import { Ai as PublicAi, AiOptions, ModelsParameters, TextGenerationInput } from "./index.d.ts"
  * @import { Chunks, ComputedBy, Engine, LoadedModel } from "./internal.d.ts"
  */
 
@@ -84,7 +85,7 @@ export class Ai {
    * @param {string} model
    * @param {TextGenerationInput} inputs
    * @param {AiOptions | null} [options]
-   * @returns {Promise<TextGenerationOutput | ChatCompletion | TextCompletion | ReadableStream<Uint8Array> | Response>}
+   * @returns {Promise<any>} see index.d.ts
    * @throws {InferenceUpstreamError} if the request fails, unless `options.returnRawResponse` is set
    * @throws {AiInternalError} for inputs and options that are not supported
    * @throws {DOMException} `AbortError` if `options.signal` fires
@@ -97,6 +98,7 @@ export class Ai {
     if (signal?.aborted) throw abortError(signal);
     const id = crypto.randomUUID();
     try {
+      if (isBatch(inputs)) return this.#batched(await batchCall(this.#engine, String(model), JSON.parse(toJson(inputs)), Boolean(options.queueRequest)), id, returnRawResponse);
       const answer = await this.#engine.generate(String(model), toJson(inputs), signal);
       this.#computedBy(answer.computedBy);
       const result = answer.stream ? byteStream(answer, signal) : await answer.object();
@@ -112,6 +114,16 @@ export class Ai {
       this.lastRequestInternalStatusCode = error.internalCode;
       throw error;
     }
+  }
+
+  /**
+   * @param {object} result
+   * @param {string} id
+   * @param {boolean} [raw]
+   */
+  #batched(result, id, raw) {
+    this.#finished(id, 200);
+    return raw ? rawResponse(JSON.stringify(result), 200, "application/json", id) : result;
   }
 
   /**
@@ -177,7 +189,14 @@ export class Ai {
     try {
       const { body, tooLarge } = await bodyOf(request, this.#engine, held);
       if (signal?.aborted) throw abortError(signal);
-      const answer = await this.#engine.fetch({ method, url, headers: [...request.headers], body, tooLarge }, signal);
+      const headersSent = [...request.headers];
+      const batch = batchOf({ method, url, headers: headersSent, body });
+      if (batch) {
+        const result = await batchCall(this.#engine, batch.model, batch.inputs, batch.queue);
+        held.release();
+        return Response.json(batch.enveloped ? { result, success: true, errors: [], messages: [] } : result, { headers: { "cf-ai-req-id": crypto.randomUUID() } });
+      }
+      const answer = await this.#engine.fetch({ method, url, headers: headersSent, body, tooLarge }, signal);
       const { status, headers } = answer;
       const free = () => {
         held.release();
@@ -234,7 +253,7 @@ function notLocal(feature) {
  */
 function refuseMisuse(inputs, options) {
   if (options.websocket) throw notLocal("A WebSocket connection (options.websocket)");
-  if (options.queueRequest) throw notLocal("The batch queue (options.queueRequest)");
+  if (options.queueRequest && !isBatch(inputs)) throw new AiInternalError("options.queueRequest is for batches: run(model, { requests: [...] }, { queueRequest: true }).");
   /** @param {unknown} value */
   const isStream = (value) =>
     (typeof ReadableStream === "function" && value instanceof ReadableStream) || (typeof FormData === "function" && value instanceof FormData);

@@ -561,6 +561,41 @@ export type ChatCompletionChunk = {
   usage?: TextGenerationUsage | null;
 };
 
+/**
+ * A batch: requests that are queued together with the option `queueRequest: true`, and computed in the background while the program runs (in
+ * workerd, while its requests last and when it is asked for). At most 1,000 requests, 10 MB of JSON and 100 batches; results are kept for an hour.
+ */
+export type BatchInput = {
+  /** Inputs of the model. `external_reference` comes back with the answer. Streams are not possible. */
+  requests: (TextGenerationInput & { external_reference?: string })[];
+};
+
+/** What is known about a batch that is not complete. */
+export type BatchQueued = {
+  status: "queued" | "running";
+  /** The id with which `run(model, { request_id })` asks for the batch. */
+  request_id: string;
+  model: string;
+};
+
+/** The answer to one request of a batch. */
+export type BatchResponse = {
+  /** Number of the request in the batch, from 0. */
+  id: number;
+  /** What `run` returns for the request; `{}` if it failed. */
+  result: object;
+  success: boolean;
+  /** `"CODE: text"`, if it failed. */
+  error?: string;
+  external_reference?: unknown;
+};
+
+/** A complete batch. */
+export type BatchResult = {
+  responses: BatchResponse[];
+  usage: { prompt_tokens: number; completion_tokens: number; total_tokens: number };
+};
+
 /** Options of `run`. Other options of Cloudflare's binding are accepted and ignored. */
 export interface AiOptions {
   /** Aborts the request before it starts, while it runs, or while its stream is read. `run` then throws `AbortError`. */
@@ -582,8 +617,8 @@ export interface AiOptions {
   rejectIfBusy?: boolean;
   /** Accepted and ignored. */
   sessionOptions?: object;
-  /** Not available locally: throws `AiInternalError`. */
-  queueRequest?: false;
+  /** Queue a batch: see `BatchInput`. */
+  queueRequest?: boolean;
   /** Not available locally: throws `AiInternalError`. */
   websocket?: false;
 }
@@ -696,6 +731,18 @@ export class Ai {
    * @hidden
    */
   run(model: never, inputs: never, options: never): Promise<any>;
+  /**
+   * Queues a batch. Ask for it later with `run(model, { request_id })`.
+   *
+   * @throws InferenceUpstreamError `"CODE: text"`, if it cannot be queued
+   */
+  run(model: string, inputs: BatchInput, options: AiOptions & { queueRequest: true; returnRawResponse?: false }): Promise<BatchQueued>;
+  /**
+   * Returns the answers of a batch, or that it is not complete yet.
+   *
+   * @throws InferenceUpstreamError 3042, if there is no such batch
+   */
+  run(model: string, inputs: { request_id: string }, options?: AiOptions & { returnRawResponse?: false }): Promise<BatchQueued | BatchResult>;
   /**
    * Answers a prompt or a conversation with a `Response`. Failed requests are a `Response` too.
    *

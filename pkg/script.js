@@ -184,7 +184,16 @@ const listOf = (value) => (Array.isArray(value) ? value : []);
  */
 function lastText(input) {
   if (typeof input?.prompt === "string") return input.prompt;
-  return textOf(listOf(input?.messages).findLast((message) => message?.role === "user")?.content);
+  return textOf(turnsOf(input).findLast((message) => message?.role === "user")?.content);
+}
+
+/**
+ * The turns of a conversation: messages, or the items of the Responses API.
+ *
+ * @param {any} input
+ */
+function turnsOf(input) {
+  return typeof input?.input === "string" ? [{ role: "user", content: input.input }] : listOf(input?.messages ?? input?.input);
 }
 
 /**
@@ -217,7 +226,7 @@ function prepared({ reasoning = "", text, json, calls = [], error, delay = 0, us
     ...inPieces(whole).map((piece) => ({ text: piece })),
     ...calls.map(({ name, arguments: values = {} }) => ({ call: { name, arguments: values } })),
   ];
-  const texts = input?.prompt === undefined ? listOf(input?.messages).map((message) => textOf(message?.content)) : [input.prompt];
+  const texts = input?.prompt === undefined ? turnsOf(input).map((message) => textOf(message?.content)) : [input.prompt];
   const prompt_tokens = texts.reduce((sum, each) => sum + piecesOf(String(each)).length, 0);
   return JSON.stringify({
     parts,

@@ -27,8 +27,8 @@ use crate::catalog::{self, Shape};
 use crate::engine::{GenerationParams, Limits};
 use crate::error::{AiError, Result};
 use crate::gguf::Source;
-use crate::input::{Prompt, ResponseFormat, TextGenerationRequest};
-use crate::output::{AnswerShape, AnswerText, Completion, Dialect, Kind, ThoughtReader};
+use crate::input::{Prompt, ResponseFormat, TextGenerationRequest, as_chat_input, is_for_responses};
+use crate::output::{AnswerShape, AnswerText, Completion, Dialect, Kind, Response, ThoughtReader};
 use crate::prompt::{ChatTemplate, render};
 use crate::sampling::SamplingParams;
 use crate::tools::ToolChoice;
@@ -91,6 +91,10 @@ impl Ai {
     pub async fn answer(&self, model_id: &str, input: Result<Value>, api: Api, nonce: Nonce) -> Result<Answer> {
         let dialect = dialect_of(model_id, input.as_ref().ok(), api, nonce);
         let reply = self.substituted(model_id, input.as_ref().ok(), api).await?;
+        let input = match (&dialect, input) {
+            (Dialect::Responses(_), Ok(input)) => as_chat_input(&input),
+            (_, input) => input,
+        };
         let (prepared, recorder) = match reply {
             Substituted::By(Reply::Forwarded(forwarded)) => return Ok(Answer::new(forwarded, dialect, AnswerShape::default(), None)),
             Substituted::By(Reply::Prepared(answer)) => (Some(answer), None),
@@ -104,8 +108,9 @@ impl Ai {
         let mut request = TextGenerationRequest::from_value(input?)?;
         settle_effort(model_id, &mut request);
         if !dialect.has_choices() {
-            (request.choices, request.logprobs) = (1, None);
+            request.choices = 1;
         }
+        request.logprobs = request.logprobs.filter(|_| dialect.has_logprobs());
         let recorder = recorder.filter(|_| request.choices == 1);
         let shape = AnswerShape {
             stream: request.stream,
@@ -300,6 +305,8 @@ pub enum Api {
     Run,
     /// OpenAI's chat completions, of every model. `include_usage`: a stream ends with a chunk of token counts.
     ChatCompletions,
+    /// OpenAI's responses, of every model.
+    Responses,
 }
 
 /// Gives the template the model's own name for the effort of reasoning.
@@ -312,6 +319,11 @@ fn dialect_of(model_id: &str, input: Option<&Value>, api: Api, nonce: Nonce) -> 
     let shape = catalog::find(model_id).map_or(Shape::Response, |card| card.shape);
     if api == Api::Run && shape == Shape::Response {
         return Dialect::binding();
+    }
+    let takes_responses = shape == Shape::ChatOrResponses && input.is_some_and(is_for_responses);
+    if api == Api::Responses || (api == Api::Run && takes_responses) {
+        let nothing = Value::Null;
+        return Dialect::Responses(Box::new(Response::new(&nonce.request_id(), model_id, nonce.created, input.unwrap_or(&nothing))));
     }
     let has = |key: &str| input.and_then(|input| input.get(key)).is_some_and(|value| !value.is_null());
     let kind = if api == Api::Run && shape == Shape::ChatOrText && has("prompt") { Kind::Text } else { Kind::Chat };

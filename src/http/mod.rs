@@ -1,6 +1,6 @@
 //! HTTP: a request → a response, for the three HTTP surfaces of Workers AI.
 //!
-//! One handler for every runtime serves the binding's wire protocol, REST, and OpenAI's chat completions. Contains paths, bodies and
+//! One handler for every runtime serves the binding's wire protocol, REST, and OpenAI's chat completions and responses. Contains paths, bodies and
 //! envelopes. Hosts receive requests and send bytes in `js` and the package's entries.
 
 mod cors;
@@ -100,7 +100,7 @@ pub async fn handle(ai: &Ai, cors: &Cors, request: &Request) -> Response {
 async fn route(ai: &Ai, request: &Request) -> Response {
     let (route, query) = path::parse(&request.url);
     let method = match &route {
-        Route::BindingRun | Route::RestRun(_) | Route::ChatCompletions => "POST",
+        Route::BindingRun | Route::RestRun(_) | Route::ChatCompletions | Route::Responses => "POST",
         _ => "GET",
     };
     if route == Route::BindingRun && request.header("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
@@ -121,7 +121,8 @@ async fn route(ai: &Ai, request: &Request) -> Response {
         Route::RestRun(model) => rest::run(ai, model, request).await,
         Route::RestModels => Ok(rest::envelope(&json!(crate::catalog::search(&query)))),
         Route::RestSchema => rest::schema(&query),
-        Route::ChatCompletions => openai::chat_completions(ai, request).await,
+        Route::ChatCompletions => openai::answer(ai, request, Api::ChatCompletions).await,
+        Route::Responses => openai::answer(ai, request, Api::Responses).await,
         Route::OpenAiModels => Ok(openai::models(ai)),
         Route::OpenAiModel(model) => openai::model(ai, model),
         Route::Unknown(_) => Err(AiError::new(ErrorCode::NotFound, format!("No such path: {}.", path::of(&request.url)))),
@@ -135,7 +136,7 @@ fn error_response(route: &Route, error: &AiError) -> Response {
     let rest_errors = json!([{"code": code, "message": format!("AiError: {}", error.text)}]);
     let body = match route {
         Route::BindingRun => error.wire_body(),
-        Route::ChatCompletions | Route::OpenAiModels | Route::OpenAiModel(_) | Route::Unknown(path::Surface::OpenAi) => {
+        Route::ChatCompletions | Route::Responses | Route::OpenAiModels | Route::OpenAiModel(_) | Route::Unknown(path::Surface::OpenAi) => {
             json!({"error": openai::error(error), "errors": rest_errors, "success": false, "result": {}, "messages": []})
         }
         _ => json!({"result": {}, "success": false, "errors": rest_errors, "messages": []}),
@@ -155,8 +156,9 @@ async fn binding_run(ai: &Ai, request: &Request) -> Result<Response> {
         return bad("A stream or FormData is not a valid input for text generation. Send an object with prompt or messages.");
     }
     let mut body = request.json()?;
+    // Batches are queued before they come here (`pkg/batch.js`).
     if body["options"]["queueRequest"] == Value::Bool(true) {
-        return bad("The batch queue is not available locally. Leave options.queueRequest out.");
+        return bad("queueRequest is for batches: send {requests: [...]} as the input.");
     }
     let inputs = body.get_mut("inputs").map(Value::take).unwrap_or_default();
     let answer = ai.answer(model, Ok(inputs), Api::Run, request.nonce).await?;

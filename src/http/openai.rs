@@ -1,4 +1,4 @@
-//! The OpenAI-compatible surface: chat completions and models.
+//! The OpenAI-compatible surface: chat completions, responses and models.
 
 use super::{Request, Response, respond};
 use crate::ai::{Ai, Api};
@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 /// The `created` time of every listed model, as Unix time in seconds. An arbitrary moment in the past.
 const CREATED: u64 = 1_700_000_000;
 
-/// `POST …/v1/chat/completions`.
-pub async fn chat_completions(ai: &Ai, request: &Request) -> Result<Response> {
+/// `POST …/v1/chat/completions` and `POST …/v1/responses`.
+pub async fn answer(ai: &Ai, request: &Request, api: Api) -> Result<Response> {
     let Value::Object(mut fields) = request.json()? else {
         return Err(AiError::invalid_input("Type mismatch of '/', 'object' expected"));
     };
@@ -20,7 +20,7 @@ pub async fn chat_completions(ai: &Ai, request: &Request) -> Result<Response> {
         ));
     };
     let input = Value::Object(as_input(fields));
-    let answer = ai.answer(&model, Ok(input), Api::ChatCompletions, request.nonce).await?;
+    let answer = ai.answer(&model, Ok(input), api, request.nonce).await?;
     respond(answer, |object| object).await
 }
 

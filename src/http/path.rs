@@ -18,6 +18,7 @@ pub enum Route {
     RestModels,
     RestSchema,
     ChatCompletions,
+    Responses,
     OpenAiModels,
     OpenAiModel(String),
     Unknown(Surface),
@@ -63,6 +64,7 @@ fn route(path: &str) -> Route {
 fn openai(rest: &str) -> Route {
     match rest {
         "/chat/completions" => Route::ChatCompletions,
+        "/responses" => Route::Responses,
         "/models" => Route::OpenAiModels,
         _ => match rest.strip_prefix("/models/") {
             Some(model) => Route::OpenAiModel(decode(model)),
@@ -128,6 +130,7 @@ mod tests {
         assert_eq!(route(&format!("{account}/ai/models/search")), Route::RestModels);
         assert_eq!(route(&format!("{account}/ai/v1/chat/completions")), Route::ChatCompletions);
         assert_eq!(route("/v1/chat/completions"), Route::ChatCompletions);
+        assert_eq!(route(&format!("{account}/ai/v1/responses")), Route::Responses);
         assert_eq!(route("/v1/models"), Route::OpenAiModels);
         assert_eq!(route(&format!("/v1/models/{model}")), Route::OpenAiModel(model.into()));
         assert_eq!(route("/v1/embeddings"), Route::Unknown(Surface::OpenAi));

@@ -3,12 +3,14 @@
 //! Contains the published schema with its ranges and the meaning of its fields. JSON arrives through `js` and `http`; messages
 //! become a prompt in `prompt`.
 
+mod responses;
 mod tools;
 mod validate;
 
 use crate::error::{AiError, ErrorCode, Result};
 use crate::sampling::SamplingParams;
 use crate::tools::{Tool, ToolChoice};
+pub use responses::{as_chat_input, is_for_responses};
 use serde_json::{Map, Value};
 pub use validate::published_schemas;
 use validate::{Branch, check};
@@ -96,7 +98,7 @@ impl TextGenerationRequest {
             fields.retain(|_, value| !value.is_null());
         }
         if input.get("requests").is_some() {
-            let text = "Batches ('requests') are not supported here. Call run() once for each request.";
+            let text = "'requests' is a batch, which is queued: set queueRequest to true.";
             return Err(AiError::new(ErrorCode::BadInput, text));
         }
         let branch = check(&input)?;

@@ -3,11 +3,13 @@
 pub mod binding;
 mod completions;
 mod logprobs;
+mod responses;
 mod text;
 mod thoughts;
 
 pub use completions::{Completion, Kind};
 pub use logprobs::TokenLogprob;
+pub use responses::Response;
 pub use text::{AnswerText, Piece};
 pub use thoughts::{Tags, ThoughtReader};
 
@@ -17,7 +19,7 @@ use crate::tools::ToolCall;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// The last event of a stream that ends without an error.
+/// The last event of a stream that ends without an error, except in the format of responses.
 const DONE: &str = "data: [DONE]\n\n";
 
 /// Exact token counts of one request. Serialises with `total_tokens` and the details.
@@ -136,6 +138,8 @@ pub enum Dialect {
     Binding(binding::Events),
     /// The format of OpenAI's chat completions.
     Completions(Completion),
+    /// The format of OpenAI's responses. It has one choice.
+    Responses(Box<Response>),
 }
 
 impl Dialect {
@@ -149,6 +153,11 @@ impl Dialect {
         matches!(self, Self::Completions(_))
     }
 
+    /// Whether an answer can have log probabilities.
+    pub fn has_logprobs(&self) -> bool {
+        !matches!(self, Self::Binding(_))
+    }
+
     /// The answer as one object.
     ///
     /// # Errors
@@ -158,6 +167,7 @@ impl Dialect {
         match self {
             Self::Binding(_) => binding::object(whole, shape),
             Self::Completions(completion) => Ok(completion.object(whole, shape)),
+            Self::Responses(response) => Ok(response.object(whole, shape)),
         }
     }
 
@@ -166,6 +176,7 @@ impl Dialect {
         match self {
             Self::Binding(events) => events.events(progress),
             Self::Completions(completion) => completion.events(progress, shape),
+            Self::Responses(response) => response.events(progress, shape),
         }
     }
 
@@ -174,6 +185,7 @@ impl Dialect {
         match self {
             Self::Binding(events) => events.end(usage) + DONE,
             Self::Completions(completion) => completion.end(usage) + DONE,
+            Self::Responses(response) => response.end(usage),
         }
     }
 }

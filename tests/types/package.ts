@@ -102,8 +102,11 @@ export async function answers(ai: Ai, decided: boolean): Promise<void> {
   await ai.run(MODEL, { prompt: "Hi", tools, tool_choice: { type: "function" } });
   // @ts-expect-error there are only three formats
   await ai.run(MODEL, { prompt: "Hi", response_format: { type: "xml" } });
-  // @ts-expect-error there is no batch queue here
-  await ai.run(MODEL, { prompt: "Hi" }, { queueRequest: true });
+  // Batches.
+  const queued = await ai.run(MODEL, { requests: [{ prompt: "Hi", external_reference: "a" }, { messages }] }, { queueRequest: true });
+  same<string>()(queued.request_id);
+  const batch = await ai.run(MODEL, { request_id: queued.request_id });
+  if ("responses" in batch) same<boolean | undefined>()(batch.responses[0]?.success);
   // @ts-expect-error a stream has no field `response`
   (await ai.run(MODEL, { prompt: "Hi", stream: true })).response;
   // @ts-expect-error the model comes first

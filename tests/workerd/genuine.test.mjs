@@ -209,8 +209,25 @@ describe("an error", () => {
     });
   });
 
-  test("for the batch queue names the option", async () => {
-    await assert.rejects(worker.run(MODEL, PARIS, { queueRequest: true }), thrown(3003, 400, /queueRequest/));
+  test("for a queue without a batch says what a batch is", async () => {
+    await assert.rejects(worker.run(MODEL, PARIS, { queueRequest: true }), thrown(3003, 400, /requests/));
+    await assert.rejects(worker.run(MODEL, { request_id: "unknown" }), thrown(3042, 404, /no batch unknown/));
+  });
+
+  test("a batch is queued, computed after its request, and asked for by its id", async () => {
+    const short = { ...PARIS, max_tokens: 3 };
+    const requests = [{ ...short, external_reference: "first" }, { prompt: 5 }, short];
+    const queued = (await worker.run(MODEL, { requests }, { queueRequest: true })).value;
+    assert.deepEqual({ ...queued, request_id: "" }, { status: "queued", request_id: "", model: MODEL });
+    let batch;
+    await eventually("the batch is complete", async () => {
+      batch = (await worker.run(MODEL, { request_id: queued.request_id })).value;
+      return "responses" in batch;
+    });
+    const alone = (await worker.run(MODEL, short)).value;
+    assert.deepEqual(batch.responses.map(({ id, success, external_reference }) => [id, success, external_reference]), [[0, true, "first"], [1, false, undefined], [2, true, undefined]]);
+    assert.deepEqual([batch.responses[0].result.response, batch.responses[2].result.response], [alone.response, alone.response]);
+    assert.match(batch.responses[1].error, /^5006: /);
   });
 
   test("for a WebSocket names the option", async () => {
