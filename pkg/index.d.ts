@@ -405,6 +405,37 @@ export type TextGenerationInput = PromptInput | MessagesInput;
 
 // ── Output ──
 
+/** The ids of the catalogue that take an input of OpenAI's Responses API too. Over `fetch`, /v1/responses takes it for all models. */
+export type ResponsesModel = "@cf/openai/gpt-oss-120b" | "@cf/openai/gpt-oss-20b";
+
+/** An item of a response's input: a message, a call of the model, what the function returned, or what the model thought. */
+export type ResponsesInputItem =
+  | { type?: "message"; role: "user" | "assistant" | "system" | "developer"; content: string | { type: "input_text" | "output_text"; text: string }[] }
+  | { type: "function_call"; call_id: string; name: string; arguments: string }
+  | { type: "function_call_output"; call_id: string; output: string | { type: "input_text"; text: string }[] }
+  | { type: "reasoning"; summary?: { type: "summary_text"; text: string }[]; content?: { type: "reasoning_text"; text: string }[] };
+
+/**
+ * The input of the Responses API. `previous_response_id`, `conversation`, `prompt` and `background` are error 5006: nothing is kept here.
+ */
+export type ResponsesInput = {
+  input: string | ResponsesInputItem[];
+  /** A system message. */
+  instructions?: string | null;
+  stream?: boolean | null;
+  max_output_tokens?: number | null;
+  temperature?: number | null;
+  top_p?: number | null;
+  tools?: { type: "function"; name: string; description?: string | null; parameters?: object | null; strict?: boolean | null }[];
+  tool_choice?: "auto" | "none" | "required" | { type: "function"; name: string };
+  parallel_tool_calls?: boolean | null;
+  reasoning?: { effort?: string | null; summary?: string | null } | null;
+  text?: { format?: { type: "text" } | { type: "json_object" } | { type: "json_schema"; name: string; schema: object; strict?: boolean | null } };
+  /** `"message.output_text.logprobs"` for log probabilities; others are ignored. */
+  include?: string[] | null;
+  top_logprobs?: number | null;
+};
+
 /** Exact counts of tokens. */
 export type TextGenerationUsage = {
   prompt_tokens: number;
@@ -596,6 +627,33 @@ export type BatchResult = {
   usage: { prompt_tokens: number; completion_tokens: number; total_tokens: number };
 };
 
+/** A response: the answer to an input of the Responses API as one object. */
+export type ResponsesOutput = {
+  id: string;
+  object: "response";
+  /** Unix time in seconds. */
+  created_at: number;
+  model: string;
+  /** `"incomplete"`: `max_output_tokens` was reached. */
+  status: "completed" | "incomplete";
+  incomplete_details: { reason: "max_output_tokens" } | null;
+  error: null;
+  output: (
+    | { id: string; type: "reasoning"; status: "completed"; summary: []; content: { type: "reasoning_text"; text: string }[] }
+    | { id: string; type: "message"; role: "assistant"; status: "completed"; content: { type: "output_text"; text: string; annotations: []; logprobs: TokenLogprob[] }[] }
+    | { id: string; type: "function_call"; status: "completed"; call_id: string; name: string; arguments: string }
+  )[];
+  /** The text of all messages. */
+  output_text: string;
+  usage: {
+    input_tokens: number;
+    input_tokens_details: { cached_tokens: number };
+    output_tokens: number;
+    output_tokens_details: { reasoning_tokens: number };
+    total_tokens: number;
+  };
+};
+
 /** Options of `run`. Other options of Cloudflare's binding are accepted and ignored. */
 export interface AiOptions {
   /** Aborts the request before it starts, while it runs, or while its stream is read. `run` then throws `AbortError`. */
@@ -761,6 +819,9 @@ export class Ai {
    * @throws DOMException `AbortError`, if the signal fires
    */
   run(model: string, inputs: TextGenerationInput & { stream: true }, options?: AiOptions & { returnRawResponse?: false }): Promise<ReadableStream<Uint8Array>>;
+  /** Answers an input of the Responses API, with a stream of its events or with one object. */
+  run(model: ResponsesModel, inputs: ResponsesInput & { stream: true }, options?: AiOptions & { returnRawResponse?: false }): Promise<ReadableStream<Uint8Array>>;
+  run(model: ResponsesModel, inputs: ResponsesInput & { stream?: false }, options?: AiOptions & { returnRawResponse?: false }): Promise<ResponsesOutput>;
   /** Answers a prompt or a conversation with a chat completion: the form of the newer models. */
   run(model: "@cf/qwen/qwen3-30b-a3b-fp8" | "@cf/aisingapore/gemma-sea-lion-v4-27b-it", inputs: PromptInput & { stream?: false }, options?: AiOptions & { returnRawResponse?: false }): Promise<TextCompletion>;
   run(model: ChatCompletionsModel, inputs: TextGenerationInput & { stream?: false }, options?: AiOptions & { returnRawResponse?: false }): Promise<ChatCompletion>;

@@ -11,6 +11,7 @@ import {
   type FunctionTool,
   type ModelSource,
   type ResponseFormat,
+  type ResponsesOutput,
   type TextCompletion,
   type TextGenerationEvent,
   type TextGenerationInput,
@@ -44,6 +45,12 @@ export async function answers(ai: Ai, decided: boolean): Promise<void> {
   same<TextCompletion>()(await ai.run("@cf/qwen/qwen3-30b-a3b-fp8", { prompt: "Hi" }));
   same<ChatCompletion>()(await ai.run("@cf/qwen/qwen3-30b-a3b-fp8", { messages: [{ role: "user", content: "Hi" }] }));
   same<ReadableStream<Uint8Array>>()(await ai.run("@cf/zai-org/glm-5.3", { prompt: "Hi", stream: true }));
+  const responded = await ai.run("@cf/openai/gpt-oss-20b", { input: [{ role: "user", content: "Hi" }], reasoning: { effort: "low" } });
+  same<ResponsesOutput>()(responded);
+  await ai.run("@cf/openai/gpt-oss-20b", { input: [{ role: "user", content: "Hi" }, ...responded.output] });
+  same<ReadableStream<Uint8Array>>()(await ai.run("@cf/openai/gpt-oss-20b", { input: "Hi", stream: true }));
+  // @ts-expect-error other models take no such input
+  await ai.run("@cf/zai-org/glm-5.3", { input: "Hi" });
 
   // Literals and variables.
   const messages: ChatMessage[] = [{ role: "user", content: [{ type: "text", text: "Hi" }] }, { role: "assistant", content: null }];
