@@ -15,7 +15,7 @@ const GPT = "@cf/openai/gpt-oss-20b";
 const THINKS = {
   template:
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.reasoning_content %}({{ m.reasoning_content }}){% endif %}{{ m.content }}{% for c in m.tool_calls %}{{ c.function.name }}{% endfor %}<|im_end|>\n{% endfor %}" +
-    "<|im_start|>assistant\n{% if reasoning_effort %}[{{ reasoning_effort }}]\n{% endif %}",
+    "<|im_start|>assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% if reasoning_effort %}[{{ reasoning_effort }}]\n{% endif %}",
   script: ["<think>", "I", " wonder", ".", "</think>", "\n\n", "Hello", " there", "!"],
   tokens: ["<think>", "</think>"].map((text) => ({ text, kind: USER_DEFINED })),
 };
