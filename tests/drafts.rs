@@ -203,3 +203,27 @@ fn a_later_request_that_reuses_the_cache_gets_the_same_answer() {
         }
     }
 }
+
+/// A prediction changes no token either, right or wrong; a right one saves steps even where nothing recurs in the prompt.
+#[test]
+fn an_answer_has_the_same_tokens_whatever_is_predicted() {
+    let first = backends()[0];
+    let (mut with, mut without) = (0, 0);
+    for seed in 0..60 {
+        let (prompt, params) = request(seed, true);
+        // Nothing in it occurs twice, so only the prediction can be a draft.
+        let prompt = prompt[..PASSAGE].to_vec();
+        let plain = answers(first, &[(prompt.clone(), params.clone())]).remove(0);
+        let wrong: Vec<u32> = plain.tokens.iter().map(|token| (token + 1) % TINY_VOCABULARY as u32).collect();
+        let late = [&wrong[..], &plain.tokens].concat();
+        for (index, prediction) in [plain.tokens.clone(), wrong, late, vec![TINY_VOCABULARY as u32 - 1]].into_iter().enumerate() {
+            let predicted = answers(first, &[(prompt.clone(), GenerationParams { prediction, ..params.clone() })]).remove(0);
+            assert_eq!((&predicted.tokens, predicted.reason), (&plain.tokens, plain.reason), "seed {seed}, prediction {index}");
+            if index == 0 {
+                with += predicted.steps;
+                without += plain.steps;
+            }
+        }
+    }
+    assert!(with * 2 < without, "{with} steps instead of {without}");
+}

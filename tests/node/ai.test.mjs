@@ -299,8 +299,9 @@ describe("models()", () => {
     "@cf/meta/llama-3.1-70b-instruct",
   ];
 
-  test("returns an array of the documented models and the default model", async () => {
-    assert.deepEqual((await names()).toSorted(), [...DOCUMENTED, MODEL].toSorted());
+  test("returns an array with the documented models, the newer ones and the default model", async () => {
+    const listed = await names();
+    for (const id of [...DOCUMENTED, "@cf/meta/llama-3.3-70b-instruct-fp8-fast", "@cf/zai-org/glm-5.3", MODEL]) assert.ok(listed.includes(id), id);
   });
 
   test("describes each as the models API does", async () => {
@@ -312,16 +313,21 @@ describe("models()", () => {
       assert.deepEqual([task.id, task.name], ["c329a1f9-323d-4e91-b2aa-582dd4188d34", "Text Generation"]);
     }
     const int8 = listings.find(({ name }) => name === "@cf/meta/llama-2-7b-chat-int8");
-    assert.deepEqual(int8.properties, [{ property_id: "context_window", value: "2048" }]);
+    assert.deepEqual(int8.properties, [
+      { property_id: "context_window", value: "2048" },
+      { property_id: "planned_deprecation_date", value: "2026-05-30" },
+    ]);
   });
 
   test("filters and pages", async () => {
-    assert.deepEqual(await names({ author: "mistral" }), ["@cf/mistral/mistral-7b-instruct-v0.1"]);
-    assert.deepEqual(await names({ search: "70b" }), ["@cf/meta/llama-3.1-70b-instruct"]);
-    assert.deepEqual(await names({ source: 2 }), ["@hf/codellama/codellama-7b-hf"]);
+    const of = async (filter) => (await names()).filter(filter);
+    assert.deepEqual(await names({ author: "mistral" }), await of((id) => id.split("/")[1] === "mistral"));
+    assert.deepEqual(await names({ search: "70b" }), ["@cf/meta/llama-3.1-70b-instruct", "@cf/meta/llama-3.3-70b-instruct-fp8-fast"]);
+    assert.deepEqual(await names({ source: 2 }), await of((id) => id.startsWith("@hf/")));
     assert.deepEqual(await names({ task: "Text Generation" }), await names());
     assert.deepEqual(await names({ task: "Image Classification" }), []);
-    assert.deepEqual(await names({ hide_experimental: true }), await names());
+    const stable = await names({ hide_experimental: true });
+    assert.ok(stable.includes("@cf/zai-org/glm-5.3") && !stable.includes("@cf/microsoft/phi-2"));
     const all = await names();
     assert.deepEqual(await names({ page: 1, per_page: 3 }), all.slice(0, 3));
     assert.deepEqual(await names({ page: 2, per_page: 3 }), all.slice(3, 6));
