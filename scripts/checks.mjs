@@ -14,8 +14,8 @@ const MAPPED = ["src", "kernels/src", "pkg", "www", "scripts"];
 const MAPPED_AS_FOLDERS = ["src/backend/webgpu/shaders", "scripts/bench", "pkg/wasm"];
 const SOURCES = /\.(rs|js|mjs)$/;
 
-/** TypeScript projects: the package's types as a program sees them, its JavaScript, the examples. */
-const TYPE_PROJECTS = ["tests/types", "examples", "pkg", "pkg/tsconfig.workerd.json", "www"];
+/** TypeScript projects: the package's types as a program sees them, its JavaScript, the examples, and others' types of answers. */
+const TYPE_PROJECTS = ["tests/types", "examples", "pkg", "pkg/tsconfig.workerd.json", "www", "tests/node/published-types"];
 
 export async function checkFormat() {
   await run(requireCargo(), ["fmt", "--all", "--check"]);

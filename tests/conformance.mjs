@@ -9,7 +9,7 @@ import assert from "node:assert/strict";
 import { narrow } from "../pkg/instance.js";
 import { MODEL, PARIS } from "./real-model.mjs";
 import { validatorOf } from "./schemas.mjs";
-import { callScript, scriptedModel } from "./scripted-model.mjs";
+import { CHATML, USER_DEFINED, callScript, scriptedModel } from "./scripted-model.mjs";
 
 /** All API surfaces with their titles, in the order of the page's columns. */
 export const SURFACES = { run: "`run()`", wire: "binding wire", rest: "REST", openAi: "OpenAI" };
@@ -28,8 +28,28 @@ const MISSING = "@cf/test/missing";
 /** Ids of scripted models: one always calls a tool, one never does. */
 const CALLING = "@cf/test/calling";
 const TALKING = "@cf/test/talking";
+/** Ids whose answers are chat completions: the default model answers for the first, scripted models for the others, which never end or think. */
+const CHAT = "@cf/zai-org/glm-5.3";
+const ENDLESS = "@cf/zai-org/glm-4.7-flash";
+const THINKING_CHAT = "@cf/zai-org/glm-5.2";
+/** An id of the older shape with the same file. */
+const THINKING = "@cf/test/thinking";
+const SCRIPTED_WINDOW = 300;
+
+/** A model that thinks unless its prompt has an empty thought. The effort and another variable of the template are in its prompt. */
+const THINKER = scriptedModel({
+  template:
+    "{% if reasoning_effort %}{{ reasoning_effort }}{% endif %}{% if place %}{{ place }}{% endif %}" +
+    `${CHATML}{% if enable_thinking is defined and enable_thinking is false %}<think></think>{% endif %}`,
+  script: ["<think>", "I", " wonder", ".", "</think>", "Hello", "!"],
+  tokens: ["<think>", "</think>"].map((text) => ({ text, kind: USER_DEFINED })),
+}).bytes;
+
 /** The files of all these ids. */
 export const MODELS = {
+  [ENDLESS]: scriptedModel({ script: ["a", "b"], next: { b: "a" }, context: SCRIPTED_WINDOW }).bytes,
+  [THINKING_CHAT]: THINKER,
+  [THINKING]: THINKER,
   [BROKEN]: { name: "broken.gguf", open: () => Promise.reject(new Error("the connection was cut")) },
   [MISSING]: "no-such-file.gguf",
   [CALLING]: scriptedModel({ script: callScript("getWeather", { city: "Rome" }) }).bytes,
@@ -95,6 +115,14 @@ function assertCalls({ response, tool_calls, finish_reason }) {
     assert.equal(name, "getWeather");
     assert.equal(validatorOf(WEATHER.parameters)(values), null);
   }
+}
+
+/** The body of an answer, as a surface gives it. */
+async function bodyOf(ai, surface, model, input) {
+  if (surface === "run") return ai.run(model, input);
+  const post = async (path, body, headers) => (await ai.fetch(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
+  if (surface === "rest") return (await post(`${ACCOUNT}/run/${model}`, input)).result;
+  return post("/run?version=3", { inputs: input, options: {} }, { ...WIRE, "cf-consn-model-id": model });
 }
 
 const isColour = (value) => assert.equal(validatorOf(COLOUR)(value), null, JSON.stringify(value));
@@ -217,6 +245,17 @@ const INPUT = [
       const object = await needed(false);
       assert.ok(object > 2048 + 256);
       assert.equal((await needed(true)) - object, 1800 - 256);
+    },
+  },
+  {
+    field: "`max_tokens`",
+    meaning: "default of most newer ids: what the prompt leaves of the context window",
+    note: "at most 2,000 where the default model answers",
+    async prove({ ask }) {
+      for (const stream of [false, true]) {
+        const { usage, finish_reason } = await ask({ messages: HI.messages, stream }, ENDLESS);
+        assert.deepEqual([usage.total_tokens, finish_reason], [SCRIPTED_WINDOW, "length"]);
+      }
     },
   },
   { field: "`max_tokens`", meaning: "negative, not an integer, or not a number", refused: 5006, inputs: outside("max_tokens", -1, 1.5, "4") },
@@ -457,16 +496,103 @@ const INPUT = [
     ],
   },
   {
-    field: "`reasoning_effort`, `chat_template_kwargs`",
-    meaning: "variables of the chat template",
-    note: "the default model's template uses none",
-    prove: changesNothing({ reasoning_effort: "low" }, { chat_template_kwargs: { enable_thinking: false } }),
+    field: "`n`",
+    meaning: "1 to 4 choices, computed together: those of the seeds from `seed` on",
+    note: "of chat completions; the older shape has one",
+    async prove({ ask, surface }) {
+      const input = { ...HI, temperature: 1.5, seed: 5 };
+      const alone = [];
+      for (const seed of [5, 6, 7]) alone.push(await textOf(ask, { ...input, seed }, CHAT));
+      assert.ok(new Set(alone).size > 1);
+      for (const stream of [false, true]) {
+        const { choices, usage } = await ask({ ...input, n: 3, stream }, CHAT);
+        assert.deepEqual(choices.map(({ text }) => text), alone);
+        assert.ok(usage.completion_tokens > HI.max_tokens);
+      }
+      if (surface !== "openAi") assert.equal((await ask({ ...input, n: 3 })).choices, undefined);
+    },
+  },
+  { field: "`n`", meaning: "out of range", refused: 5006, says: /'\/n'/, inputs: outside("n", 0, 5, 1.5) },
+  {
+    field: "`logprobs`, `top_logprobs`",
+    meaning: "the log probability of each token, and of 0 to 20 of the likeliest at its place",
+    note: "of chat completions",
+    async prove({ ask }) {
+      for (const stream of [false, true]) {
+        const { choices, text } = await ask({ ...GREEDY, logprobs: true, top_logprobs: 20, stream }, CHAT);
+        const [{ logprobs }] = choices;
+        assert.equal(logprobs.map(({ token }) => token).join(""), text);
+        for (const { token, logprob, top_logprobs } of logprobs) {
+          assert.deepEqual([top_logprobs.length, top_logprobs[0].token, top_logprobs[0].logprob], [20, token, logprob]);
+          assert.ok(top_logprobs.reduce((sum, { logprob }) => sum + Math.exp(logprob), 0) <= 1.0001);
+        }
+      }
+      const [{ logprobs }] = (await ask({ ...GREEDY, logprobs: true }, CHAT)).choices;
+      assert.ok(logprobs.every(({ top_logprobs }) => top_logprobs.length === 0));
+      assert.equal((await ask(GREEDY, CHAT)).choices[0].logprobs, null);
+    },
+  },
+  { field: "`logprobs`, `top_logprobs`", meaning: "out of range", refused: 5006, inputs: [...outside("top_logprobs", -1, 21), ...outside("logprobs", "yes")] },
+  {
+    field: "`logit_bias`",
+    meaning: "token numbers → −100 (never) to 100 (always)",
+    async prove({ ask, ai }) {
+      const { tokens } = await ai.tokenize(MODEL, { prompt: " Paris", raw: true });
+      assert.equal(await textOf(ask, { ...GREEDY, logit_bias: { [tokens[0]]: 100 } }), " Paris Paris Paris Paris");
+      const greedy = await greedyText(ask);
+      const { tokens: first } = await ai.tokenize(MODEL, { prompt: greedy, raw: true });
+      assert.ok(!(await textOf(ask, { ...GREEDY, logit_bias: { [first[0]]: -100 } })).startsWith(greedy.slice(0, 3)));
+      assert.equal(await textOf(ask, { ...GREEDY, logit_bias: { [tokens[0]]: 0 } }), greedy);
+    },
   },
   {
-    field: "`n`, `logit_bias`, `logprobs`, `user`, …",
+    field: "`logit_bias`",
+    meaning: "out of range, not a token's number, or more than 1,024 entries",
+    refused: 5006,
+    says: /logit_bias/,
+    inputs: outside("logit_bias", { 5: 101 }, { 5: -101 }, { 5: "1" }, { "the": 1 }, [1], Object.fromEntries(Array.from({ length: 1025 }, (_, token) => [token, 1]))),
+  },
+  {
+    field: "`prediction`",
+    meaning: "what the answer probably contains: the same text, computed in larger steps where it is right",
+    async prove({ ask }) {
+      const greedy = await greedyText(ask);
+      for (const content of [greedy, "something else", [{ type: "text", text: greedy }]]) {
+        assert.equal(await textOf(ask, { ...GREEDY, prediction: { type: "content", content } }), greedy);
+      }
+    },
+  },
+  {
+    field: "`reasoning_effort`",
+    meaning: "`null` or `none`: no thought; another one: the model's own name for it",
+    async prove({ ask }) {
+      for (const effort of [null, "none"]) {
+        const { text, reasoning } = await ask({ messages: HI.messages, reasoning_effort: effort }, THINKING_CHAT);
+        assert.deepEqual([text, reasoning], ["Hello!", undefined]);
+      }
+      const tokens = async (reasoning_effort, model) => (await ask({ messages: HI.messages, reasoning_effort }, model)).usage.prompt_tokens;
+      // A token is a byte. This id knows max and high, and takes low as high.
+      assert.equal((await tokens("low", THINKING_CHAT)) - (await tokens(undefined, THINKING_CHAT)), "high".length);
+      assert.equal((await tokens("xhigh", THINKING_CHAT)) - (await tokens(undefined, THINKING_CHAT)), "max".length);
+      assert.equal((await tokens("low", THINKING)) - (await tokens(undefined, THINKING)), "low".length, "an id of one's own takes any");
+    },
+  },
+  {
+    field: "`chat_template_kwargs`",
+    meaning: "variables of the chat template",
+    async prove({ ask }) {
+      const thinks = async (variables) => (await ask({ messages: HI.messages, chat_template_kwargs: variables }, THINKING_CHAT)).reasoning;
+      assert.equal(await thinks({ enable_thinking: true }), "I wonder.");
+      assert.equal(await thinks({ enable_thinking: false }), undefined);
+      const tokens = async (variables) => (await ask({ messages: HI.messages, chat_template_kwargs: variables }, THINKING)).usage.prompt_tokens;
+      assert.equal((await tokens({ place: "Oslo" })) - (await tokens({})), "Oslo".length);
+    },
+  },
+  {
+    field: "`user`, `store`, `metadata`, `parallel_tool_calls`, …",
     meaning: "other fields of OpenAI's API",
     note: "accepted",
-    prove: changesNothing({ n: 1, logit_bias: {}, logprobs: false, user: "u", parallel_tool_calls: true, store: false, metadata: {} }),
+    prove: changesNothing({ user: "u", parallel_tool_calls: true, store: false, metadata: {}, service_tier: "auto" }),
   },
   {
     field: "`stream_options.include_usage`",
@@ -504,11 +630,38 @@ async function provesToolTurns({ ask, surface }, turns) {
 
 const OUTPUT = [
   {
+    field: "the shape",
+    meaning: "belongs to the id: the binding's own, or chat completions; with OpenAI, chat completions for every id",
+    async prove({ ask, surface }) {
+      const isChat = ({ object, choices }) => object === "chat.completion" && choices.length === 1;
+      const older = await ask(GREEDY);
+      const newer = await ask(GREEDY, CHAT);
+      assert.deepEqual([isChat(older.body), isChat(newer.body)], [surface === "openAi", true]);
+      assert.equal(older.text, newer.text, "the same file answers for both");
+      const events = async (model) => JSON.parse((await ask({ ...GREEDY, stream: true }, model)).events[0]);
+      assert.deepEqual(["choices" in (await events(MODEL)), "choices" in (await events(CHAT))], [surface === "openAi", true]);
+    },
+  },
+  {
+    field: "the shape",
+    meaning: "of two newer ids for a `prompt`: a text completion",
+    on: NOT_OPENAI,
+    async prove({ ai, surface }) {
+      const input = { prompt: QUESTION, temperature: 0, max_tokens: 4 };
+      const { object, choices } = await bodyOf(ai, surface, "@cf/qwen/qwen3-30b-a3b-fp8", input);
+      assert.deepEqual([object, choices.length, choices[0].finish_reason], ["text_completion", 1, "length"]);
+      assert.equal(choices[0].text, (await ai.run(MODEL, input)).response);
+    },
+  },
+  {
     field: "text",
-    meaning: "`response`; `choices[0].message.content` with OpenAI",
+    meaning: "`response`; in chat completions `choices[0].message.content`",
     async prove({ ask }) {
-      const { response } = await ask(GREEDY);
-      assert.ok(typeof response === "string" && response !== "");
+      for (const model of [MODEL, CHAT]) {
+        const { response, body } = await ask(GREEDY, model);
+        assert.ok(typeof response === "string" && response !== "");
+        assert.equal(response, "response" in body ? body.response : body.choices[0].message.content);
+      }
     },
   },
   {
@@ -535,28 +688,51 @@ const OUTPUT = [
   },
   {
     field: "`tool_calls`",
-    meaning: "`{name, arguments: {…}}`, complete, beside a `null` response; OpenAI's shape with OpenAI",
+    meaning: "`{name, arguments: {…}}`, complete, beside a `null` response; in chat completions OpenAI's shape",
     async prove({ ask, surface }) {
-      const outcome = await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: FORCED });
-      assertCalls(outcome);
-      const [call] = outcome.body.tool_calls ?? outcome.body.choices[0].message.tool_calls;
-      if (surface === "openAi") {
-        assert.equal(typeof call.function.arguments, "string");
-        assert.match(call.id, /^\S+$/);
-        assert.equal(call.type, "function");
-      } else {
-        assert.deepEqual([call.name, typeof call.arguments], ["getWeather", "object"]);
+      for (const model of [MODEL, CHAT]) {
+        const outcome = await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: FORCED }, model);
+        assertCalls(outcome);
+        const isChat = surface === "openAi" || model === CHAT;
+        const [call] = isChat ? outcome.body.choices[0].message.tool_calls : outcome.body.tool_calls;
+        if (isChat) {
+          assert.deepEqual(Object.keys(call).sort(), ["function", "id", "type"]);
+          assert.equal(typeof call.function.arguments, "string");
+          assert.match(call.id, /^\S+$/);
+          assert.equal(call.type, "function");
+        } else {
+          assert.deepEqual([call.name, typeof call.arguments], ["getWeather", "object"]);
+        }
       }
     },
   },
   {
+    field: "`reasoning_content`, `reasoning`",
+    meaning: "what the model thought, apart from the text; its tokens in `usage.completion_tokens_details.reasoning_tokens`",
+    note: "in chat completions in the message; not of raw prompts",
+    async prove({ ask }) {
+      for (const model of [THINKING, THINKING_CHAT]) {
+        for (const stream of [false, true]) {
+          const { text, reasoning, usage } = await ask({ messages: HI.messages, stream }, model);
+          assert.deepEqual([text, reasoning], ["Hello!", "I wonder."]);
+          assert.equal(usage.completion_tokens, 7);
+          // The words of the thought and its tags.
+          assert.equal(usage.completion_tokens_details.reasoning_tokens, 5);
+        }
+      }
+      assert.equal((await ask(GREEDY)).reasoning, undefined);
+    },
+  },
+  {
     field: "JSON mode",
-    meaning: "`response` is the JSON value; with OpenAI, its text",
+    meaning: "`response` is the JSON value; in chat completions, its text",
     async prove({ ask, surface }) {
-      const outcome = await ask({ ...HI, ...schemaFormat(COLOUR), temperature: 0, max_tokens: 40 });
-      const value = outcome.body.response ?? outcome.body.choices[0].message.content;
-      assert.equal(typeof value, surface === "openAi" ? "string" : "object");
-      isColour(outcome.response);
+      for (const model of [MODEL, CHAT]) {
+        const outcome = await ask({ ...HI, ...schemaFormat(COLOUR), temperature: 0, max_tokens: 40 }, model);
+        const isChat = surface === "openAi" || model === CHAT;
+        assert.equal(typeof (isChat ? outcome.body.choices[0].message.content : outcome.body.response), isChat ? "string" : "object");
+        isColour(outcome.response);
+      }
     },
   },
   {
@@ -570,7 +746,7 @@ const OUTPUT = [
   },
   {
     field: "events",
-    meaning: "each has text; the last two are the usage event and `[DONE]`; with OpenAI, every chunk has `choices`",
+    meaning: "each has text; the last two are the usage event and `[DONE]`; in chat completions, every chunk has `choices`",
     note: "checked in every stream of these tests",
     async prove({ ask }) {
       const { events } = await ask({ ...GREEDY, stream: true });

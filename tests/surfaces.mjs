@@ -38,6 +38,8 @@ export const STATUS = {
  * @property {string} [text] the text of the answer, streamed or not
  * @property {string[]} [pieces] the pieces of text of a stream
  * @property {string[]} [events] the unmodified events of a stream
+ * @property {string} [reasoning] what the model thought
+ * @property {{text: string, logprobs: object[] | null}[]} [choices] all choices of a chat completion
  * @property {{name: string, arguments: object}[]} tool_calls
  * @property {object} [usage]
  * @property {string} [finish_reason]
@@ -64,9 +66,9 @@ export function surfacesOf(ai) {
     wire: overHttp(wire, { error: wireError, object: bindingObject, stream: bindingStream }),
     rest: overHttp(rest, {
       error: restError,
-      object: ({ result, success, errors, messages }) => {
+      object: ({ result, success, errors, messages }, input) => {
         assert.deepEqual({ success, errors, messages }, { success: true, errors: [], messages: [] });
-        return bindingObject(result);
+        return bindingObject(result, input);
       },
       stream: bindingStream,
     }),
@@ -79,7 +81,7 @@ function overRun(ai) {
     async ask(input, model = MODEL) {
       try {
         const answer = await ai.run(model, input);
-        return answer instanceof ReadableStream ? bindingStream(await chunksOf(answer)) : bindingObject(answer);
+        return answer instanceof ReadableStream ? bindingStream(await chunksOf(answer)) : bindingObject(answer, input);
       } catch (error) {
         if (!(error instanceof InferenceUpstreamError)) throw error;
         const [, code, message] = /^(\d{4}): (.+)$/s.exec(error.message);
@@ -116,29 +118,36 @@ const flat = ({ name, arguments: values }) => ({ name, arguments: values });
 const unnested = ({ function: { name, arguments: text } }) => ({ name, arguments: JSON.parse(text) });
 const inText = (value) => (typeof value === "string" ? value : undefined);
 
-function bindingObject(body) {
-  const { response, tool_calls = [], usage, finish_reason } = body;
-  return { body, response, text: inText(response), tool_calls: tool_calls.map(flat), usage, finish_reason };
+function bindingObject(body, input) {
+  if (body.choices) return openAiObject(body, input);
+  const { response, tool_calls = [], usage, finish_reason, reasoning_content: reasoning } = body;
+  return { body, response, text: inText(response), reasoning, tool_calls: tool_calls.map(flat), usage, finish_reason };
 }
 
 function bindingStream(chunks) {
-  const { text, pieces, usage, finish_reason } = answerIn(...chunks);
   const events = eventsIn(...chunks);
-  const calls = events.slice(0, -1).flatMap((event) => JSON.parse(event).tool_calls ?? []);
-  return { text, pieces: pieces.filter(Boolean), events, tool_calls: distinct(calls).map(unnested), usage, finish_reason };
+  if (JSON.parse(events[0]).choices) return openAiStream(chunks);
+  const { text, pieces, usage, finish_reason } = answerIn(...chunks);
+  const parsed = events.slice(0, -1).map((event) => JSON.parse(event));
+  const calls = parsed.flatMap(({ tool_calls }) => tool_calls ?? []);
+  const reasoning = parsed.map(({ reasoning_content }) => reasoning_content ?? "").join("") || undefined;
+  return { text, pieces: pieces.filter(Boolean), events, reasoning, tool_calls: distinct(calls).map(unnested), usage, finish_reason };
 }
 
 function openAiObject(body, input) {
   assert.equal(body.object, "chat.completion");
   assert.ok(typeof body.id === "string" && Number.isInteger(body.created) && typeof body.model === "string");
-  const [{ index, message, finish_reason }, ...more] = body.choices;
-  assert.deepEqual([index, message.role, more], [0, "assistant", []]);
-  const { content, tool_calls = [] } = message;
+  assert.equal(body.choices.length, input.n ?? 1);
+  for (const [index, choice] of body.choices.entries()) assert.deepEqual([choice.index, choice.message.role], [index, "assistant"]);
+  const [{ message, finish_reason }] = body.choices;
+  const { content, tool_calls, reasoning_content: reasoning } = message;
   const isJson = input.response_format?.type?.startsWith("json") && content !== null;
   return {
     body,
     response: isJson ? JSON.parse(content) : content,
     text: inText(content),
+    reasoning,
+    choices: body.choices.map(({ message, logprobs }) => ({ text: inText(message.content), logprobs: logprobs?.content ?? null })),
     tool_calls: (tool_calls ?? []).map(unnested),
     usage: body.usage,
     finish_reason,
@@ -150,20 +159,25 @@ function openAiStream(chunks) {
   assert.equal(events.at(-1), "[DONE]");
   const parsed = events.slice(0, -1).map((event) => JSON.parse(event));
   for (const { object, choices } of parsed) assert.ok(object === "chat.completion.chunk" && Array.isArray(choices));
-  const choices = parsed.flatMap((chunk) => chunk.choices);
   const usages = parsed.filter(({ usage }) => usage);
   for (const chunk of usages) assert.deepEqual([chunk.choices, chunk], [[], parsed.at(-1)], "the last chunk contains only the usage");
-  const reasons = choices.map(({ finish_reason }) => finish_reason).filter(Boolean);
-  assert.equal(reasons.length, 1, "exactly one chunk has a finish_reason");
-  const pieces = choices.map(({ delta }) => delta.content).filter(Boolean);
-  const calls = choices.flatMap(({ delta }) => delta.tool_calls ?? []);
+  const changes = [];
+  for (const change of parsed.flatMap(({ choices }) => choices)) (changes[change.index] ??= []).push(change);
+  for (const own of changes) assert.equal(own.filter(({ finish_reason }) => finish_reason).length, 1, "exactly one chunk of each choice has a finish_reason");
+  const textOf = (own, field) => own.map(({ delta }) => delta[field] ?? "").join("");
+  const [first] = changes;
   return {
-    text: pieces.join(""),
-    pieces,
+    text: textOf(first, "content"),
+    pieces: first.map(({ delta }) => delta.content).filter(Boolean),
     events,
-    tool_calls: distinct(calls).map(unnested),
+    reasoning: textOf(first, "reasoning_content") || undefined,
+    choices: changes.map((own) => {
+      const logprobs = own.flatMap(({ logprobs }) => logprobs?.content ?? []);
+      return { text: textOf(own, "content"), logprobs: logprobs.length > 0 ? logprobs : null };
+    }),
+    tool_calls: distinct(first.flatMap(({ delta }) => delta.tool_calls ?? [])).map(unnested),
     usage: usages[0]?.usage,
-    finish_reason: reasons[0],
+    finish_reason: first.at(-1).finish_reason,
   };
 }
 
