@@ -1,5 +1,6 @@
 //! The catalogue: model id → card, with what the documentation says about the model. It does not say where weights are.
 
+use crate::catalog_embeddings;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -177,15 +178,16 @@ pub fn search(params: &Value) -> Vec<ModelListing> {
     let source = number("source");
     let per_page = number("per_page").unwrap_or(u64::MAX).max(1);
     let skip = per_page.saturating_mul(number("page").unwrap_or(1).saturating_sub(1));
-    CARDS
-        .iter()
-        .filter(|card| {
-            let author_of = card.id.split('/').nth(1).unwrap_or_default();
+    let is_task = |task: &str| task == "text generation" || task == "text-generation" || task == TASK_ID;
+    let generation = CARDS.iter().filter(|_| task.as_deref().is_none_or(is_task)).map(ModelListing::from);
+    let embeddings = catalog_embeddings::CARDS.iter().filter(|_| task.as_deref().is_none_or(catalog_embeddings::is_task));
+    generation
+        .chain(embeddings.map(ModelListing::from))
+        .filter(|ModelListing { name, description, .. }| {
+            let author_of = name.split('/').nth(1).unwrap_or_default();
             author.as_deref().is_none_or(|author| author_of == author)
-                && search.as_deref().is_none_or(|search| card.id.contains(search) || card.description.to_lowercase().contains(search))
-                && task.as_deref().is_none_or(|task| task == "text generation" || task == "text-generation" || task == TASK_ID)
+                && search.as_deref().is_none_or(|search| name.contains(search) || description.to_lowercase().contains(search))
         })
-        .map(ModelListing::from)
         .filter(|listing| source.is_none_or(|source| u64::from(listing.source) == source))
         .skip(usize::try_from(skip).unwrap_or(usize::MAX))
         .take(usize::try_from(per_page).unwrap_or(usize::MAX))
@@ -226,7 +228,8 @@ mod tests {
 
     #[test]
     fn search_filters_and_pages() {
-        assert_eq!(search(&json!({})).len(), CARDS.len());
+        assert_eq!(search(&json!({})).len(), CARDS.len() + catalog_embeddings::CARDS.len());
+        assert_eq!(search(&json!({"task": "Text Embeddings"})).len(), catalog_embeddings::CARDS.len());
         assert_eq!(search(&json!({"author": "meta"})).len(), 5);
         assert_eq!(search(&json!({"search": "codellama"}))[0].name, "@hf/codellama/codellama-7b-hf");
         assert_eq!(search(&json!({"per_page": 3, "page": 2})).len(), 3);

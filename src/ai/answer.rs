@@ -1,7 +1,7 @@
 //! An answer in the dialect of a client, as one object or as a stream of events.
 
 use super::substitute::{Forwarded, Recorder};
-use super::{ComputedBy, Generation, Prepared};
+use super::{ComputedBy, Embedded, Generation, Prepared};
 use crate::engine::FinishReason;
 use crate::error::Result;
 use crate::output::{AnswerShape, CompleteAnswer, Dialect, Part, Usage};
@@ -13,6 +13,7 @@ pub enum Content {
     Computed(Generation),
     Prepared(Prepared),
     Forwarded(Forwarded),
+    Embedded(Embedded),
 }
 
 impl From<Generation> for Content {
@@ -24,6 +25,12 @@ impl From<Generation> for Content {
 impl From<Prepared> for Content {
     fn from(prepared: Prepared) -> Self {
         Self::Prepared(prepared)
+    }
+}
+
+impl From<Embedded> for Content {
+    fn from(embedded: Embedded) -> Self {
+        Self::Embedded(embedded)
     }
 }
 
@@ -55,6 +62,7 @@ impl Answer {
     pub fn is_stream(&self) -> bool {
         match &self.content {
             Content::Forwarded(forwarded) => matches!(forwarded, Forwarded::Stream(_)),
+            Content::Embedded(_) => false,
             Content::Computed(_) | Content::Prepared(_) => self.shape.stream,
         }
     }
@@ -65,6 +73,7 @@ impl Answer {
             Content::Computed(generation) => generation.served_by(),
             Content::Prepared(_) => "script",
             Content::Forwarded(_) => "service",
+            Content::Embedded(embedded) => &embedded.served_by,
         }
     }
 
@@ -72,7 +81,7 @@ impl Answer {
     pub fn computed_by(&self) -> Option<ComputedBy> {
         match &self.content {
             Content::Computed(generation) => Some(generation.computed_by()),
-            Content::Prepared(_) | Content::Forwarded(_) => None,
+            Content::Prepared(_) | Content::Forwarded(_) | Content::Embedded(_) => None,
         }
     }
 
@@ -82,7 +91,7 @@ impl Answer {
     ///
     /// The error that ended the generation, and 5024 if JSON mode did not produce an object that fits.
     pub async fn object(mut self) -> Result<Value> {
-        if let Content::Forwarded(Forwarded::Object(object)) = &mut self.content {
+        if let Content::Forwarded(Forwarded::Object(object)) | Content::Embedded(Embedded { object, .. }) = &mut self.content {
             return Ok(object.take());
         }
         let (mut text, mut calls) = (String::new(), Vec::new());
@@ -128,7 +137,7 @@ impl Answer {
         let next = match &mut self.content {
             Content::Computed(generation) => generation.next_part().await,
             Content::Prepared(prepared) => prepared.next_part().await,
-            Content::Forwarded(_) => Ok(None),
+            Content::Forwarded(_) | Content::Embedded(_) => Ok(None),
         };
         match (&next, &mut self.recorder) {
             (Ok(Some(part)), Some(recorder)) => recorder.part(part),
@@ -153,7 +162,7 @@ impl Answer {
         let (usage, finish_reason) = match &self.content {
             Content::Computed(generation) => (*generation.usage(), generation.finish_reason()),
             Content::Prepared(prepared) => (*prepared.usage(), prepared.finish_reason()),
-            Content::Forwarded(_) => (Usage::default(), None),
+            Content::Forwarded(_) | Content::Embedded(_) => (Usage::default(), None),
         };
         (usage, finish_reason.unwrap_or(FinishReason::Stop))
     }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod backends;
+mod embeddings;
 mod expect;
 mod generation;
 mod memory;
@@ -14,6 +15,7 @@ mod templates;
 
 pub use answer::Answer;
 pub use backends::{BackendChoice, LoadProgress, Phase, ShaderProgress};
+pub use embeddings::{Embedded, Embeddings, Vectors};
 pub use generation::Generation;
 pub use memory::Memory;
 pub use model::{ComputedBy, Model};
@@ -22,6 +24,7 @@ pub use prepared::Prepared;
 pub use substitute::{Forwarded, Reply, Substitute, error_of};
 
 use crate::catalog;
+use crate::catalog_embeddings;
 use crate::engine::{GenerationParams, Limits};
 use crate::error::{AiError, Result};
 use crate::gguf::Source;
@@ -60,6 +63,8 @@ pub struct Config {
     pub on_warning: Rc<dyn Fn(&str)>,
     /// What may answer in place of the models.
     pub substitute: Option<Rc<dyn Substitute>>,
+    /// What computes embeddings.
+    pub embeddings: Option<Rc<dyn Embeddings>>,
 }
 
 /// Serves requests with the configured models.
@@ -82,6 +87,9 @@ impl Ai {
     /// Like [`Ai::generate`]; 5006 if `input` does not fit the schema. 5007 (no such model) takes precedence over both. Those of the
     /// substitute.
     pub async fn answer(&self, model_id: &str, input: Result<Value>, dialect: Dialect, nonce: Nonce) -> Result<Answer> {
+        if self.embeds(model_id) {
+            return Ok(Answer::new(self.embed(model_id, input).await?, dialect, AnswerShape::default(), None));
+        }
         let reply = self.substituted(model_id, input.as_ref().ok(), &dialect).await?;
         let (prepared, recorder) = match reply {
             Substituted::By(Reply::Forwarded(forwarded)) => return Ok(Answer::new(forwarded, dialect, AnswerShape::default(), None)),
@@ -177,10 +185,18 @@ impl Ai {
         Ok((render(request, &template, &|text| model.tokenizer.as_text(text))?, template))
     }
 
+    /// The ids that the configuration gives models.
+    fn own_ids(&self) -> impl Iterator<Item = &str> {
+        let embeddings = self.config.embeddings.as_ref().map(|host| host.own_ids()).unwrap_or_default();
+        self.config.models.keys().chain(embeddings).map(String::as_str)
+    }
+
     /// Configured ids that are not in the catalogue, sorted.
     pub fn further_models(&self) -> Vec<&str> {
-        let mut ids: Vec<&str> = self.config.models.keys().map(String::as_str).filter(|id| catalog::find(id).is_none()).collect();
+        let mut ids: Vec<&str> =
+            self.own_ids().filter(|id| catalog::find(id).is_none() && catalog_embeddings::find(id).is_none()).collect();
         ids.sort_unstable();
+        ids.dedup();
         ids
     }
 
@@ -234,7 +250,7 @@ impl Ai {
             return Ok(());
         }
         let mut error = AiError::no_such_model(model_id);
-        if let Some(nearest) = catalog::nearest(model_id, self.config.models.keys().map(String::as_str)) {
+        if let Some(nearest) = catalog::nearest(model_id, self.own_ids().chain(catalog_embeddings::CARDS.iter().map(|card| card.id))) {
             error.text += &format!(". Did you mean {nearest}?");
         }
         Err(error)

@@ -3,12 +3,14 @@
 //! Contains the published schema with its ranges and the meaning of its fields. JSON arrives through `js` and `http`; messages
 //! become a prompt in `prompt`.
 
+mod embeddings;
 mod tools;
 mod validate;
 
 use crate::error::{AiError, ErrorCode, Result};
 use crate::sampling::SamplingParams;
 use crate::tools::{Tool, ToolChoice};
+pub use embeddings::{EmbeddingRequest, MAX_TEXTS, Pooling};
 use serde_json::{Map, Value};
 pub use validate::published_schemas;
 use validate::{Branch, check};
