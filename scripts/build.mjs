@@ -100,11 +100,13 @@ const OPTIMISATION = [
   ...["duplicate-function-elimination", "remove-unused-module-elements", "reorder-functions"],
 ].map((pass) => `--${pass}`);
 
-/** All builds that the package ships. */
-export const ALL_BUILDS = Object.keys(BUILDS);
+/** All builds of the engine that the package ships. */
+export const ALL_BUILDS = Object.keys(BUILDS).filter((name) => isEngine(BUILDS[name]));
+/** All that the package ships. */
+const EVERYTHING = Object.keys(BUILDS);
 
 /** Makes those of `only` that are missing in pkg/wasm/ or older than the sources. Builds that are older and not made now are left out of the index. */
-export async function build(only = ALL_BUILDS) {
+export async function build(only = EVERYTHING) {
   await ensurePackages();
   await mkdir(OUTPUT, { recursive: true });
   // Hashed before the work, so that a change made meanwhile is built next time.
@@ -113,7 +115,7 @@ export async function build(only = ALL_BUILDS) {
     if (!(await upToDate(name, inputs))) await make(name, inputs);
   }
   const current = [];
-  for (const name of ALL_BUILDS) if (await upToDate(name, inputs)) current.push(name);
+  for (const name of EVERYTHING) if (await upToDate(name, inputs)) current.push(name);
   await writeIndex(current);
 }
 
