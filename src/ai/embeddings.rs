@@ -54,26 +54,29 @@ impl Ai {
     ///
     /// That of `input`; 5007 if no model answers for the id; 5006 if the input does not fit the schema; those of the substitute and of the
     /// model's load.
-    pub async fn embed(&self, model_id: &str, input: Result<Value>) -> Result<Embedded> {
-        match self.substituted(model_id, input.as_ref().ok(), &Dialect::Binding).await? {
-            Substituted::By(Reply::Forwarded(Forwarded::Object(object))) => {
-                return Ok(Embedded { object, tokens: 0, served_by: "service".into() });
+    pub fn embed<'a>(&'a self, model_id: &'a str, input: Result<Value>) -> LocalFuture<'a, Result<Embedded>> {
+        // In a box: it has several callers, of which each would get a copy.
+        Box::pin(async move {
+            match self.substituted(model_id, input.as_ref().ok(), &Dialect::Binding).await? {
+                Substituted::By(Reply::Forwarded(Forwarded::Object(object))) => {
+                    return Ok(Embedded { object, tokens: 0, served_by: "service".into() });
+                }
+                Substituted::By(Reply::Forwarded(Forwarded::Stream(_))) => {
+                    return Err(AiError::invalid_data("The service answered with a stream, which embeddings never are."));
+                }
+                Substituted::By(Reply::Prepared(answer)) => return prepared(&answer),
+                // Embeddings are not recorded: the same text has the same vector every time.
+                Substituted::No(_) => {}
             }
-            Substituted::By(Reply::Forwarded(Forwarded::Stream(_))) => {
-                return Err(AiError::invalid_data("The service answered with a stream, which embeddings never are."));
+            if !self.embeds(model_id) {
+                self.known(model_id)?;
+                return Err(AiError::invalid_input(format!("{model_id} generates text, and this request is for an embedding model")));
             }
-            Substituted::By(Reply::Prepared(answer)) => return prepared(&answer),
-            // Embeddings are not recorded: the same text has the same vector every time.
-            Substituted::No(_) => {}
-        }
-        if !self.embeds(model_id) {
-            self.known(model_id)?;
-            return Err(AiError::invalid_input(format!("{model_id} generates text, and this request is for an embedding model")));
-        }
-        let host = self.config.embeddings.as_ref().ok_or_else(|| AiError::no_such_model(model_id))?;
-        let request = EmbeddingRequest::from_value(input?)?;
-        let Vectors { numbers, width, tokens, served_by } = host.embed(model_id, &request.texts, request.pooling).await?;
-        Ok(Embedded { object: request.answer(&numbers, width), tokens, served_by })
+            let host = self.config.embeddings.as_ref().ok_or_else(|| AiError::no_such_model(model_id))?;
+            let request = EmbeddingRequest::from_value(input?)?;
+            let Vectors { numbers, width, tokens, served_by } = host.embed(model_id, &request.texts, request.pooling).await?;
+            Ok(Embedded { object: request.answer(&numbers, width), tokens, served_by })
+        })
     }
 
     /// Loads the model that serves an id of an embedding model; the name of its file.
