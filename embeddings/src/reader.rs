@@ -51,7 +51,7 @@ enum State {
     /// Collects the header. `tried`: how many of its bytes were parsed in vain.
     Header { bytes: Vec<u8>, tried: usize },
     /// Collects the bytes of the place `next`.
-    Tensors { header: Header, next: usize, bytes: Vec<u8> },
+    Tensors { header: Box<Header>, next: usize, bytes: Vec<u8> },
 }
 
 /// A model file of which some bytes have been read.
@@ -85,7 +85,7 @@ impl Reader {
             let Some(header) = parse(bytes, tried)? else { return Ok(()) };
             let rest = usize::try_from(header.end).ok().and_then(|end| bytes.get(end..)).unwrap_or_default().to_vec();
             self.position = header.end;
-            self.state = State::Tensors { header, next: 0, bytes: Vec::new() };
+            self.state = State::Tensors { header: Box::new(header), next: 0, bytes: Vec::new() };
             return self.take(&rest);
         }
         self.take(piece)
@@ -134,11 +134,12 @@ impl Reader {
             return Err(Error::invalid(format!("the file ends before the tensor {}", missing.name)));
         }
         let needed = |name: &str| Error::invalid(format!("weights as safetensors need {name} too: give {{ weights, config, tokenizer }}"));
-        let config = match header.config {
+        let Header { config: own_config, tokenizer: own_tokenizer, .. } = *header;
+        let config = match own_config {
             Some(config) => config,
             None => Config::from_json(config.ok_or_else(|| needed("config.json"))?)?,
         };
-        let tokenizer = match header.tokenizer {
+        let tokenizer = match own_tokenizer {
             Some(tokenizer) => tokenizer,
             None => tokenizer::from_json(tokenizer.ok_or_else(|| needed("tokenizer.json"))?)?,
         };
