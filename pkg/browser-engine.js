@@ -1,15 +1,15 @@
 // The engine in a thread of a browser: in the Web Worker of a page's `Ai`, or where no Web Worker can be started.
 
 import { cachedHttp } from "./browser-cache.js";
+import { compile } from "./browser-wasm.js";
 import { DEFAULT_MODEL } from "./default-model.js";
-import { AiInternalError } from "./errors.js";
 import { LocalEngine } from "./local-engine.js";
 import { substituteOf } from "./substitute.js";
 
 /**
  * @import { AiConfig, Build } from "./index.d.ts"
  * @import { WasmInstance } from "./instance.js"
- * @import { Builds, StartThread } from "./internal.d.ts"
+ * @import { Builds, EmbeddingEngine, StartThread } from "./internal.d.ts"
  */
 
 /**
@@ -18,11 +18,12 @@ import { substituteOf } from "./substitute.js";
  * @param {AiConfig} config
  * @param {WasmInstance} instance
  * @param {() => Builds<URL> | Promise<Builds<URL>>} loadBuilds called before each use
- * @param {{startThread?: StartThread, widens?: boolean}} [abilities] without `startThread`, the engine computes in one thread; `widens`: whether
- *   another engine takes what this one cannot hold
+ * @param {{startThread?: StartThread, widens?: boolean, openEmbeddings: (config: AiConfig) => Promise<EmbeddingEngine>}} abilities without
+ *   `startThread`, the engine computes in one thread; `widens`: whether another engine takes what this one cannot hold; `openEmbeddings` loads what
+ *   computes embeddings
  * @throws {AiInternalError} if the configuration is invalid
  */
-export function createEngine(config, instance, loadBuilds, { startThread, widens = false } = {}) {
+export function createEngine(config, instance, loadBuilds, { startThread, widens = false, openEmbeddings }) {
   const host = async () => ({
     builds: placed(await loadBuilds(), config.wasmUrl),
     cores: navigator.hardwareConcurrency ?? 1,
@@ -31,7 +32,7 @@ export function createEngine(config, instance, loadBuilds, { startThread, widens
     ...{ compile, startThread },
   });
   const fallback = config.default ?? cachedHttp(DEFAULT_MODEL.url, DEFAULT_MODEL.sha256);
-  return new LocalEngine(instance, host, { ...config, default: fallback }, undefined, substituteOf(config, {}));
+  return new LocalEngine(instance, host, { ...config, default: fallback }, undefined, substituteOf(config, {}), openEmbeddings);
 }
 
 /**
@@ -67,18 +68,4 @@ function placed(builds, wasmUrl) {
   const address = (build) => (isFolder ? `${String(wasmUrl).replace(/\/*$/, "/")}${build}/${WASM}` : wasmUrl[build]);
   const names = /** @type {Build[]} */ (Object.keys(builds)).filter((name) => address(name) !== undefined);
   return Object.fromEntries(names.map((name) => [name, { ...builds[name], wasm: new URL(address(name) ?? "", location.href) }]));
-}
-
-const ELSEWHERE = "If it is elsewhere, set the option `wasmUrl`.";
-
-/** @param {URL} wasm */
-async function compile(wasm) {
-  const response = await fetch(wasm);
-  if (!response.ok) throw new AiInternalError(`${wasm} cannot be loaded: ${response.status} ${response.statusText}. ${ELSEWHERE}`);
-  const type = response.headers.get("content-type") ?? "";
-  // Servers of single-page apps answer with their page instead of 404.
-  if (type.startsWith("text/html")) throw new AiInternalError(`${wasm} is a page of HTML, not WebAssembly: the server does not have the file. ${ELSEWHERE}`);
-  // Some servers do not send the content type, and some browsers cannot compile from a stream.
-  const canStream = type.startsWith("application/wasm") && WebAssembly.compileStreaming;
-  return canStream ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
 }

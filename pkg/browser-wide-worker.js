@@ -10,4 +10,7 @@ const HERE = import.meta.url;
 
 const startThread = () => (isForeign(HERE) ? startForeign(new URL("browser-wide-thread.js", HERE)) : new Worker(new URL("./browser-wide-thread.js", import.meta.url), { type: "module" }));
 
-serveEngine(wide, builds, startThread, false);
+const startEmbeddings = () =>
+  isForeign(HERE) ? startForeign(new URL("browser-embeddings.js", HERE)) : new Worker(new URL("./browser-embeddings.js", import.meta.url), { type: "module" });
+
+serveEngine(wide, builds, startThread, startEmbeddings, false);

@@ -11,4 +11,7 @@ const HERE = import.meta.url;
 
 const startThread = () => (isForeign(HERE) ? startForeign(new URL("browser-thread.js", HERE)) : new Worker(new URL("./browser-thread.js", import.meta.url), { type: "module" }));
 
-serveEngine(narrow, { ...singleBuilds, ...threadBuilds }, startThread, true);
+const startEmbeddings = () =>
+  isForeign(HERE) ? startForeign(new URL("browser-embeddings.js", HERE)) : new Worker(new URL("./browser-embeddings.js", import.meta.url), { type: "module" });
+
+serveEngine(narrow, { ...singleBuilds, ...threadBuilds }, startThread, startEmbeddings, true);

@@ -18,7 +18,7 @@ export class Ai extends BaseAi {
   constructor({ worker, wideWorker, ...config } = {}) {
     // A script has functions, which no message can carry, and computes nothing.
     const inWorker = typeof Worker === "function" && config.script === undefined && config.remote === undefined && config.record === undefined;
-    super(inWorker ? engineBySize(config, remote("worker", worker), remote("wideWorker", wideWorker)) : createEngine(config, narrow, loadBuilds));
+    super(inWorker ? engineBySize(config, remote("worker", worker), remote("wideWorker", wideWorker)) : createEngine(config, narrow, loadBuilds, { openEmbeddings: loadEmbeddings }));
   }
 }
 
@@ -102,6 +102,16 @@ async function startWorker(option, given) {
       : `The server must have ${entry}.js beside browser.js (the option \`${option}\` names another place), and a Content Security Policy of the page must allow it in worker-src. ${FIX_VITE}`;
     throw new AiInternalError(`The engine's Web Worker could not be started: ${error.message}. ${fix}`);
   }
+}
+
+/**
+ * The same for embeddings.
+ *
+ * @param {import("./index.d.ts").AiConfig} config
+ */
+async function loadEmbeddings(config) {
+  const { openEmbeddings } = await import("./browser-embedding-engine.js");
+  return openEmbeddings(config);
 }
 
 /** Loads the builds only where the engine runs in this thread: a page does not need them. */

@@ -2,6 +2,7 @@
 
 import { createEngine } from "./browser-engine.js";
 import { toMessage } from "./errors.js";
+import { openRemoteEmbeddings } from "./remote-embeddings.js";
 
 /**
  * @import { AiConfig } from "./index.d.ts"
@@ -92,9 +93,10 @@ const notices = {
  * @param {WasmInstance} instance
  * @param {Builds<URL>} builds
  * @param {() => Worker} startWorker starts the script of a worker thread
+ * @param {() => Worker} startEmbeddings starts the script of the Web Worker for embeddings
  * @param {boolean} widens whether the page has another Web Worker for what this instance cannot hold
  */
-export function serveEngine(instance, builds, startWorker, widens) {
+export function serveEngine(instance, builds, startWorker, startEmbeddings, widens) {
   /** @type {StartThread} */
   const startThread = (shared, { ready, ended }) => {
     const thread = startWorker();
@@ -107,7 +109,9 @@ export function serveEngine(instance, builds, startWorker, widens) {
     thread.postMessage(shared);
     return () => thread.terminate();
   };
-  create = (config) => createEngine(config, instance, () => builds, { startThread, widens });
+  /** @param {AiConfig} config */
+  const openEmbeddings = (config) => openRemoteEmbeddings(startEmbeddings, config);
+  create = (config) => createEngine(config, instance, () => builds, { startThread, widens, openEmbeddings });
   addEventListener("message", async ({ data }) => {
     const notice = /** @type {Handlers} */ (notices)[data.call];
     if (notice) return void notice(data);

@@ -15,6 +15,12 @@
 export type ModelSource = ModelFile | readonly ModelFile[];
 
 /**
+ * An embedding model of the kind BERT: three files in the layout of Hugging Face, `model.safetensors`, `config.json` and `tokenizer.json`; or one
+ * GGUF file.
+ */
+export type EmbeddingSource = ModelFile | { weights: ModelFile; config?: ModelFile; tokenizer?: ModelFile };
+
+/**
  * The location of a GGUF file:
  * - a string: a URL, which in a browser may be relative to the page; in Node also a path;
  * - a `URL`, or `{ url, headers }`;
@@ -129,13 +135,18 @@ export interface StartedWorker {
 
 /** The configuration of an `Ai`. */
 export interface AiConfig {
-  /** Model files by model id. The ids need not be in the catalogue. */
-  models?: Record<string, ModelSource>;
+  /** Model files by model id. The ids need not be in the catalogue. The value for an embedding model is an `EmbeddingSource`. */
+  models?: Record<string, ModelSource | EmbeddingSource>;
   /**
    * The fallback model: it answers for every id of the catalogue that has no model file in `models`. Default: a small model
    * (`DEFAULT_MODEL`), which is downloaded once and then cached.
    */
   default?: ModelSource;
+  /**
+   * The embedding model that answers for every such id that has no files in `models`. Default: a small model (all-MiniLM-L6-v2, 91 MB, vectors of 384
+   * numbers), which is downloaded when the first embedding is asked for, and then cached.
+   */
+  defaultEmbeddings?: EmbeddingSource;
   /** Reject ids without a model file in `models` (error 5007) instead of using the fallback model. Default: `false`. */
   strict?: boolean;
   /**
@@ -202,7 +213,7 @@ export interface AiConfig {
    * In browsers, where the `.wasm` files are not beside the bundled code: the address of a folder that is a copy of this package's
    * `pkg/wasm/`, or the address of each build's file. Ignored elsewhere. Default: where this package's modules are.
    */
-  wasmUrl?: string | URL | { [build in Build]?: string | URL };
+  wasmUrl?: string | URL | { [build in Build | "embeddings"]?: string | URL };
   /** Called many times a second while a model loads. */
   onProgress?: (progress: ModelProgress) => void;
   /** Called with warnings for developers, for instance that the fallback model answers for an id. Default: `console.warn`. */
@@ -654,6 +665,23 @@ export type ResponsesOutput = {
   };
 };
 
+/** The input of an embedding model. */
+export interface TextEmbeddingsInput {
+  /** At most 100 texts of at least one character. Texts with more tokens than the model has positions (512) are cut there. */
+  text: string | string[];
+  /** How the vectors of a text's tokens become one: their mean, or that of the first token. Default: `"mean"`. */
+  pooling?: "mean" | "cls";
+}
+
+/** The answer of an embedding model. The vectors have unit length. */
+export type TextEmbeddingsOutput = {
+  /** The number of texts, and the length of a vector. */
+  shape: [texts: number, dimensions: number];
+  /** A vector for each text, in their order. */
+  data: number[][];
+  pooling: "mean" | "cls";
+};
+
 /** Options of `run`. Other options of Cloudflare's binding are accepted and ignored. */
 export interface AiOptions {
   /** Aborts the request before it starts, while it runs, or while its stream is read. `run` then throws `AbortError`. */
@@ -834,6 +862,14 @@ export class Ai {
    * @throws DOMException `AbortError`, if the signal fires
    */
   run(model: string, inputs: TextGenerationInput & { stream?: false }, options?: AiOptions & { returnRawResponse?: false }): Promise<TextGenerationOutput>;
+  /**
+   * Embeds texts.
+   *
+   * @param model the id of an embedding model, for instance `"@cf/baai/bge-base-en-v1.5"`
+   */
+  run(model: string, inputs: TextEmbeddingsInput, options?: AiOptions & { returnRawResponse?: false }): Promise<TextEmbeddingsOutput>;
+  /** Embeds texts, and answers with a `Response`. */
+  run(model: string, inputs: TextEmbeddingsInput, options: AiOptions & { returnRawResponse: true }): Promise<Response>;
   /** Answers a prompt or a conversation. `inputs.stream` and `options.returnRawResponse` determine the form at run time. */
   run(model: string, inputs: TextGenerationInput, options?: AiOptions): Promise<TextGenerationOutput | ChatCompletion | TextCompletion | ReadableStream<Uint8Array> | Response>;
 

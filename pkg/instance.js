@@ -339,7 +339,7 @@ function abortWatch(signal) {
  *
  * @type {() => Promise<void> | undefined}
  */
-const yieldToEventLoop = (() => {
+export const yieldToEventLoop = (() => {
   // Only in Node: elsewhere, `setImmediate` may be a bundler's shim over a timer, which is slow.
   if (typeof setImmediate === "function" && globalThis.process?.versions?.node && !isWorkerd()) return () => new Promise((resolve) => setImmediate(resolve));
   // Browsers throttle nested timers to 4 ms, but not messages. workerd does not allow a port to outlive a request.

@@ -134,6 +134,69 @@ export interface Substitute {
   record(model: string, input: string, answer: string): void;
 }
 
+// ── Embeddings ──
+
+/** What answers the crate's requests for embeddings. */
+export interface HostEmbeddings {
+  /** The configured ids of embedding models. */
+  ids: string[];
+  /** `cls`: whether the first token's vector is a text's, instead of the mean. Without texts it only loads the model. */
+  embed(model: string, texts: string[], cls: boolean): { vectors: Promise<EmbeddingVectors>; cancel(): void };
+}
+
+/** The vectors of texts. */
+export interface EmbeddingVectors {
+  /** One after the other. */
+  numbers: Float32Array;
+  /** Length of each. */
+  width: number;
+  /** Tokens of all texts. */
+  tokens: number;
+  /** Name of the model's file. */
+  servedBy: string;
+}
+
+/** What computes embeddings. */
+export interface EmbeddingEngine {
+  /** `model`: a configured id; without one, the model that stands in for the others. */
+  embed(model: string | undefined, texts: string[], cls: boolean, signal?: AbortSignal): Promise<EmbeddingVectors>;
+  close(): void;
+}
+
+/** The module for embeddings, as a runtime gets it. */
+export interface EmbeddingModule {
+  glue(): Promise<EmbeddingGlue>;
+  compile(): Promise<WebAssembly.Module>;
+}
+
+/** What the package uses of the module that wasm-bindgen generates from embeddings/src/js.rs. */
+export interface EmbeddingGlue {
+  initSync(options: InitOptions): object;
+  __wbg_reset_state(): void;
+  Reader: new (verifies: boolean) => EmbeddingReader;
+  sha256(bytes: Uint8Array): string;
+}
+
+export interface EmbeddingReader extends WasmObject {
+  push(bytes: Uint8Array): void;
+  /** `undefined` unless the reader verifies. */
+  sha256(): string | undefined;
+  /** Consumes the reader. */
+  finish(config?: Uint8Array, tokenizer?: Uint8Array): Embedder;
+}
+
+export interface Embedder extends WasmObject {
+  readonly width: number;
+  start(texts: string[], cls: boolean): EmbeddingJob;
+  /** Computes the next batch. Returns whether it was the last one. */
+  step(job: EmbeddingJob): boolean;
+}
+
+export interface EmbeddingJob extends WasmObject {
+  /** Consumes the job. The vectors, one after the other, and at the end the number of tokens. */
+  finish(): Float32Array;
+}
+
 // ── The runtime ──
 
 /** The capabilities of a runtime. `Wasm` is the form in which it gets a build's module. */
@@ -188,7 +251,7 @@ export interface Glue {
   initSync(options: InitOptions): Exports;
   /** Replaces the instance by a new one. */
   __wbg_reset_state(): void;
-  Ai: new (config: AiConfig & { substitute?: Omit<Substitute, "onlyScript">; memory: CoreMemory }) => CoreAi;
+  Ai: new (config: AiConfig & { substitute?: Omit<Substitute, "onlyScript">; embeddings: HostEmbeddings; memory: CoreMemory }) => CoreAi;
   maxBodyBytes(): number;
   /** Makes the next `poll` of any task fail in one of the ways in which a bug can, as if it worked for the request `ticket`. For tests. */
   failNextPoll(how: "panic" | "stack" | "memory", ticket: number): void;

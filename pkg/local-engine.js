@@ -3,13 +3,14 @@
 import { checkBuild, memoryOf } from "./builds.js";
 import { again, start as startAnswer } from "./replay.js";
 import { DEFAULT_MODEL } from "./default-model.js";
+import { embeddingsOf, withoutEmbeddings } from "./embeddings.js";
 import { AiInternalError, closed } from "./errors.js";
 import { toModelSource } from "./source.js";
 
 /**
  * @import { AiConfig, CustomModelSource, ModelsParameters } from "./index.d.ts"
  * @import { WasmInstance } from "./instance.js"
- * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, Engine, Host, HttpAnswer, HttpRequest, Substitute, Task } from "./internal.d.ts"
+ * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, EmbeddingEngine, Engine, Host, HttpAnswer, HttpRequest, Substitute, Task } from "./internal.d.ts"
  */
 
 /**
@@ -60,25 +61,28 @@ export class LocalEngine {
   #started;
   #closed = false;
   #substitute;
+  #embeddings;
 
   /**
    * @param {WasmInstance} instance
    * @param {() => Host<Wasm> | Promise<Host<Wasm>>} host called before each use
    * @param {AiConfig} config
-   * @param {(value: unknown, place: string) => CustomModelSource} [toSource] converts a configured file to a source
-   * @param {Substitute} [substitute] what may answer in place of the models
+   * @param {((value: unknown, place: string) => CustomModelSource) | undefined} toSource converts a configured file to a source
+   * @param {Substitute | undefined} substitute what may answer in place of the models
+   * @param {(config: AiConfig) => Promise<EmbeddingEngine>} openEmbeddings loads what computes embeddings
    * @throws {AiInternalError} if the configuration is invalid
    */
-  constructor(instance, host, config = {}, toSource, substitute) {
+  constructor(instance, host, config, toSource, substitute, openEmbeddings) {
     checkBuild(config);
     this.#instance = instance;
     this.#host = host;
-    const models = Object.entries(config.models ?? {}).map(([id, value]) => [id, toModelSource(value, `models["${id}"]`, toSource)]);
+    const models = Object.entries(withoutEmbeddings(config.models)).map(([id, value]) => [id, toModelSource(value, `models["${id}"]`, toSource)]);
     const defaultModel = config.default === undefined ? undefined : toModelSource(config.default, "default", toSource);
     this.#config = { ...config, models: Object.fromEntries(models), default: defaultModel };
     this.#substitute = substitute;
     const callbacks = { onProgress: weakly(config.onProgress), onWarning: weakly(config.onWarning) };
-    this.#settings = { ...this.#config, ...callbacks, substitute: weakSubstitute(substitute) };
+    this.#embeddings = embeddingsOf({ ...config, ...callbacks }, openEmbeddings, toSource);
+    this.#settings = { ...this.#config, ...callbacks, substitute: weakSubstitute(substitute), embeddings: this.#embeddings };
   }
 
   /** Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced. */
@@ -98,6 +102,7 @@ export class LocalEngine {
   /** Frees the crate's `Ai`. Answers in progress keep what they need until they end. */
   async close() {
     this.#closed = true;
+    this.#embeddings.close();
     if (this.#started) this.#instance.release(this.#started.core, this.#started.since);
     this.#started = undefined;
   }

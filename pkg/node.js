@@ -10,6 +10,7 @@ import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { Ai as BaseAi } from "./ai.js";
+import { DEFAULT_EMBEDDINGS } from "./default-embeddings.js";
 import { DEFAULT_MODEL, modelFolder } from "./default-model.js";
 import { provideGpu } from "./gpu.js";
 import { narrow, wide } from "./instance.js";
@@ -63,9 +64,20 @@ export class Ai extends BaseAi {
     const { default: fallback = process.env.WORKERS_AI_LOCAL_MODEL || defaultModel(weakly(config.onProgress)), ...rest } = config;
     const substitute = substituteOf(config, { account: accountOf(process.env), recordings });
     /** @param {import("./instance.js").WasmInstance} instance */
-    const engine = (instance) => (/** @type {AiConfig} */ settings) => new LocalEngine(instance, () => HOST, settings, nodeSource, substitute);
+    const engine = (instance) => (/** @type {AiConfig} */ settings) => new LocalEngine(instance, () => HOST, settings, nodeSource, substitute, openEmbeddings);
     super(engineBySize({ ...rest, default: fallback }, engine(narrow), engine(wide)));
   }
+}
+
+/** @param {AiConfig} config */
+async function openEmbeddings(config) {
+  const [{ LocalEmbeddings }, { builds }] = await Promise.all([import("./embedding-engine.js"), import("./wasm/embeddings.js")]);
+  const { embeddings } = builds;
+  const { folder, weights, config: sizes, tokenizer } = DEFAULT_EMBEDDINGS;
+  const cached = (/** @type {import("./default-embeddings.js").DefaultFile} */ file) => cachedFile({ ...file, file: path.join(folder, file.file) }, HELP_EMBEDDINGS, config.onProgress);
+  const fallback = () => ({ weights: cached(weights), config: cached(sizes), tokenizer: cached(tokenizer) });
+  const module = embeddings && { glue: embeddings.glue, compile: () => HOST.compile(embeddings.wasm) };
+  return new LocalEmbeddings(config, module, fallback, nodeSource);
 }
 
 /** @param {unknown} record */
@@ -130,18 +142,32 @@ function file(filePath) {
 }
 
 /**
- * The source of the default model: a file in the user's cache folder, downloaded on first use.
+ * A file of a default model.
  *
+ * @typedef {{file: string, url: string, size: number, sha256: string}} KnownFile
+ */
+
+const HELP = "or set WORKERS_AI_LOCAL_MODEL to the path of a GGUF file";
+const HELP_EMBEDDINGS = "or configure another embedding model with new Ai({ defaultEmbeddings })";
+
+/** @param {AiConfig["onProgress"]} onProgress */
+const defaultModel = (onProgress) => cachedFile(DEFAULT_MODEL, HELP, onProgress);
+
+/**
+ * The source of a default model: a file in the user's cache folder, downloaded on first use.
+ *
+ * @param {KnownFile} known
+ * @param {string} help what else can be done if it cannot be downloaded
  * @param {AiConfig["onProgress"]} onProgress
  * @returns {CustomModelSource}
  */
-function defaultModel(onProgress) {
-  const cached = path.join(modelFolder(process.env, homedir()), DEFAULT_MODEL.file);
+function cachedFile(known, help, onProgress) {
+  const cached = path.join(modelFolder(process.env, homedir()), known.file);
   return {
     name: cached,
     async open(offset) {
       const found = await stat(cached).catch(() => null);
-      if (found?.size !== DEFAULT_MODEL.size) await download(DEFAULT_MODEL.url, cached, onProgress);
+      if (found?.size !== known.size) await download(known, cached, help, onProgress);
       return file(cached).open(offset);
     },
   };
@@ -150,11 +176,12 @@ function defaultModel(onProgress) {
 /**
  * Downloads a file to `target`, which appears only when it is complete.
  *
- * @param {string} url
+ * @param {KnownFile} known
  * @param {string} target
+ * @param {string} help
  * @param {AiConfig["onProgress"]} onProgress
  */
-async function download(url, target, onProgress) {
+async function download({ url, size, sha256 }, target, help, onProgress) {
   await mkdir(path.dirname(target), { recursive: true });
   // A temporary file with a name per process: two processes may download at the same time, and neither sees an incomplete file.
   const part = `${target}.${process.pid}.part`;
@@ -169,19 +196,19 @@ async function download(url, target, onProgress) {
       for (let chunk; (chunk = await stream.read()) !== undefined; yield chunk) {
         loaded += chunk.length;
         hash.update(chunk);
-        onProgress?.({ model: "download", phase: "download", loaded, total: stream.size ?? DEFAULT_MODEL.size });
+        onProgress?.({ model: "download", phase: "download", loaded, total: stream.size ?? size });
       }
     };
     await pipeline(Readable.from(chunks()), createWriteStream(part));
-    if (loaded !== DEFAULT_MODEL.size) throw sourceError("interrupted", `the download has ${loaded} bytes instead of ${DEFAULT_MODEL.size}`);
-    if (hash.digest("hex") !== DEFAULT_MODEL.sha256) throw sourceError("interrupted", "the download has another SHA-256 than the model");
+    if (loaded !== size) throw sourceError("interrupted", `the download has ${loaded} bytes instead of ${size}`);
+    if (hash.digest("hex") !== sha256) throw sourceError("interrupted", "the download has another SHA-256 than the model");
     await rename(part, target);
   } catch (error) {
     clear();
     const reason = error.cause?.message ?? error.message;
     throw sourceError(
       error.kind ?? "interrupted",
-      `the default model could not be downloaded from ${url}: ${reason}. Copy the file to ${target} yourself, or set WORKERS_AI_LOCAL_MODEL to the path of a GGUF file`,
+      `the default model could not be downloaded from ${url}: ${reason}. Copy the file to ${target} yourself, ${help}`,
     );
   } finally {
     process.removeListener("exit", clear);

@@ -1,10 +1,11 @@
 // The engine in a Web Worker. It sends calls as messages to browser-worker.js.
 
 import { checkBuild } from "./builds.js";
+import { hasWeights } from "./embeddings.js";
 import { AiInternalError, abortError, aiError, closed, fromMessage } from "./errors.js";
 
 /**
- * @import { AiConfig, CustomModelSource, HttpModelSource, ModelFile, ModelSource, ModelsParameters } from "./index.d.ts"
+ * @import { AiConfig, CustomModelSource, EmbeddingSource, HttpModelSource, ModelFile, ModelSource, ModelsParameters } from "./index.d.ts"
  * @import { Answer, Engine, HttpAnswer, HttpRequest, Observers, WorkerCalls, WorkerMessage, WorkerNotices } from "./internal.d.ts"
  */
 
@@ -68,7 +69,7 @@ export class RemoteEngine {
     this.#startWorker = startWorker;
     this.#config = config;
     this.#observers = { progress: onProgress, warning: onWarning };
-    const sources = /** @type {Partial<CustomModelSource>[]} */ ([config.default, ...Object.values(config.models ?? {})].flat());
+    const sources = /** @type {Partial<CustomModelSource>[]} */ ([config.default, config.defaultEmbeddings, ...Object.values(config.models ?? {})].flat().flatMap((source) => (hasWeights(source) ? Object.values(source ?? {}) : [source])));
     const isCustom = sources.some((source) => typeof source?.open === "function");
     if (isCustom) throw new AiInternalError("A source with open() cannot be sent to a Web Worker. Use a URL, a Blob or bytes.");
   }
@@ -334,8 +335,16 @@ function absolute(config) {
    * @param {Source} source
    */
   const resolve = (source) => (Array.isArray(source) ? source.map(resolveOne) : resolveOne(/** @type {ModelFile} */ (source)));
-  const models = Object.fromEntries(Object.entries(config.models ?? {}).map(([id, source]) => [id, resolve(source)]));
-  return { ...config, models, default: resolve(config.default), wasmUrl: absoluteWasm(config.wasmUrl) };
+  /**
+   * @template {ModelSource | EmbeddingSource | undefined} Source
+   * @param {Source} source
+   */
+  const resolveAny = (source) => {
+    if (!hasWeights(source)) return /** @type {Source} */ (resolve(/** @type {ModelSource} */ (source)));
+    return /** @type {Source} */ (Object.fromEntries(Object.entries(source ?? {}).map(([name, file]) => [name, resolveOne(file)])));
+  };
+  const models = Object.fromEntries(Object.entries(config.models ?? {}).map(([id, source]) => [id, resolveAny(source)]));
+  return { ...config, models, default: resolve(config.default), defaultEmbeddings: resolveAny(config.defaultEmbeddings), wasmUrl: absoluteWasm(config.wasmUrl) };
 }
 
 /** @param {AiConfig["wasmUrl"]} wasmUrl */

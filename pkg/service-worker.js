@@ -2,6 +2,7 @@
 // use `import()`. So the engine runs in its thread, and everything is imported statically.
 
 import { Ai as BaseAi } from "./ai.js";
+import { openEmbeddings } from "./browser-embedding-engine.js";
 import { createEngine } from "./browser-engine.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { narrow } from "./instance.js";
@@ -13,6 +14,6 @@ export { DEFAULT_MODEL };
 export class Ai extends BaseAi {
   /** @param {import("./index.d.ts").AiConfig} [config] */
   constructor(config = {}) {
-    super(createEngine(config, narrow, () => builds));
+    super(createEngine(config, narrow, () => builds, { openEmbeddings }));
   }
 }

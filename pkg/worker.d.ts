@@ -1,10 +1,13 @@
 // Types of `workers-ai-local/worker`: the local AI Worker, for a Worker of yours that exports its entrypoint, or as a Worker of its own.
 
 import { WorkerEntrypoint } from "cloudflare:workers";
-import type { AiConfig, AiOptions, AiStats, ModelListing, ModelsParameters, TextGenerationInput, TextGenerationOutput } from "./index.d.ts";
+import type { AiConfig, AiOptions, AiStats, ModelListing, ModelsParameters, TextEmbeddingsInput, TextEmbeddingsOutput, TextGenerationInput, TextGenerationOutput } from "./index.d.ts";
 
 /** A key in the bucket `MODELS` or a URL; or those of all files of a split model. */
 export type ModelLocation = string | string[];
+
+/** Keys in the bucket `MODELS` or URLs of an embedding model's files. */
+export type EmbeddingLocation = { weights: string; config?: string; tokenizer?: string };
 
 /** The Worker's bindings and variables. Each is optional; without any, the default model is downloaded. */
 export interface LocalAiEnv {
@@ -12,8 +15,10 @@ export interface LocalAiEnv {
   MODELS?: R2Bucket;
   /** The model of ids without their own. */
   DEFAULT_MODEL?: ModelLocation;
+  /** The embedding model of ids without their own, as a string or as JSON text. */
+  DEFAULT_EMBEDDINGS?: string | EmbeddingLocation;
   /** The models of single ids, as an object or as JSON text. */
-  AI_MODELS?: string | Record<string, ModelLocation>;
+  AI_MODELS?: string | Record<string, ModelLocation | EmbeddingLocation>;
   /** `"true"` refuses ids without a model of their own. */
   STRICT?: string | boolean;
   /** Maximum number of unfinished requests per model. */
@@ -25,6 +30,7 @@ export interface LocalAiEnv {
 
 /** The entrypoint to bind as `AI`. Its methods are those of `Ai`; a signal cannot cross a binding. */
 export class Ai extends WorkerEntrypoint<LocalAiEnv> {
+  run(model: string, inputs: TextEmbeddingsInput, options?: AiOptions): Promise<TextEmbeddingsOutput | Response>;
   run(model: string, inputs: TextGenerationInput, options?: AiOptions): Promise<TextGenerationOutput | ReadableStream<Uint8Array> | Response>;
   fetch(request: Request): Promise<Response>;
   models(params?: ModelsParameters): Promise<ModelListing[]>;

@@ -2,22 +2,26 @@
 // entrypoint's `fetch` serve the HTTP surface.
 
 import { WorkerEntrypoint } from "cloudflare:workers";
+import { DEFAULT_EMBEDDINGS } from "./default-embeddings.js";
 import { Ai as LocalAi, DEFAULT_MODEL } from "./workerd.js";
 
 const GREETING = `This is the local AI Worker. Bind its entrypoint "Ai" as AI in your own Worker and call env.AI.run(model, input), or
-call this Worker over HTTP: POST /client/v4/accounts/local/ai/run/<model>, POST /v1/chat/completions, GET /v1/models.
+call this Worker over HTTP: POST /client/v4/accounts/local/ai/run/<model>, POST /v1/chat/completions, POST /v1/embeddings, GET /v1/models.
 `;
 
-/** @import { AiConfig, AiOptions, ModelsParameters, TextGenerationInput } from "./index.d.ts" */
+/** @import { AiConfig, AiOptions, EmbeddingSource, ModelSource, ModelsParameters, TextEmbeddingsInput, TextGenerationInput } from "./index.d.ts" */
 
 /**
  * The Worker's bindings and variables.
  *
  * @typedef {string | string[]} File a key or URL, or those of all files of a split model
+ * @typedef {{weights: string, config?: string, tokenizer?: string}} Files of an embedding model: keys or URLs
  * @typedef {object} Env
  * @property {R2Bucket} [MODELS] an R2 bucket with model files
  * @property {File} [DEFAULT_MODEL] the key in `MODELS` or the URL of the model file for ids without their own
- * @property {string | Record<string, File>} [AI_MODELS] `{"@cf/…": key or URL}`, the model files of single ids; may be JSON text
+ * @property {string | Record<string, File | Files>} [AI_MODELS] `{"@cf/…": key or URL}`, the model files of single ids; may be JSON text
+ * @property {string | Files} [DEFAULT_EMBEDDINGS] the embedding model for ids without their own: the key or URL of a GGUF file, or an object with those
+ *   of `weights`, `config` and `tokenizer`; may be JSON text
  * @property {string | boolean} [STRICT] "true" rejects ids without a file of their own
  * @property {string | number} [QUEUE] maximum number of unfinished requests per model
  * @property {AiConfig["build"]} [BUILD] "simd128", "relaxed" or "wasm64"; default: the fastest one, and for a model beyond 4 GiB "wasm64"
@@ -35,12 +39,15 @@ let shared;
 function localAi(env) {
   /** @param {string} value */
   const one = (value) => (/^https?:/.test(value) || !env.MODELS ? value : { bucket: env.MODELS, key: value });
-  /** @param {File} value */
-  const file = (value) => (Array.isArray(value) ? value.map(one) : one(value));
+  /** @param {File | Files} value */
+  const file = (value) => (typeof value === "string" ? one(value) : Array.isArray(value) ? value.map(one) : files(value));
+  /** @param {object} value */
+  const files = (value) => /** @type {EmbeddingSource} */ (Object.fromEntries(Object.entries(value).map(([name, each]) => [name, one(each)])));
   const models = typeof env.AI_MODELS === "string" ? JSON.parse(env.AI_MODELS) : (env.AI_MODELS ?? {});
   return new LocalAi({
     models: Object.fromEntries(Object.entries(models).map(([id, value]) => [id, file(value)])),
-    ...(env.DEFAULT_MODEL || env.MODELS ? { default: file(listOr(env.DEFAULT_MODEL ?? DEFAULT_MODEL.file)) } : {}),
+    ...(env.DEFAULT_MODEL || env.MODELS ? { default: /** @type {ModelSource} */ (file(jsonOr(env.DEFAULT_MODEL ?? DEFAULT_MODEL.file))) } : {}),
+    ...(env.DEFAULT_EMBEDDINGS || env.MODELS ? { defaultEmbeddings: /** @type {EmbeddingSource} */ (file(jsonOr(env.DEFAULT_EMBEDDINGS ?? EMBEDDINGS_IN_BUCKET))) } : {}),
     strict: String(env.STRICT) === "true",
     queue: env.QUEUE === undefined ? undefined : Number(env.QUEUE),
     build: env.BUILD,
@@ -55,19 +62,28 @@ function localAi(env) {
  * @param {string} text
  */
 function forWorker(text) {
-  return text.replace(
+  const ofEmbeddings = text.replace(
+    /\bGive it files with new Ai\(\{ models: \{ ("[^"]*"): \{ weights, config, tokenizer \} \} \}\), or set strict: true to refuse it\./,
+    'Give it files with the variable AI_MODELS = { $1 = { weights = "key or URL", config = …, tokenizer = … } }, or refuse it with STRICT = "true".',
+  );
+  return ofEmbeddings.replace(
     /\bGive it a GGUF with new Ai\(\{ models: \{ ("[^"]*"): source \} \}\), or set strict: true to refuse it\./,
     'Give it a GGUF with the variable AI_MODELS = { $1 = "key or URL" }, or refuse it with STRICT = "true".',
   );
 }
 
 /**
- * A list that a variable has as JSON text; other values as they are.
+ * A list or an object that a variable has as JSON text; other values as they are.
  *
- * @param {File} value
- * @returns {File}
+ * @template {File | Files} Value
+ * @param {Value} value
+ * @returns {Value}
  */
-const listOr = (value) => (typeof value === "string" && value.startsWith('["') ? JSON.parse(value) : value);
+const jsonOr = (value) => (typeof value === "string" && /^(\["|\{)/.test(value) ? JSON.parse(value) : value);
+
+const { folder, weights, config, tokenizer } = DEFAULT_EMBEDDINGS;
+/** The keys of the embedding model that stands in for others. */
+const EMBEDDINGS_IN_BUCKET = { weights: `${folder}/${weights.file}`, config: `${folder}/${config.file}`, tokenizer: `${folder}/${tokenizer.file}` };
 
 /** @param {Env} env */
 const sharedAi = (env) => (shared ??= localAi(env));
@@ -126,13 +142,13 @@ export class Ai extends WorkerEntrypoint {
 
   /**
    * @param {string} model
-   * @param {TextGenerationInput} inputs
+   * @param {TextGenerationInput | TextEmbeddingsInput} inputs
    * @param {AiOptions} [options]
    */
   async run(model, inputs, options) {
     const ai = this.#ai();
     keepLoading(ai, model, this.ctx);
-    return ai.run(model, inputs, options);
+    return ai.run(model, /** @type {TextGenerationInput} */ (inputs), options);
   }
 
   /** @param {Request} request */

@@ -2,7 +2,9 @@
 
 import { waitUntil } from "cloudflare:workers";
 import { Ai as BaseAi } from "./ai.js";
+import { DEFAULT_EMBEDDINGS } from "./default-embeddings.js";
 import { DEFAULT_MODEL } from "./default-model.js";
+import { toEmbeddingFiles } from "./embeddings.js";
 import { narrow, wide } from "./instance.js";
 import { LocalEngine } from "./local-engine.js";
 import { substituteOf } from "./substitute.js";
@@ -28,6 +30,19 @@ const HOST = {
   ...{ widens: Boolean(builds.wasm64), widerRuntime: "a newer wrangler" },
   compile: async (wasm) => (await wasm()).default,
 };
+
+/**
+ * Loads what computes embeddings: a Worker that asks for none does not run it.
+ *
+ * @param {AiConfig} config
+ */
+async function openEmbeddings(config) {
+  const [{ LocalEmbeddings }, { builds }] = await Promise.all([import("./embedding-engine.js"), import("./wasm/workerd-embeddings.js")]);
+  const { embeddings } = builds;
+  const { weights, config: sizes, tokenizer } = DEFAULT_EMBEDDINGS;
+  const fallback = () => toEmbeddingFiles({ weights, config: sizes, tokenizer }, "defaultEmbeddings");
+  return new LocalEmbeddings(config, embeddings && { glue: embeddings.glue, compile: () => HOST.compile(embeddings.wasm) }, fallback);
+}
 
 /** @extends {LocalEngine<() => Promise<{default: WebAssembly.Module}>>} */
 class WorkerdEngine extends LocalEngine {
@@ -80,7 +95,7 @@ export class Ai extends BaseAi {
     const settings = { default: { url: DEFAULT_MODEL.url, sha256: DEFAULT_MODEL.sha256 }, ...config };
     const substitute = substituteOf(config, { account: {} });
     /** @param {import("./instance.js").WasmInstance} instance */
-    const engine = (instance) => (/** @type {AiConfig} */ settings) => new WorkerdEngine(instance, () => HOST, settings, undefined, substitute);
+    const engine = (instance) => (/** @type {AiConfig} */ settings) => new WorkerdEngine(instance, () => HOST, settings, undefined, substitute, openEmbeddings);
     super(engineBySize(settings, engine(narrow), engine(wide)));
   }
 }

@@ -1,5 +1,5 @@
 // `npm run build`: src/ → pkg/wasm/, by cargo, wasm-bindgen and wasm-opt. Six builds, for one thread and for several: with SIMD, with relaxed
-// SIMD, and with 64-bit memory. `npm run build -- --only simd128` makes one of them.
+// SIMD, and with 64-bit memory; and a module of its own for embeddings. `npm run build -- --only simd128` makes one of them.
 
 import { copyFile, mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -19,9 +19,10 @@ import { ensurePackages } from "./setup/packages.mjs";
 import { STD_SOURCES_HELP, WASM64_TARGET, WASM_TARGET, ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
 import { ensureWasmBindgen } from "./setup/wasm-bindgen.mjs";
 
-const PACKAGE = "workers-ai-local";
-const NAME = "workers_ai_local";
-const PROFILE = "wasm";
+/** The crate of a build and its profile, unless the build says otherwise. */
+const CRATE = { package: "workers-ai-local", profile: "wasm" };
+/** The name of a crate's module. */
+const moduleName = (crate) => crate.replaceAll("-", "_");
 const OUTPUT = inProject("pkg", "wasm");
 /**
  * Lists of the builds that exist, in a form that bundlers can follow, for the package's entries. workerd imports modules and has no threads.
@@ -32,11 +33,14 @@ const WORKERD_INDEX = "workerd-builds.js";
 const SINGLE_INDEX = "single-builds.js";
 const THREAD_INDEX = "thread-builds.js";
 const WIDE_INDEX = "wide-builds.js";
+/** The same for embeddings, which nothing imports before they are asked for. */
+const EMBEDDINGS_INDEX = "embeddings.js";
+const WORKERD_EMBEDDINGS_INDEX = "workerd-embeddings.js";
 /** `DOT_PRODUCT` as a file, because workerd cannot compile bytes. */
 const DOT_PRODUCT_FILE = "dot-product.wasm";
 /** Everything that the output depends on. */
 const INPUTS = [
-  ...["src", "kernels", "clock", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"],
+  ...["src", "kernels", "clock", "embeddings", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"],
   ...["scripts/build.mjs", "scripts/lib/wasm.mjs", "scripts/lib/changed-crates.mjs", "scripts/lib/narrow-tables.mjs", "scripts/bindgen", "node_modules/binaryen/package.json"],
 ];
 
@@ -68,7 +72,12 @@ const BUILDS = {
   "relaxed-threads": { ...THREADS, relaxed: true },
   wasm64: { ...ONE_THREAD, ...WIDE, link: [`--max-memory=${16 * GIB}`], target: "wasm64" },
   "wasm64-threads": { ...THREADS, ...WIDE, link: sharedMemory(16 * GIB), target: "wasm64-threads" },
+  // Another crate: the engine that generates text has nothing of it.
+  embeddings: { ...ONE_THREAD, package: "workers-ai-local-embeddings", profile: "wasm-embeddings", link: [] },
 };
+
+/** The builds of the engine, from which one is chosen. */
+const isEngine = ({ package: crate = CRATE.package }) => crate === CRATE.package;
 
 /**
  * cargo's arguments for 64-bit memory: without a GPU, because wgpu takes this target for a native one, and with SIMD for the kernels alone, because
@@ -76,7 +85,7 @@ const BUILDS = {
  */
 const WIDE_ARGS = [
   "--no-default-features",
-  ...["-Z", "profile-rustflags", "--config", `profile.${PROFILE}.package.workers-ai-local-kernels.rustflags=["-Ctarget-feature=+simd128"]`],
+  ...["-Z", "profile-rustflags", "--config", `profile.${CRATE.profile}.package.workers-ai-local-kernels.rustflags=["-Ctarget-feature=+simd128"]`],
 ];
 
 /** The classes by which wgpu recognises an error of WebGPU. */
@@ -91,11 +100,13 @@ const OPTIMISATION = [
   ...["duplicate-function-elimination", "remove-unused-module-elements", "reorder-functions"],
 ].map((pass) => `--${pass}`);
 
-/** All builds that the package ships. */
-export const ALL_BUILDS = Object.keys(BUILDS);
+/** All builds of the engine that the package ships. */
+export const ALL_BUILDS = Object.keys(BUILDS).filter((name) => isEngine(BUILDS[name]));
+/** All that the package ships. */
+const EVERYTHING = Object.keys(BUILDS);
 
 /** Makes those of `only` that are missing in pkg/wasm/ or older than the sources. Builds that are older and not made now are left out of the index. */
-export async function build(only = ALL_BUILDS) {
+export async function build(only = EVERYTHING) {
   await ensurePackages();
   await mkdir(OUTPUT, { recursive: true });
   // Hashed before the work, so that a change made meanwhile is built next time.
@@ -104,11 +115,12 @@ export async function build(only = ALL_BUILDS) {
     if (!(await upToDate(name, inputs))) await make(name, inputs);
   }
   const current = [];
-  for (const name of ALL_BUILDS) if (await upToDate(name, inputs)) current.push(name);
+  for (const name of EVERYTHING) if (await upToDate(name, inputs)) current.push(name);
   await writeIndex(current);
 }
 
-const outputs = (name) => ["_bg.wasm", ".js", ".d.ts"].map((ending) => path.join(OUTPUT, name, `${NAME}${ending}`));
+const nameOf = (build) => moduleName({ ...CRATE, ...BUILDS[build] }.package);
+const outputs = (name) => ["_bg.wasm", ".js", ".d.ts"].map((ending) => path.join(OUTPUT, name, `${nameOf(name)}${ending}`));
 const stampOf = (name) => inProject(".cache", `build-${name}.stamp`);
 
 async function isPresent(name) {
@@ -133,9 +145,9 @@ async function make(name, inputs) {
     compile(name, toolchain),
     ensureWasmBindgen({ nativeCargo: which("cargo") ?? toolchain.cargo }),
   ]);
-  await bind(wasmBindgen, compiled, folder, NAME);
-  const glue = path.join(folder, `${NAME}.js`);
-  if (!wide) await importErrorClasses(glue);
+  await bind(wasmBindgen, compiled, folder, nameOf(name));
+  const glue = path.join(folder, `${nameOf(name)}.js`);
+  if (!wide && isEngine(BUILDS[name])) await importErrorClasses(glue);
   if (wide && shared) await importWideMemory(glue);
   const [wasm] = outputs(name);
   const used = [...features, ...(relaxed ? [RELAXED_SIMD] : []), ...(wide ? [MEMORY64] : [])];
@@ -170,29 +182,29 @@ async function importWideMemory(glue) {
 
 /** Compiles the crate; resolves to the path of the module. */
 async function compile(name, { cargo, env, args, unwinds }) {
-  const { features, link, target, relaxed, wide } = BUILDS[name];
+  const { package: crate, profile: ofProfile, features, link, target, relaxed, wide } = { ...CRATE, ...BUILDS[name] };
   const triple = wide ? WASM64_TARGET : WASM_TARGET;
   if (wide) args = [...args, ...WIDE_ARGS];
-  if (unwinds) args = [...args, ...(await changedCrate(wide ? "wasm-bindgen" : "wgpu", { cargo, env }))];
+  if (unwinds && isEngine(BUILDS[name])) args = [...args, ...(await changedCrate(wide ? "wasm-bindgen" : "wgpu", { cargo, env }))];
   if (relaxed) args = [...args, "--features", "relaxed-simd"];
-  const profile = ["--target", triple, "--profile", PROFILE];
+  const profile = ["--target", triple, "--profile", ofProfile];
   const compiled = inProject("target", `${name}.wasm`);
   say(`Compiling the crate for WebAssembly, "${name}" (some minutes the first time) …`);
   await withCargoTarget(target, { cargo, env, clean: profile }, async (folder) => {
     const ofAllCrates = wide ? features.filter(([feature]) => feature !== "simd128") : features;
     const settings = { env: { ...env, ...cargoEnvironment(ofAllCrates, folder, { unwinds, link, entropy: wide ? "custom" : "wasm_js" }) } };
     // The module's file name has no hash: without this, cargo could take the module of another build for a fresh one of this build.
-    await run(cargo, ["clean", "--package", PACKAGE, ...profile], { ...settings, onLine: () => {} });
-    await run(cargo, ["rustc", "--package", PACKAGE, "--lib", "--crate-type", "cdylib", ...profile, ...args], settings);
+    await run(cargo, ["clean", "--package", crate, ...profile], { ...settings, onLine: () => {} });
+    await run(cargo, ["rustc", "--package", crate, "--lib", "--crate-type", "cdylib", ...profile, ...args], settings);
     await mkdir(path.dirname(compiled), { recursive: true });
-    await copyFile(path.join(folder, triple, PROFILE, `${NAME}.wasm`), compiled);
+    await copyFile(path.join(folder, triple, ofProfile, `${nameOf(name)}.wasm`), compiled);
   });
   return compiled;
 }
 
 async function writeIndex(current) {
-  const module = (name) => `./${name}/${NAME}_bg.wasm`;
-  const glue = (name) => `./${name}/${NAME}.js`;
+  const module = (name) => `./${name}/${nameOf(name)}_bg.wasm`;
+  const glue = (name) => `./${name}/${nameOf(name)}.js`;
   const imported = (name) => `() => import("${glue(name)}")`;
   const url = (name) => `new URL("${module(name)}", import.meta.url)`;
   const index = (names, glue, wasm, imports = "") => {
@@ -203,11 +215,14 @@ async function writeIndex(current) {
     const imports = names.map((name, number) => `import * as glue${number} from "${glue(name)}";\n`);
     return index(names, (name) => `async () => glue${names.indexOf(name)}`, url, imports.length > 0 ? `${imports.join("")}\n` : "");
   };
-  const those = (wanted) => current.filter((name) => wanted(BUILDS[name]));
+  const those = (wanted) => current.filter((name) => isEngine(BUILDS[name]) && wanted(BUILDS[name]));
+  const embeddings = current.filter((name) => !isEngine(BUILDS[name]));
   const inWorkerd = those(({ shared }) => !shared);
   const files = {
-    [INDEX]: index(current, imported, url),
+    [INDEX]: index(those(() => true), imported, url),
     [WORKERD_INDEX]: index(inWorkerd, imported, (name) => `() => import("${module(name)}")`),
+    [EMBEDDINGS_INDEX]: staticIndex(embeddings),
+    [WORKERD_EMBEDDINGS_INDEX]: index(embeddings, imported, (name) => `() => import("${module(name)}")`),
     [SINGLE_INDEX]: staticIndex(those(({ shared, wide }) => !shared && !wide)),
     [THREAD_INDEX]: staticIndex(those(({ shared, wide }) => shared && !wide)),
     [WIDE_INDEX]: staticIndex(those(({ wide }) => wide)),

@@ -10,7 +10,7 @@ import { ensureCargoDeny } from "./setup/cargo-deny.mjs";
 import { WASM_TARGET, pathToolchainHasWasm, requireCargo } from "./setup/toolchain.mjs";
 
 /** ARCHITECTURE.md has a line for each source file in these folders, except where one line speaks for a whole folder. */
-const MAPPED = ["src", "kernels/src", "pkg", "www", "scripts"];
+const MAPPED = ["src", "kernels/src", "embeddings/src", "pkg", "www", "scripts"];
 const MAPPED_AS_FOLDERS = ["src/backend/webgpu/shaders", "scripts/bench", "pkg/wasm"];
 const SOURCES = /\.(rs|js|mjs)$/;
 
@@ -41,7 +41,7 @@ export async function checkLints() {
     return say(`Not checked for WebAssembly: clippy's own compiler has no standard library for it. Add it with \`rustup target add ${WASM_TARGET}\`.`);
   }
   await withCargoTarget("lints-wasm", { cargo: requireCargo(), clean: ["--target", WASM_TARGET] }, (folder) =>
-    run(requireCargo(), ["clippy", "--package", "workers-ai-local", "--package", "workers-ai-local-kernels", "--lib", "--target", WASM_TARGET, ...lints], {
+    run(requireCargo(), ["clippy", "--package", "workers-ai-local", "--package", "workers-ai-local-kernels", "--package", "workers-ai-local-embeddings", "--lib", "--target", WASM_TARGET, ...lints], {
       env: { CARGO_TARGET_DIR: folder, RUSTFLAGS: '--cfg getrandom_backend="wasm_js" -Ctarget-feature=+simd128' },
     }),
   );

@@ -13,6 +13,8 @@ import { WASM_TARGET, ensureToolchain } from "./setup/toolchain.mjs";
 const NOTICES = "THIRD-PARTY-NOTICES";
 /** The files of a build, and those that `npm run build` writes beside them. */
 const GLUE = ["workers_ai_local.js", "workers_ai_local_bg.wasm"];
+/** The module for embeddings. */
+const EMBEDDINGS = ["embeddings.js", "workerd-embeddings.js", "embeddings/workers_ai_local_embeddings.js", "embeddings/workers_ai_local_embeddings_bg.wasm"];
 const LISTS = ["builds.js", "single-builds.js", "thread-builds.js", "wide-builds.js", "workerd-builds.js", "dot-product.wasm"];
 const OTHERS = ["LICENSE", "README.md", "docs/run.svg"];
 
@@ -26,11 +28,13 @@ async function missing(files) {
 
 await main(async () => {
   const wanted = process.env.WORKERS_AI_LOCAL_BUILDS?.split(",") ?? ALL_BUILDS;
-  const unbuilt = await missing([...LISTS, ...wanted.flatMap((build) => GLUE.map((file) => `${build}/${file}`))].map((file) => `pkg/wasm/${file}`));
+  const unbuilt = await missing([...LISTS, ...wanted.flatMap((build) => GLUE.map((file) => `${build}/${file}`)), ...EMBEDDINGS].map((file) => `pkg/wasm/${file}`));
   if (unbuilt.length > 0) throw new UserError(`the package is not built, ${unbuilt[0]} is missing: run npm run build`);
   const { builds } = await import(pathToFileURL(inProject("pkg/wasm/builds.js")).href);
   const unlisted = wanted.find((build) => !builds[build]);
   // `npm run build` lists what is as new as its sources.
+  const { builds: others } = await import(pathToFileURL(inProject("pkg/wasm/embeddings.js")).href);
+  if (!others.embeddings) throw new UserError('the build "embeddings" is older than its sources: run npm run build');
   if (unlisted) throw new UserError(`the build "${unlisted}" is older than its sources: run npm run build`);
 
   const cargo = which("cargo") ?? (await ensureToolchain()).cargo;

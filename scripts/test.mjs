@@ -3,7 +3,7 @@
 
 import { mkdir, readdir } from "node:fs/promises";
 import path from "node:path";
-import { ALL_BUILDS, build } from "./build.mjs";
+import { build } from "./build.mjs";
 import { checkFormat, checkLicences, checkLints, checkTypes } from "./checks.mjs";
 import { inProject, npmBin, withNode22 } from "./lib/project.mjs";
 import { compileNative } from "./lib/native.mjs";
@@ -13,7 +13,7 @@ import { withCargoTarget } from "./lib/user-cache.mjs";
 import { buildRelaxedKernels } from "./relaxed-kernels.mjs";
 import { ensureBrowser } from "./setup/browser.mjs";
 import { ensureLocalBucket } from "./setup/local-bucket.mjs";
-import { ensureModel } from "./setup/model.mjs";
+import { ensureEmbeddings, ensureModel } from "./setup/model.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
 import { ensureToolchain, ensureToolchainWithStd, requireCargo } from "./setup/toolchain.mjs";
 import { ensureVulkan } from "./setup/vulkan.mjs";
@@ -22,7 +22,7 @@ import { ensureVulkan } from "./setup/vulkan.mjs";
  * The builds with relaxed SIMD differ in the crate `kernels` alone, which the step `kernels` compares with its reference; the one with 64-bit memory
  * and threads differs from others in one of these each. The long tests run all builds.
  */
-const BUILDS_OF_THE_GATE = ["simd128", "threads", "wasm64"];
+const BUILDS_OF_THE_GATE = ["simd128", "threads", "wasm64", "embeddings"];
 
 /** The types of weights whose accuracy the long tests compare with exact arithmetic (`tests/exactness.rs`); each takes minutes. */
 const TYPES_OF_EXACTNESS = "Q4_1,Q4_K";
@@ -35,16 +35,16 @@ const STEPS = {
   format: { what: "rustfmt, and a line in ARCHITECTURE.md for every file", test: checkFormat },
   lints: { what: "clippy, for this machine and for WebAssembly", needs: ["toolchain"], test: checkLints },
   licences: { what: "licences and sources of the crates, by cargo-deny", test: checkLicences },
-  rust: { what: "native Rust tests", needs: ["vulkan"], test: cargoTest, long: true },
+  rust: { what: "native Rust tests", needs: ["vulkan", "embeddings"], test: cargoTest, long: true },
   loom: { what: "every order of the thread pool's accesses, by loom", test: modelThreads, long: "only" },
-  build: { what: "the package", needs: ["toolchain"], test: ({ long }) => build(long ? ALL_BUILDS : BUILDS_OF_THE_GATE), long: true },
+  build: { what: "the package", needs: ["toolchain"], test: ({ long }) => build(long ? undefined : BUILDS_OF_THE_GATE), long: true },
   kernels: { what: "the relaxed-SIMD kernels beside their reference", needs: ["toolchain"], test: relaxedKernels },
   types: { what: "TypeScript: types of the package, its JavaScript, examples; what scripts and tests import", needs: ["build"], test: checkTypes },
-  node: { what: "real runs in Node", needs: ["build", "vulkan"], test: nodeTest("node"), long: true },
+  node: { what: "real runs in Node", needs: ["build", "vulkan", "embeddings"], test: nodeTest("node"), long: true },
   models: { what: "vocabularies, families and chat templates of other models, beside what llama.cpp and Jinja2 answer", needs: ["build", "vulkan"], test: modelsTest, long: true },
-  clients: { what: "published clients", needs: ["build"], test: nodeTest("clients") },
-  workerd: { what: "real runs in workerd", needs: ["build", "bucket"], test: nodeTest("workerd"), long: true },
-  browser: { what: "real runs in Chromium", needs: ["build", "bucket", "browser"], test: nodeTest("browser"), long: true },
+  clients: { what: "published clients", needs: ["build", "embeddings"], test: nodeTest("clients") },
+  workerd: { what: "real runs in workerd", needs: ["build", "bucket", "embeddings"], test: nodeTest("workerd"), long: true },
+  browser: { what: "real runs in Chromium", needs: ["build", "bucket", "browser", "embeddings"], test: nodeTest("browser"), long: true },
   docs: { what: "every example of README.md and docs/", needs: ["build", "bucket", "browser"], test: nodeTest("docs"), long: true },
   package: { what: "the packed tarball in an empty project", needs: ["build", "browser"], test: nodeTest("package"), long: true },
   projects: { what: "projects with wrangler, Vite and vitest, and the packed tarball", needs: ["build"], test: nodeTest("projects"), long: true },
@@ -117,6 +117,7 @@ async function setUp(needs) {
   const modelPath = await ensureModel();
   // Every kind of test reads this variable.
   process.env.WORKERS_AI_LOCAL_MODEL = modelPath;
+  if (needs.has("embeddings")) await ensureEmbeddings();
   if (needs.has("bucket")) await ensureLocalBucket(modelPath);
   if (needs.has("browser")) process.env.CHROMIUM_PATH = await ensureBrowser();
   const vulkan = needs.has("vulkan") ? await ensureVulkan() : {};

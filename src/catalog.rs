@@ -1,5 +1,6 @@
 //! The catalogue: model id → card, with what is published about the model. It does not say where weights are.
 
+use crate::catalog_embeddings;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::OnceLock;
@@ -176,16 +177,17 @@ pub fn search(params: &Value) -> Vec<ModelListing> {
     let source = number("source");
     let per_page = number("per_page").unwrap_or(u64::MAX).max(1);
     let skip = per_page.saturating_mul(number("page").unwrap_or(1).saturating_sub(1));
-    cards()
-        .iter()
-        .filter(|card| {
-            let author_of = card.id.split('/').nth(1).unwrap_or_default();
-            author.as_deref().is_none_or(|author| author_of == author)
-                && search.as_deref().is_none_or(|search| card.id.contains(search) || card.description.to_lowercase().contains(search))
-                && task.as_deref().is_none_or(|task| task == "text generation" || task == "text-generation" || task == TASK_ID)
-                && !(hides_beta && card.has("beta"))
-        })
+    let is_task = |task: &str| task == "text generation" || task == "text-generation" || task == TASK_ID;
+    let generation = cards().iter().filter(|card| task.as_deref().is_none_or(is_task) && !(hides_beta && card.has("beta")));
+    let embeddings = catalog_embeddings::CARDS.iter().filter(|_| task.as_deref().is_none_or(catalog_embeddings::is_task));
+    generation
         .map(ModelListing::from)
+        .chain(embeddings.map(ModelListing::from))
+        .filter(|ModelListing { name, description, .. }| {
+            let author_of = name.split('/').nth(1).unwrap_or_default();
+            author.as_deref().is_none_or(|author| author_of == author)
+                && search.as_deref().is_none_or(|search| name.contains(search) || description.to_lowercase().contains(search))
+        })
         .filter(|listing| source.is_none_or(|source| u64::from(listing.source) == source))
         .skip(usize::try_from(skip).unwrap_or(usize::MAX))
         .take(usize::try_from(per_page).unwrap_or(usize::MAX))
@@ -256,13 +258,15 @@ mod tests {
 
     #[test]
     fn search_filters_and_pages() {
-        assert_eq!(search(&json!({})).len(), cards().len());
+        let all_cards = cards().len() + catalog_embeddings::CARDS.len();
+        assert_eq!(search(&json!({})).len(), all_cards);
+        assert_eq!(search(&json!({"task": "Text Embeddings"})).len(), catalog_embeddings::CARDS.len());
         let names = |params: Value| search(&params).iter().map(|listing| listing.name).collect::<Vec<_>>();
         assert!(names(json!({"author": "meta"})).iter().all(|name| name.starts_with("@cf/meta/")));
         assert_eq!(names(json!({"search": "codellama"})), ["@hf/codellama/codellama-7b-hf"]);
         assert!(names(json!({"source": 2})).iter().all(|name| name.starts_with("@hf/")));
         let stable = names(json!({"hide_experimental": "true"}));
-        assert!(stable.len() < cards().len() && !stable.contains(&"@cf/microsoft/phi-2"));
+        assert!(stable.len() < all_cards && !stable.contains(&"@cf/microsoft/phi-2"));
         let all: Vec<_> = names(json!({}));
         assert_eq!(names(json!({"per_page": 3, "page": 2})), all[3..6]);
         assert!(search(&json!({"per_page": "3", "page": "99"})).is_empty());

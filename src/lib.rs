@@ -12,6 +12,7 @@
 pub mod ai;
 pub mod backend;
 pub mod catalog;
+pub mod catalog_embeddings;
 pub mod engine;
 pub mod error;
 pub mod gguf;

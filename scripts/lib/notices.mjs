@@ -66,6 +66,8 @@ async function compiledCrates(cargo, target) {
     }
   };
   visit(resolve.root);
+  // A module of its own.
+  for (const id of own) if (crateOf.get(id).name === "workers-ai-local-embeddings") visit(id);
   return [...found]
     .filter((id) => !own.includes(id))
     .map((id) => crateOf.get(id))

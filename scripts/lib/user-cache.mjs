@@ -15,7 +15,7 @@ export const inUserCache = (...parts) => path.join(modelFolder(process.env, os.h
 const LOOK_AGAIN_MS = 500;
 
 /** The packages of this workspace whose outputs cargo tells apart by the clone's path, or does not tell apart at all. */
-const OWN_PACKAGES = ["workers-ai-local", "workers-ai-local-kernels", "instant", "bindgen"];
+const OWN_PACKAGES = ["workers-ai-local", "workers-ai-local-kernels", "workers-ai-local-embeddings", "instant", "bindgen"];
 
 /**
  * Lends cargo's target folder `name` to one clone at a time. Dependencies stay compiled for every clone. The workspace's own packages are

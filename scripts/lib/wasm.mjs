@@ -25,6 +25,7 @@ const used = (features, unwinds) => (unwinds ? [...features, ["exception-handlin
 export const cargoEnvironment = (features, folder, { unwinds = false, link = [], entropy = "wasm_js" } = {}) => ({
   CARGO_TARGET_DIR: folder,
   CARGO_PROFILE_WASM_PANIC: unwinds ? "unwind" : "abort",
+  CARGO_PROFILE_WASM_EMBEDDINGS_PANIC: unwinds ? "unwind" : "abort",
   // The "encoded" form, because one flag has quotes in it.
   CARGO_ENCODED_RUSTFLAGS: [
     `-Ctarget-feature=${used(features, unwinds).map(([rustc]) => `+${rustc}`).join(",")}`,

@@ -1,7 +1,7 @@
 //! An answer in the dialect of a client, as one object or as a stream of events.
 
 use super::substitute::{Forwarded, Recorder};
-use super::{Choices, ComputedBy, Prepared};
+use super::{Choices, ComputedBy, Embedded, Prepared};
 use crate::error::Result;
 use crate::output::{AnswerShape, CompleteAnswer, Dialect, Progress, Usage};
 use serde_json::Value;
@@ -12,6 +12,7 @@ pub enum Content {
     Computed(Choices),
     Prepared(Prepared),
     Forwarded(Forwarded),
+    Embedded(Embedded),
 }
 
 impl From<Choices> for Content {
@@ -23,6 +24,12 @@ impl From<Choices> for Content {
 impl From<Prepared> for Content {
     fn from(prepared: Prepared) -> Self {
         Self::Prepared(prepared)
+    }
+}
+
+impl From<Embedded> for Content {
+    fn from(embedded: Embedded) -> Self {
+        Self::Embedded(embedded)
     }
 }
 
@@ -50,6 +57,7 @@ impl Answer {
     pub fn is_stream(&self) -> bool {
         match &self.content {
             Content::Forwarded(forwarded) => matches!(forwarded, Forwarded::Stream(_)),
+            Content::Embedded(_) => false,
             Content::Computed(_) | Content::Prepared(_) => self.shape.stream,
         }
     }
@@ -60,6 +68,7 @@ impl Answer {
             Content::Computed(choices) => choices.served_by(),
             Content::Prepared(_) => "script",
             Content::Forwarded(_) => "service",
+            Content::Embedded(embedded) => &embedded.served_by,
         }
     }
 
@@ -67,7 +76,7 @@ impl Answer {
     pub fn computed_by(&self) -> Option<ComputedBy> {
         match &self.content {
             Content::Computed(choices) => Some(choices.computed_by()),
-            Content::Prepared(_) | Content::Forwarded(_) => None,
+            Content::Prepared(_) | Content::Forwarded(_) | Content::Embedded(_) => None,
         }
     }
 
@@ -77,7 +86,7 @@ impl Answer {
     ///
     /// The error that ended the generation, and 5024 if JSON mode did not produce an object that fits.
     pub async fn object(mut self) -> Result<Value> {
-        if let Content::Forwarded(Forwarded::Object(object)) = &mut self.content {
+        if let Content::Forwarded(Forwarded::Object(object)) | Content::Embedded(Embedded { object, .. }) = &mut self.content {
             return Ok(object.take());
         }
         let mut whole = CompleteAnswer::default();
@@ -117,7 +126,7 @@ impl Answer {
         let next = match &mut self.content {
             Content::Computed(choices) => choices.next().await,
             Content::Prepared(prepared) => prepared.next().await,
-            Content::Forwarded(_) => Ok(None),
+            Content::Forwarded(_) | Content::Embedded(_) => Ok(None),
         };
         match (&next, &mut self.recorder) {
             (Ok(Some(Progress::Part { part, .. })), Some(recorder)) => recorder.part(part),
@@ -142,7 +151,7 @@ impl Answer {
         match &self.content {
             Content::Computed(choices) => choices.usage(),
             Content::Prepared(prepared) => prepared.usage(),
-            Content::Forwarded(_) => Usage::default(),
+            Content::Forwarded(_) | Content::Embedded(_) => Usage::default(),
         }
     }
 }

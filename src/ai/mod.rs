@@ -3,6 +3,7 @@
 mod answer;
 mod backends;
 mod choices;
+mod embeddings;
 mod expect;
 mod generation;
 mod memory;
@@ -17,6 +18,7 @@ mod thinking;
 pub use answer::Answer;
 pub use backends::{BackendChoice, LoadProgress, Phase, ShaderProgress};
 pub use choices::Choices;
+pub use embeddings::{Embedded, Embeddings, Vectors};
 pub use memory::Memory;
 pub use model::{ComputedBy, Model};
 pub use nonce::Nonce;
@@ -24,6 +26,7 @@ pub use prepared::Prepared;
 pub use substitute::{Forwarded, Reply, Substitute, error_of};
 
 use crate::catalog::{self, Shape};
+use crate::catalog_embeddings;
 use crate::engine::{GenerationParams, Limits};
 use crate::error::{AiError, Result};
 use crate::gguf::Source;
@@ -67,6 +70,8 @@ pub struct Config {
     pub on_warning: Rc<dyn Fn(&str)>,
     /// What may answer in place of the models.
     pub substitute: Option<Rc<dyn Substitute>>,
+    /// What computes embeddings.
+    pub embeddings: Option<Rc<dyn Embeddings>>,
 }
 
 /// Serves requests with the configured models.
@@ -89,6 +94,9 @@ impl Ai {
     /// Like [`Ai::generate`]; 5006 if `input` does not fit the schema. 5007 (no such model) takes precedence over both. Those of the
     /// substitute.
     pub async fn answer(&self, model_id: &str, input: Result<Value>, api: Api, nonce: Nonce) -> Result<Answer> {
+        if self.embeds(model_id) {
+            return Ok(Answer::new(self.embed(model_id, input).await?, Dialect::binding(), AnswerShape::default(), None));
+        }
         let dialect = dialect_of(model_id, input.as_ref().ok(), api, nonce);
         let reply = self.substituted(model_id, input.as_ref().ok(), api).await?;
         let input = match (&dialect, input) {
@@ -214,10 +222,18 @@ impl Ai {
         Ok((text, template, thinking))
     }
 
+    /// The ids that the configuration gives models.
+    fn own_ids(&self) -> impl Iterator<Item = &str> {
+        let embeddings = self.config.embeddings.as_ref().map(|host| host.own_ids()).unwrap_or_default();
+        self.config.models.keys().chain(embeddings).map(String::as_str)
+    }
+
     /// Configured ids that are not in the catalogue, sorted.
     pub fn further_models(&self) -> Vec<&str> {
-        let mut ids: Vec<&str> = self.config.models.keys().map(String::as_str).filter(|id| catalog::find(id).is_none()).collect();
+        let mut ids: Vec<&str> =
+            self.own_ids().filter(|id| catalog::find(id).is_none() && catalog_embeddings::find(id).is_none()).collect();
         ids.sort_unstable();
+        ids.dedup();
         ids
     }
 
@@ -271,7 +287,7 @@ impl Ai {
             return Ok(());
         }
         let mut error = AiError::no_such_model(model_id);
-        if let Some(nearest) = catalog::nearest(model_id, self.config.models.keys().map(String::as_str)) {
+        if let Some(nearest) = catalog::nearest(model_id, self.own_ids().chain(catalog_embeddings::CARDS.iter().map(|card| card.id))) {
             error.text += &format!(". Did you mean {nearest}?");
         }
         Err(error)
@@ -326,7 +342,11 @@ fn dialect_of(model_id: &str, input: Option<&Value>, api: Api, nonce: Nonce) -> 
         return Dialect::Responses(Box::new(Response::new(&nonce.request_id(), model_id, nonce.created, input.unwrap_or(&nothing))));
     }
     let has = |key: &str| input.and_then(|input| input.get(key)).is_some_and(|value| !value.is_null());
-    let kind = if api == Api::Run && shape == Shape::ChatOrText && has("prompt") { Kind::Text } else { Kind::Chat };
+    let kind = match (api, shape) {
+        (Api::Run, Shape::ChatOrText) if has("prompt") => Kind::Text,
+        (Api::Run, Shape::ChatOrText) => Kind::ChatWithText,
+        _ => Kind::Chat,
+    };
     // `run` has always told the token counts at the end of a stream.
     let asked = input.and_then(|input| input.get("stream_options")?.get("include_usage")?.as_bool());
     let include_usage = asked.unwrap_or(api == Api::Run);

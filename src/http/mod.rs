@@ -1,9 +1,11 @@
 //! HTTP: a request → a response, for the three HTTP surfaces of Workers AI.
 //!
-//! One handler for every runtime serves the binding's wire protocol, REST, and OpenAI's chat completions and responses. Contains paths, bodies and
+//! One handler for every runtime serves the binding's wire protocol, REST, and OpenAI's chat completions, responses and embeddings. Contains paths,
+//! bodies and
 //! envelopes. Hosts receive requests and send bytes in `js` and the package's entries.
 
 mod cors;
+mod embeddings;
 mod openai;
 mod path;
 mod rest;
@@ -100,7 +102,7 @@ pub async fn handle(ai: &Ai, cors: &Cors, request: &Request) -> Response {
 async fn route(ai: &Ai, request: &Request) -> Response {
     let (route, query) = path::parse(&request.url);
     let method = match &route {
-        Route::BindingRun | Route::RestRun(_) | Route::ChatCompletions | Route::Responses => "POST",
+        Route::BindingRun | Route::RestRun(_) | Route::ChatCompletions | Route::Responses | Route::Embeddings => "POST",
         _ => "GET",
     };
     if route == Route::BindingRun && request.header("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
@@ -123,6 +125,7 @@ async fn route(ai: &Ai, request: &Request) -> Response {
         Route::RestSchema => rest::schema(&query),
         Route::ChatCompletions => openai::answer(ai, request, Api::ChatCompletions).await,
         Route::Responses => openai::answer(ai, request, Api::Responses).await,
+        Route::Embeddings => embeddings::embeddings(ai, request).await,
         Route::OpenAiModels => Ok(openai::models(ai)),
         Route::OpenAiModel(model) => openai::model(ai, model),
         Route::Unknown(_) => Err(AiError::new(ErrorCode::NotFound, format!("No such path: {}.", path::of(&request.url)))),
@@ -136,7 +139,12 @@ fn error_response(route: &Route, error: &AiError) -> Response {
     let rest_errors = json!([{"code": code, "message": format!("AiError: {}", error.text)}]);
     let body = match route {
         Route::BindingRun => error.wire_body(),
-        Route::ChatCompletions | Route::Responses | Route::OpenAiModels | Route::OpenAiModel(_) | Route::Unknown(path::Surface::OpenAi) => {
+        Route::ChatCompletions
+        | Route::Responses
+        | Route::Embeddings
+        | Route::OpenAiModels
+        | Route::OpenAiModel(_)
+        | Route::Unknown(path::Surface::OpenAi) => {
             json!({"error": openai::error(error), "errors": rest_errors, "success": false, "result": {}, "messages": []})
         }
         _ => json!({"result": {}, "success": false, "errors": rest_errors, "messages": []}),

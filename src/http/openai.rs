@@ -3,6 +3,7 @@
 use super::{Request, Response, respond};
 use crate::ai::{Ai, Api};
 use crate::catalog::{cards, find};
+use crate::catalog_embeddings;
 use crate::error::{AiError, ErrorCode, Result};
 use serde_json::{Map, Value, json};
 
@@ -37,13 +38,14 @@ fn as_input(mut fields: Map<String, Value>) -> Map<String, Value> {
 
 /// `GET …/v1/models`.
 pub fn models(ai: &Ai) -> Response {
-    let ids = cards().iter().map(|card| card.id).chain(ai.further_models());
+    let embeddings = catalog_embeddings::CARDS.iter().map(|card| card.id);
+    let ids = cards().iter().map(|card| card.id).chain(embeddings).chain(ai.further_models());
     Response::json(200, &json!({"object": "list", "data": ids.map(listing).collect::<Vec<Value>>()}))
 }
 
 /// `GET …/v1/models/:id`. 3042 for an unknown id.
 pub fn model(ai: &Ai, id: &str) -> Result<Response> {
-    if find(id).is_none() && !ai.further_models().contains(&id) {
+    if find(id).is_none() && catalog_embeddings::find(id).is_none() && !ai.further_models().contains(&id) {
         return Err(AiError::new(ErrorCode::NotFound, format!("No such model {id}")));
     }
     Ok(Response::json(200, &listing(id)))

@@ -19,6 +19,7 @@ pub enum Route {
     RestSchema,
     ChatCompletions,
     Responses,
+    Embeddings,
     OpenAiModels,
     OpenAiModel(String),
     Unknown(Surface),
@@ -65,6 +66,7 @@ fn openai(rest: &str) -> Route {
     match rest {
         "/chat/completions" => Route::ChatCompletions,
         "/responses" => Route::Responses,
+        "/embeddings" => Route::Embeddings,
         "/models" => Route::OpenAiModels,
         _ => match rest.strip_prefix("/models/") {
             Some(model) => Route::OpenAiModel(decode(model)),
@@ -133,7 +135,8 @@ mod tests {
         assert_eq!(route(&format!("{account}/ai/v1/responses")), Route::Responses);
         assert_eq!(route("/v1/models"), Route::OpenAiModels);
         assert_eq!(route(&format!("/v1/models/{model}")), Route::OpenAiModel(model.into()));
-        assert_eq!(route("/v1/embeddings"), Route::Unknown(Surface::OpenAi));
+        assert_eq!(route("/v1/embeddings"), Route::Embeddings);
+        assert_eq!(route("/v1/completions"), Route::Unknown(Surface::OpenAi));
         for unknown in ["", "/", "/v11", "/client/v4/accounts/a/air/run/x", "/client/v4/accounts/ai/run/x", "http://host"] {
             assert_eq!(route(unknown), Route::Unknown(Surface::Other), "{unknown}");
         }

@@ -3,6 +3,7 @@
 use super::{Request, Response, respond};
 use crate::ai::{Ai, Api};
 use crate::catalog::{self, Shape};
+use crate::catalog_embeddings;
 use crate::error::{AiError, Result};
 use crate::input::published_schemas;
 use serde_json::{Value, json};
@@ -16,6 +17,9 @@ pub async fn run(ai: &Ai, model: &str, request: &Request) -> Result<Response> {
 /// `GET …/ai/models/schema?model=`: the JSON Schemas of input and output. 5007 for a model that is not in the catalogue.
 pub fn schema(query: &Value) -> Result<Response> {
     let model = query["model"].as_str().unwrap_or_default();
+    if catalog_embeddings::find(model).is_some() {
+        return Ok(envelope(&catalog_embeddings::published_schemas()));
+    }
     match catalog::find(model) {
         Some(card) => Ok(envelope(&published_schemas(card.shape != Shape::Response))),
         None => Err(AiError::no_such_model(model)),

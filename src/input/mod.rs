@@ -3,6 +3,7 @@
 //! Contains the published schema with its ranges and the meaning of its fields. JSON arrives through `js` and `http`; messages
 //! become a prompt in `prompt`.
 
+mod embeddings;
 mod responses;
 mod tools;
 mod validate;
@@ -10,6 +11,7 @@ mod validate;
 use crate::error::{AiError, ErrorCode, Result};
 use crate::sampling::SamplingParams;
 use crate::tools::{Tool, ToolChoice};
+pub use embeddings::{EmbeddingRequest, MAX_TEXTS, Pooling};
 pub use responses::{as_chat_input, is_for_responses};
 use serde_json::{Map, Value};
 pub use validate::published_schemas;

@@ -183,7 +183,7 @@ fn not_met(reason: String) -> AiError {
     AiError::invalid_input(format!("oneOf at '/' not met, 0 matches: {reason}"))
 }
 
-fn type_name(value: &Value) -> &'static str {
+pub fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",

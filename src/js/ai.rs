@@ -2,10 +2,11 @@
 
 use super::answer::{Answer, HttpAnswer};
 use super::convert::{property, to_error, to_js};
+use super::embeddings::{HostEmbeddings, JsEmbeddings};
 use super::source::{HostSource, JsSource};
 use super::substitute::{HostSubstitute, JsSubstitute};
 use super::task::Task;
-use crate::ai::{self, Nonce, Substitute};
+use crate::ai::{self, Embeddings, Nonce, Substitute};
 use crate::catalog;
 use crate::engine::{Limits, blame};
 use crate::error::{AiError, ErrorCode};
@@ -36,7 +37,7 @@ pub struct Ai {
 #[wasm_bindgen]
 impl Ai {
     /// `config`: `{ models: {id: source}, default: source, strict, backend, caches, queue, cors, onProgress, onWarning, memory,
-    /// substitute }`, with sources made by `source.js` and a substitute made by `substitute.js`.
+    /// substitute, embeddings }`, with sources made by `source.js`, a substitute made by `substitute.js`, and what `embeddings.js` makes.
     #[wasm_bindgen(constructor)]
     pub fn new(config: &JsValue) -> Ai {
         let mut models: HashMap<String, Rc<dyn Source>> = HashMap::new();
@@ -79,11 +80,14 @@ impl Ai {
         let substitute = property(config, "substitute");
         let substitute =
             substitute.is_object().then(|| Rc::new(JsSubstitute(substitute.unchecked_into::<HostSubstitute>())) as Rc<dyn Substitute>);
+        let embeddings = property(config, "embeddings");
+        let embeddings =
+            embeddings.is_object().then(|| Rc::new(JsEmbeddings::new(embeddings.unchecked_into::<HostEmbeddings>())) as Rc<dyn Embeddings>);
         let memory = property(config, "memory");
         let bytes = property(&memory, "bytes").as_f64().map_or(u64::MAX, |bytes| bytes as u64);
         let advice = property(&memory, "advice").as_string().unwrap_or_default();
         let memory = Rc::new(ai::Memory::new(bytes, property(&memory, "elsewhere").is_truthy(), advice));
-        let config = ai::Config { models, default, strict, limits, backend, memory, on_progress, on_warning, substitute };
+        let config = ai::Config { models, default, strict, limits, backend, memory, on_progress, on_warning, substitute, embeddings };
         let inner = Rc::new(ai::Ai::new(config));
         Ai { inner: AssertUnwindSafe(inner), cors }
     }
@@ -145,6 +149,10 @@ impl Ai {
     pub fn load(&self, model: String) -> Task {
         let inner = Rc::clone(&self.inner);
         Task::new(async move {
+            if inner.embeds(&model) {
+                let name = inner.load_embeddings(&model).await.map_err(|error| to_error(&error))?;
+                return Ok(to_js(&json!({"model": name, "backend": "cpu", "reason": null})));
+            }
             let loaded = inner.load(&model).await.map_err(|error| to_error(&error))?;
             let ai::ComputedBy { backend, reason } = loaded.computed_by();
             Ok(to_js(&json!({"model": loaded.name, "backend": backend, "reason": reason})))

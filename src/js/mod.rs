@@ -7,6 +7,7 @@
 mod ai;
 mod answer;
 mod convert;
+mod embeddings;
 #[cfg(target_arch = "wasm64")]
 mod entropy;
 #[cfg(feature = "webgpu")]

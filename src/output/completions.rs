@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 pub enum Kind {
     /// `chat.completion`, with messages.
     Chat,
+    /// The same, of models whose published type knows no content that is `null`, beside calls.
+    ChatWithText,
     /// `text_completion`, with texts.
     Text,
 }
@@ -38,7 +40,8 @@ impl Completion {
     /// The answer as one object.
     pub fn object(&self, whole: &CompleteAnswer, shape: AnswerShape) -> Value {
         let choices = whole.choices.iter().enumerate().map(|(index, choice)| match self.kind {
-            Kind::Chat => chat_choice(index, choice, shape),
+            Kind::Chat => chat_choice(index, choice, shape, Value::Null),
+            Kind::ChatWithText => chat_choice(index, choice, shape, "".into()),
             Kind::Text => {
                 let reason = choice.finish_reason.as_str();
                 json!({"index": index, "text": choice.text, "logprobs": logprobs(&choice.logprobs, shape.logprobs), "finish_reason": reason})
@@ -46,7 +49,7 @@ impl Completion {
         });
         json!({
             "id": self.id,
-            "object": match self.kind { Kind::Chat => "chat.completion", Kind::Text => "text_completion" },
+            "object": if self.kind == Kind::Text { "text_completion" } else { "chat.completion" },
             "created": self.created,
             "model": self.model,
             "choices": choices.collect::<Vec<Value>>(),
@@ -62,7 +65,7 @@ impl Completion {
             Progress::Finished { reason, .. } => reason.as_str().into(),
         };
         let mut change = match self.kind {
-            Kind::Chat => json!({"index": choice, "delta": self.delta(*choice, progress)}),
+            Kind::Chat | Kind::ChatWithText => json!({"index": choice, "delta": self.delta(*choice, progress)}),
             Kind::Text => {
                 let text = if let Progress::Part { part: Part::Text(text), .. } = progress { text.as_str() } else { "" };
                 json!({"index": choice, "text": text})
@@ -111,7 +114,7 @@ impl Completion {
     fn chunk(&self, choices: Value, usage: Option<&Usage>) -> String {
         let mut chunk = json!({
             "id": self.id,
-            "object": match self.kind { Kind::Chat => "chat.completion.chunk", Kind::Text => "text_completion" },
+            "object": if self.kind == Kind::Text { "text_completion" } else { "chat.completion.chunk" },
             "created": self.created,
             "model": self.model,
             "choices": choices,
@@ -123,12 +126,13 @@ impl Completion {
     }
 }
 
-fn chat_choice(index: usize, choice: &Choice, shape: AnswerShape) -> Value {
+/// `nothing`: the content of an answer that only calls tools.
+fn chat_choice(index: usize, choice: &Choice, shape: AnswerShape, nothing: Value) -> Value {
     let mut message = json!({"role": "assistant", "content": choice.text, "refusal": null});
     add_thought(&mut message, &choice.thought);
     if !choice.calls.is_empty() {
         if choice.text.is_empty() {
-            message["content"] = Value::Null;
+            message["content"] = nothing;
         }
         message["tool_calls"] = choice.calls.iter().map(ToolCall::nested).collect();
     }

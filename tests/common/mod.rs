@@ -58,6 +58,7 @@ pub fn ai_from(source: Rc<dyn Source>, limits: Limits) -> (Ai, Rc<RefCell<Vec<St
         on_progress: None,
         on_warning: Rc::new(move |text| seen.borrow_mut().push(text.to_owned())),
         substitute: None,
+        embeddings: None,
     };
     (Ai::new(config), warnings)
 }

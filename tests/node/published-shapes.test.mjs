@@ -59,7 +59,6 @@ const DIFFERENCES = [
 const CALLS = ["forced calls", "thoughts before calls"];
 /** Where answers do not fit but should: the ids, the names of the questions, and what is wrong. */
 const MISFITS = [
-  { ids: ["@cf/qwen/qwen3-30b-a3b-fp8", "@cf/aisingapore/gemma-sea-lion-v4-27b-it"], names: CALLS, why: "beside calls, `content` is null and not a string" },
   { ids: ["@cf/meta/llama-4-scout-17b-16e-instruct"], names: CALLS, why: "`tool_calls[].function.arguments` is JSON text and not an object" },
 ];
 

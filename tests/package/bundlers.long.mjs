@@ -76,7 +76,7 @@ const RECIPES = {
       "build.js": `
         import { cp } from "node:fs/promises";
         import { build } from "esbuild";
-        const engine = ["browser-worker", "browser-thread", "browser-wide-worker", "browser-wide-thread"].map((name) => "workers-ai-local/" + name);
+        const engine = ["browser-worker", "browser-thread", "browser-wide-worker", "browser-wide-thread", "browser-embeddings"].map((name) => "workers-ai-local/" + name);
         await build({ entryPoints: ["app.js", ...engine], bundle: true, format: "esm", outdir: "dist", entryNames: "[name]" });
         await cp("node_modules/workers-ai-local/pkg/wasm", "dist/wasm", { recursive: true, filter: (file) => !/\\.(js|ts)$/.test(file) });
       `,

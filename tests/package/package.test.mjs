@@ -147,7 +147,7 @@ describe("what cannot be packed", () => {
     t.after(() => rm(folder, { recursive: true, force: true }));
     const there = (name) => path.join(folder, name);
     // The sources of cargo's workspace, which it reads to list the crates.
-    for (const name of ["package.json", "README.md", "LICENSE", "wrangler.toml", "docs", "pkg", "www", "scripts", "src", "clock", "kernels", "examples", "tests", "Cargo.toml", "Cargo.lock"]) {
+    for (const name of ["package.json", "README.md", "LICENSE", "wrangler.toml", "docs", "pkg", "www", "scripts", "src", "clock", "embeddings", "kernels", "examples", "tests", "Cargo.toml", "Cargo.lock"]) {
       await cp(path.join(ROOT, name), there(name), { recursive: true, filter: (source) => !/node_modules|target$/.test(path.relative(ROOT, source)) });
     }
     await spoil(there);

@@ -1,0 +1,104 @@
+//! Embeddings: requests for models that the host computes, in a module of its own.
+
+use super::substitute::{Forwarded, Reply};
+use super::{Ai, Api, Substituted};
+use crate::catalog_embeddings;
+use crate::error::{AiError, Result};
+use crate::gguf::LocalFuture;
+use crate::input::{EmbeddingRequest, Pooling};
+use serde_json::Value;
+
+/// What computes embeddings.
+pub trait Embeddings {
+    /// Configured ids of embedding models; they need not be in the catalogue.
+    fn own_ids(&self) -> &[String];
+
+    /// The vectors of texts. Without texts it only loads the model.
+    ///
+    /// # Errors
+    ///
+    /// 5007 if the configuration has no model for the id; those of its load.
+    fn embed<'a>(&'a self, model_id: &'a str, texts: &'a [String], pooling: Pooling) -> LocalFuture<'a, Result<Vectors>>;
+}
+
+/// The vectors of texts.
+pub struct Vectors {
+    /// One after the other.
+    pub numbers: Vec<f32>,
+    /// Length of each.
+    pub width: usize,
+    /// Tokens of all texts.
+    pub tokens: usize,
+    /// Name of the model's file.
+    pub served_by: String,
+}
+
+/// A complete answer.
+pub struct Embedded {
+    pub object: Value,
+    pub tokens: usize,
+    pub served_by: String,
+}
+
+impl Ai {
+    /// Whether a model id is one of an embedding model.
+    pub fn embeds(&self, model_id: &str) -> bool {
+        let own = self.config.embeddings.as_ref().is_some_and(|host| host.own_ids().iter().any(|id| id == model_id));
+        own || catalog_embeddings::find(model_id).is_some()
+    }
+
+    /// Answers a request for an embedding model, in the binding's form.
+    ///
+    /// # Errors
+    ///
+    /// That of `input`; 5007 if no model answers for the id; 5006 if the input does not fit the schema; those of the substitute and of the
+    /// model's load.
+    pub fn embed<'a>(&'a self, model_id: &'a str, input: Result<Value>) -> LocalFuture<'a, Result<Embedded>> {
+        // In a box: it has several callers, of which each would get a copy.
+        Box::pin(async move {
+            match self.substituted(model_id, input.as_ref().ok(), Api::Run).await? {
+                Substituted::By(Reply::Forwarded(Forwarded::Object(object))) => {
+                    return Ok(Embedded { object, tokens: 0, served_by: "service".into() });
+                }
+                Substituted::By(Reply::Forwarded(Forwarded::Stream(_))) => {
+                    return Err(AiError::invalid_data("The service answered with a stream, which embeddings never are."));
+                }
+                Substituted::By(Reply::Prepared(answer)) => return prepared(&answer),
+                // Embeddings are not recorded: the same text has the same vector every time.
+                Substituted::No(_) => {}
+            }
+            if !self.embeds(model_id) {
+                self.known(model_id)?;
+                return Err(AiError::invalid_input(format!("{model_id} generates text, and this request is for an embedding model")));
+            }
+            let host = self.config.embeddings.as_ref().ok_or_else(|| AiError::no_such_model(model_id))?;
+            let request = EmbeddingRequest::from_value(input?)?;
+            let Vectors { numbers, width, tokens, served_by } = host.embed(model_id, &request.texts, request.pooling).await?;
+            Ok(Embedded { object: request.answer(&numbers, width), tokens, served_by })
+        })
+    }
+
+    /// Loads the model that serves an id of an embedding model; the name of its file.
+    ///
+    /// # Errors
+    ///
+    /// 5007 if no model answers for the id; those of its load.
+    pub async fn load_embeddings(&self, model_id: &str) -> Result<String> {
+        let host = self.config.embeddings.as_ref().ok_or_else(|| AiError::no_such_model(model_id))?;
+        Ok(host.embed(model_id, &[], Pooling::Mean).await?.served_by)
+    }
+}
+
+/// The answer of a script: the `json` of its entry.
+fn prepared(answer: &Value) -> Result<Embedded> {
+    if let Some(error) = super::error_of(&answer["error"]) {
+        return Err(error);
+    }
+    let text: String = answer["parts"].as_array().into_iter().flatten().filter_map(|part| part["text"].as_str()).collect();
+    match serde_json::from_str(&text) {
+        Ok(object @ Value::Object(_)) => Ok(Embedded { object, tokens: 0, served_by: "script".into() }),
+        _ => Err(AiError::invalid_data(
+            "The script answers with text, and this is an embedding model. Give the entry json: { shape, data }.",
+        )),
+    }
+}
