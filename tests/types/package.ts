@@ -10,6 +10,7 @@ import {
   type FunctionTool,
   type ModelSource,
   type ResponseFormat,
+  type TextEmbeddingsOutput,
   type TextGenerationEvent,
   type TextGenerationInput,
   type TextGenerationOutput,
@@ -34,6 +35,14 @@ export async function answers(ai: Ai, decided: boolean): Promise<void> {
   same<ReadableStream<Uint8Array>>()(await ai.run(MODEL, { prompt: "Hi", stream: true }));
   same<Response>()(await ai.run(MODEL, { prompt: "Hi", stream: true }, { returnRawResponse: true }));
   same<TextGenerationOutput | ReadableStream<Uint8Array> | Response>()(await ai.run(MODEL, { prompt: "Hi", stream: decided }));
+
+  // Embeddings.
+  same<TextEmbeddingsOutput>()(await ai.run("@cf/baai/bge-base-en-v1.5", { text: ["a", "b"], pooling: "cls" }));
+  same<Response>()(await ai.run("@cf/baai/bge-base-en-v1.5", { text: "a" }, { returnRawResponse: true }));
+  const files = { weights: "./model.safetensors", config: new URL("https://example.com/config.json"), tokenizer: new Uint8Array() };
+  new Ai({ models: { "@cf/baai/bge-base-en-v1.5": files, "@cf/own/e5": { weights: "./e5.gguf" } }, defaultEmbeddings: "./gte.gguf" });
+  // @ts-expect-error: there is no such pooling
+  await ai.run("@cf/baai/bge-base-en-v1.5", { text: "a", pooling: "max" });
 
   // Literals and variables.
   const messages: ChatMessage[] = [{ role: "user", content: [{ type: "text", text: "Hi" }] }, { role: "assistant", content: null }];
