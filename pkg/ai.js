@@ -242,7 +242,7 @@ export class Ai {
 
 /** @param {string} feature */
 function notLocal(feature) {
-  return new AiInternalError(`${feature} is not available locally: workers-ai-local computes text generation only.`);
+  return new AiInternalError(`${feature} is not available locally: workers-ai-local computes text and embeddings only.`);
 }
 
 /**

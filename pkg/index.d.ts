@@ -720,7 +720,7 @@ export type ModelsParameters = {
   search?: string;
   /** 1: ids that start with `@cf/`; 2: ids that start with `@hf/`. */
   source?: number;
-  /** Name or id of a task. Only Text Generation has models. */
+  /** Name or id of a task. Text Generation and Text Embeddings have models. */
   task?: string;
   /** Number of the page, from 1. */
   page?: number;

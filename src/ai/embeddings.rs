@@ -1,12 +1,12 @@
 //! Embeddings: requests for models that the host computes, in a module of its own.
 
-use super::substitute::{Forwarded, Reply};
+use super::substitute::{Forwarded, Recorder, Reply};
 use super::{Ai, Api, Substituted};
 use crate::catalog_embeddings;
 use crate::error::{AiError, Result};
 use crate::gguf::LocalFuture;
 use crate::input::{EmbeddingRequest, Pooling};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What computes embeddings.
 pub trait Embeddings {
@@ -56,7 +56,7 @@ impl Ai {
     pub fn embed<'a>(&'a self, model_id: &'a str, input: Result<Value>) -> LocalFuture<'a, Result<Embedded>> {
         // In a box: it has several callers, of which each would get a copy.
         Box::pin(async move {
-            match self.substituted(model_id, input.as_ref().ok(), Api::Run).await? {
+            let recorder = match self.substituted(model_id, input.as_ref().ok(), Api::Run).await? {
                 Substituted::By(Reply::Forwarded(Forwarded::Object(object))) => {
                     return Ok(Embedded { object, tokens: 0, served_by: "service".into() });
                 }
@@ -64,9 +64,8 @@ impl Ai {
                     return Err(AiError::invalid_data("The service answered with a stream, which embeddings never are."));
                 }
                 Substituted::By(Reply::Prepared(answer)) => return prepared(&answer),
-                // Embeddings are not recorded: the same text has the same vector every time.
-                Substituted::No(_) => {}
-            }
+                Substituted::No(recorder) => recorder,
+            };
             if !self.embeds(model_id) {
                 self.known(model_id)?;
                 return Err(AiError::invalid_input(format!("{model_id} generates text, and this request is for an embedding model")));
@@ -74,7 +73,11 @@ impl Ai {
             let host = self.config.embeddings.as_ref().ok_or_else(|| AiError::no_such_model(model_id))?;
             let request = EmbeddingRequest::from_value(input?)?;
             let Vectors { numbers, width, tokens, served_by } = host.embed(model_id, &request.texts, request.pooling).await?;
-            Ok(Embedded { object: request.answer(&numbers, width), tokens, served_by })
+            let object = request.answer(&numbers, width);
+            if let Some(Recorder { substitute, model_id, input, .. }) = recorder {
+                substitute.record(&model_id, &input, &json!({"object": object}));
+            }
+            Ok(Embedded { object, tokens, served_by })
         })
     }
 

@@ -1,7 +1,9 @@
 // Embeddings in Node: vectors, forms of input and output, files, errors.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { describe, test } from "node:test";
 import { Ai } from "workers-ai-local";
 import { EMBEDDING_FILES, EMBEDDING_MODEL, assertFinds, cosine, expectedVectors } from "../real-embeddings.mjs";
@@ -220,6 +222,15 @@ describe("errors", () => {
 });
 
 describe("in place of the model", () => {
+  test("a recorded answer is given again without a model", async (t) => {
+    const folder = await mkdtemp(path.join(tmpdir(), "workers-ai-local-record-"));
+    t.after(() => rm(folder, { recursive: true, force: true }));
+    const first = await new Ai({ ...quiet, record: { folder, mode: "auto" } }).run(EMBEDDING_MODEL, { text: "a" });
+    const ai = new Ai({ ...quiet, defaultEmbeddings: "/no/such/model.gguf", record: { folder, mode: "replay" } });
+    assert.deepEqual(await ai.run(EMBEDDING_MODEL, { text: "a" }), first);
+    await assert.rejects(ai.run(EMBEDDING_MODEL, { text: "b" }), /5004: .*no recorded answer/);
+  });
+
   test("a script answers with its json", async () => {
     const answer = { shape: [1, 2], data: [[0.6, 0.8]], pooling: "mean" };
     const ai = new Ai({ script: [{ model: EMBEDDING_MODEL, json: answer }, { text: "Hi" }] });

@@ -13,6 +13,7 @@ import {
   type ResponseFormat,
   type ResponsesOutput,
   type TextCompletion,
+  type TextEmbeddingsOutput,
   type TextGenerationEvent,
   type TextGenerationInput,
   type TextGenerationOutput,
@@ -51,6 +52,14 @@ export async function answers(ai: Ai, decided: boolean): Promise<void> {
   same<ReadableStream<Uint8Array>>()(await ai.run("@cf/openai/gpt-oss-20b", { input: "Hi", stream: true }));
   // @ts-expect-error other models take no such input
   await ai.run("@cf/zai-org/glm-5.3", { input: "Hi" });
+
+  // Embeddings.
+  same<TextEmbeddingsOutput>()(await ai.run("@cf/baai/bge-base-en-v1.5", { text: ["a", "b"], pooling: "cls" }));
+  same<Response>()(await ai.run("@cf/baai/bge-base-en-v1.5", { text: "a" }, { returnRawResponse: true }));
+  const files = { weights: "./model.safetensors", config: new URL("https://example.com/config.json"), tokenizer: new Uint8Array() };
+  new Ai({ models: { "@cf/baai/bge-base-en-v1.5": files, "@cf/own/e5": { weights: "./e5.gguf" } }, defaultEmbeddings: "./gte.gguf" });
+  // @ts-expect-error: there is no such pooling
+  await ai.run("@cf/baai/bge-base-en-v1.5", { text: "a", pooling: "max" });
 
   // Literals and variables.
   const messages: ChatMessage[] = [{ role: "user", content: [{ type: "text", text: "Hi" }] }, { role: "assistant", content: null }];
