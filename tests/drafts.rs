@@ -156,7 +156,7 @@ fn request(seed: u32, ahead: bool) -> (Vec<u32>, GenerationParams) {
     };
     // In some answers a token that is drafted ends them.
     let end_tokens = if seed.is_multiple_of(5) { Rc::new([seed % TINY_VOCABULARY as u32].into()) } else { Rc::default() };
-    (prompt(seed), GenerationParams { max_tokens: 1 + (seed as usize * 13) % 120, sampling, end_tokens, ahead, ticket: 0 })
+    (prompt(seed), GenerationParams { max_tokens: 1 + (seed as usize * 13) % 120, sampling, end_tokens, ahead, adapter: None, ticket: 0 })
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn submit(engine: &mut Engine, first: u32, length: u32) -> SequenceId {
     let prompt = prompt(first, length);
     let sampling = SamplingParams { temperature: 1.0, seed: Some(7), ..SamplingParams::default() };
     engine
-        .submit(prompt, GenerationParams { max_tokens: 12, sampling, end_tokens: Rc::default(), ahead: true, ticket: 0 }, None)
+        .submit(prompt, GenerationParams { max_tokens: 12, sampling, end_tokens: Rc::default(), ahead: true, adapter: None, ticket: 0 }, None)
         .expect("a place")
 }
 

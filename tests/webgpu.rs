@@ -51,7 +51,7 @@ fn gpu(bytes: Vec<u8>) -> WebGpuBackend {
 }
 
 fn forward(backend: &mut dyn Backend, cache: CacheId, tokens: &[u32]) -> Vec<f32> {
-    let batch = [Work { cache, input: Input::Tokens(tokens), wanted: Wanted::Logits }];
+    let batch = [Work { cache, input: Input::Tokens(tokens), wanted: Wanted::Logits, adapter: None }];
     logits_of(pollster::block_on(backend.forward(&batch)).expect("logits").remove(0))
 }
 
@@ -313,8 +313,8 @@ fn logits_do_not_depend_on_how_the_cache_was_filled() {
     let (a, b) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
     pollster::block_on(backend.copy_prefix(whole, a, 290)).expect("a copy");
     let batch = [
-        Work { cache: b, input: Input::Tokens(&prompt[..10]), wanted: Wanted::Nothing },
-        Work { cache: a, input: Input::Tokens(&prompt[290..]), wanted: Wanted::Logits },
+        Work { cache: b, input: Input::Tokens(&prompt[..10]), wanted: Wanted::Nothing, adapter: None },
+        Work { cache: a, input: Input::Tokens(&prompt[290..]), wanted: Wanted::Logits, adapter: None },
     ];
     same("in one batch with another", &logits_of(pollster::block_on(backend.forward(&batch)).expect("logits").remove(0)));
 }
@@ -332,7 +332,7 @@ fn sequences_in_a_batch_agree_with_the_same_ones_computed_one_by_one() {
         let batch: Vec<Work> = together
             .iter()
             .zip(&tokens)
-            .map(|(cache, tokens)| Work { cache: *cache, input: Input::Tokens(tokens), wanted: Wanted::Logits })
+            .map(|(cache, tokens)| Work { cache: *cache, input: Input::Tokens(tokens), wanted: Wanted::Logits, adapter: None })
             .collect();
         let logits = pollster::block_on(backend.forward(&batch)).expect("logits");
         for ((cache, tokens), logits) in alone.iter().zip(&tokens).zip(logits) {
@@ -350,7 +350,7 @@ fn candidates_are_the_largest_logits() {
     let prompt = prompt(30);
     let wanted = [Wanted::Candidates(1), Wanted::Logits, Wanted::Candidates(40), Wanted::Nothing];
     let batch: Vec<Work> =
-        caches.iter().zip(wanted).map(|(cache, wanted)| Work { cache: *cache, input: Input::Tokens(&prompt), wanted }).collect();
+        caches.iter().zip(wanted).map(|(cache, wanted)| Work { cache: *cache, input: Input::Tokens(&prompt), wanted, adapter: None }).collect();
     let answers = pollster::block_on(backend.forward(&batch)).expect("answers");
     let [_, Answer::Logits(logits), _] = &answers[..] else { panic!("{answers:?}") };
     let mut sorted: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
@@ -364,11 +364,11 @@ fn a_failed_batch_leaves_the_caches_unchanged() {
     let mut backend = gpu(TinyModel::default().gguf());
     let (cache, fresh) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
     forward(&mut backend, cache, &[1, 2, 3]);
-    let bad = [Work { cache, input: Input::Tokens(&[4, 99_999]), wanted: Wanted::Logits }];
+    let bad = [Work { cache, input: Input::Tokens(&[4, 99_999]), wanted: Wanted::Logits, adapter: None }];
     assert!(pollster::block_on(backend.forward(&bad)).is_err());
     let twice = [
-        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits },
-        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits },
+        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits, adapter: None },
+        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits, adapter: None },
     ];
     assert!(pollster::block_on(backend.forward(&twice)).is_err());
     let (a, b) = (forward(&mut backend, cache, &[4]), forward(&mut backend, fresh, &[1, 2, 3, 4]));
@@ -381,7 +381,7 @@ fn a_lost_device_is_an_error_and_does_not_block() {
     let cache = backend.create_cache().expect("a cache");
     forward(&mut backend, cache, &[1, 2, 3]);
     backend.context().device.destroy();
-    let batch = [Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits }];
+    let batch = [Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits, adapter: None }];
     let error = pollster::block_on(backend.forward(&batch)).expect_err("the device is gone");
     assert!(error.text.contains("GPU was lost"), "{error}");
     assert!(backend.is_lost());
@@ -411,7 +411,7 @@ fn the_real_model_agrees_with_exact_arithmetic_and_submits_once_per_token() {
         position += tokens.len();
         if index % 3 == 2 {
             // As in sampling.
-            let batch = [Work { cache, input: Input::Tokens(&tokens), wanted: Wanted::Candidates(40) }];
+            let batch = [Work { cache, input: Input::Tokens(&tokens), wanted: Wanted::Candidates(40), adapter: None }];
             let answers = pollster::block_on(backend.forward(&batch)).expect("candidates");
             let [Answer::Candidates(candidates)] = &answers[..] else { panic!("{answers:?}") };
             agreed += usize::from(candidates[0].0 as usize == best(&theirs));

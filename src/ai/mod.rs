@@ -1,5 +1,6 @@
 //! Serves requests from end to end, without JavaScript: takes a model id and JSON, returns an answer that grows.
 
+mod adapters;
 mod answer;
 mod backends;
 mod expect;
@@ -8,10 +9,12 @@ mod memory;
 mod model;
 mod nonce;
 mod prepared;
+mod slot;
 mod store;
 mod substitute;
 mod templates;
 
+pub use adapters::Lora;
 pub use answer::Answer;
 pub use backends::{BackendChoice, LoadProgress, Phase, ShaderProgress};
 pub use generation::Generation;
@@ -23,12 +26,13 @@ pub use substitute::{Forwarded, Reply, Substitute, error_of};
 
 use crate::catalog;
 use crate::engine::{GenerationParams, Limits};
-use crate::error::{AiError, Result};
+use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::Source;
 use crate::input::{Prompt, ResponseFormat, TextGenerationRequest};
 use crate::output::{AnswerShape, AnswerText, Dialect};
 use crate::prompt::{ChatTemplate, render};
 use crate::tools::ToolChoice;
+use adapters::{AdapterStore, for_another_model};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -46,6 +50,8 @@ pub type ProgressCallback = Rc<dyn Fn(&str, LoadProgress)>;
 pub struct Config {
     /// Model id → the file with its weights.
     pub models: HashMap<String, Rc<dyn Source>>,
+    /// LoRA adapters by their names.
+    pub loras: HashMap<String, Lora>,
     /// The small model that serves catalogue ids for which `models` has no weights.
     pub default: Option<Rc<dyn Source>>,
     /// Refuse such ids with 5007 instead of using `default`.
@@ -66,13 +72,15 @@ pub struct Config {
 pub struct Ai {
     config: Config,
     store: ModelStore,
+    adapters: AdapterStore,
     warned: RefCell<HashSet<String>>,
 }
 
 impl Ai {
-    pub fn new(config: Config) -> Self {
+    pub fn new(mut config: Config) -> Self {
         let store = ModelStore::new(config.limits, config.backend, Rc::clone(&config.memory));
-        Self { store, config, warned: RefCell::default() }
+        let adapters = AdapterStore::new(std::mem::take(&mut config.loras), Rc::clone(&config.memory));
+        Self { store, adapters, config, warned: RefCell::default() }
     }
 
     /// Starts a request whose answer is written in `dialect`. `input`: its JSON, or why it could not be read.
@@ -127,14 +135,23 @@ impl Ai {
     ///
     /// # Errors
     ///
-    /// 5007 if no file serves the model id; an error of the load; 5004 if the chat template cannot be used; 5006 if a schema cannot
+    /// 5007 if no file serves the model id; an error of the load; 5005 if there is no such adapter, or if it does not fit the model; 5004 if the
+    /// chat template cannot be used; 5006 if a schema cannot
     /// be guaranteed; 5021 if prompt and answer exceed the context window; 3040 if too many requests are in progress;
     /// [`ErrorCode::NeedsMoreMemory`](crate::error::ErrorCode::NeedsMoreMemory) if another instance is to answer.
     pub async fn generate(&self, model_id: &str, request: TextGenerationRequest, nonce: Nonce) -> Result<Generation> {
         let source = self.source_of(model_id)?;
+        let lora = request.lora.as_deref().map(|name| self.lora_for(name, model_id, &*source)).transpose()?;
         // Kept until the request is in the engine, where it has a place of its own.
         let place = self.store.place(&*source).await?;
         let model = self.load_source(model_id, Rc::clone(&source), Some(&place)).await?;
+        let adapter = match lora {
+            Some((name, lora)) => match self.adapters.get(&name, &lora, &model, source.identity(), &place).await {
+                Err(error) if error.code == ErrorCode::NeedsMoreMemory => return Err(self.store.give_up(&*source)),
+                adapter => Some(adapter?),
+            },
+            None => None,
+        };
         let (text, template) = self.rendered(&model, &request)?;
         let prompt = model.tokenizer.encode(&text)?;
         let max_tokens = answer_length(model_id, &request, prompt.len(), model.positions())?;
@@ -147,11 +164,31 @@ impl Ai {
         let expectation = expect::expectation(&request, &template, &model)?;
         // A call constrains the answer from the token on that begins it.
         let ahead = expectation.call_constraint.is_none();
-        let params = GenerationParams { max_tokens, sampling, end_tokens: Rc::clone(&model.end_tokens), ahead, ticket: nonce.ticket };
+        let params = GenerationParams { max_tokens, sampling, end_tokens: Rc::clone(&model.end_tokens), ahead, adapter, ticket: nonce.ticket };
         let text = AnswerText::new(model.tokenizer.stream_decoder(continues), request.stop);
         let generation = Generation::start(model, prompt, params, text, expectation, nonce).await;
         drop(place);
         generation
+    }
+
+    /// The adapter of a request, with its name.
+    ///
+    /// # Errors
+    ///
+    /// 5005 if there is none of this name, or if it is for another model than `source`.
+    fn lora_for(&self, name: &str, model_id: &str, source: &dyn Source) -> Result<(String, Rc<Lora>)> {
+        let (name, lora) = self.adapters.find(name)?;
+        match &lora.model {
+            Some(own) if own != model_id && !self.is_served_by(own, source) => Err(for_another_model(&name, own, model_id)),
+            _ => Ok((name, lora)),
+        }
+    }
+
+    /// Whether a file serves a model id.
+    fn is_served_by(&self, model_id: &str, source: &dyn Source) -> bool {
+        let is_default = model_id == catalog::DEFAULT_MODEL_ID || (!self.config.strict && catalog::is_known(model_id));
+        let default = self.config.default.as_ref().filter(|_| is_default);
+        self.config.models.get(model_id).or(default).is_some_and(|own| own.identity() == source.identity())
     }
 
     /// The tokens of a request's prompt and its text, as the model would continue it. Computes no answer.

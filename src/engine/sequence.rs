@@ -5,6 +5,7 @@ use super::draft::Drafter;
 use crate::backend::{Answer, CacheId, ROWS, Wanted};
 use crate::error::{AiError, Result};
 use crate::grammar::Constraint;
+use crate::lora::Adapter;
 use crate::panics::caught;
 use crate::sampling::{Sampler, SamplingParams};
 use std::collections::{HashSet, VecDeque};
@@ -25,6 +26,8 @@ pub struct GenerationParams {
     /// Whether tokens may be computed ahead of those that the caller has taken. Not if the caller may [constrain](super::Engine::constrain) the
     /// answer by what it has taken.
     pub ahead: bool,
+    /// The adapter to compute with.
+    pub adapter: Option<Rc<Adapter>>,
     /// The request's ticket, see [`super::blame`].
     pub ticket: u32,
 }
@@ -137,6 +140,11 @@ impl Sequence {
     /// When its caller last polled it; `None` while the sequence is waited for.
     pub fn idle_since(&self) -> Option<Moment> {
         (!self.is_waited_for()).then_some(self.polled)
+    }
+
+    /// The adapter with which it is computed.
+    pub fn adapter(&self) -> Option<&Rc<Adapter>> {
+        self.params.adapter.as_ref()
     }
 
     /// The most positions that its cache will hold.
@@ -284,8 +292,14 @@ mod tests {
     #[test]
     fn the_rest_of_a_prompt_is_the_same_whatever_the_rows_of_a_step() {
         for limit in [32, 64, 96, 128, 256] {
-            let params =
-                GenerationParams { max_tokens: 1, sampling: SamplingParams::default(), end_tokens: Rc::default(), ahead: true, ticket: 0 };
+            let params = GenerationParams {
+                max_tokens: 1,
+                sampling: SamplingParams::default(),
+                end_tokens: Rc::default(),
+                ahead: true,
+                adapter: None,
+                ticket: 0,
+            };
             let mut sequence = Sequence::new(vec![1; 250], params, None, Moment { ms: 0.0, busy_ms: 0.0, step: 0 });
             let mut steps = Vec::new();
             while sequence.missing() > 0 {

@@ -52,6 +52,8 @@ pub struct TextGenerationRequest {
     pub response_format: ResponseFormat,
     /// Additional variables for the chat template, from `reasoning_effort` and `chat_template_kwargs`.
     pub template_variables: Map<String, Value>,
+    /// The LoRA adapter to answer with, by its name or id.
+    pub lora: Option<String>,
 }
 
 /// The value of an input given as JSON text.
@@ -78,7 +80,7 @@ impl TextGenerationRequest {
     ///
     /// # Errors
     ///
-    /// 5006 for input that does not match the schema and for `image`, 5005 for `lora`, 3003 for a batch (`requests`).
+    /// 5006 for input that does not match the schema and for `image`, 3003 for a batch (`requests`).
     pub fn from_value(mut input: Value) -> Result<Self> {
         if let Value::Object(fields) = &mut input {
             fields.retain(|_, value| !value.is_null());
@@ -119,6 +121,7 @@ impl TextGenerationRequest {
             (_, Some(Value::String(text)), _) => Prompt::Unscoped(text),
             _ => return Err(AiError::invalid_input("the input has neither a 'prompt' nor 'messages'")),
         };
+        let lora = fields.get("lora").and_then(Value::as_str).map(str::to_owned);
         let parallel_tool_calls = fields.get("parallel_tool_calls").and_then(Value::as_bool).unwrap_or(true);
         let tools = tools::tools(&mut fields)?;
         let tool_choice = tools::tool_choice(&mut fields, &tools)?;
@@ -134,6 +137,7 @@ impl TextGenerationRequest {
             parallel_tool_calls,
             response_format,
             template_variables,
+            lora,
         })
     }
 }
@@ -163,13 +167,6 @@ fn stop_strings(fields: &mut Map<String, Value>) -> Result<Vec<String>> {
 
 /// Rejects the schema's fields that are not supported here, so that an answer never silently ignores them.
 fn refuse_unsupported(fields: &Map<String, Value>) -> Result<()> {
-    if fields.contains_key("lora") {
-        let name = fields["lora"].as_str().unwrap_or_default();
-        return Err(AiError::new(
-            ErrorCode::LoraUnsupported,
-            format!("LoRA adapter '{name}' is not known here. Remove 'lora' from the input."),
-        ));
-    }
     if fields.contains_key("image") {
         return Err(AiError::invalid_input("'image' needs a model that reads images; this one reads text. Remove 'image' from the input."));
     }
@@ -255,7 +252,6 @@ mod tests {
 
     #[test]
     fn unsupported_features_are_rejected() {
-        assert!(error_of(json!({"prompt": "a", "lora": "mine"})).starts_with("5005: "));
         assert!(error_of(json!({"prompt": "a", "image": [1]})).starts_with("5006: 'image'"));
         assert!(error_of(json!({"prompt": "a", "requests": []})).starts_with("3003: "));
     }

@@ -221,7 +221,7 @@ impl WebGpuBackend {
     async fn time_rows(&mut self, rows: usize) -> Result<f64> {
         let cache = self.create_cache()?;
         let started = now_ms();
-        let computed = self.compute(&[Work { cache, input: Input::Tokens(&vec![0; rows]), wanted: Wanted::Candidates(1) }]).await;
+        let computed = self.compute(&[Work { cache, input: Input::Tokens(&vec![0; rows]), wanted: Wanted::Candidates(1), adapter: None }]).await;
         self.release_cache(cache);
         computed.map(|_| now_ms() - started)
     }
