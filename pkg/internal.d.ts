@@ -188,7 +188,7 @@ export interface Glue {
   initSync(options: InitOptions): Exports;
   /** Replaces the instance by a new one. */
   __wbg_reset_state(): void;
-  Ai: new (config: AiConfig & { substitute?: Omit<Substitute, "onlyScript">; memory: CoreMemory }) => CoreAi;
+  Ai: new (config: Omit<AiConfig, "loras"> & { loras?: Record<string, CoreLora>; substitute?: Omit<Substitute, "onlyScript">; memory: CoreMemory }) => CoreAi;
   maxBodyBytes(): number;
   /** Makes the next `poll` of any task fail in one of the ways in which a bug can, as if it worked for the request `ticket`. For tests. */
   failNextPoll(how: "panic" | "stack" | "memory", ticket: number): void;
@@ -222,6 +222,14 @@ export interface WasmObject {
 export interface Task<Result> extends WasmObject {
   poll(failed: boolean, value: unknown): Promise<unknown> | null | undefined;
   take(): Result;
+}
+
+/** A LoRA adapter with its files: `gguf`, or `config` and `weights`. */
+export interface CoreLora {
+  model?: string;
+  gguf?: CustomModelSource;
+  config?: CustomModelSource;
+  weights?: CustomModelSource;
 }
 
 /** The memory that an instance can have. */

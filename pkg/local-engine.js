@@ -4,6 +4,7 @@ import { checkBuild, memoryOf } from "./builds.js";
 import { again, start as startAnswer } from "./replay.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { AiInternalError, closed } from "./errors.js";
+import { toLoras } from "./loras.js";
 import { toModelSource } from "./source.js";
 
 /**
@@ -75,10 +76,11 @@ export class LocalEngine {
     this.#host = host;
     const models = Object.entries(config.models ?? {}).map(([id, value]) => [id, toModelSource(value, `models["${id}"]`, toSource)]);
     const defaultModel = config.default === undefined ? undefined : toModelSource(config.default, "default", toSource);
+    const loras = toLoras(config.loras, toSource);
     this.#config = { ...config, models: Object.fromEntries(models), default: defaultModel };
     this.#substitute = substitute;
     const callbacks = { onProgress: weakly(config.onProgress), onWarning: weakly(config.onWarning) };
-    this.#settings = { ...this.#config, ...callbacks, substitute: weakSubstitute(substitute) };
+    this.#settings = { ...this.#config, loras, ...callbacks, substitute: weakSubstitute(substitute) };
   }
 
   /** Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced. */

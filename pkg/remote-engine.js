@@ -2,6 +2,7 @@
 
 import { checkBuild } from "./builds.js";
 import { AiInternalError, abortError, aiError, closed, fromMessage } from "./errors.js";
+import { withFiles } from "./loras.js";
 
 /**
  * @import { AiConfig, CustomModelSource, HttpModelSource, ModelFile, ModelSource, ModelsParameters } from "./index.d.ts"
@@ -68,7 +69,10 @@ export class RemoteEngine {
     this.#startWorker = startWorker;
     this.#config = config;
     this.#observers = { progress: onProgress, warning: onWarning };
-    const sources = /** @type {Partial<CustomModelSource>[]} */ ([config.default, ...Object.values(config.models ?? {})].flat());
+    /** @type {unknown[]} */
+    const files = [config.default, ...Object.values(config.models ?? {})];
+    withFiles(config.loras, (file) => (files.push(file), file));
+    const sources = /** @type {Partial<CustomModelSource>[]} */ (files.flat());
     const isCustom = sources.some((source) => typeof source?.open === "function");
     if (isCustom) throw new AiInternalError("A source with open() cannot be sent to a Web Worker. Use a URL, a Blob or bytes.");
   }
@@ -335,7 +339,7 @@ function absolute(config) {
    */
   const resolve = (source) => (Array.isArray(source) ? source.map(resolveOne) : resolveOne(/** @type {ModelFile} */ (source)));
   const models = Object.fromEntries(Object.entries(config.models ?? {}).map(([id, source]) => [id, resolve(source)]));
-  return { ...config, models, default: resolve(config.default), wasmUrl: absoluteWasm(config.wasmUrl) };
+  return { ...config, models, loras: withFiles(config.loras, resolveOne), default: resolve(config.default), wasmUrl: absoluteWasm(config.wasmUrl) };
 }
 
 /** @param {AiConfig["wasmUrl"]} wasmUrl */

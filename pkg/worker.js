@@ -2,13 +2,14 @@
 // entrypoint's `fetch` serve the HTTP surface.
 
 import { WorkerEntrypoint } from "cloudflare:workers";
+import { withFiles } from "./loras.js";
 import { Ai as LocalAi, DEFAULT_MODEL } from "./workerd.js";
 
 const GREETING = `This is the local AI Worker. Bind its entrypoint "Ai" as AI in your own Worker and call env.AI.run(model, input), or
 call this Worker over HTTP: POST /client/v4/accounts/local/ai/run/<model>, POST /v1/chat/completions, GET /v1/models.
 `;
 
-/** @import { AiConfig, AiOptions, ModelsParameters, TextGenerationInput } from "./index.d.ts" */
+/** @import { AiConfig, AiOptions, LoraAdapter, ModelsParameters, TextGenerationInput } from "./index.d.ts" */
 
 /**
  * The Worker's bindings and variables.
@@ -18,6 +19,9 @@ call this Worker over HTTP: POST /client/v4/accounts/local/ai/run/<model>, POST 
  * @property {R2Bucket} [MODELS] an R2 bucket with model files
  * @property {File} [DEFAULT_MODEL] the key in `MODELS` or the URL of the model file for ids without their own
  * @property {string | Record<string, File>} [AI_MODELS] `{"@cf/…": key or URL}`, the model files of single ids; may be JSON text
+ * @property {string | Record<string, string | {model?: string, source: string | {config: string, weights: string}}>} [AI_LORAS] LoRA adapters by name: `{"my-adapter":
+ *   {"model": "@cf/…", "source": …}}`, or only the source: the key or URL of a GGUF adapter, of a folder with PEFT's two files (it ends in `/`), or
+ *   `{"config": …, "weights": …}`; may be JSON text
  * @property {string | boolean} [STRICT] "true" rejects ids without a file of their own
  * @property {string | number} [QUEUE] maximum number of unfinished requests per model
  * @property {AiConfig["build"]} [BUILD] "simd128", "relaxed" or "wasm64"; default: the fastest one, and for a model beyond 4 GiB "wasm64"
@@ -41,6 +45,7 @@ function localAi(env) {
   return new LocalAi({
     models: Object.fromEntries(Object.entries(models).map(([id, value]) => [id, file(value)])),
     ...(env.DEFAULT_MODEL || env.MODELS ? { default: file(listOr(env.DEFAULT_MODEL ?? DEFAULT_MODEL.file)) } : {}),
+    loras: withFiles(lorasOf(env), (value) => one(String(value))),
     strict: String(env.STRICT) === "true",
     queue: env.QUEUE === undefined ? undefined : Number(env.QUEUE),
     build: env.BUILD,
@@ -59,6 +64,17 @@ function forWorker(text) {
     /\bGive it a GGUF with new Ai\(\{ models: \{ ("[^"]*"): source \} \}\), or set strict: true to refuse it\./,
     'Give it a GGUF with the variable AI_MODELS = { $1 = "key or URL" }, or refuse it with STRICT = "true".',
   );
+}
+
+/**
+ * The adapters of the variable `AI_LORAS`.
+ *
+ * @param {Env} env
+ * @returns {Record<string, LoraAdapter>}
+ */
+function lorasOf({ AI_LORAS: given = {} }) {
+  const loras = typeof given === "string" ? JSON.parse(given) : given;
+  return Object.fromEntries(Object.entries(loras).map(([name, lora]) => [name, lora && typeof lora === "object" && "source" in lora ? lora : { source: lora }]));
 }
 
 /**

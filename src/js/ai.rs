@@ -12,6 +12,7 @@ use crate::error::{AiError, ErrorCode};
 use crate::gguf::Source;
 use crate::http::{self, Cors};
 use crate::input::{self, TextGenerationRequest};
+use crate::lora::AdapterFiles;
 use crate::output::Dialect;
 use js_sys::{Array, Function, Object};
 use serde_json::json;
@@ -36,7 +37,7 @@ pub struct Ai {
 
 #[wasm_bindgen]
 impl Ai {
-    /// `config`: `{ models: {id: source}, default: source, strict, backend, caches, queue, cors, onProgress, onWarning, memory,
+    /// `config`: `{ models: {id: source}, loras: {name: {model, gguf} or {model, config, weights}}, default: source, strict, backend, caches, queue, cors, onProgress, onWarning, memory,
     /// substitute }`, with sources made by `source.js` and a substitute made by `substitute.js`.
     #[wasm_bindgen(constructor)]
     pub fn new(config: &JsValue) -> Ai {
@@ -48,6 +49,7 @@ impl Ai {
                 models.insert(id, Rc::new(JsSource(source)));
             }
         }
+        let loras = loras_from(&property(config, "loras"));
         let default = property(config, "default");
         let default = default.is_object().then(|| Rc::new(JsSource(default.unchecked_into())) as Rc<dyn Source>);
         let mut limits = Limits::default();
@@ -84,7 +86,7 @@ impl Ai {
         let bytes = property(&memory, "bytes").as_f64().map_or(u64::MAX, |bytes| bytes as u64);
         let advice = property(&memory, "advice").as_string().unwrap_or_default();
         let memory = Rc::new(ai::Memory::new(bytes, property(&memory, "elsewhere").is_truthy(), advice));
-        let config = ai::Config { models, default, strict, limits, backend, memory, on_progress, on_warning, substitute };
+        let config = ai::Config { models, loras, default, strict, limits, backend, memory, on_progress, on_warning, substitute };
         let inner = Rc::new(ai::Ai::new(config));
         Ai { inner: AssertUnwindSafe(inner), cors }
     }
@@ -171,6 +173,28 @@ impl Ai {
             .collect();
         to_js(&json!({"models": models}))
     }
+}
+
+/// The adapters of a configuration.
+fn loras_from(configured: &JsValue) -> HashMap<String, ai::Lora> {
+    let mut loras = HashMap::new();
+    if !configured.is_object() {
+        return loras;
+    }
+    for name in Object::keys(&Object::from(configured.clone())).iter().filter_map(|name| name.as_string()) {
+        let own = property(configured, &name);
+        let file = |key: &str| {
+            let source = property(&own, key);
+            source.is_object().then(|| Rc::new(JsSource(source.unchecked_into::<HostSource>())) as Rc<dyn Source>)
+        };
+        let files = match (file("gguf"), file("config"), file("weights")) {
+            (Some(gguf), ..) => AdapterFiles::Gguf(gguf),
+            (None, Some(config), Some(weights)) => AdapterFiles::Peft { config, weights },
+            _ => continue,
+        };
+        loras.insert(name, ai::Lora { model: property(&own, "model").as_string(), files });
+    }
+    loras
 }
 
 fn nonce_of(random: &[u8], created: f64, ticket: u32) -> Nonce {
