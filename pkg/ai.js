@@ -1,6 +1,7 @@
 // The `Ai` class with the interface of `env.AI`. It delegates to an engine in this thread or in a Web Worker.
 
 import { AiInternalError, abortError, aiError } from "./errors.js";
+import { ADD_LORA } from "./loras.js";
 
 /**
  * @import { Ai as PublicAi, AiOptions, ModelsParameters, TextGenerationInput, TextGenerationOutput } from "./index.d.ts"
@@ -66,6 +67,16 @@ export class Ai {
     const loaded = await this.#engine.load(model);
     this.#computedBy(loaded);
     return loaded;
+  }
+
+  /**
+   * Adds a LoRA adapter, in place of one of the same name.
+   *
+   * @param {string} name
+   * @param {import("./index.d.ts").LoraAdapter & {id?: string}} lora
+   */
+  [ADD_LORA](name, lora) {
+    this.#engine.addLora?.(name, lora);
   }
 
   /** Frees the models of this `Ai`, and ends its Web Worker if it has one. Later calls reject with an `AiInternalError`. */

@@ -31,6 +31,8 @@ export interface Engine {
   models(params: ModelsParameters): Promise<ModelListing[]>;
   /** Returns the build, the loaded models with their token counts, and the memory use. */
   stats(): Promise<AiStats>;
+  /** Adds a LoRA adapter, in place of one of the same name. Only of engines in this thread. */
+  addLora?(name: string, lora: LoraAdapter & { id?: string }): void;
   /** Frees the models. Later calls reject. */
   close(): Promise<void>;
 }
@@ -226,6 +228,8 @@ export interface Task<Result> extends WasmObject {
 
 /** A LoRA adapter with its files: `gguf`, or `config` and `weights`. */
 export interface CoreLora {
+  /** By which requests can name it too; default: one that follows from its name. */
+  id?: string;
   model?: string;
   gguf?: CustomModelSource;
   config?: CustomModelSource;
@@ -265,6 +269,7 @@ export interface CoreAi extends WasmObject {
   ): Task<CoreHttpAnswer>;
   load(model: string): Task<LoadedModel>;
   tokenize(model: string, input: string): Task<TokenizedPrompt>;
+  addLora(name: string, lora: CoreLora): void;
   stats(): { models: Omit<AiStats["models"][number], "build">[] };
 }
 

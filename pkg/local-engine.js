@@ -61,6 +61,7 @@ export class LocalEngine {
   #started;
   #closed = false;
   #substitute;
+  #toSource;
 
   /**
    * @param {WasmInstance} instance
@@ -79,6 +80,7 @@ export class LocalEngine {
     const loras = toLoras(config.loras, toSource);
     this.#config = { ...config, models: Object.fromEntries(models), default: defaultModel };
     this.#substitute = substitute;
+    this.#toSource = toSource;
     const callbacks = { onProgress: weakly(config.onProgress), onWarning: weakly(config.onWarning) };
     this.#settings = { ...this.#config, loras, ...callbacks, substitute: weakSubstitute(substitute) };
   }
@@ -95,6 +97,16 @@ export class LocalEngine {
       this.#started = { core: instance.call(since, () => new (instance.glue().Ai)(settings)), since };
     }
     return this.#started;
+  }
+
+  /** @type {Engine["addLora"]} */
+  addLora(name, lora) {
+    const added = toLoras({ [name]: lora }, this.#toSource);
+    // For an instance that replaces this one, too.
+    this.#settings = { ...this.#settings, loras: { ...this.#settings.loras, ...added } };
+    if (!this.#started || this.#started.since !== this.#instance.epoch()) return;
+    const { core, since } = this.#started;
+    this.#instance.call(since, () => core.addLora(name, added[name]));
   }
 
   /** Frees the crate's `Ai`. Answers in progress keep what they need until they end. */

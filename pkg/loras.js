@@ -8,6 +8,9 @@ import { toSource as toPlainSource } from "./source.js";
  * @import { CoreLora } from "./internal.d.ts"
  */
 
+/** The name of a method of `Ai` that adds an adapter while it answers. */
+export const ADD_LORA = Symbol("add a LoRA adapter");
+
 /** The names that the service gives the two files of PEFT, and PEFT itself. */
 const [CONFIG, WEIGHTS] = ["adapter_config.json", "adapter_model.safetensors"];
 
@@ -66,7 +69,7 @@ export function toLoras(loras = {}, toSource = toPlainSource) {
     const files = isPair(source)
       ? { config: toSource(source.config, `${place}.source.config`), weights: toSource(source.weights, `${place}.source.weights`) }
       : { gguf: toSource(source, `${place}.source`) };
-    return [name, { model, ...files }];
+    return [name, { model, id: /** @type {CoreLora} */ (lora).id, ...files }];
   };
   return Object.fromEntries(Object.entries(loras).map(converted));
 }

@@ -181,7 +181,7 @@ fn an_adapter_that_does_not_fit_is_refused_and_says_how() {
 }
 
 fn ai_with_adapters(model: &TinyModel, loras: Vec<(&str, Option<&str>, AdapterFiles)>) -> Ai {
-    let loras = loras.into_iter().map(|(name, model, files)| (name.to_owned(), Lora { model: model.map(str::to_owned), files }));
+    let loras = loras.into_iter().map(|(name, model, files)| (name.to_owned(), Lora { model: model.map(str::to_owned), files, id: None }));
     Ai::new(Config {
         models: HashMap::new(),
         loras: loras.collect(),
@@ -234,7 +234,7 @@ fn requests_name_adapters_and_share_no_prefix_with_others() {
         assert!(cached > 0, "{lora:?}: its own prefix is used");
     }
     for (lora, text) in [
-        ("frist", "LoRA adapter 'frist' is not known here. Known: first, of another, bad, second."),
+        ("frist", "LoRA adapter 'frist' is not known here. Known: bad, first, of another, second."),
         ("bad", "LoRA adapter 'bad' does not fit test.gguf: bad.gguf cannot be used as an adapter: it is not a GGUF file (the magic number is wrong)."),
         ("of another", "LoRA adapter 'of another' is for the model @cf/own/none, which is not the one that answers for @cf/meta/llama-3.1-8b-instruct."),
     ] {

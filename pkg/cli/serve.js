@@ -11,6 +11,7 @@ import { isLoopback, refusal } from "./access.js";
 import { answeringAny } from "./any-model.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
 import { chosenFile, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
+import { withUploads } from "./finetunes.js";
 import { isRpcProbe, isWrapped, unwrapped } from "./remote-proxy.js";
 import { MODEL_PATHNAME, refuse, staticFiles } from "./static-files.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
@@ -53,7 +54,8 @@ export async function serve(values, positionals) {
   const file = chosenFile(gguf);
   const ai = new Ai({ ...weights(gguf, model), ...lorasFrom(values.lora), ...computing, remote, cors: origins, onProgress: loadProgress(file), onWarning: note });
   const modelPath = env.WORKERS_AI_LOCAL_MODEL || path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
-  const served = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, others: Object.keys(remote ?? {}), maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
+  const answered = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, others: Object.keys(remote ?? {}), maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
+  const served = withUploads(ai, answered);
   /** @type {Health} */
   let health = { status: "loading", model: file, backend: null };
   const server = createServer(served, { modelPath, log: say, access, health: () => health });

@@ -8,7 +8,7 @@ use crate::error::{AiError, ErrorCode, Result};
 use crate::lora::{self, Adapter, AdapterFiles, AdapterId, unsupported};
 use sha2::{Digest, Sha256};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// A configured adapter.
@@ -16,6 +16,8 @@ pub struct Lora {
     /// The id of the model that it was trained for; `None`: it is tried with any.
     pub model: Option<String>,
     pub files: AdapterFiles,
+    /// By which requests can name it too; `None`: one that follows from the name.
+    pub id: Option<String>,
 }
 
 /// Names of other adapters that an error lists.
@@ -24,9 +26,10 @@ const MAX_NAMES: usize = 10;
 /// The adapters of a configuration.
 pub struct AdapterStore {
     memory: Rc<Memory>,
-    known: RefCell<BTreeMap<String, Rc<Lora>>>,
+    /// By their names, in order.
+    known: RefCell<Vec<(String, Rc<Lora>)>>,
     /// By the adapter's name and the identity of the model's source.
-    slots: RefCell<HashMap<(String, String), Rc<Slot<Loaded>>>>,
+    slots: RefCell<Vec<(String, String, Rc<Slot<Loaded>>)>>,
     /// The id of the next adapter that is loaded.
     next: Cell<u64>,
 }
@@ -38,8 +41,23 @@ struct Loaded {
 
 impl AdapterStore {
     pub fn new(loras: HashMap<String, Lora>, memory: Rc<Memory>) -> Self {
-        let known = loras.into_iter().map(|(name, lora)| (name, Rc::new(lora))).collect();
-        Self { memory, known: RefCell::new(known), slots: RefCell::default(), next: Cell::default() }
+        let store = Self { memory, known: RefCell::default(), slots: RefCell::default(), next: Cell::default() };
+        loras.into_iter().for_each(|(name, lora)| store.add(name, lora));
+        store
+    }
+
+    /// Adds an adapter, in place of one of the same name.
+    pub fn add(&self, name: String, lora: Lora) {
+        let mut known = self.known.borrow_mut();
+        known.retain(|(other, _)| *other != name);
+        self.slots.borrow_mut().retain(|(other, ..)| *other != name);
+        let at = known.partition_point(|(other, _)| *other < name);
+        known.insert(at, (name, Rc::new(lora)));
+    }
+
+    /// The adapters by their names, in order.
+    pub fn all(&self) -> Vec<(String, Rc<Lora>)> {
+        self.known.borrow().clone()
     }
 
     /// The name of an adapter that a request names by its name or its id, and the adapter.
@@ -49,14 +67,12 @@ impl AdapterStore {
     /// 5005 if there is none.
     pub fn find(&self, wanted: &str) -> Result<(String, Rc<Lora>)> {
         let known = self.known.borrow();
-        let found = known.get_key_value(wanted).or_else(|| known.iter().find(|(name, _)| id_of(name) == wanted));
+        let found = known.iter().find(|(name, _)| name == wanted).or_else(|| known.iter().find(|(name, lora)| id_of(name, lora) == wanted));
         if let Some((name, lora)) = found {
             return Ok((name.clone(), Rc::clone(lora)));
         }
-        let mut names: Vec<&str> = known.keys().map(String::as_str).collect();
-        names.sort_by(|a, b| strsim::normalized_levenshtein(wanted, b).total_cmp(&strsim::normalized_levenshtein(wanted, a)));
-        let more = if names.len() > MAX_NAMES { ", …" } else { "" };
-        names.truncate(MAX_NAMES);
+        let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).take(MAX_NAMES).collect();
+        let more = if known.len() > MAX_NAMES { ", …" } else { "" };
         Err(unsupported(match names.is_empty() {
             true => format!(
                 "LoRA adapter '{wanted}' is not known here: none is configured. Give it its files with new Ai({{ loras: {{ \"{wanted}\": {{ model, source }} }} }})."
@@ -71,7 +87,7 @@ impl AdapterStore {
     ///
     /// 5005 if it cannot be used with the model; 3040 or [`ErrorCode::NeedsMoreMemory`] if memory runs out; an error of the source.
     pub async fn get(&self, name: &str, lora: &Lora, model: &Model, identity: String, place: &Place) -> Result<Rc<Adapter>> {
-        let slot = Rc::clone(self.slots.borrow_mut().entry((name.to_owned(), identity)).or_default());
+        let slot = self.slot(name, identity);
         let attempt = match slot.claim(|| place.keep()).await? {
             Claim::Ready(loaded) => return Ok(Rc::clone(&loaded.adapter)),
             Claim::Load(attempt) => attempt,
@@ -81,6 +97,16 @@ impl AdapterStore {
             loaded = self.load(name, lora, model, &slot).await;
         }
         Ok(Rc::clone(&attempt.end(loaded)?.adapter))
+    }
+
+    fn slot(&self, name: &str, identity: String) -> Rc<Slot<Loaded>> {
+        let mut slots = self.slots.borrow_mut();
+        if let Some((.., slot)) = slots.iter().find(|(other, model, _)| other == name && *model == identity) {
+            return Rc::clone(slot);
+        }
+        let slot = Rc::default();
+        slots.push((name.to_owned(), identity, Rc::clone(&slot)));
+        slot
     }
 
     async fn load(&self, name: &str, lora: &Lora, model: &Model, slot: &Rc<Slot<Loaded>>) -> Result<Loaded> {
@@ -100,7 +126,7 @@ impl AdapterStore {
     /// Drops the adapters that no request uses. Returns whether there were any.
     fn drop_idle(&self) -> bool {
         let mut dropped = false;
-        for slot in self.slots.borrow().values() {
+        for (.., slot) in self.slots.borrow().iter() {
             dropped |= slot.drop_if(|loaded| Rc::strong_count(&loaded.adapter) == 1);
         }
         dropped
@@ -112,8 +138,11 @@ pub fn for_another_model(name: &str, own: &str, asked: &str) -> AiError {
     unsupported(format!("LoRA adapter '{name}' is for the model {own}, which is not the one that answers for {asked}."))
 }
 
-/// The id of an adapter, by which requests can name it too: always the same for a name.
-pub fn id_of(name: &str) -> String {
+/// The id of an adapter: always the same for a name, unless it was given.
+pub fn id_of(name: &str, lora: &Lora) -> String {
+    if let Some(id) = &lora.id {
+        return id.clone();
+    }
     let hash = Sha256::digest(name.as_bytes());
     let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();

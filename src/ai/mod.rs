@@ -14,7 +14,7 @@ mod store;
 mod substitute;
 mod templates;
 
-pub use adapters::Lora;
+pub use adapters::{Lora, id_of as id_of_lora};
 pub use answer::Answer;
 pub use backends::{BackendChoice, LoadProgress, Phase, ShaderProgress};
 pub use generation::Generation;
@@ -219,6 +219,16 @@ impl Ai {
         let mut ids: Vec<&str> = self.config.models.keys().map(String::as_str).filter(|id| catalog::find(id).is_none()).collect();
         ids.sort_unstable();
         ids
+    }
+
+    /// Adds a LoRA adapter, in place of one of the same name.
+    pub fn add_lora(&self, name: String, lora: Lora) {
+        self.adapters.add(name, lora);
+    }
+
+    /// The LoRA adapters by their names, in order.
+    pub fn loras(&self) -> Vec<(String, Rc<Lora>)> {
+        self.adapters.all()
     }
 
     /// The models in memory.

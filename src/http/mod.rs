@@ -122,6 +122,7 @@ async fn route(ai: &Ai, request: &Request) -> Response {
         Route::RestRun(model) => rest::run(ai, model, request).await,
         Route::RestModels => Ok(rest::envelope(&json!(crate::catalog::search(&query)))),
         Route::RestSchema => rest::schema(&query),
+        Route::RestFinetunes => Ok(rest::finetunes(ai)),
         Route::ChatCompletions => openai::chat_completions(ai, request, &id).await,
         Route::OpenAiModels => Ok(openai::models(ai)),
         Route::OpenAiModel(model) => openai::model(ai, model),

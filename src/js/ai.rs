@@ -154,6 +154,14 @@ impl Ai {
         })
     }
 
+    /// Adds a LoRA adapter, in place of one of the same name. `lora`: as in the configuration.
+    #[wasm_bindgen(js_name = addLora)]
+    pub fn add_lora(&self, name: String, lora: &JsValue) {
+        if let Some(lora) = lora_from(lora) {
+            self.inner.add_lora(name, lora);
+        }
+    }
+
     /// The loaded models, and how much they have computed: `{models: [{name, backend, reason, active, tokens, gpu}]}`; `gpu` only if a
     /// GPU computes the model.
     pub fn stats(&self) -> JsValue {
@@ -182,19 +190,24 @@ fn loras_from(configured: &JsValue) -> HashMap<String, ai::Lora> {
         return loras;
     }
     for name in Object::keys(&Object::from(configured.clone())).iter().filter_map(|name| name.as_string()) {
-        let own = property(configured, &name);
-        let file = |key: &str| {
-            let source = property(&own, key);
-            source.is_object().then(|| Rc::new(JsSource(source.unchecked_into::<HostSource>())) as Rc<dyn Source>)
-        };
-        let files = match (file("gguf"), file("config"), file("weights")) {
-            (Some(gguf), ..) => AdapterFiles::Gguf(gguf),
-            (None, Some(config), Some(weights)) => AdapterFiles::Peft { config, weights },
-            _ => continue,
-        };
-        loras.insert(name, ai::Lora { model: property(&own, "model").as_string(), files });
+        if let Some(lora) = lora_from(&property(configured, &name)) {
+            loras.insert(name, lora);
+        }
     }
     loras
+}
+
+/// An adapter, as the package configures it.
+fn lora_from(configured: &JsValue) -> Option<ai::Lora> {
+    let file = |key: &str| {
+        let source = property(configured, key);
+        source.is_object().then(|| Rc::new(JsSource(source.unchecked_into::<HostSource>())) as Rc<dyn Source>)
+    };
+    let files = match file("gguf") {
+        Some(gguf) => AdapterFiles::Gguf(gguf),
+        None => AdapterFiles::Peft { config: file("config")?, weights: file("weights")? },
+    };
+    Some(ai::Lora { model: property(configured, "model").as_string(), files, id: property(configured, "id").as_string() })
 }
 
 fn nonce_of(random: &[u8], created: f64, ticket: u32) -> Nonce {

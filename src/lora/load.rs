@@ -8,7 +8,7 @@ use kernels::Format;
 use kernels::memory::try_grow;
 use kernels::packed::Packed;
 use kernels::packing::Packing;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// A tensor of an adapter's file.
@@ -131,7 +131,10 @@ impl Pair {
 fn pairs(listing: Listing, architecture: &Architecture) -> Result<Vec<Pair>> {
     let Listing { halves, scale, .. } = listing;
     let matrices: HashSet<Role> = architecture.matrices().collect();
-    let mut by_matrix: BTreeMap<String, (Vec<Role>, [Option<Tensor>; 2])> = BTreeMap::new();
+    if halves.len() > 2 * matrices.len() {
+        return Err(unsupported(format!("it has {} tensors, but the model has {} matrices.", halves.len(), matrices.len())));
+    }
+    let mut found: Vec<(String, Vec<Role>, [Option<Tensor>; 2])> = Vec::new();
     for Half { matrix, roles, side, tensor } in halves {
         if roles.is_empty() || !roles.iter().all(|role| matrices.contains(role)) {
             let layers = architecture.sizes.layers;
@@ -141,18 +144,21 @@ fn pairs(listing: Listing, architecture: &Architecture) -> Result<Vec<Pair>> {
                 None => format!("its tensor '{}' is for a matrix that the model does not have, or that cannot be adapted here.", tensor.name),
             }));
         }
-        let place = &mut by_matrix.entry(matrix).or_insert((roles, [None, None])).1[side as usize];
-        if let Some(other) = place {
-            return Err(unsupported(format!("its tensors '{}' and '{}' are for the same matrix.", other.name, tensor.name)));
+        let index = found.iter().position(|(other, ..)| *other == matrix).unwrap_or(found.len());
+        if index == found.len() {
+            found.push((matrix, roles, [None, None]));
         }
-        *place = Some(tensor);
+        let Some((.., halves)) = found.get_mut(index) else { continue };
+        if let Some(other) = halves[side as usize].replace(tensor) {
+            return Err(unsupported(format!("its tensor '{}' is for a matrix that another one is for, too.", other.name)));
+        }
     }
-    if by_matrix.is_empty() {
+    if found.is_empty() {
         return Err(unsupported("it has no tensors."));
     }
     let mut adapted = HashSet::new();
     let mut pairs = Vec::new();
-    for (matrix, (roles, halves)) in by_matrix {
+    for (matrix, roles, halves) in found {
         let (a, b) = match halves {
             [Some(a), Some(b)] => (a, b),
             [one, other] => {
@@ -204,11 +210,13 @@ fn checked_rank(roles: &[Role], a: &Tensor, b: &Tensor, architecture: &Architect
 
 /// Reads the tensors of all pairs, in the order of the file.
 async fn read(pairs: Vec<Pair>, order: Order, architecture: &Architecture, reader: &mut Reader) -> Result<HashMap<Role, LowRank>> {
-    let mut by_offset: Vec<(usize, Side, &Tensor)> =
-        pairs.iter().enumerate().flat_map(|(index, pair)| [(index, Side::A, &pair.a), (index, Side::B, &pair.b)]).collect();
-    by_offset.sort_by_key(|(.., tensor)| tensor.offset);
+    let mut unread: Vec<(usize, Side, &Tensor)> = Vec::new();
+    for (index, pair) in pairs.iter().enumerate() {
+        unread.extend([(index, Side::A, &pair.a), (index, Side::B, &pair.b)]);
+    }
     let mut read: Vec<(Option<Rc<Packed>>, Vec<Packed>)> = pairs.iter().map(|_| (None, Vec::new())).collect();
-    for (index, side, tensor) in by_offset {
+    while let Some(next) = (0..unread.len()).min_by_key(|next| unread[*next].2.offset) {
+        let (index, side, tensor) = unread.swap_remove(next);
         let bytes = read_bytes(reader, tensor.offset, tensor.length).await?;
         let (Some(pair), Some(place)) = (pairs.get(index), read.get_mut(index)) else { continue };
         match side {

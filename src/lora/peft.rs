@@ -2,7 +2,7 @@
 //! `base_model.model.….lora_A.weight` and `….lora_B.weight`.
 
 use super::load::{Half, Listing, Order, Side, Tensor};
-use super::{MAX_RANK, safetensors, unsupported};
+use super::{safetensors, unsupported};
 use crate::error::Result;
 use crate::gguf::Reader;
 use crate::model::{Role, RoleInLayer};
@@ -93,15 +93,18 @@ fn roles(module: &str) -> Vec<Role> {
     }
 }
 
+/// Numbers of some modules, by the end of their names.
+type Patterns = Vec<(String, f64)>;
+
 /// The fields of `adapter_config.json` that matter.
 struct Config {
-    rank: usize,
+    rank: f64,
     alpha: f64,
     /// α is divided by the root of the rank, not by the rank.
     by_root: bool,
     /// Other ranks, and other alphas, of some modules.
-    ranks: Vec<(String, usize)>,
-    alphas: Vec<(String, f64)>,
+    ranks: Patterns,
+    alphas: Patterns,
 }
 
 impl Config {
@@ -133,48 +136,35 @@ impl Config {
                 "\"init_lora_weights\": \"{start}\", which changes the model's own weights. Convert it to a plain LoRA adapter with PEFT"
             ));
         }
-        let rank = |value: &Value| value.as_u64().and_then(|rank| usize::try_from(rank).ok()).filter(|rank| *rank > 0);
-        let Some(own) = field("r").and_then(rank) else { return Err("no rank \"r\", a positive integer".to_owned()) };
-        let alpha = match field("lora_alpha") {
-            None => own as f64,
-            Some(alpha) => finite(alpha).ok_or_else(|| format!("\"lora_alpha\": {alpha}, which is no number"))?,
-        };
-        let patterns = |key: &'static str| {
-            let map = field(key).and_then(Value::as_object);
-            map.into_iter().flatten().map(move |(pattern, value)| Ok((plain(pattern, key)?, value)))
-        };
-        let bad = |key: &str, value: &Value| format!("\"{key}\" with {value}, which is no number");
-        let ranks = patterns("rank_pattern").map(|entry: std::result::Result<_, String>| {
-            let (pattern, value) = entry?;
-            Ok((pattern, rank(value).ok_or_else(|| bad("rank_pattern", value))?))
-        });
-        let alphas = patterns("alpha_pattern").map(|entry: std::result::Result<_, String>| {
-            let (pattern, value) = entry?;
-            Ok((pattern, finite(value).ok_or_else(|| bad("alpha_pattern", value))?))
-        });
-        Ok(Self {
-            rank: own,
-            alpha,
-            by_root: is_set("use_rslora"),
-            ranks: ranks.collect::<std::result::Result<_, String>>()?,
-            alphas: alphas.collect::<std::result::Result<_, String>>()?,
-        })
+        let rank = number("r", fields.get("r").unwrap_or(&Value::Null))?;
+        let alpha = field("lora_alpha").map_or(Ok(rank), |alpha| number("lora_alpha", alpha))?;
+        let [ranks, alphas] = [patterns(fields, "rank_pattern")?, patterns(fields, "alpha_pattern")?];
+        Ok(Self { rank, alpha, by_root: is_set("use_rslora"), ranks, alphas })
     }
 
     /// The factor of a module whose matrices have this rank.
     fn scale(&self, module: &str, rank: usize) -> Result<f32> {
-        let expected = matching(&self.ranks, module).copied().unwrap_or(self.rank);
-        if rank != expected {
+        let expected = matching(&self.ranks, module).unwrap_or(self.rank);
+        if rank as f64 != expected {
             return Err(unsupported(format!("its matrices of '{module}' have the rank {rank}, its configuration says {expected}.")));
         }
-        let alpha = matching(&self.alphas, module).copied().unwrap_or(self.alpha);
-        let rank = rank.min(MAX_RANK) as f64;
+        let alpha = matching(&self.alphas, module).unwrap_or(self.alpha);
+        let rank = rank as f64;
         Ok((alpha / if self.by_root { rank.sqrt() } else { rank }) as f32)
     }
 }
 
-fn finite(value: &Value) -> Option<f64> {
-    value.as_f64().filter(|number| number.is_finite())
+fn number(key: &str, value: &Value) -> std::result::Result<f64, String> {
+    value.as_f64().filter(|number| number.is_finite()).ok_or_else(|| format!("\"{key}\": {value}, which is no number"))
+}
+
+/// The numbers of some modules.
+fn patterns(fields: &Map<String, Value>, key: &str) -> std::result::Result<Patterns, String> {
+    let mut patterns = Vec::new();
+    for (pattern, value) in fields.get(key).and_then(Value::as_object).into_iter().flatten() {
+        patterns.push((plain(pattern, key)?, number(key, value)?));
+    }
+    Ok(patterns)
 }
 
 /// A pattern of modules without the marks of a regular expression that say nothing more: `model\.layers\.0` is `model.layers.0`.
@@ -187,12 +177,12 @@ fn plain(pattern: &str, key: &str) -> std::result::Result<String, String> {
 }
 
 /// The value of the first pattern that is a module's name, or the end of it. Behind `^`, a pattern is the whole name.
-fn matching<'a, T>(patterns: &'a [(String, T)], module: &str) -> Option<&'a T> {
+fn matching(patterns: &[(String, f64)], module: &str) -> Option<f64> {
     let matches = |pattern: &str| match pattern.strip_prefix('^') {
         Some(whole) => whole == module,
         None => module.strip_suffix(pattern).is_some_and(|before| before.is_empty() || before.ends_with('.')),
     };
-    patterns.iter().find(|(pattern, _)| matches(pattern)).map(|(_, value)| value)
+    patterns.iter().find(|(pattern, _)| matches(pattern)).map(|(_, value)| *value)
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ describe("errors", () => {
   after(() => ai.close());
 
   const cases = {
-    frensh: [5005, 405, /LoRA adapter 'frensh' is not known here\. Known: french,/],
+    frensh: [5005, 405, /LoRA adapter 'frensh' is not known here\. Known: dora, embedding, french, missing,/],
     narrow: [5005, 405, /does not fit .*'output\.weight\.lora_a' is \[1, 32\], but must be \[1, \d+\], as the model's matrix has \d+ columns/],
     missing: [3042, 404, /\/no\/such\/adapter\.gguf was not found/],
     dora: [5005, 405, /"use_dora": true, which is not supported/],
