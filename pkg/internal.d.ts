@@ -6,6 +6,8 @@ import type {
   AiStats,
   Backend,
   Build,
+  CustomModelSource,
+  LoraAdapter,
   ModelListing,
   ModelProgress,
   ModelsParameters,

@@ -8,7 +8,7 @@ import { toLoras } from "./loras.js";
 import { toModelSource } from "./source.js";
 
 /**
- * @import { AiConfig, CustomModelSource, ModelsParameters } from "./index.d.ts"
+ * @import { AiConfig, CustomModelSource, LoraAdapter, ModelsParameters } from "./index.d.ts"
  * @import { WasmInstance } from "./instance.js"
  * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, Engine, Host, HttpAnswer, HttpRequest, Substitute, Task } from "./internal.d.ts"
  */
@@ -99,7 +99,12 @@ export class LocalEngine {
     return this.#started;
   }
 
-  /** @type {Engine["addLora"]} */
+  /**
+   * Adds a LoRA adapter, in place of one of the same name.
+   *
+   * @param {string} name
+   * @param {LoraAdapter & {id?: string}} lora
+   */
   addLora(name, lora) {
     const added = toLoras({ [name]: lora }, this.#toSource);
     // For an instance that replaces this one, too.

@@ -9,6 +9,8 @@ use candle_core::quantized::gguf_file::Value;
 use common::adapters::{TinyAdapter, loaded, peft_files, safetensors, source};
 use common::{LLAMA31, TINY_VOCABULARY, TinyModel, ai_with, load, logits_of, start, text_of};
 use kernels::Format;
+use rand_core::{RngCore, SeedableRng};
+use rand_pcg::Pcg64Mcg;
 use serde_json::json;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -106,7 +108,11 @@ fn sequences_with_different_adapters_share_a_batch_without_changing_a_bit() {
     for dtype in [GgmlDType::F32, GgmlDType::Q4_1] {
         let model = TinyModel { dtype, ..TinyModel::default() };
         let (mut backend, _) = load(model.gguf());
-        let adapters = [Some(TinyAdapter::of(&model, &["."], 16, 1).loaded(&model)), None, Some(TinyAdapter::of(&model, &["attn"], 64, 2).loaded(&model))];
+        let adapters = [
+            Some(TinyAdapter::of(&model, &["."], 16, 1).loaded(&model)),
+            None,
+            Some(TinyAdapter::of(&model, &["attn"], 64, 2).loaded(&model)),
+        ];
         let prompts = [prompt(24), prompt(9), prompt(13)];
         let mut alone = Vec::new();
         for (tokens, adapter) in prompts.iter().zip(&adapters) {
@@ -144,7 +150,8 @@ fn an_adapter_that_does_not_fit_is_refused_and_says_how() {
     let (config, weights) = adapter.peft(Format::F32, Some(64));
     let configured = |text: &str| peft_files((text.as_bytes().to_vec(), weights.clone()));
     let tensors = |tensors: &[(&str, [usize; 2])]| {
-        let tensors: Vec<_> = tensors.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec(), vec![0.5; shape[0] * shape[1]])).collect();
+        let tensors: Vec<_> =
+            tensors.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec(), vec![0.5; shape[0] * shape[1]])).collect();
         peft_files((config.clone(), safetensors(&tensors, Format::F32)))
     };
     let q = "base_model.model.model.layers.0.self_attn.q_proj";
@@ -159,7 +166,10 @@ fn an_adapter_that_does_not_fit_is_refused_and_says_how() {
         (changed(&|adapter| adapter.matrices[0].name = "blk.0.attn_x.weight".into()), "a matrix that the model does not have"),
         (changed(&|adapter| adapter.matrices.clear()), "it has no tensors"),
         (AdapterFiles::Gguf(source("model.gguf", file.clone())), "model.gguf is a GGUF file of a model, not of an adapter"),
-        (AdapterFiles::Gguf(source("text.gguf", b"no GGUF at all".to_vec())), "text.gguf cannot be used as an adapter: it is not a GGUF file"),
+        (
+            AdapterFiles::Gguf(source("text.gguf", b"no GGUF at all".to_vec())),
+            "text.gguf cannot be used as an adapter: it is not a GGUF file",
+        ),
         (configured("{"), "adapter_config.json is not a JSON object"),
         (configured(r#"{"r": 8, "use_dora": true}"#), "\"use_dora\": true, which is not supported"),
         (configured(r#"{"r": 4, "lora_alpha": 8}"#), "have the rank 8, its configuration says 4"),
@@ -178,6 +188,49 @@ fn an_adapter_that_does_not_fit_is_refused_and_says_how() {
     }
     let missing = AdapterFiles::Peft { config: source("adapter_config.json", config), weights: source("empty", Vec::new()) };
     assert!(loaded(&missing, &file).is_err());
+}
+
+/// A file of which bytes are changed, cut or repeated is loaded or refused, and nothing else.
+#[test]
+fn damaged_files_are_refused() {
+    let model = TinyModel { layers: 1, ..TinyModel::default() };
+    let adapter = TinyAdapter::of(&model, &["attn_q", "ffn_up"], 4, 3);
+    let (config, weights) = adapter.peft(Format::F16, Some(64));
+    let file = model.gguf();
+    let header = 8 + u64::from_le_bytes(weights[..8].try_into().expect("eight bytes")) as usize;
+    let gguf = adapter.gguf(GgmlDType::F16);
+    let mut rng = Pcg64Mcg::seed_from_u64(11);
+    let mut damaged = |bytes: &[u8], within: usize| {
+        let mut bytes = bytes.to_vec();
+        for _ in 0..1 + rng.next_u32() % 3 {
+            let at = rng.next_u32() as usize % within.min(bytes.len());
+            match rng.next_u32() % 6 {
+                0 => bytes.truncate(at.max(1)),
+                1 => bytes[at] = b'0' + (rng.next_u32() % 10) as u8,
+                2 => bytes[at] = 0xff,
+                3 => {
+                    bytes.remove(at);
+                }
+                4 => bytes.insert(at, b'9'),
+                _ => bytes[at] = rng.next_u32() as u8,
+            }
+        }
+        bytes
+    };
+    let mut refused = 0;
+    for round in 0..600 {
+        let files = match round % 3 {
+            0 => AdapterFiles::Gguf(source("adapter.gguf", damaged(&gguf, 600))),
+            1 => peft_files((damaged(&config, config.len()), weights.clone())),
+            _ => peft_files((config.clone(), damaged(&weights, header))),
+        };
+        if let Err(error) = loaded(&files, &file) {
+            let codes = [ErrorCode::LoraUnsupported, ErrorCode::OutOfCapacity, ErrorCode::Aborted];
+            assert!(codes.contains(&error.code) && !error.text.is_empty(), "round {round}: {error}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 300, "{refused} of 600 were refused");
 }
 
 fn ai_with_adapters(model: &TinyModel, loras: Vec<(&str, Option<&str>, AdapterFiles)>) -> Ai {
@@ -212,7 +265,12 @@ fn requests_name_adapters_and_share_no_prefix_with_others() {
     );
     let answer = |lora: Option<&str>| {
         pollster::block_on(async {
-            let mut generation = start(&ai, LLAMA31, json!({"prompt": "he said that he", "raw": true, "max_tokens": 12, "lora": lora, "seed": 1, "temperature": 0})).await?;
+            let mut generation = start(
+                &ai,
+                LLAMA31,
+                json!({"prompt": "he said that he", "raw": true, "max_tokens": 12, "lora": lora, "seed": 1, "temperature": 0}),
+            )
+            .await?;
             let text = text_of(&mut generation).await?;
             Ok::<_, workers_ai_local::error::AiError>((text, generation.usage().cached_tokens))
         })
@@ -220,7 +278,9 @@ fn requests_name_adapters_and_share_no_prefix_with_others() {
     let plain = answer(None).expect("an answer");
     let (merged, _) = ai_with(adapter(1).merged(&model.gguf()), Limits::default());
     let expected = pollster::block_on(async {
-        let mut generation = start(&merged, LLAMA31, json!({"prompt": "he said that he", "raw": true, "max_tokens": 12, "seed": 1, "temperature": 0})).await?;
+        let mut generation =
+            start(&merged, LLAMA31, json!({"prompt": "he said that he", "raw": true, "max_tokens": 12, "seed": 1, "temperature": 0}))
+                .await?;
         text_of(&mut generation).await
     });
     let first = answer(Some("first")).expect("an answer");
@@ -235,8 +295,14 @@ fn requests_name_adapters_and_share_no_prefix_with_others() {
     }
     for (lora, text) in [
         ("frist", "LoRA adapter 'frist' is not known here. Known: bad, first, of another, second."),
-        ("bad", "LoRA adapter 'bad' does not fit test.gguf: bad.gguf cannot be used as an adapter: it is not a GGUF file (the magic number is wrong)."),
-        ("of another", "LoRA adapter 'of another' is for the model @cf/own/none, which is not the one that answers for @cf/meta/llama-3.1-8b-instruct."),
+        (
+            "bad",
+            "LoRA adapter 'bad' does not fit test.gguf: bad.gguf cannot be used as an adapter: it is not a GGUF file (the magic number is wrong).",
+        ),
+        (
+            "of another",
+            "LoRA adapter 'of another' is for the model @cf/own/none, which is not the one that answers for @cf/meta/llama-3.1-8b-instruct.",
+        ),
     ] {
         let error = answer(Some(lora)).expect_err("an error");
         assert_eq!((error.code, error.text.as_str()), (ErrorCode::LoraUnsupported, text));

@@ -71,8 +71,7 @@ mod tests {
         let mut product = LowRankProduct::default();
         product.add(&packed_a, &packed_b, 0.5, 1..3, &input, &mut output).unwrap();
         for (row, output) in output.chunks_exact(5).enumerate() {
-            let inner: Vec<f32> =
-                a.chunks_exact(7).map(|a| a.iter().zip(&input[row * 7..]).map(|(a, x)| a * x).sum::<f32>()).collect();
+            let inner: Vec<f32> = a.chunks_exact(7).map(|a| a.iter().zip(&input[row * 7..]).map(|(a, x)| a * x).sum::<f32>()).collect();
             for (b, output) in b.chunks_exact(3).zip(output) {
                 let added = if (1..3).contains(&row) { 0.5 * b.iter().zip(&inner).map(|(b, t)| b * t).sum::<f32>() } else { 0.0 };
                 assert!((*output - 1.0 - added).abs() < 1e-4, "row {row}: {output}, not 1 + {added}");

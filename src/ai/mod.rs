@@ -164,7 +164,8 @@ impl Ai {
         let expectation = expect::expectation(&request, &template, &model)?;
         // A call constrains the answer from the token on that begins it.
         let ahead = expectation.call_constraint.is_none();
-        let params = GenerationParams { max_tokens, sampling, end_tokens: Rc::clone(&model.end_tokens), ahead, adapter, ticket: nonce.ticket };
+        let params =
+            GenerationParams { max_tokens, sampling, end_tokens: Rc::clone(&model.end_tokens), ahead, adapter, ticket: nonce.ticket };
         let text = AnswerText::new(model.tokenizer.stream_decoder(continues), request.stop);
         let generation = Generation::start(model, prompt, params, text, expectation, nonce).await;
         drop(place);

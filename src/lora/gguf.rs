@@ -29,7 +29,10 @@ pub async fn list(reader: &mut Reader, architecture: &Architecture) -> Result<Li
     if let Some(family) = header.text("general.architecture")
         && family != architecture.family
     {
-        return Err(unsupported(format!("it is an adapter of models of the architecture '{family}', this is a '{}'.", architecture.family)));
+        return Err(unsupported(format!(
+            "it is an adapter of models of the architecture '{family}', this is a '{}'.",
+            architecture.family
+        )));
     }
     // As llama.cpp: without alpha, the product is not scaled.
     let alpha = header.number("adapter.lora.alpha").filter(|alpha| *alpha != 0.0);

@@ -141,7 +141,9 @@ fn pairs(listing: Listing, architecture: &Architecture) -> Result<Vec<Pair>> {
             let beyond = roles.iter().filter_map(|role| role.layer()).find(|layer| *layer >= layers);
             return Err(unsupported(match beyond {
                 Some(layer) => format!("its tensor '{}' is for layer {layer}, counted from 0; the model has {layers}.", tensor.name),
-                None => format!("its tensor '{}' is for a matrix that the model does not have, or that cannot be adapted here.", tensor.name),
+                None => {
+                    format!("its tensor '{}' is for a matrix that the model does not have, or that cannot be adapted here.", tensor.name)
+                }
             }));
         }
         let index = found.iter().position(|(other, ..)| *other == matrix).unwrap_or(found.len());

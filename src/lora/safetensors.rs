@@ -28,9 +28,14 @@ pub async fn tensors(reader: &mut Reader) -> Result<Vec<Tensor>> {
     let header = read_bytes(reader, 8, length).await?;
     let Ok(Value::Object(listed)) = serde_json::from_slice(&header) else { return Err(damaged("its header is not a JSON object")) };
     let tensors = listed.iter().filter(|(name, _)| *name != "__metadata__");
-    tensors.map(|(tensor, entry)| entry.as_object().and_then(|entry| place(tensor, entry, start)).unwrap_or_else(|| {
-        Err(damaged(&format!("the entry of '{tensor}' makes no sense")))
-    })).collect()
+    tensors
+        .map(|(tensor, entry)| {
+            entry
+                .as_object()
+                .and_then(|entry| place(tensor, entry, start))
+                .unwrap_or_else(|| Err(damaged(&format!("the entry of '{tensor}' makes no sense"))))
+        })
+        .collect()
 }
 
 /// A tensor from its entry in the header; `None` if the entry contradicts itself.

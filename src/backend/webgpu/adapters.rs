@@ -102,10 +102,7 @@ impl Adapters {
             compile(context, pipelines, architecture).await?;
             let floats = |count: usize| context.create_owned_buffer("LoRA adapters", 4 * count as u64, wgpu::BufferUsages::STORAGE);
             let made = context.checked("LoRA adapters", || {
-                Result::Ok(Buffers {
-                    inner: floats(scratch.rows * MAX_RANK)?,
-                    gated: floats(scratch.rows * architecture.sizes.ffn_width)?,
-                })
+                Result::Ok(Buffers { inner: floats(scratch.rows * MAX_RANK)?, gated: floats(scratch.rows * architecture.sizes.ffn_width)? })
             });
             self.buffers = Some(made.await??);
         }

@@ -226,7 +226,8 @@ impl WebGpuBackend {
     async fn time_rows(&mut self, rows: usize) -> Result<f64> {
         let cache = self.create_cache()?;
         let started = now_ms();
-        let computed = self.compute(&[Work { cache, input: Input::Tokens(&vec![0; rows]), wanted: Wanted::Candidates(1), adapter: None }]).await;
+        let computed =
+            self.compute(&[Work { cache, input: Input::Tokens(&vec![0; rows]), wanted: Wanted::Candidates(1), adapter: None }]).await;
         self.release_cache(cache);
         computed.map(|_| now_ms() - started)
     }
@@ -341,7 +342,14 @@ impl WebGpuBackend {
                 let ends = rows == rest.len();
                 if rows > 0 {
                     let wanted = if ends { work.wanted } else { Wanted::Nothing };
-                    segments.push(Segment { work: next.0, first_row: tokens.len(), rows, start, wanted, adapter: work.adapter.map(|adapter| adapter.id) });
+                    segments.push(Segment {
+                        work: next.0,
+                        first_row: tokens.len(),
+                        rows,
+                        start,
+                        wanted,
+                        adapter: work.adapter.map(|adapter| adapter.id),
+                    });
                     tokens.extend(&rest[..rows]);
                     for (rope, angles) in self.ropes.iter().zip(&mut angles) {
                         (start..start + rows).for_each(|position| rope.push_angles(position, angles));
