@@ -150,7 +150,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     for round in 0..2 {
         backend.truncate_cache(cache, 0);
         let started = Instant::now();
-        backend.forward(&[Work { cache, input: Input::Tokens(&tokens), wanted: Wanted::Candidates(1) }]).await?;
+        backend.forward(&[Work { cache, input: Input::Tokens(&tokens), wanted: Wanted::Candidates(1), adapter: None }]).await?;
         let seconds = started.elapsed().as_secs_f64();
         if round == 1 {
             println!("prefill: {:.1} tokens/s ({} tokens in {:.3} s)", tokens.len() as f64 / seconds, tokens.len(), seconds);
@@ -159,13 +159,13 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let one = |token| [token];
     for _ in 0..4 {
         let tokens = one(1);
-        backend.forward(&[Work { cache, input: Input::Tokens(&tokens), wanted: Wanted::Candidates(1) }]).await?;
+        backend.forward(&[Work { cache, input: Input::Tokens(&tokens), wanted: Wanted::Candidates(1), adapter: None }]).await?;
     }
     let before = backend.counters();
     let started = Instant::now();
     for token in 0..count {
         let tokens = one(token as u32);
-        backend.forward(&[Work { cache, input: Input::Tokens(&tokens), wanted: Wanted::Candidates(1) }]).await?;
+        backend.forward(&[Work { cache, input: Input::Tokens(&tokens), wanted: Wanted::Candidates(1), adapter: None }]).await?;
     }
     let seconds = started.elapsed().as_secs_f64() / count as f64;
     let after = backend.counters();
@@ -186,7 +186,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         for (what, tokens) in [("a prompt", &tokens[..]), ("one token", &decode)] {
             backend.truncate_cache(cache, prompt);
             backend.reserve(cache, tokens.len()).await?;
-            let work = [Work { cache, input: Input::Tokens(tokens), wanted: Wanted::Candidates(1) }];
+            let work = [Work { cache, input: Input::Tokens(tokens), wanted: Wanted::Candidates(1), adapter: None }];
             backend.profile(&work).await?;
             backend.truncate_cache(cache, prompt);
             print_profile(what, &backend.profile(&work).await?);

@@ -63,7 +63,12 @@ async fn run(backend: &mut dyn Backend, input: &Question, steps: &[usize]) -> Re
         (tokens, rest) = rest.split_at((*rows).min(rest.len()));
         let position = input.tokens.len() - rest.len() - 1;
         let wanted = input.wanted.get(position).filter(|wanted| !wanted.is_empty());
-        let work = Work { cache, input: Input::Tokens(tokens), wanted: if wanted.is_some() { Wanted::Logits } else { Wanted::Nothing } };
+        let work = Work {
+            cache,
+            input: Input::Tokens(tokens),
+            wanted: if wanted.is_some() { Wanted::Logits } else { Wanted::Nothing },
+            adapter: None,
+        };
         let answers = backend.forward(&[work]).await?;
         if let (Some(wanted), Some(Answer::Logits(logits))) = (wanted, answers.first()) {
             outputs.push(output(position, wanted, logits));

@@ -2,6 +2,7 @@
 
 import { batchCall, batchOf, isBatch } from "./batch.js";
 import { AiInternalError, abortError, aiError } from "./errors.js";
+import { ADD_LORA } from "./loras.js";
 
 /**
  * @import { Ai as PublicAi, AiOptions, ModelsParameters, TextGenerationInput } from "./index.d.ts"
@@ -67,6 +68,16 @@ export class Ai {
     const loaded = await this.#engine.load(model);
     this.#computedBy(loaded);
     return loaded;
+  }
+
+  /**
+   * Adds a LoRA adapter, in place of one of the same name.
+   *
+   * @param {string} name
+   * @param {import("./index.d.ts").LoraAdapter & {id?: string}} lora
+   */
+  [ADD_LORA](name, lora) {
+    this.#engine.addLora?.(name, lora);
   }
 
   /** Frees the models of this `Ai`, and ends its Web Worker if it has one. Later calls reject with an `AiInternalError`. */

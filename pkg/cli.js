@@ -28,6 +28,7 @@ const PROMPT_OPTIONS = {
  * @type {Options}
  */
 const ANSWER_OPTIONS = {
+  lora: { type: "string", multiple: true },
   "max-tokens": { type: "string" },
   temperature: { type: "string" },
   "top-p": { type: "string" },
@@ -75,6 +76,7 @@ const COMMANDS = {
       host: { type: "string" },
       model: { type: "string" },
       gguf: { type: "string", multiple: true },
+      lora: { type: "string", multiple: true },
       "any-model": { type: "boolean" },
       cors: { type: "string", multiple: true },
       "allow-host": { type: "string", multiple: true },

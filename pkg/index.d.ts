@@ -133,6 +133,19 @@ export interface StartedWorker {
   removeEventListener(type: string, listener: (event: any) => void, options?: any): void;
 }
 
+/**
+ * The files of a LoRA adapter: a GGUF file of the type "adapter", or `adapter_config.json` and `adapter_model.safetensors`, as PEFT writes them. A
+ * string that ends in `/`, or in Node the path of a folder, stands for the two files in it.
+ */
+export type LoraSource = ModelFile | { config: ModelFile; weights: ModelFile };
+
+/** A LoRA adapter: small matrices of rank up to 64 beside those of a model, in F32, F16 or BF16. */
+export interface LoraAdapter {
+  /** The id of the model that it was trained for. Requests to others fail with error 5005. Default: it is tried with the model of the request. */
+  model?: string;
+  source: LoraSource;
+}
+
 /** The configuration of an `Ai`. */
 export interface AiConfig {
   /** Model files by model id. The ids need not be in the catalogue. The value for an embedding model is an `EmbeddingSource`. */
@@ -147,6 +160,8 @@ export interface AiConfig {
    * numbers), which is downloaded when the first embedding is asked for, and then cached.
    */
   defaultEmbeddings?: EmbeddingSource;
+  /** LoRA adapters by the names that requests give as `lora`. Each is loaded when the first request names it, after its model. */
+  loras?: Record<string, LoraAdapter>;
   /** Reject ids without a model file in `models` (error 5007) instead of using the fallback model. Default: `false`. */
   strict?: boolean;
   /**
@@ -349,7 +364,10 @@ export interface TextGenerationParameters {
   presence_penalty?: number;
   /** Stop strings: the answer ends before the first occurrence of any of them. */
   stop?: string | string[];
-  /** Name of a LoRA adapter. Not supported in this version: error 5005. */
+  /**
+   * The name of a LoRA adapter (`loras` in the configuration) with which the answer is computed, usually with `raw: true`. Error 5005 if there is
+   * no such adapter, or if it does not fit the model.
+   */
   lora?: string;
   /** Tools that the model may call. The arguments of a call always match the tool's `parameters`. */
   tools?: (FlatTool | FunctionTool)[];

@@ -6,6 +6,8 @@ import type {
   AiStats,
   Backend,
   Build,
+  CustomModelSource,
+  LoraAdapter,
   ModelListing,
   ModelProgress,
   ModelsParameters,
@@ -31,6 +33,8 @@ export interface Engine {
   models(params: ModelsParameters): Promise<ModelListing[]>;
   /** Returns the build, the loaded models with their token counts, and the memory use. */
   stats(): Promise<AiStats>;
+  /** Adds a LoRA adapter, in place of one of the same name. Only of engines in this thread. */
+  addLora?(name: string, lora: LoraAdapter & { id?: string }): void;
   /** Frees the models. Later calls reject. */
   close(): Promise<void>;
 }
@@ -251,7 +255,7 @@ export interface Glue {
   initSync(options: InitOptions): Exports;
   /** Replaces the instance by a new one. */
   __wbg_reset_state(): void;
-  Ai: new (config: AiConfig & { substitute?: Omit<Substitute, "onlyScript">; embeddings: HostEmbeddings; memory: CoreMemory }) => CoreAi;
+  Ai: new (config: Omit<AiConfig, "loras"> & { loras?: Record<string, CoreLora>; substitute?: Omit<Substitute, "onlyScript">; embeddings: HostEmbeddings; memory: CoreMemory }) => CoreAi;
   maxBodyBytes(): number;
   /** Makes the next `poll` of any task fail in one of the ways in which a bug can, as if it worked for the request `ticket`. For tests. */
   failNextPoll(how: "panic" | "stack" | "memory", ticket: number): void;
@@ -287,6 +291,16 @@ export interface Task<Result> extends WasmObject {
   take(): Result;
 }
 
+/** A LoRA adapter with its files: `gguf`, or `config` and `weights`. */
+export interface CoreLora {
+  /** By which requests can name it too; default: one that follows from its name. */
+  id?: string;
+  model?: string;
+  gguf?: CustomModelSource;
+  config?: CustomModelSource;
+  weights?: CustomModelSource;
+}
+
 /** The memory that an instance can have. */
 export interface CoreMemory {
   bytes: number;
@@ -320,6 +334,7 @@ export interface CoreAi extends WasmObject {
   ): Task<CoreHttpAnswer>;
   load(model: string): Task<LoadedModel>;
   tokenize(model: string, input: string): Task<TokenizedPrompt>;
+  addLora(name: string, lora: CoreLora): void;
   stats(): { models: Omit<AiStats["models"][number], "build">[] };
 }
 

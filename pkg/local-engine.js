@@ -5,10 +5,11 @@ import { again, start as startAnswer } from "./replay.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { embeddingsOf, withoutEmbeddings } from "./embeddings.js";
 import { AiInternalError, closed } from "./errors.js";
+import { toLoras } from "./loras.js";
 import { toModelSource } from "./source.js";
 
 /**
- * @import { AiConfig, CustomModelSource, ModelsParameters } from "./index.d.ts"
+ * @import { AiConfig, CustomModelSource, LoraAdapter, ModelsParameters } from "./index.d.ts"
  * @import { WasmInstance } from "./instance.js"
  * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, EmbeddingEngine, Engine, Host, HttpAnswer, HttpRequest, Substitute, Task } from "./internal.d.ts"
  */
@@ -62,6 +63,7 @@ export class LocalEngine {
   #closed = false;
   #substitute;
   #embeddings;
+  #toSource;
 
   /**
    * @param {WasmInstance} instance
@@ -78,11 +80,13 @@ export class LocalEngine {
     this.#host = host;
     const models = Object.entries(withoutEmbeddings(config.models)).map(([id, value]) => [id, toModelSource(value, `models["${id}"]`, toSource)]);
     const defaultModel = config.default === undefined ? undefined : toModelSource(config.default, "default", toSource);
+    const loras = toLoras(config.loras, toSource);
     this.#config = { ...config, models: Object.fromEntries(models), default: defaultModel };
     this.#substitute = substitute;
+    this.#toSource = toSource;
     const callbacks = { onProgress: weakly(config.onProgress), onWarning: weakly(config.onWarning) };
     this.#embeddings = embeddingsOf({ ...config, ...callbacks }, openEmbeddings, toSource);
-    this.#settings = { ...this.#config, ...callbacks, substitute: weakSubstitute(substitute), embeddings: this.#embeddings };
+    this.#settings = { ...this.#config, loras, ...callbacks, substitute: weakSubstitute(substitute), embeddings: this.#embeddings };
   }
 
   /** Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced. */
@@ -97,6 +101,21 @@ export class LocalEngine {
       this.#started = { core: instance.call(since, () => new (instance.glue().Ai)(settings)), since };
     }
     return this.#started;
+  }
+
+  /**
+   * Adds a LoRA adapter, in place of one of the same name.
+   *
+   * @param {string} name
+   * @param {LoraAdapter & {id?: string}} lora
+   */
+  addLora(name, lora) {
+    const added = toLoras({ [name]: lora }, this.#toSource);
+    // For an instance that replaces this one, too.
+    this.#settings = { ...this.#settings, loras: { ...this.#settings.loras, ...added } };
+    if (!this.#started || this.#started.since !== this.#instance.epoch()) return;
+    const { core, since } = this.#started;
+    this.#instance.call(since, () => core.addLora(name, added[name]));
   }
 
   /** Frees the crate's `Ai`. Answers in progress keep what they need until they end. */

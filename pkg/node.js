@@ -1,7 +1,7 @@
 // The entry for Node. The engine runs in this thread; model files can be given by path.
 
 import { createHash } from "node:crypto";
-import { createWriteStream, rmSync } from "node:fs";
+import { createWriteStream, rmSync, statSync } from "node:fs";
 import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
 import { availableParallelism, homedir, totalmem } from "node:os";
 import path from "node:path";
@@ -18,13 +18,14 @@ import { LocalEngine, weakly } from "./local-engine.js";
 import { dawn } from "./node-gpu.js";
 import { Recordings, answerOfService } from "./recordings.js";
 import { accountOf } from "./service.js";
+import { filesIn } from "./loras.js";
 import { http, named, sourceError, toSource } from "./source.js";
 import { substituteOf } from "./substitute.js";
 import { builds } from "./wasm/builds.js";
 import { engineBySize } from "./widening-engine.js";
 
 /**
- * @import { AiConfig, CustomModelSource } from "./index.d.ts"
+ * @import { AiConfig, CustomModelSource, LoraAdapter } from "./index.d.ts"
  * @import { Host } from "./internal.d.ts"
  */
 
@@ -65,7 +66,7 @@ export class Ai extends BaseAi {
     const substitute = substituteOf(config, { account: accountOf(process.env), recordings });
     /** @param {import("./instance.js").WasmInstance} instance */
     const engine = (instance) => (/** @type {AiConfig} */ settings) => new LocalEngine(instance, () => HOST, settings, nodeSource, substitute, openEmbeddings);
-    super(engineBySize({ ...rest, default: fallback }, engine(narrow), engine(wide)));
+    super(engineBySize({ ...rest, default: fallback, loras: withFolders(config.loras) }, engine(narrow), engine(wide)));
   }
 }
 
@@ -85,6 +86,9 @@ function recordings(record) {
   return Object.assign(new Recordings(record, process.env), { answerOfService });
 }
 
+/** @param {string} text */
+const isUrl = (text) => /^[a-z][a-z0-9+.-]+:\/\//i.test(text);
+
 /**
  * Like `toSource`, but a string that is not a URL is a path, and `file:` URLs are supported.
  *
@@ -92,10 +96,23 @@ function recordings(record) {
  * @param {string} place
  */
 function nodeSource(value, place) {
-  if (typeof value === "string" && !/^[a-z][a-z0-9+.-]+:\/\//i.test(value)) return named(value, file);
+  if (typeof value === "string" && !isUrl(value)) return named(value, file);
   // Bytes are not converted to a string: for a model that takes seconds, or fails.
   if ((typeof value === "string" || value instanceof URL) && String(value).startsWith("file://")) return named(fileURLToPath(value), file);
   return toSource(value, place);
+}
+
+/**
+ * The adapters with the files of those that are given as a folder.
+ *
+ * @param {AiConfig["loras"]} loras
+ */
+function withFolders(loras) {
+  /** @param {unknown} source */
+  const isFolder = (source) => typeof source === "string" && !isUrl(source) && statSync(source, { throwIfNoEntry: false })?.isDirectory();
+  /** @param {[string, LoraAdapter]} entry */
+  const changed = ([name, lora]) => [name, isFolder(lora?.source) ? { ...lora, source: filesIn(path.join(String(lora.source), path.sep)) } : lora];
+  return typeof loras !== "object" || loras === null ? loras : Object.fromEntries(Object.entries(loras).map(changed));
 }
 
 /**

@@ -3,6 +3,7 @@
 import { checkBuild } from "./builds.js";
 import { hasWeights } from "./embeddings.js";
 import { AiInternalError, abortError, aiError, closed, fromMessage } from "./errors.js";
+import { withFiles } from "./loras.js";
 
 /**
  * @import { AiConfig, CustomModelSource, EmbeddingSource, HttpModelSource, ModelFile, ModelSource, ModelsParameters } from "./index.d.ts"
@@ -69,7 +70,10 @@ export class RemoteEngine {
     this.#startWorker = startWorker;
     this.#config = config;
     this.#observers = { progress: onProgress, warning: onWarning };
-    const sources = /** @type {Partial<CustomModelSource>[]} */ ([config.default, config.defaultEmbeddings, ...Object.values(config.models ?? {})].flat().flatMap((source) => (hasWeights(source) ? Object.values(source ?? {}) : [source])));
+    /** @type {unknown[]} */
+    const files = [config.default, config.defaultEmbeddings, ...Object.values(config.models ?? {})].flat().flatMap((source) => (hasWeights(source) ? Object.values(source ?? {}) : [source]));
+    withFiles(config.loras, (file) => (files.push(file), file));
+    const sources = /** @type {Partial<CustomModelSource>[]} */ (files);
     const isCustom = sources.some((source) => typeof source?.open === "function");
     if (isCustom) throw new AiInternalError("A source with open() cannot be sent to a Web Worker. Use a URL, a Blob or bytes.");
   }
@@ -344,7 +348,8 @@ function absolute(config) {
     return /** @type {Source} */ (Object.fromEntries(Object.entries(source ?? {}).map(([name, file]) => [name, resolveOne(file)])));
   };
   const models = Object.fromEntries(Object.entries(config.models ?? {}).map(([id, source]) => [id, resolveAny(source)]));
-  return { ...config, models, default: resolve(config.default), defaultEmbeddings: resolveAny(config.defaultEmbeddings), wasmUrl: absoluteWasm(config.wasmUrl) };
+  const [defaultModel, defaultEmbeddings, loras] = [resolve(config.default), resolveAny(config.defaultEmbeddings), withFiles(config.loras, resolveOne)];
+  return { ...config, models, loras, default: defaultModel, defaultEmbeddings, wasmUrl: absoluteWasm(config.wasmUrl) };
 }
 
 /** @param {AiConfig["wasmUrl"]} wasmUrl */

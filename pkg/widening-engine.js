@@ -37,6 +37,8 @@ class WideningEngine {
   #wide;
   /** The ids of models that are in the second engine. */
   #moved = new Set();
+  /** Adapters that came later. @type {Parameters<NonNullable<Engine["addLora"]>>[]} */
+  #added = [];
   #closed = false;
 
   /**
@@ -77,7 +79,10 @@ class WideningEngine {
   #onWide(model, work) {
     if (this.#closed) throw closed();
     if (model !== undefined) this.#moved.add(model);
-    this.#wide ??= this.#createWide();
+    if (!this.#wide) {
+      this.#wide = this.#createWide();
+      for (const added of this.#added) this.#wide.addLora?.(...added);
+    }
     return work(this.#wide);
   }
 
@@ -168,6 +173,12 @@ class WideningEngine {
     if (!second) return first;
     const { models, ...wide } = second;
     return { ...first, models: [...first.models, ...models], memoryBytes: first.memoryBytes + wide.memoryBytes, wide };
+  }
+
+  /** @type {NonNullable<Engine["addLora"]>} */
+  addLora(...added) {
+    this.#added.push(added);
+    for (const engine of [this.#narrow, this.#wide]) engine?.addLora?.(...added);
   }
 
   async close() {

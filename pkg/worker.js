@@ -3,13 +3,14 @@
 
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { DEFAULT_EMBEDDINGS } from "./default-embeddings.js";
+import { withFiles } from "./loras.js";
 import { Ai as LocalAi, DEFAULT_MODEL } from "./workerd.js";
 
 const GREETING = `This is the local AI Worker. Bind its entrypoint "Ai" as AI in your own Worker and call env.AI.run(model, input), or
 call this Worker over HTTP: POST /client/v4/accounts/local/ai/run/<model>, POST /v1/chat/completions, POST /v1/embeddings, GET /v1/models.
 `;
 
-/** @import { AiConfig, AiOptions, EmbeddingSource, ModelSource, ModelsParameters, TextEmbeddingsInput, TextGenerationInput } from "./index.d.ts" */
+/** @import { AiConfig, AiOptions, EmbeddingSource, LoraAdapter, ModelSource, ModelsParameters, TextEmbeddingsInput, TextGenerationInput } from "./index.d.ts" */
 
 /**
  * The Worker's bindings and variables.
@@ -22,6 +23,9 @@ call this Worker over HTTP: POST /client/v4/accounts/local/ai/run/<model>, POST 
  * @property {string | Record<string, File | Files>} [AI_MODELS] `{"@cf/…": key or URL}`, the model files of single ids; may be JSON text
  * @property {string | Files} [DEFAULT_EMBEDDINGS] the embedding model for ids without their own: the key or URL of a GGUF file, or an object with those
  *   of `weights`, `config` and `tokenizer`; may be JSON text
+ * @property {string | Record<string, string | {model?: string, source: string | {config: string, weights: string}}>} [AI_LORAS] LoRA adapters by name: `{"my-adapter":
+ *   {"model": "@cf/…", "source": …}}`, or only the source: the key or URL of a GGUF adapter, of a folder with PEFT's two files (it ends in `/`), or
+ *   `{"config": …, "weights": …}`; may be JSON text
  * @property {string | boolean} [STRICT] "true" rejects ids without a file of their own
  * @property {string | number} [QUEUE] maximum number of unfinished requests per model
  * @property {AiConfig["build"]} [BUILD] "simd128", "relaxed" or "wasm64"; default: the fastest one, and for a model beyond 4 GiB "wasm64"
@@ -48,6 +52,7 @@ function localAi(env) {
     models: Object.fromEntries(Object.entries(models).map(([id, value]) => [id, file(value)])),
     ...(env.DEFAULT_MODEL || env.MODELS ? { default: /** @type {ModelSource} */ (file(jsonOr(env.DEFAULT_MODEL ?? DEFAULT_MODEL.file))) } : {}),
     ...(env.DEFAULT_EMBEDDINGS || env.MODELS ? { defaultEmbeddings: /** @type {EmbeddingSource} */ (file(jsonOr(env.DEFAULT_EMBEDDINGS ?? EMBEDDINGS_IN_BUCKET))) } : {}),
+    loras: withFiles(lorasOf(env), (value) => one(String(value))),
     strict: String(env.STRICT) === "true",
     queue: env.QUEUE === undefined ? undefined : Number(env.QUEUE),
     build: env.BUILD,
@@ -70,6 +75,17 @@ function forWorker(text) {
     /\bGive it a GGUF with new Ai\(\{ models: \{ ("[^"]*"): source \} \}\), or set strict: true to refuse it\./,
     'Give it a GGUF with the variable AI_MODELS = { $1 = "key or URL" }, or refuse it with STRICT = "true".',
   );
+}
+
+/**
+ * The adapters of the variable `AI_LORAS`.
+ *
+ * @param {Env} env
+ * @returns {Record<string, LoraAdapter>}
+ */
+function lorasOf({ AI_LORAS: given = {} }) {
+  const loras = typeof given === "string" ? JSON.parse(given) : given;
+  return Object.fromEntries(Object.entries(loras).map(([name, lora]) => [name, lora && typeof lora === "object" && "source" in lora ? lora : { source: lora }]));
 }
 
 /**

@@ -22,7 +22,7 @@ pub enum ErrorCode {
     NotFound,
     /// 5004: data (a model file, a template) that cannot be used.
     InvalidData,
-    /// 5005: an unknown LoRA adapter.
+    /// 5005: a LoRA adapter that is unknown, or cannot be used with the model.
     LoraUnsupported,
     /// 5006: the input does not fit the published schema.
     InvalidInput,

@@ -319,10 +319,14 @@ const INPUT = [
   ]),
   {
     field: "`lora`",
-    meaning: "a LoRA adapter",
-    note: "no adapter can be configured, so every name is unknown",
-    refused: 5005,
-    inputs: [{ ...HI, lora: "mine" }],
+    meaning: "a configured LoRA adapter, by its name",
+    async prove({ ask }) {
+      const plain = await textOf(ask, GREEDY);
+      const adapted = await textOf(ask, { ...GREEDY, lora: "made-up" });
+      assert.notEqual(adapted, plain);
+      assert.equal(await textOf(ask, { ...GREEDY, lora: "made-up" }), adapted);
+      assert.equal(await textOf(ask, GREEDY), plain);
+    },
   },
   {
     field: "`tools[]`",
@@ -977,6 +981,12 @@ export const ROUTES = [
     what: "the JSON Schemas of input and output",
     sent: [`${ACCOUNT}/models/schema?model=${ENCODED}`],
     check: isEnveloped(({ input, output }) => assert.ok(input && output)),
+  },
+  {
+    route: "`GET …/ai/finetunes`",
+    what: "the configured LoRA adapters",
+    sent: [`${ACCOUNT}/finetunes`],
+    check: isEnveloped((result) => assert.ok(result.length === 1 && result[0].name === "made-up" && result[0].id)),
   },
   {
     route: "`POST …/ai/v1/chat/completions`, `POST /v1/chat/completions`",

@@ -85,7 +85,7 @@ fn compare(file: Vec<u8>, exact: &[u8]) -> (f64, f64, usize, usize) {
         let batch: Vec<Work<'_>> = step
             .iter()
             .zip(&caches)
-            .map(|(tokens, cache)| Work { cache: *cache, input: Input::Tokens(tokens), wanted: Wanted::Logits })
+            .map(|(tokens, cache)| Work { cache: *cache, input: Input::Tokens(tokens), wanted: Wanted::Logits, adapter: None })
             .collect();
         let logits = pollster::block_on(ours.forward(&batch)).expect("logits");
         let input = Tensor::new(step.as_flattened(), &Device::Cpu).and_then(|tokens| tokens.unsqueeze(1)).expect("a tensor");

@@ -362,6 +362,7 @@ fn strict_refuses_ids_without_weights() {
     let source = Rc::new(BytesSource::new("test.gguf", TinyModel::default().gguf()));
     let ai = Ai::new(Config {
         models: HashMap::from([("@cf/own/model".to_owned(), Rc::clone(&source) as _)]),
+        loras: HashMap::new(),
         default: Some(source),
         strict: true,
         limits: Limits::default(),

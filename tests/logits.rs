@@ -12,7 +12,7 @@ use workers_ai_local::backend::cpu::CpuBackend;
 use workers_ai_local::backend::{Answer, Backend, CacheId, Input, Wanted, Work};
 
 fn forward(backend: &mut CpuBackend, cache: CacheId, tokens: &[u32]) -> Vec<f32> {
-    let batch = [Work { cache, input: Input::Tokens(tokens), wanted: Wanted::Logits }];
+    let batch = [Work { cache, input: Input::Tokens(tokens), wanted: Wanted::Logits, adapter: None }];
     logits_of(pollster::block_on(backend.forward(&batch)).expect("logits").remove(0))
 }
 
@@ -259,8 +259,8 @@ fn logits_are_bit_identical_however_the_cache_was_filled() {
 
     let (a, b) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
     let batch = [
-        Work { cache: a, input: Input::Tokens(&prompt), wanted: Wanted::Logits },
-        Work { cache: b, input: Input::Tokens(&prompt[..10]), wanted: Wanted::Nothing },
+        Work { cache: a, input: Input::Tokens(&prompt), wanted: Wanted::Logits, adapter: None },
+        Work { cache: b, input: Input::Tokens(&prompt[..10]), wanted: Wanted::Nothing, adapter: None },
     ];
     let logits = pollster::block_on(backend.forward(&batch)).expect("logits");
     assert_eq!(logits, [Answer::Logits(expected)], "in one batch with another");
@@ -272,11 +272,11 @@ fn a_failed_batch_leaves_the_caches_as_they_were() {
     let cache = backend.create_cache().expect("a cache");
     let fresh = backend.create_cache().expect("a cache");
     forward(&mut backend, cache, &[1, 2, 3]);
-    let bad = [Work { cache, input: Input::Tokens(&[4, 99_999]), wanted: Wanted::Logits }];
+    let bad = [Work { cache, input: Input::Tokens(&[4, 99_999]), wanted: Wanted::Logits, adapter: None }];
     assert!(pollster::block_on(backend.forward(&bad)).is_err());
     let twice = [
-        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits },
-        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits },
+        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits, adapter: None },
+        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits, adapter: None },
     ];
     assert!(pollster::block_on(backend.forward(&twice)).is_err());
     assert_eq!(forward(&mut backend, cache, &[4]), forward(&mut backend, fresh, &[1, 2, 3, 4]));

@@ -4,12 +4,14 @@
 
 mod common;
 
+use common::adapters::TinyAdapter;
 use common::{TINY_VOCABULARY, TinyModel, load};
 use workers_ai_local::backend::cpu::CpuBackend;
 use workers_ai_local::backend::{Answer, Backend, CacheId, Gpu, Work};
 use workers_ai_local::engine::{Engine, Event, FinishReason, GenerationParams, Limits, SequenceId};
 use workers_ai_local::error::{AiError, Result};
 use workers_ai_local::gguf::LocalFuture;
+use workers_ai_local::lora::{Adapter, AdapterId};
 use workers_ai_local::model::Hyperparameters;
 use workers_ai_local::sampling::SamplingParams;
 
@@ -22,6 +24,8 @@ struct Faulty {
     room: usize,
     poison: Option<u32>,
     lost: bool,
+    /// Adapters that were prepared for it.
+    prepared: Vec<AdapterId>,
 }
 
 impl Faulty {
@@ -38,7 +42,7 @@ impl Faulty {
     }
 
     fn new() -> Self {
-        Self { inner: cpu(), is_gpu: true, batches: usize::MAX, room: usize::MAX, poison: None, lost: false }
+        Self { inner: cpu(), is_gpu: true, batches: usize::MAX, room: usize::MAX, poison: None, lost: false, prepared: Vec::new() }
     }
 }
 
@@ -84,12 +88,18 @@ impl Backend for Faulty {
         self.inner.reserve(cache, additional)
     }
 
+    fn prepare_adapter<'a>(&'a mut self, adapter: &'a Rc<Adapter>) -> LocalFuture<'a, Result<()>> {
+        self.prepared.push(adapter.id);
+        self.inner.prepare_adapter(adapter)
+    }
+
     fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {
         if self.batches == 0 {
             self.lost = true;
             return Box::pin(std::future::ready(Err(AiError::out_of_memory("the device", 0))));
         }
         self.batches -= 1;
+        assert!(batch.iter().filter_map(|work| work.adapter).all(|adapter| self.prepared.contains(&adapter.id)), "an adapter is prepared");
         assert!(!batch.iter().any(|work| self.poison.is_some_and(|poison| work.tokens().contains(&poison))), "a test's panic");
         self.inner.forward(batch)
     }
@@ -103,16 +113,24 @@ fn prompt(first: u32, length: u32) -> Vec<u32> {
     (0..length).map(|i| (first + i * 37) % TINY_VOCABULARY as u32).collect()
 }
 
-fn submit(engine: &mut Engine, first: u32, length: u32) -> SequenceId {
+fn submit(engine: &mut Engine, first: u32, length: u32, adapter: Option<Rc<Adapter>>) -> SequenceId {
     let prompt = prompt(first, length);
     let sampling = SamplingParams { temperature: 1.0, seed: Some(7), ..SamplingParams::default() };
-    engine.submit(prompt, GenerationParams { max_tokens: 12, sampling, ahead: true, ..GenerationParams::default() }, None).expect("a place")
+    let params = GenerationParams { max_tokens: 12, sampling, ahead: true, adapter, ..GenerationParams::default() };
+    engine.submit(prompt, params, None).expect("a place")
+}
+
+/// Two sequences, the second one with a LoRA adapter.
+fn both(engine: &mut Engine) -> [SequenceId; 2] {
+    let model = TinyModel::default();
+    let adapter = TinyAdapter::of(&model, &["."], 4, 9).loaded(&model);
+    [submit(engine, 5, 60, None), submit(engine, 90, 9, Some(adapter))]
 }
 
 /// Generates two answers to their ends and replaces the backend whenever it is lost or out of memory. Returns the answers' tokens and the
 /// number of replacements.
 fn answers(mut engine: Engine) -> ([Vec<u32>; 2], usize) {
-    let sequences = [submit(&mut engine, 5, 60), submit(&mut engine, 90, 9)];
+    let sequences = both(&mut engine);
     let (mut tokens, mut open, mut replaced) = ([Vec::new(), Vec::new()], [true, true], 0);
     while open.contains(&true) {
         for index in 0..2 {
@@ -150,7 +168,7 @@ fn no_token_is_lost_or_repeated_whenever_the_backend_is_lost() {
 #[test]
 fn without_another_backend_every_answer_ends_with_the_error() {
     let mut engine = Engine::new(Faulty::lost_after(1), Limits::default());
-    let sequences = [submit(&mut engine, 5, 9), submit(&mut engine, 90, 9)];
+    let sequences = [submit(&mut engine, 5, 9, None), submit(&mut engine, 90, 9, None)];
     for _ in 0..3 {
         for sequence in sequences {
             engine.poll(sequence);
@@ -184,7 +202,7 @@ fn a_panic_ends_the_sequence_that_causes_it_and_no_other() {
         for (poison, delivered) in poisons {
             for is_gpu in [false, true] {
                 let mut engine = Engine::new(Faulty::panicking_at(poison, is_gpu), Limits::default());
-                let sequences = [submit(&mut engine, 5, 60), submit(&mut engine, 90, 9)];
+                let sequences = both(&mut engine);
                 let (mut tokens, mut ends) = ([Vec::new(), Vec::new()], [None, None]);
                 while ends.contains(&None) {
                     for index in 0..2 {
@@ -225,7 +243,7 @@ fn when_memory_runs_out_another_backend_continues() {
 fn when_memory_runs_out_without_another_backend_only_sequences_without_room_fail() {
     // Room for the first prompt and answer; the second prompt is too long for the rest.
     let mut engine = Engine::new(Faulty::with_room_for(24), Limits::default());
-    let sequences = [submit(&mut engine, 5, 9), submit(&mut engine, 90, 30)];
+    let sequences = [submit(&mut engine, 5, 9, None), submit(&mut engine, 90, 30, None)];
     let mut ends = [None, None];
     let mut tokens = 0;
     while ends.contains(&None) {

@@ -6,6 +6,7 @@ mod common;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Value;
+use common::adapters::TinyAdapter;
 use common::{TINY_VOCABULARY, TinyModel, best, dequantised, load, logits_of, quantised_to_iq4, real_model, stock_logits, stock_model};
 use kernels::Format;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use workers_ai_local::backend::webgpu::{Choice, Context, Options, WebGpuBackend,
 use workers_ai_local::backend::{Answer, Backend, CacheId, Input, Wanted, Work};
 use workers_ai_local::error::AiError;
 use workers_ai_local::gguf::{BytesSource, Parts};
+use workers_ai_local::lora::Adapter;
 use workers_ai_local::model::{Architecture, load_weights};
 use workers_ai_local::tokenizer::Tokenizer;
 
@@ -51,7 +53,7 @@ fn gpu(bytes: Vec<u8>) -> WebGpuBackend {
 }
 
 fn forward(backend: &mut dyn Backend, cache: CacheId, tokens: &[u32]) -> Vec<f32> {
-    let batch = [Work { cache, input: Input::Tokens(tokens), wanted: Wanted::Logits }];
+    let batch = [Work { cache, input: Input::Tokens(tokens), wanted: Wanted::Logits, adapter: None }];
     logits_of(pollster::block_on(backend.forward(&batch)).expect("logits").remove(0))
 }
 
@@ -313,8 +315,8 @@ fn logits_do_not_depend_on_how_the_cache_was_filled() {
     let (a, b) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
     pollster::block_on(backend.copy_prefix(whole, a, 290)).expect("a copy");
     let batch = [
-        Work { cache: b, input: Input::Tokens(&prompt[..10]), wanted: Wanted::Nothing },
-        Work { cache: a, input: Input::Tokens(&prompt[290..]), wanted: Wanted::Logits },
+        Work { cache: b, input: Input::Tokens(&prompt[..10]), wanted: Wanted::Nothing, adapter: None },
+        Work { cache: a, input: Input::Tokens(&prompt[290..]), wanted: Wanted::Logits, adapter: None },
     ];
     same("in one batch with another", &logits_of(pollster::block_on(backend.forward(&batch)).expect("logits").remove(0)));
 }
@@ -332,7 +334,7 @@ fn sequences_in_a_batch_agree_with_the_same_ones_computed_one_by_one() {
         let batch: Vec<Work> = together
             .iter()
             .zip(&tokens)
-            .map(|(cache, tokens)| Work { cache: *cache, input: Input::Tokens(tokens), wanted: Wanted::Logits })
+            .map(|(cache, tokens)| Work { cache: *cache, input: Input::Tokens(tokens), wanted: Wanted::Logits, adapter: None })
             .collect();
         let logits = pollster::block_on(backend.forward(&batch)).expect("logits");
         for ((cache, tokens), logits) in alone.iter().zip(&tokens).zip(logits) {
@@ -349,8 +351,11 @@ fn candidates_are_the_largest_logits() {
     let caches: Vec<CacheId> = (0..4).map(|_| backend.create_cache().expect("a cache")).collect();
     let prompt = prompt(30);
     let wanted = [Wanted::Candidates(1), Wanted::Logits, Wanted::Candidates(40), Wanted::Nothing];
-    let batch: Vec<Work> =
-        caches.iter().zip(wanted).map(|(cache, wanted)| Work { cache: *cache, input: Input::Tokens(&prompt), wanted }).collect();
+    let batch: Vec<Work> = caches
+        .iter()
+        .zip(wanted)
+        .map(|(cache, wanted)| Work { cache: *cache, input: Input::Tokens(&prompt), wanted, adapter: None })
+        .collect();
     let answers = pollster::block_on(backend.forward(&batch)).expect("answers");
     let [_, Answer::Logits(logits), _] = &answers[..] else { panic!("{answers:?}") };
     let mut sorted: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
@@ -364,11 +369,11 @@ fn a_failed_batch_leaves_the_caches_unchanged() {
     let mut backend = gpu(TinyModel::default().gguf());
     let (cache, fresh) = (backend.create_cache().expect("a cache"), backend.create_cache().expect("a cache"));
     forward(&mut backend, cache, &[1, 2, 3]);
-    let bad = [Work { cache, input: Input::Tokens(&[4, 99_999]), wanted: Wanted::Logits }];
+    let bad = [Work { cache, input: Input::Tokens(&[4, 99_999]), wanted: Wanted::Logits, adapter: None }];
     assert!(pollster::block_on(backend.forward(&bad)).is_err());
     let twice = [
-        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits },
-        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits },
+        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits, adapter: None },
+        Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits, adapter: None },
     ];
     assert!(pollster::block_on(backend.forward(&twice)).is_err());
     let (a, b) = (forward(&mut backend, cache, &[4]), forward(&mut backend, fresh, &[1, 2, 3, 4]));
@@ -381,7 +386,7 @@ fn a_lost_device_is_an_error_and_does_not_block() {
     let cache = backend.create_cache().expect("a cache");
     forward(&mut backend, cache, &[1, 2, 3]);
     backend.context().device.destroy();
-    let batch = [Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits }];
+    let batch = [Work { cache, input: Input::Tokens(&[4]), wanted: Wanted::Logits, adapter: None }];
     let error = pollster::block_on(backend.forward(&batch)).expect_err("the device is gone");
     assert!(error.text.contains("GPU was lost"), "{error}");
     assert!(backend.is_lost());
@@ -411,7 +416,7 @@ fn the_real_model_agrees_with_exact_arithmetic_and_submits_once_per_token() {
         position += tokens.len();
         if index % 3 == 2 {
             // As in sampling.
-            let batch = [Work { cache, input: Input::Tokens(&tokens), wanted: Wanted::Candidates(40) }];
+            let batch = [Work { cache, input: Input::Tokens(&tokens), wanted: Wanted::Candidates(40), adapter: None }];
             let answers = pollster::block_on(backend.forward(&batch)).expect("candidates");
             let [Answer::Candidates(candidates)] = &answers[..] else { panic!("{answers:?}") };
             agreed += usize::from(candidates[0].0 as usize == best(&theirs));
@@ -441,4 +446,80 @@ fn the_real_model_agrees_with_exact_arithmetic_and_submits_once_per_token() {
     println!("top-1 {agreed}/{COUNT}, largest difference {difference}, {:.1?} in all", started.elapsed());
     assert!(agreed >= COUNT - 1, "top-1 agreement is {agreed}/{COUNT}");
     assert!(difference < 0.1, "logits differ by {difference}");
+}
+
+/// Logits after a prompt and some tokens, computed with an adapter.
+fn logits_with(backend: &mut dyn Backend, adapter: Option<&Rc<Adapter>>) -> Vec<Vec<f32>> {
+    let cache = backend.create_cache().expect("a cache");
+    if let Some(adapter) = adapter {
+        pollster::block_on(backend.prepare_adapter(adapter)).expect("an adapter");
+    }
+    let mut forward = |tokens: &[u32]| {
+        let batch = [Work { cache, input: Input::Tokens(tokens), wanted: Wanted::Logits, adapter: adapter.map(Rc::as_ref) }];
+        logits_of(pollster::block_on(backend.forward(&batch)).expect("logits").remove(0))
+    };
+    let all = [&prompt(40)[..], &[5], &[201], &[77, 3], &prompt(9)].map(&mut forward).to_vec();
+    backend.release_cache(cache);
+    all
+}
+
+#[test]
+fn adapters_agree_with_models_in_which_they_are_merged() {
+    let llama = ("Llama", TinyModel { layers: 1, ..TinyModel::default() }, 8);
+    let phi = ("Phi-3", TinyModel { architecture: "phi3", fused: true, layers: 1, ..TinyModel::default() }, 64);
+    let gemma = ("Gemma 2", TinyModel { architecture: "gemma2", norms_after: true, tied: true, ..TinyModel::default() }, 3);
+    for (context, models) in [(context(hardware()), vec![&llama, &phi, &gemma]), (context(Choice::default()), vec![&gemma])] {
+        for (what, model, rank) in models {
+            let mut backend = load_gpu(&context, model.gguf(), Options { chunk_rows: 32 }).expect("a model");
+            let plain = logits_with(&mut backend, None);
+            for part in [".", "ffn_up", "attn_q"] {
+                let adapter = TinyAdapter::of(model, &[part], *rank, 3);
+                let (mut merged, _) = load(adapter.merged(&model.gguf()));
+                let expected = logits_with(&mut merged, None);
+                let ours = logits_with(&mut backend, Some(&adapter.loaded(model)));
+                for ((ours, expected), plain) in ours.iter().zip(&expected).zip(&plain) {
+                    let (difference, effect) = (largest_difference(ours, expected), largest_difference(plain, expected));
+                    assert!(difference < 2e-3 * largest(expected), "{what}, {part}: {difference} of {}", largest(expected));
+                    assert!(difference < 0.1 * effect, "{what}, {part}: {difference}, the adapter changes {effect}");
+                }
+            }
+            assert_eq!(logits_with(&mut backend, None), plain, "{what}: without an adapter, not a bit changes");
+        }
+    }
+}
+
+#[test]
+fn sequences_with_different_adapters_share_a_batch() {
+    let model = TinyModel { dtype: GgmlDType::Q4_1, ..TinyModel::default() };
+    let mut backend = gpu(model.gguf());
+    let adapters =
+        [Some(TinyAdapter::of(&model, &["."], 16, 1).loaded(&model)), None, Some(TinyAdapter::of(&model, &["attn"], 5, 2).loaded(&model))];
+    for adapter in adapters.iter().flatten() {
+        pollster::block_on(backend.prepare_adapter(adapter)).expect("an adapter");
+    }
+    // Their ids count from 0.
+    for _ in 0..6 {
+        backend.create_cache().expect("a cache");
+    }
+    let mut run = |works: &[(CacheId, usize)], tokens: &[u32]| {
+        let work = |(cache, index): &(CacheId, usize)| Work {
+            cache: *cache,
+            input: Input::Tokens(tokens),
+            wanted: Wanted::Logits,
+            adapter: adapters[*index].as_deref(),
+        };
+        let batch: Vec<Work<'_>> = works.iter().map(work).collect();
+        pollster::block_on(backend.forward(&batch)).expect("logits")
+    };
+    // Up to three rows are computed by the same shaders as one.
+    let steps: [&[u32]; 4] = [&[1], &[2], &[77], &[5]];
+    let alone: Vec<Vec<Answer>> =
+        (0..3).map(|index| steps.iter().map(|tokens| run(&[(CacheId(index as u64), index)], tokens).remove(0)).collect()).collect();
+    let together: Vec<Vec<Answer>> = steps.iter().map(|tokens| run(&[(CacheId(3), 0), (CacheId(4), 1), (CacheId(5), 2)], tokens)).collect();
+    for (step, answers) in together.iter().enumerate() {
+        for (index, answer) in answers.iter().enumerate() {
+            assert!(*answer == alone[index][step], "sequence {index}, step {step}");
+        }
+    }
+    assert!(alone[0] != alone[1] && alone[2] != alone[1]);
 }

@@ -17,6 +17,7 @@ pub mod format;
 pub mod kv_cache;
 pub mod lanes;
 pub mod logits;
+pub mod low_rank;
 pub mod memory;
 pub mod operand;
 pub mod ops;

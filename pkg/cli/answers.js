@@ -6,14 +6,14 @@ import { DEFAULT_MODEL } from "../default-model.js";
 import { Ai } from "../node.js";
 import { eventData } from "../sse.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
-import { chosenFile, engineFrom, weights } from "./engine.js";
+import { chosenFile, engineFrom, lorasFrom, weights } from "./engine.js";
 import { clearStatus, loadProgress, note, showStatus } from "./terminal.js";
 
 /**
  * @import { FinishReason, TextGenerationEvent, TextGenerationParameters, TextGenerationUsage } from "../index.d.ts"
  * @import { EngineValues } from "./engine.js"
- * @typedef {{model?: string, gguf?: string[], system?: string}} PromptValues
- * @typedef {{[name in typeof NUMBERS[number]]?: string} & {stop?: string[], "json-schema"?: string, stats?: boolean}} AnswerValues
+ * @typedef {{model?: string, gguf?: string[], lora?: string[], system?: string}} PromptValues
+ * @typedef {{[name in typeof NUMBERS[number]]?: string} & {lora?: string[], stop?: string[], "json-schema"?: string, stats?: boolean}} AnswerValues
  */
 
 /** The options whose values are numbers. */
@@ -29,7 +29,7 @@ const { stdout } = process;
  */
 export function engineFor(values) {
   const model = values.model ?? DEFAULT_MODEL.id;
-  const ai = new Ai({ ...weights(values.gguf, model), ...engineFrom(values), onProgress: loadProgress(chosenFile(values.gguf)), onWarning: note });
+  const ai = new Ai({ ...weights(values.gguf, model), ...lorasFrom(values.lora), ...engineFrom(values), onProgress: loadProgress(chosenFile(values.gguf)), onWarning: note });
   return { ai, model };
 }
 
@@ -45,6 +45,9 @@ export async function parametersFrom(values) {
   /** @type {TextGenerationParameters} */
   const parameters = Object.fromEntries(numbers.filter(([, value]) => value !== undefined));
   if (values.stop) parameters.stop = values.stop;
+  const adapters = Object.keys(lorasFrom(values.lora).loras ?? {});
+  if (adapters.length > 1) throw new UsageError("--lora: an answer is computed with one adapter");
+  if (adapters.length > 0) parameters.lora = adapters[0];
   const schema = values["json-schema"];
   if (schema !== undefined) parameters.response_format = { type: "json_schema", json_schema: await schemaFrom(schema) };
   return parameters;

@@ -6,7 +6,7 @@ import { deriveConfig } from "../dev/config.js";
 import { localEngine } from "../dev/engine.js";
 import { ProjectError, findPackage } from "../dev/project.js";
 import { CommandError, UsageError } from "./arguments.js";
-import { chosenFile, engineFrom, fileNameOf, weights } from "./engine.js";
+import { chosenFile, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
 import { helpOf } from "./help.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
@@ -15,7 +15,7 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
  * @import { AiConfig, ServiceAccount } from "../index.d.ts"
  * @import { Derived } from "../dev/config.js"
  * @import { EngineValues } from "./engine.js"
- * @typedef {Pick<EngineValues, "threads" | "backend"> & {gguf: string[], forward: string[], model?: string, help: boolean}} Own
+ * @typedef {Pick<EngineValues, "threads" | "backend"> & {gguf: string[], lora: string[], forward: string[], model?: string, help: boolean}} Own
  *
  * @typedef {object} Given the arguments of wrangler
  * @property {boolean} pages `wrangler pages dev`
@@ -30,7 +30,7 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
  */
 
 /** Options that belong to this command, all with a value; wrangler has none of these names. */
-const OWN = new Set(["gguf", "model", "forward", "threads", "backend"]);
+const OWN = new Set(["gguf", "lora", "model", "forward", "threads", "backend"]);
 /**
  * Options of wrangler that take a value and matter here.
  *
@@ -117,7 +117,7 @@ async function start(own, given) {
  */
 export function split(args) {
   /** @type {Own} */
-  const own = { gguf: [], forward: [], help: false };
+  const own = { gguf: [], lora: [], forward: [], help: false };
   const others = [];
   for (let at = 0; at < args.length; at++) {
     const arg = args[at];
@@ -129,7 +129,7 @@ export function split(args) {
     else {
       const text = value ?? args[++at];
       if (!text || (value === undefined && text.startsWith("-"))) throw new UsageError(`--${name} needs a value`);
-      if (name === "gguf" || name === "forward") own[name].push(text);
+      if (name === "gguf" || name === "lora" || name === "forward") own[name].push(text);
       else own[/** @type {"model" | "threads" | "backend"} */ (name)] = text;
     }
   }
@@ -172,10 +172,11 @@ export function read(args) {
  * @param {Own} own
  * @returns {AiConfig}
  */
-function engineOptions({ gguf, model, threads, backend, forward }) {
-  const files = gguf.map((file) => (/^[a-z][a-z0-9+.-]+:\/\//i.test(file) ? file : path.resolve(file)));
+function engineOptions({ gguf, lora, model, threads, backend, forward }) {
+  /** @param {string} file */
+  const absolute = (file) => (/^[a-z][a-z0-9+.-]+:\/\//i.test(file) ? file : path.resolve(file));
   const computing = engineFrom({ threads, backend, forward: forward.length > 0 ? forward : undefined });
-  return { ...weights(files, model), ...computing, onProgress: loadProgress(chosenFile(gguf)), onWarning: note };
+  return { ...weights(gguf.map(absolute), model), ...lorasFrom(lora, absolute), ...computing, onProgress: loadProgress(chosenFile(gguf)), onWarning: note };
 }
 
 /** The project's wrangler. @throws {ProjectError} */

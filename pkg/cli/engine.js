@@ -30,6 +30,24 @@ export function engineFrom(values) {
   return { threads, backend, strict: values.strict, remote: remoteFrom(values.forward) };
 }
 
+/**
+ * The adapters of `--lora NAME=PATH`.
+ *
+ * @param {string[] | undefined} given
+ * @param {(path: string) => string} [change] of each path or URL
+ * @returns {Pick<AiConfig, "loras">}
+ * @throws {UsageError}
+ */
+export function lorasFrom(given, change = (source) => source) {
+  if (!given?.length) return {};
+  const entries = given.map((text) => {
+    const [, name, source] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
+    if (!name) throw new UsageError(`--lora takes NAME=PATH, not "${text}"`);
+    return [name, { source: change(source) }];
+  });
+  return { loras: Object.fromEntries(entries) };
+}
+
 /** @param {string[] | undefined} forward `ID` or `ID=when-missing` */
 function remoteFrom(forward) {
   if (!forward) return undefined;

@@ -41,6 +41,9 @@ const MODEL = `  --model ID          model id (default: ${DEFAULT_MODEL.id})
                       their names end in -00001-of-00003.gguf; otherwise repeat
                       the option for each file`;
 
+const LORA = `  --lora NAME=PATH    a LoRA adapter: a GGUF file, or a folder with
+                      adapter_config.json and adapter_model.safetensors`;
+
 const SYSTEM = "  --system TEXT       system prompt";
 
 const SAMPLING = `  --max-tokens N      end the answer after N tokens (default: the model's own,
@@ -84,6 +87,7 @@ Answers a prompt, and streams the answer to stdout. In the prompt, - is replaced
 by stdin, which is also read if there is no prompt.
 
 ${MODEL}
+${LORA}
 ${SYSTEM}
 ${SAMPLING}
 ${RAW}
@@ -108,6 +112,7 @@ answers on stdout. It reads only what is new, because it keeps the turns before.
   Ctrl+C              stops the answer; between answers, ends
 
 ${MODEL}
+${LORA}
 ${SYSTEM}
 ${SAMPLING}
 ${STATS} after each answer
@@ -141,6 +146,8 @@ loaded (/health).
                       model's)
   --gguf FILE|URL     the model's weights, as for run: for the id of --model, or
                       without --model for every id
+${LORA};
+                      requests name it as "lora"; repeatable
   --any-model         answer ids that do not exist, such as gpt-4o, with the
                       model that is loaded at the start
   --cors ORIGIN       allow pages of this origin to call the server, or of any
@@ -166,6 +173,8 @@ machine. No file of the project changes. \`dev pages\` starts \`wrangler pages d
   --gguf FILE|URL     the model's weights, as for run: for the id of --model, or
                       without --model for every id
   --model ID          the model id to which --gguf belongs
+${LORA};
+                      requests name it as "lora"; repeatable
 ${COMPUTING}
 ${FORWARD}
 ${OWN}

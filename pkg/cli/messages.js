@@ -7,6 +7,7 @@
  */
 const ADVICE = [
   [/\bGive it a GGUF with new Ai\(.*\), or set strict: true to refuse it\./s, "Give it a GGUF with --gguf."],
+  [/\bGive it its files with new Ai\(.*\)\./s, "Give it its files with --lora NAME=PATH."],
   [/\b([Gg])ive all (\d+) files as a list\b/g, "$1ive --gguf $2 times, once for each file"],
   [/\bCheck the address in the configuration\./g, "Check --gguf, or WORKERS_AI_LOCAL_MODEL if it is set."],
   [/\bSet backend: "cpu" to compute on the CPU\./g, "Use --backend cpu to compute on the CPU."],

@@ -10,7 +10,8 @@ import { Ai } from "../node.js";
 import { isLoopback, refusal } from "./access.js";
 import { answeringAny } from "./any-model.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
-import { chosenFile, engineFrom, fileNameOf, weights } from "./engine.js";
+import { chosenFile, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
+import { withUploads } from "./finetunes.js";
 import { isRpcProbe, isWrapped, unwrapped } from "./remote-proxy.js";
 import { MODEL_PATHNAME, refuse, staticFiles } from "./static-files.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
@@ -20,7 +21,7 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
  * @import { IncomingMessage, Server, ServerResponse } from "node:http"
  * @import { Access } from "./access.js"
  * @import { EngineValues } from "./engine.js"
- * @typedef {{port?: string, host?: string, model?: string, gguf?: string[], cors?: string[], "allow-host"?: string[], key?: string}} OwnValues
+ * @typedef {{port?: string, host?: string, model?: string, gguf?: string[], lora?: string[], cors?: string[], "allow-host"?: string[], key?: string}} OwnValues
  * @typedef {OwnValues & {"any-model"?: boolean} & EngineValues} Values
  *
  * @typedef {object} Health what `GET /health` answers
@@ -51,9 +52,10 @@ export async function serve(values, positionals) {
   if (values["any-model"] && remote && Object.hasOwn(remote, "*")) throw new UsageError("--forward * sends the ids that --any-model answers to the service: choose one");
   if (values.strict && values["any-model"]) throw new UsageError("--strict refuses ids that --any-model answers: choose one");
   const file = chosenFile(gguf);
-  const ai = new Ai({ ...weights(gguf, model), ...computing, remote, cors: origins, onProgress: loadProgress(file), onWarning: note });
+  const ai = new Ai({ ...weights(gguf, model), ...lorasFrom(values.lora), ...computing, remote, cors: origins, onProgress: loadProgress(file), onWarning: note });
   const modelPath = env.WORKERS_AI_LOCAL_MODEL || path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
-  const served = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, others: Object.keys(remote ?? {}), maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
+  const answered = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, others: Object.keys(remote ?? {}), maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
+  const served = withUploads(ai, answered);
   /** @type {Health} */
   let health = { status: "loading", model: file, backend: null };
   const server = createServer(served, { modelPath, log: say, access, health: () => health });

@@ -33,7 +33,7 @@ const CALLABLE = ["load", "tokenize", "models", "stats"];
 /** How often a request is asked again because the engine that had it ended. */
 const MAX_ATTEMPTS = 3;
 /** Options whose values can be shared with other processes: plain data, to which files are given by path or URL. */
-const SHAREABLE = new Set(["models", "default", "defaultEmbeddings", "strict", "caches", "queue", "backend", "build", "threads", "onProgress", "onWarning"]);
+const SHAREABLE = new Set(["models", "loras", "default", "defaultEmbeddings", "strict", "caches", "queue", "backend", "build", "threads", "onProgress", "onWarning"]);
 /** Headers that belong to one connection. */
 export const HOP = new Set(["connection", "keep-alive", "transfer-encoding", "host", "expect", KEY_HEADER]);
 

@@ -100,6 +100,11 @@ impl Needs {
         Self { weights: weights.saturating_add(vocabulary).saturating_add(REST), cache, positions: sizes.positions }
     }
 
+    /// What a LoRA adapter takes, which has no context of its own.
+    pub fn of_adapter(bytes: u64) -> Self {
+        Self { weights: bytes, cache: kv_cache::Shape { layers: 0, kv_heads: 0, head_width: 0 }, positions: 0 }
+    }
+
     /// Bytes with a context of so many positions.
     fn bytes(&self, positions: usize) -> u64 {
         self.weights.saturating_add(self.cache.bytes(positions.min(self.positions)))

@@ -1,5 +1,6 @@
 //! Serves requests from end to end, without JavaScript: takes a model id and JSON, returns an answer that grows.
 
+mod adapters;
 mod answer;
 mod backends;
 mod choices;
@@ -10,11 +11,13 @@ mod memory;
 mod model;
 mod nonce;
 mod prepared;
+mod slot;
 mod store;
 mod substitute;
 mod templates;
 mod thinking;
 
+pub use adapters::{Lora, id_of as id_of_lora};
 pub use answer::Answer;
 pub use backends::{BackendChoice, LoadProgress, Phase, ShaderProgress};
 pub use choices::Choices;
@@ -28,13 +31,14 @@ pub use substitute::{Forwarded, Reply, Substitute, error_of};
 use crate::catalog::{self, Shape};
 use crate::catalog_embeddings;
 use crate::engine::{GenerationParams, Limits};
-use crate::error::{AiError, Result};
+use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::Source;
 use crate::input::{Prompt, ResponseFormat, TextGenerationRequest, as_chat_input, is_for_responses};
 use crate::output::{AnswerShape, AnswerText, Completion, Dialect, Kind, Response, ThoughtReader};
 use crate::prompt::{ChatTemplate, render};
 use crate::sampling::SamplingParams;
 use crate::tools::ToolChoice;
+use adapters::{AdapterStore, for_another_model};
 use generation::Plan;
 use serde_json::Value;
 use std::cell::RefCell;
@@ -56,6 +60,8 @@ pub type ProgressCallback = Rc<dyn Fn(&str, LoadProgress)>;
 pub struct Config {
     /// Model id → the file with its weights.
     pub models: HashMap<String, Rc<dyn Source>>,
+    /// LoRA adapters by their names.
+    pub loras: HashMap<String, Lora>,
     /// The small model that serves catalogue ids for which `models` has no weights.
     pub default: Option<Rc<dyn Source>>,
     /// Refuse such ids with 5007 instead of using `default`.
@@ -78,13 +84,15 @@ pub struct Config {
 pub struct Ai {
     config: Config,
     store: ModelStore,
+    adapters: AdapterStore,
     warned: RefCell<HashSet<String>>,
 }
 
 impl Ai {
-    pub fn new(config: Config) -> Self {
+    pub fn new(mut config: Config) -> Self {
         let store = ModelStore::new(config.limits, config.backend, Rc::clone(&config.memory));
-        Self { store, config, warned: RefCell::default() }
+        let adapters = AdapterStore::new(std::mem::take(&mut config.loras), Rc::clone(&config.memory));
+        Self { store, adapters, config, warned: RefCell::default() }
     }
 
     /// Starts a request whose answer is written as `api` has it. `input`: its JSON, or why it could not be read.
@@ -154,14 +162,23 @@ impl Ai {
     ///
     /// # Errors
     ///
-    /// 5007 if no file serves the model id; an error of the load; 5004 if the chat template cannot be used; 5006 if a schema cannot
+    /// 5007 if no file serves the model id; an error of the load; 5005 if there is no such adapter, or if it does not fit the model; 5004 if the
+    /// chat template cannot be used; 5006 if a schema cannot
     /// be guaranteed; 5021 if prompt and answer exceed the context window; 3040 if too many requests are in progress;
     /// [`ErrorCode::NeedsMoreMemory`](crate::error::ErrorCode::NeedsMoreMemory) if another instance is to answer.
     pub async fn generate(&self, model_id: &str, request: TextGenerationRequest, nonce: Nonce) -> Result<Choices> {
         let source = self.source_of(model_id)?;
+        let lora = request.lora.as_deref().map(|name| self.lora_for(name, model_id, &*source)).transpose()?;
         // Kept until the request is in the engine, where it has a place of its own.
         let place = self.store.place(&*source).await?;
         let model = self.load_source(model_id, Rc::clone(&source), Some(&place)).await?;
+        let adapter = match lora {
+            Some((name, lora)) => match self.adapters.get(&name, &lora, &model, source.identity(), &place).await {
+                Err(error) if error.code == ErrorCode::NeedsMoreMemory => return Err(self.store.give_up(&*source)),
+                adapter => Some(adapter?),
+            },
+            None => None,
+        };
         let (text, template, thinking) = self.rendered(&model, &request)?;
         let prompt = model.tokenizer.encode(&text)?;
         let is_stand_in = !self.config.models.contains_key(model_id);
@@ -181,6 +198,7 @@ impl Ai {
                 sampling: SamplingParams { seed: Some(seed.wrapping_add(choice as u64)), ..request.sampling.clone() },
                 logprobs: request.logprobs,
                 prediction: prediction.clone(),
+                adapter: adapter.clone(),
                 end_tokens: Rc::clone(&model.end_tokens),
                 // A call constrains the answer from the token on that begins it, the end of a thought from the next one on.
                 ahead: expectation.call_constraint.is_none() && !expectation.thinks_first,
@@ -194,6 +212,26 @@ impl Ai {
         let choices = Choices::start(model, plans).await;
         drop(place);
         choices
+    }
+
+    /// The adapter of a request, with its name.
+    ///
+    /// # Errors
+    ///
+    /// 5005 if there is none of this name, or if it is for another model than `source`.
+    fn lora_for(&self, name: &str, model_id: &str, source: &dyn Source) -> Result<(String, Rc<Lora>)> {
+        let (name, lora) = self.adapters.find(name)?;
+        match &lora.model {
+            Some(own) if own != model_id && !self.is_served_by(own, source) => Err(for_another_model(&name, own, model_id)),
+            _ => Ok((name, lora)),
+        }
+    }
+
+    /// Whether a file serves a model id.
+    fn is_served_by(&self, model_id: &str, source: &dyn Source) -> bool {
+        let is_default = model_id == catalog::DEFAULT_MODEL_ID || (!self.config.strict && catalog::find(model_id).is_some());
+        let default = self.config.default.as_ref().filter(|_| is_default);
+        self.config.models.get(model_id).or(default).is_some_and(|own| own.identity() == source.identity())
     }
 
     /// The tokens of a request's prompt and its text, as the model would continue it. Computes no answer.
@@ -235,6 +273,16 @@ impl Ai {
         ids.sort_unstable();
         ids.dedup();
         ids
+    }
+
+    /// Adds a LoRA adapter, in place of one of the same name.
+    pub fn add_lora(&self, name: String, lora: Lora) {
+        self.adapters.add(name, lora);
+    }
+
+    /// The LoRA adapters by their names, in order.
+    pub fn loras(&self) -> Vec<(String, Rc<Lora>)> {
+        self.adapters.all()
     }
 
     /// The models in memory.

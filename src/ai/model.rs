@@ -31,7 +31,7 @@ pub struct Model {
     templates: Templates,
     /// Created for the first request that has a grammar.
     grammars: OnceCell<GrammarCompiler>,
-    positions: usize,
+    pub(super) architecture: Architecture,
     /// Read again if the backend is lost.
     file: ModelFile,
     computed_by: RefCell<ComputedBy>,
@@ -97,13 +97,13 @@ impl Model {
             abandoned: RefCell::default(),
             templates,
             grammars: OnceCell::new(),
-            positions: architecture.sizes.positions,
+            architecture,
         })
     }
 
     /// Maximum positions (tokens of prompt and answer together) that the model supports.
     pub fn positions(&self) -> usize {
-        self.positions
+        self.architecture.sizes.positions
     }
 
     /// Whether another instance of the package should hold the model, for a context of so many positions.

@@ -9,9 +9,12 @@ pub mod webgpu;
 
 use crate::error::Result;
 use crate::gguf::LocalFuture;
+use crate::lora::{self, Adapter};
 use crate::model::Hyperparameters;
 use kernels::ops;
 use serde::Serialize;
+use std::future::ready;
+use std::rc::Rc;
 
 /// Identifies a KV cache of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,6 +28,8 @@ pub struct Work<'a> {
     pub input: Input<'a>,
     /// The answers to return, as a rule for the last position.
     pub wanted: Wanted,
+    /// The adapter to compute with. [`Backend::prepare_adapter`] has been called for it.
+    pub adapter: Option<&'a Adapter>,
 }
 
 /// What is computed at new positions.
@@ -174,6 +179,16 @@ pub trait Backend {
     ///
     /// 3040 if there is no memory for them.
     fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>>;
+
+    /// Does what is necessary before batches can be computed with an adapter. An adapter that was prepared before costs nothing.
+    ///
+    /// # Errors
+    ///
+    /// 5005 if the backend cannot compute with it, 3040 if memory runs out.
+    fn prepare_adapter<'a>(&'a mut self, adapter: &'a Rc<Adapter>) -> LocalFuture<'a, Result<()>> {
+        let text = format!("LoRA adapter '{}' cannot be used: this backend does not compute adapters.", adapter.name);
+        Box::pin(ready(Err(lora::unsupported(text))))
+    }
 
     /// Computes a batch, in which each cache may occur at most once. Returns the answers that each [`Work`] wants, in the order of
     /// the batch.

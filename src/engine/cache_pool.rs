@@ -2,6 +2,7 @@
 
 use crate::backend::{Backend, CacheId};
 use crate::error::Result;
+use crate::lora::AdapterId;
 
 /// A set of caches. Those that no sequence uses keep their contents as prefixes for later requests, as long as there are no more caches
 /// than `kept`.
@@ -19,10 +20,6 @@ struct Entry {
     /// The step that last used it.
     used: u64,
 }
-
-/// Identifies an adapter of a model's weights. Keys and values of other adapters are others, also for the same tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AdapterId(pub u64);
 
 /// What a sequence starts with.
 #[derive(Debug, Clone, Copy)]

@@ -19,6 +19,7 @@ use crate::panics::caught_async;
 use cache_pool::{CachePool, Prefix};
 use sequence::{Moment, Sequence};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// Limits of an engine.
 #[derive(Debug, Clone, Copy)]
@@ -342,8 +343,9 @@ impl Engine {
         let batch: Vec<Work<'_>> = planned
             .iter()
             .filter_map(|(id, tokens, wanted)| {
-                let cache = self.sequences.get(id)?.cache?;
-                Some(Work { cache, input: Input::Tokens(tokens), wanted: *wanted })
+                let sequence = self.sequences.get(id)?;
+                let adapter = sequence.adapter().map(Rc::as_ref);
+                Some(Work { cache: sequence.cache?, input: Input::Tokens(tokens), wanted: *wanted, adapter })
             })
             .collect();
         let outcome = self.backend.forward(&batch).await;
@@ -421,6 +423,9 @@ impl Engine {
     /// probably follow) and the output that is wanted after the last of them; `None` if no cache is free yet.
     async fn prepare(&mut self, id: SequenceId, chunk: usize, ahead: usize) -> Result<Option<(Vec<u32>, Wanted)>> {
         let Some(sequence) = self.sequences.get(&id) else { return Ok(None) };
+        if let Some(adapter) = sequence.adapter() {
+            self.backend.prepare_adapter(adapter).await?;
+        }
         if sequence.cache.is_none() && !self.acquire_cache(id).await? {
             return Ok(None);
         }
@@ -461,8 +466,8 @@ impl Engine {
             self.release_cache(idle);
         }
         let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(false) };
-        let acquired =
-            self.caches.acquire(self.backend.as_mut(), Prefix { tokens: &sequence.tokens, adapter: None }, may_add, self.clock).await?;
+        let prefix = Prefix { tokens: &sequence.tokens, adapter: sequence.adapter().map(|adapter| adapter.id) };
+        let acquired = self.caches.acquire(self.backend.as_mut(), prefix, may_add, self.clock).await?;
         let Some((cache, computed)) = acquired else { return Ok(false) };
         sequence.start(cache, computed);
         Ok(true)

@@ -5,6 +5,7 @@ use super::draft::Drafter;
 use crate::backend::{Answer, CacheId, ROWS, Wanted};
 use crate::error::{AiError, Result};
 use crate::grammar::Constraint;
+use crate::lora::Adapter;
 use crate::panics::caught;
 use crate::sampling::{Logprobs, Normalised, Sampler, SamplingParams};
 use std::collections::{HashSet, VecDeque};
@@ -29,6 +30,8 @@ pub struct GenerationParams {
     /// Whether tokens may be computed ahead of those that the caller has taken. Not if the caller may [constrain](super::Engine::constrain) the
     /// answer by what it has taken.
     pub ahead: bool,
+    /// The adapter to compute with.
+    pub adapter: Option<Rc<Adapter>>,
     /// The request's ticket, see [`super::blame`].
     pub ticket: u32,
 }
@@ -145,6 +148,11 @@ impl Sequence {
     /// When its caller last polled it; `None` while the sequence is waited for.
     pub fn idle_since(&self) -> Option<Moment> {
         (!self.is_waited_for()).then_some(self.polled)
+    }
+
+    /// The adapter with which it is computed.
+    pub fn adapter(&self) -> Option<&Rc<Adapter>> {
+        self.params.adapter.as_ref()
     }
 
     /// The most positions that its cache will hold.

@@ -123,6 +123,7 @@ async fn route(ai: &Ai, request: &Request) -> Response {
         Route::RestRun(model) => rest::run(ai, model, request).await,
         Route::RestModels => Ok(rest::envelope(&json!(crate::catalog::search(&query)))),
         Route::RestSchema => rest::schema(&query),
+        Route::RestFinetunes => Ok(rest::finetunes(ai)),
         Route::ChatCompletions => openai::answer(ai, request, Api::ChatCompletions).await,
         Route::Responses => openai::answer(ai, request, Api::Responses).await,
         Route::Embeddings => embeddings::embeddings(ai, request).await,

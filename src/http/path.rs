@@ -17,6 +17,7 @@ pub enum Route {
     RestRun(String),
     RestModels,
     RestSchema,
+    RestFinetunes,
     ChatCompletions,
     Responses,
     Embeddings,
@@ -54,6 +55,7 @@ fn route(path: &str) -> Route {
     match rest {
         "/models/search" => Route::RestModels,
         "/models/schema" => Route::RestSchema,
+        "/finetunes" => Route::RestFinetunes,
         _ => match (rest.strip_prefix("/run/"), rest.strip_prefix("/v1")) {
             (Some(model), _) => Route::RestRun(decode(model)),
             (_, Some(rest)) => openai(rest),
@@ -130,6 +132,7 @@ mod tests {
         assert_eq!(route(&format!("{account}/ai/run/{model}")), Route::RestRun(model.into()));
         assert_eq!(route(&format!("{account}/ai/run/@cf%2Fmeta%2Fllama-3.1-8b-instruct?x=1")), Route::RestRun(model.into()));
         assert_eq!(route(&format!("{account}/ai/models/search")), Route::RestModels);
+        assert_eq!(route(&format!("{account}/ai/finetunes?x=1")), Route::RestFinetunes);
         assert_eq!(route(&format!("{account}/ai/v1/chat/completions")), Route::ChatCompletions);
         assert_eq!(route("/v1/chat/completions"), Route::ChatCompletions);
         assert_eq!(route(&format!("{account}/ai/v1/responses")), Route::Responses);

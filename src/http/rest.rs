@@ -1,7 +1,7 @@
 //! Cloudflare's REST API: answers in the envelope `{result, success, errors, messages}`.
 
 use super::{Request, Response, respond};
-use crate::ai::{Ai, Api};
+use crate::ai::{Ai, Api, id_of_lora};
 use crate::catalog::{self, Shape};
 use crate::catalog_embeddings;
 use crate::error::{AiError, Result};
@@ -24,6 +24,14 @@ pub fn schema(query: &Value) -> Result<Response> {
         Some(card) => Ok(envelope(&published_schemas(card.shape != Shape::Response))),
         None => Err(AiError::no_such_model(model)),
     }
+}
+
+/// `GET …/ai/finetunes`: the LoRA adapters that requests can name.
+pub fn finetunes(ai: &Ai) -> Response {
+    let listed = ai.loras().into_iter().map(|(name, lora)| {
+        json!({"id": id_of_lora(&name, &lora), "name": name, "model": lora.model.clone().unwrap_or_default(), "description": "", "public": 0})
+    });
+    envelope(&Value::Array(listed.collect()))
 }
 
 /// A successful response with `result` in the envelope.

@@ -64,6 +64,8 @@ pub struct TextGenerationRequest {
     pub effort: Option<String>,
     /// Additional variables for the chat template, from `chat_template_kwargs`.
     pub template_variables: Map<String, Value>,
+    /// The LoRA adapter to answer with, by its name or id.
+    pub lora: Option<String>,
 }
 
 /// The value of an input given as JSON text.
@@ -90,7 +92,7 @@ impl TextGenerationRequest {
     ///
     /// # Errors
     ///
-    /// 5006 for input that does not match the schema and for `image`, 5005 for `lora`, 3003 for a batch (`requests`).
+    /// 5006 for input that does not match the schema and for `image`, 3003 for a batch (`requests`).
     pub fn from_value(mut input: Value) -> Result<Self> {
         if let Value::Object(fields) = &mut input {
             // The one field in which `null` does not count as absent.
@@ -137,6 +139,7 @@ impl TextGenerationRequest {
             (_, Some(Value::String(text)), _) => Prompt::Unscoped(text),
             _ => return Err(AiError::invalid_input("the input has neither a 'prompt' nor 'messages'")),
         };
+        let lora = fields.get("lora").and_then(Value::as_str).map(str::to_owned);
         let parallel_tool_calls = fields.get("parallel_tool_calls").and_then(Value::as_bool).unwrap_or(true);
         let tools = tools::tools(&mut fields)?;
         let tool_choice = tools::tool_choice(&mut fields, &tools)?;
@@ -156,6 +159,7 @@ impl TextGenerationRequest {
             prediction,
             effort,
             template_variables,
+            lora,
         })
     }
 
@@ -205,13 +209,6 @@ fn stop_strings(fields: &mut Map<String, Value>) -> Result<Vec<String>> {
 
 /// Rejects the schema's fields that are not supported here, so that an answer never silently ignores them.
 fn refuse_unsupported(fields: &Map<String, Value>) -> Result<()> {
-    if fields.contains_key("lora") {
-        let name = fields["lora"].as_str().unwrap_or_default();
-        return Err(AiError::new(
-            ErrorCode::LoraUnsupported,
-            format!("LoRA adapter '{name}' is not known here. Remove 'lora' from the input."),
-        ));
-    }
     if fields.contains_key("image") {
         return Err(AiError::invalid_input("'image' needs a model that reads images; this one reads text. Remove 'image' from the input."));
     }
@@ -311,7 +308,6 @@ mod tests {
 
     #[test]
     fn unsupported_features_are_rejected() {
-        assert!(error_of(json!({"prompt": "a", "lora": "mine"})).starts_with("5005: "));
         assert!(error_of(json!({"prompt": "a", "image": [1]})).starts_with("5006: 'image'"));
         assert!(error_of(json!({"prompt": "a", "requests": []})).starts_with("3003: "));
     }

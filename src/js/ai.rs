@@ -13,6 +13,7 @@ use crate::error::{AiError, ErrorCode};
 use crate::gguf::Source;
 use crate::http::{self, Cors};
 use crate::input::{self, TextGenerationRequest};
+use crate::lora::AdapterFiles;
 use js_sys::{Array, Function, Object};
 use serde_json::json;
 use std::collections::HashMap;
@@ -36,8 +37,9 @@ pub struct Ai {
 
 #[wasm_bindgen]
 impl Ai {
-    /// `config`: `{ models: {id: source}, default: source, strict, backend, caches, queue, cors, onProgress, onWarning, memory,
-    /// substitute, embeddings }`, with sources made by `source.js`, a substitute made by `substitute.js`, and what `embeddings.js` makes.
+    /// `config`: `{ models: {id: source}, loras: {name: {model, gguf} or {model, config, weights}}, default: source, strict, backend, caches, queue, cors,
+    /// onProgress, onWarning, memory, substitute, embeddings }`, with sources made by `source.js`, a substitute made by `substitute.js`, and what
+    /// `embeddings.js` makes.
     #[wasm_bindgen(constructor)]
     pub fn new(config: &JsValue) -> Ai {
         let mut models: HashMap<String, Rc<dyn Source>> = HashMap::new();
@@ -48,6 +50,7 @@ impl Ai {
                 models.insert(id, Rc::new(JsSource(source)));
             }
         }
+        let loras = loras_from(&property(config, "loras"));
         let default = property(config, "default");
         let default = default.is_object().then(|| Rc::new(JsSource(default.unchecked_into())) as Rc<dyn Source>);
         let mut limits = Limits::default();
@@ -87,7 +90,7 @@ impl Ai {
         let bytes = property(&memory, "bytes").as_f64().map_or(u64::MAX, |bytes| bytes as u64);
         let advice = property(&memory, "advice").as_string().unwrap_or_default();
         let memory = Rc::new(ai::Memory::new(bytes, property(&memory, "elsewhere").is_truthy(), advice));
-        let config = ai::Config { models, default, strict, limits, backend, memory, on_progress, on_warning, substitute, embeddings };
+        let config = ai::Config { models, loras, default, strict, limits, backend, memory, on_progress, on_warning, substitute, embeddings };
         let inner = Rc::new(ai::Ai::new(config));
         Ai { inner: AssertUnwindSafe(inner), cors }
     }
@@ -159,6 +162,14 @@ impl Ai {
         })
     }
 
+    /// Adds a LoRA adapter, in place of one of the same name. `lora`: as in the configuration.
+    #[wasm_bindgen(js_name = addLora)]
+    pub fn add_lora(&self, name: String, lora: &JsValue) {
+        if let Some(lora) = lora_from(lora) {
+            self.inner.add_lora(name, lora);
+        }
+    }
+
     /// The loaded models, and how much they have computed: `{models: [{name, backend, reason, active, tokens, gpu}]}`; `gpu` only if a
     /// GPU computes the model.
     pub fn stats(&self) -> JsValue {
@@ -178,6 +189,33 @@ impl Ai {
             .collect();
         to_js(&json!({"models": models}))
     }
+}
+
+/// The adapters of a configuration.
+fn loras_from(configured: &JsValue) -> HashMap<String, ai::Lora> {
+    let mut loras = HashMap::new();
+    if !configured.is_object() {
+        return loras;
+    }
+    for name in Object::keys(&Object::from(configured.clone())).iter().filter_map(|name| name.as_string()) {
+        if let Some(lora) = lora_from(&property(configured, &name)) {
+            loras.insert(name, lora);
+        }
+    }
+    loras
+}
+
+/// An adapter, as the package configures it.
+fn lora_from(configured: &JsValue) -> Option<ai::Lora> {
+    let file = |key: &str| {
+        let source = property(configured, key);
+        source.is_object().then(|| Rc::new(JsSource(source.unchecked_into::<HostSource>())) as Rc<dyn Source>)
+    };
+    let files = match file("gguf") {
+        Some(gguf) => AdapterFiles::Gguf(gguf),
+        None => AdapterFiles::Peft { config: file("config")?, weights: file("weights")? },
+    };
+    Some(ai::Lora { model: property(configured, "model").as_string(), files, id: property(configured, "id").as_string() })
 }
 
 fn nonce_of(random: &[u8], created: f64, ticket: u32) -> Nonce {

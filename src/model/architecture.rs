@@ -64,8 +64,12 @@ pub const GATE_IN_UP: [(&str, &[RoleInLayer]); 1] = [("ffn_up.weight", &[Role::G
 /// What a model computes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Architecture {
+    /// `general.architecture`.
+    pub family: &'static str,
     pub sizes: Hyperparameters,
     pub pairing: Pairing,
+    /// The pairing in the checkpoint that the file was converted from, and that others train: the converter permutes the rows of some families.
+    pub checkpoint_pairing: Pairing,
     pub ropes: Vec<Rope>,
     /// One per layer.
     pub layers: Vec<LayerKind>,
@@ -95,7 +99,9 @@ impl Architecture {
     /// The plain architecture of these sizes: that of Llama.
     pub fn new(sizes: Hyperparameters) -> Self {
         Self {
+            family: "llama",
             pairing: Pairing::Neighbours,
+            checkpoint_pairing: Pairing::Halves,
             ropes: vec![Rope::default()],
             layers: vec![LayerKind::default(); sizes.layers],
             biases: false,
@@ -178,6 +184,15 @@ impl Architecture {
         roles
     }
 
+    /// Every matrix whose products are computed, the output's included.
+    pub fn matrices(&self) -> impl Iterator<Item = Role> {
+        let products = self.steps().into_iter().flat_map(|step| match step {
+            Step::Products { products, .. } => products,
+            _ => Vec::new(),
+        });
+        products.map(|(matrix, _)| matrix).chain([Role::Output])
+    }
+
     /// The width of a buffer of activations.
     pub fn width(&self, slot: Slot) -> usize {
         match slot {
@@ -245,14 +260,28 @@ impl Architecture {
 
     /// The place in the file of row `row` of a head: halves become neighbours.
     pub fn place_in_file(&self, row: usize) -> usize {
-        let turned = self.sizes.rope_width;
-        if row < turned { row / 2 + row % 2 * (turned / 2) } else { row }
+        from_halves(row, self.sizes.rope_width)
+    }
+
+    /// The place in the checkpoint of row `row` of a head of this matrix.
+    pub fn place_in_checkpoint(&self, role: Role, row: usize) -> usize {
+        match (role, self.checkpoint_pairing, self.pairing) {
+            (Role::Query(_) | Role::Key(_), Pairing::Halves, Pairing::Halves) => self.place_in_file(row),
+            // The converter permutes whole heads.
+            (Role::Query(_) | Role::Key(_), Pairing::Halves, Pairing::Neighbours) => from_halves(row, self.sizes.head_width),
+            _ => row,
+        }
     }
 
     /// What the numbers of a vector are multiplied by when they are loaded.
     pub fn vector_scale(&self, role: Role) -> f32 {
         if role == Role::OutputNorm { self.logit_scale } else { 1.0 }
     }
+}
+
+/// The place of a dimension among `width` ones whose halves are paired, from its place where neighbours are.
+fn from_halves(row: usize, width: usize) -> usize {
+    if row < width { row / 2 + row % 2 * (width / 2) } else { row }
 }
 
 /// The metadata of a model of one architecture.

@@ -94,7 +94,7 @@ impl Role {
     }
 
     /// The number of its layer; `None` for tensors that a file has once.
-    fn layer(self) -> Option<usize> {
+    pub fn layer(self) -> Option<usize> {
         match self {
             Self::TokenEmbedding | Self::OutputNorm | Self::Output | Self::RopeDivisors => None,
             Self::AttentionNorm(layer) | Self::AttentionPostNorm(layer) | Self::FfnNorm(layer) | Self::FfnPostNorm(layer) => Some(layer),
@@ -276,7 +276,7 @@ pub async fn load_weights(
 }
 
 /// The shape of a tensor with several roles: their rows, one after the other.
-fn shape_of(roles: &[Role], architecture: &Architecture) -> Vec<usize> {
+pub(crate) fn shape_of(roles: &[Role], architecture: &Architecture) -> Vec<usize> {
     let mut shapes = roles.iter().map(|role| role.shape(architecture));
     let mut whole = shapes.next().unwrap_or_default();
     for shape in shapes {

@@ -12,6 +12,7 @@ mod weights;
 
 pub use architecture::Architecture;
 pub use hyperparameters::Hyperparameters;
+pub(crate) use load::shape_of;
 pub use load::{Role, RoleInLayer, Tensor, WeightSink, load_weights};
 pub use rope::{Rope, RopeFrequencies, YarnNumbers};
 pub use step::{Slot, Step};

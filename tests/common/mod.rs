@@ -1,6 +1,8 @@
 //! Shared by the integration tests: the real model, small models made by code, and candle's stock model as reference.
 #![allow(dead_code, reason = "each test binary uses only a part")]
 
+pub mod adapters;
+
 use candle_core::quantized::gguf_file::{Content, Value, write};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
@@ -50,6 +52,7 @@ pub fn ai_from(source: Rc<dyn Source>, limits: Limits) -> (Ai, Rc<RefCell<Vec<St
     let seen = Rc::clone(&warnings);
     let config = Config {
         models: HashMap::new(),
+        loras: HashMap::new(),
         default: Some(source),
         strict: false,
         limits,

@@ -29,18 +29,20 @@ export const tokensOf = (llamaCpp, file, texts) =>
   }));
 
 /**
- * The most likely token after each of these prompts; `null` if the second one's logit is nearer than `margin`.
+ * The most likely token after each of these prompts; `null` if the second one's logit is nearer than `margin`. `adapter`: the bytes of a LoRA adapter.
  *
  * @returns {Promise<(number | null)[]>}
  */
-export const nextOf = (llamaCpp, file, prompts, margin) =>
-  withModel(llamaCpp, file, {}, async (model) => {
+export const nextOf = (llamaCpp, file, prompts, margin, adapter) =>
+  withModel(llamaCpp, file, {}, async (model, folder) => {
+    const lora = adapter && join(folder, "adapter.gguf");
+    if (lora) await writeFile(lora, adapter);
     const next = [];
     for (const prompt of prompts) {
       const tokens = model.tokenize(prompt, true);
       // Templates may write it themselves.
       if (model.tokens.shouldPrependBosToken && tokens[0] !== model.tokens.bos) tokens.unshift(model.tokens.bos);
-      const [[[first, largest], [, second]]] = await evaluate(model, tokens, tokens.length - 1, (logits) => logits.slice(0, 2));
+      const [[[first, largest], [, second]]] = await evaluate(model, tokens, tokens.length - 1, (logits) => logits.slice(0, 2), { lora });
       next.push(largest - second < margin ? null : first);
     }
     return next;
@@ -67,10 +69,12 @@ export const mostLikelyOf = (llamaCpp, file, tokens, first, count) =>
  *
  * @template T
  * @param {(logits: [number, number][]) => T} make called for one position after the other: all logits of a large vocabulary take much memory
+ * @param {{lora?: string}} [options] of the context
  * @returns {Promise<T[]>}
  */
-async function evaluate(model, tokens, first, make) {
+async function evaluate(model, tokens, first, make, options = {}) {
   const context = await model.createContext({
+    ...options,
     contextSize: Math.ceil(tokens.length / CONTEXT_MULTIPLE) * CONTEXT_MULTIPLE,
     threads: 1,
     flashAttention: false,
@@ -97,7 +101,7 @@ async function withModel({ llama }, file, options, work) {
     for (const [part, path] of paths.entries()) await writeFile(path, files[part]);
     const [modelPath] = paths;
     const model = await llama.loadModel({ modelPath, ...options });
-    const result = await work(model);
+    const result = await work(model, folder);
     await model.dispose();
     return result;
   } finally {

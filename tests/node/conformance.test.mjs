@@ -5,11 +5,14 @@ import { readFile, writeFile } from "node:fs/promises";
 import { before, describe, test } from "node:test";
 import { Ai } from "workers-ai-local";
 import { PAGE, pageOf } from "../../scripts/conformance.mjs";
+import { ggufAdapter, randomAdapter } from "../adapters.mjs";
 import { MODELS, ROUTES, SECTIONS, SURFACES, computed } from "../conformance.mjs";
-import { MODEL } from "../real-model.mjs";
+import { headOf } from "../gguf-fixtures.mjs";
+import { MODEL, MODEL_PATH } from "../real-model.mjs";
 import { surfacesOf } from "../surfaces.mjs";
 
-const ai = new Ai({ models: MODELS, onWarning() {} });
+const loras = { "made-up": { source: ggufAdapter(randomAdapter(await headOf(MODEL_PATH), { size: 0.1 })) } };
+const ai = new Ai({ models: MODELS, loras, onWarning() {} });
 const surfaces = surfacesOf(ai);
 /** The result of each row on each surface: `marks.get(row)[surface]`. */
 const marks = new Map();

@@ -9,6 +9,7 @@ import {
   type ChatCompletion,
   type ChatMessage,
   type FunctionTool,
+  type LoraAdapter,
   type ModelSource,
   type ResponseFormat,
   type ResponsesOutput,
@@ -215,3 +216,10 @@ export async function members(ai: Ai): Promise<void> {
     if (error instanceof AiInternalError) same<"AiInternalError">()(error.name);
   }
 }
+
+/** LoRA adapters may be given in these ways. */
+export const loras: Record<string, LoraAdapter> = {
+  folder: { model: MODEL, source: "./my-adapter/" },
+  gguf: { source: new URL("https://models.example/adapter.gguf") },
+  peft: { source: { config: { url: "https://models.example/adapter_config.json" }, weights: new Uint8Array(8) } },
+};

@@ -5,15 +5,18 @@ use crate::backend::caches::Caches;
 use crate::backend::{Answer, Backend, CacheId, Work};
 use crate::error::{AiError, Result};
 use crate::gguf::LocalFuture;
+use crate::lora::Adapter;
 use crate::model::{Architecture, Hyperparameters, Role, RopeFrequencies, Slot, Step};
 use kernels::attention::attend;
 use kernels::kv_cache::{KvCache, MAX_HEAD_WIDTH, Shape};
+use kernels::low_rank::LowRankProduct;
 use kernels::memory::try_grow;
 use kernels::operand::Operand;
 use kernels::ops;
 use kernels::products::Product;
 use std::future::ready;
 use std::mem::take;
+use std::rc::Rc;
 
 /// A model in memory, with its KV caches and scratch buffers.
 pub struct CpuBackend {
@@ -32,6 +35,7 @@ struct Scratch {
     slots: [Operand; 9],
     /// The angles of every row, `cos, sin` of each pair, for each of the architecture's ropes.
     angles: Vec<Vec<f32>>,
+    low_rank: LowRankProduct,
 }
 
 const SLOTS: [Slot; 9] =
@@ -188,13 +192,19 @@ impl Pass<'_> {
         for ((_, to), output) in products.iter().zip(outputs) {
             slots[*to as usize].values = output;
         }
+        for (matrix, to) in products {
+            let Scratch { slots, low_rank, .. } = &mut *self.scratch;
+            if let Ok([from, to]) = slots.get_disjoint_mut([from as usize, *to as usize]) {
+                adapt(*matrix, self.batch, self.only_wanted, low_rank, &from.values, &mut to.values)?;
+            }
+        }
         Ok(())
     }
 
     /// Rotates queries and keys, and writes keys and values to the caches.
     fn rotate(&mut self, layer: usize) {
         let (p, rope) = (&self.architecture.sizes, self.architecture.layers[layer].rope);
-        let Scratch { slots, angles } = &mut *self.scratch;
+        let Scratch { slots, angles, .. } = &mut *self.scratch;
         let [query, key, value] = [Slot::Query, Slot::Key, Slot::Value].map(|slot| slot as usize);
         let Ok([query, key, value]) = slots.get_disjoint_mut([query, key, value]) else { return };
         let angles = angles[rope].chunks_exact(p.rope_width);
@@ -246,7 +256,7 @@ impl Pass<'_> {
             let mut first = 0;
             for work in batch {
                 let tokens = work.tokens().len();
-                let count = if only_wanted { wanted_rows(work) } else { tokens };
+                let count = rows_of(work, only_wanted);
                 let Some(cache) = caches.get(work.cache) else { continue };
                 let rows = first * p.query_width()..(first + count) * p.query_width();
                 attend(cache, layer, p.heads, cache.length() + tokens - count, &scoring, &query[rows.clone()], &mut attended[rows]);
@@ -273,6 +283,7 @@ impl Pass<'_> {
         }
         rows.resize(count * p.vocabulary, 0.0);
         normed.multiply(&mut [Product::new(output, &mut rows)]);
+        adapt(Role::Output, self.batch, true, &mut scratch.low_rank, &normed.values, &mut rows)?;
         // The last rows are split off first, so that one row is not copied.
         let mut own: Vec<Vec<f32>> = (1..count).rev().map(|row| rows.split_off(row * p.vocabulary)).collect();
         own.push(rows);
@@ -283,6 +294,32 @@ impl Pass<'_> {
 /// The number of a work's rows, the last ones, whose logits are wanted.
 fn wanted_rows(work: &Work<'_>) -> usize {
     work.wanted.answers().min(work.tokens().len())
+}
+
+/// The number of a work's rows, all or only those whose logits are wanted.
+fn rows_of(work: &Work<'_>, only_wanted: bool) -> usize {
+    if only_wanted { wanted_rows(work) } else { work.tokens().len() }
+}
+
+/// Adds to the product `output` of a matrix with `input` what the adapters of a batch have beside it. Each work's rows are computed alone, and
+/// the rows of works without an adapter stay as they are.
+fn adapt(
+    matrix: Role,
+    batch: &[Work<'_>],
+    only_wanted: bool,
+    low_rank: &mut LowRankProduct,
+    input: &[f32],
+    output: &mut [f32],
+) -> Result<()> {
+    let mut first = 0;
+    for work in batch {
+        let rows = first..first + rows_of(work, only_wanted);
+        first = rows.end;
+        if let Some(own) = work.adapter.and_then(|adapter| adapter.matrix(matrix)) {
+            low_rank.add(&own.a, &own.b, own.scale, rows, input, output)?;
+        }
+    }
+    Ok(())
 }
 
 impl Backend for CpuBackend {
@@ -324,6 +361,10 @@ impl Backend for CpuBackend {
 
     fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>> {
         Box::pin(ready(self.caches.get_mut(cache).map_or(Ok(()), |cache| Ok(cache.reserve(additional)?))))
+    }
+
+    fn prepare_adapter<'a>(&'a mut self, _: &'a Rc<Adapter>) -> LocalFuture<'a, Result<()>> {
+        Box::pin(ready(Ok(())))
     }
 
     fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {

@@ -1,5 +1,6 @@
 //! [`WebGpuBackend`]: a model on the GPU, with its weights, its KV caches and its recorded commands.
 
+use super::adapters::Adapters;
 use super::check::check_shaders;
 use super::context::Context;
 use super::forward::{self, Plan, Recorded, Segment};
@@ -13,7 +14,9 @@ use crate::backend::{Answer, Backend, CacheId, Counters, Gpu, Input, ROWS, Wante
 use crate::error::{AiError, Result};
 use crate::gguf::{LocalFuture, TensorEntry};
 use crate::host::now_ms;
+use crate::lora::Adapter;
 use crate::model::{Architecture, Hyperparameters, Role, RopeFrequencies};
+use std::rc::Rc;
 
 /// Options of the computation.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +43,7 @@ pub struct WebGpuBackend {
     scratch: Scratch,
     plan: Plan,
     caches: Caches<KvCache>,
+    adapters: Adapters,
     /// Whether the packed shaders passed `self_check`.
     may_pack: bool,
     /// Commands recorded for the batch that is expected next.
@@ -122,6 +126,7 @@ impl WebGpuBackend {
             scratch,
             plan,
             caches: Caches::default(),
+            adapters: Adapters::default(),
             may_pack: true,
             ahead: None,
             reading: false,
@@ -221,7 +226,8 @@ impl WebGpuBackend {
     async fn time_rows(&mut self, rows: usize) -> Result<f64> {
         let cache = self.create_cache()?;
         let started = now_ms();
-        let computed = self.compute(&[Work { cache, input: Input::Tokens(&vec![0; rows]), wanted: Wanted::Candidates(1) }]).await;
+        let computed =
+            self.compute(&[Work { cache, input: Input::Tokens(&vec![0; rows]), wanted: Wanted::Candidates(1), adapter: None }]).await;
         self.release_cache(cache);
         computed.map(|_| now_ms() - started)
     }
@@ -278,7 +284,7 @@ impl WebGpuBackend {
 
     fn record(&self, rows: &[Row]) -> Result<Recorded> {
         let chunk: Vec<_> = rows.iter().filter_map(|(segment, id, _)| Some((*segment, self.caches.get(*id)?))).collect();
-        self.plan.record(&self.context, &self.pipelines, &self.architecture, &self.scratch, &chunk, self.profile.as_ref())
+        self.plan.record(&self.context, &self.pipelines, &self.architecture, &self.scratch, &self.adapters, &chunk, self.profile.as_ref())
     }
 
     /// Records the batch that follows these rows if every sequence continues with one token, as in decode. The commands depend on
@@ -336,7 +342,14 @@ impl WebGpuBackend {
                 let ends = rows == rest.len();
                 if rows > 0 {
                     let wanted = if ends { work.wanted } else { Wanted::Nothing };
-                    segments.push(Segment { work: next.0, first_row: tokens.len(), rows, start, wanted });
+                    segments.push(Segment {
+                        work: next.0,
+                        first_row: tokens.len(),
+                        rows,
+                        start,
+                        wanted,
+                        adapter: work.adapter.map(|adapter| adapter.id),
+                    });
                     tokens.extend(&rest[..rows]);
                     for (rope, angles) in self.ropes.iter().zip(&mut angles) {
                         (start..start + rows).for_each(|position| rope.push_angles(position, angles));
@@ -421,6 +434,10 @@ impl Backend for WebGpuBackend {
 
     fn reserve(&mut self, cache: CacheId, additional: usize) -> LocalFuture<'_, Result<()>> {
         Box::pin(self.grow(cache, additional))
+    }
+
+    fn prepare_adapter<'a>(&'a mut self, adapter: &'a Rc<Adapter>) -> LocalFuture<'a, Result<()>> {
+        Box::pin(self.adapters.prepare(&self.context, &mut self.pipelines, &self.architecture, &self.scratch, adapter))
     }
 
     fn forward<'a>(&'a mut self, batch: &'a [Work<'a>]) -> LocalFuture<'a, Result<Vec<Answer>>> {

@@ -1,5 +1,6 @@
 //! Compares the shaders with their reference implementations on the adapter in use: in tests over many shapes, and before a model is used.
 
+use super::adapters;
 use super::context::Context;
 use super::forward::logit_of;
 use super::layout::planes;
@@ -83,6 +84,9 @@ impl Check<'_> {
                 let wanted = 2 + self.below(255);
                 (self.candidates(shader, pass, wanted).await?, 0.0)
             }
+            Shader::LowRankA => (self.low_rank_a().await?, 1e-5),
+            Shader::LowRankB(epilogue) => (self.low_rank_b(epilogue).await?, 1e-5),
+            Shader::LowRankAdd => (self.low_rank_add().await?, 1e-6),
         })
     }
 
@@ -194,6 +198,57 @@ impl Check<'_> {
         // Relative to the size of the summands, because a sum of positive and negative ones may itself be small.
         let scale = numbers.iter().map(|number| number.abs()).fold(0.0, f32::max) * (matrix.columns as f32).sqrt() * 4.0;
         Ok(difference(&floats_of(&result), &expected).min(absolute(&floats_of(&result), &expected) / scale))
+    }
+
+    /// Both compute some of the rows, and leave the others as they are.
+    async fn low_rank_a(&mut self) -> Result<f32> {
+        let (rank, columns) = (4 * (1 + self.below(16)), 4 * (1 + self.below(300)));
+        let job = Job { rows: 1 + self.below(5), first_row: self.below(3), ..Job::default() };
+        let (a, input, before) =
+            (self.numbers(rank * columns), self.numbers((job.first_row + job.rows) * columns), self.numbers((job.rows + 1) * rank));
+        let scale = 0.75;
+        let mut expected = before.clone();
+        reference::product(&a, columns, &input[job.first_row * columns..], Epilogue::Store, &mut expected[..job.rows * rank]);
+        expected[..job.rows * rank].iter_mut().for_each(|number| *number *= scale);
+        let (matrix, from, to) = (self.floats(&a)?, self.floats(&input)?, self.floats(&before)?);
+        let shape = adapters::shape(self.context, columns, rank, 0, scale)?;
+        let runs = [(Shader::LowRankA, &[&matrix, &matrix, &from, &to, &shape][..], [rank, job.rows, 1])];
+        let result = self.dispatch(&job, &runs, &to, 4 * before.len()).await?;
+        Ok(difference(&floats_of(&result), &expected))
+    }
+
+    async fn low_rank_b(&mut self, epilogue: Epilogue) -> Result<f32> {
+        let (rank, outputs) = (4 * (1 + self.below(16)), 1 + self.below(500));
+        let job = Job { rows: 1 + self.below(5), first_row: self.below(3), ..Job::default() };
+        let rows = job.first_row + job.rows + 1;
+        let (b, inner, gates, before) =
+            (self.numbers(outputs * rank), self.numbers(job.rows * rank), self.numbers(rows * outputs), self.numbers(rows * outputs));
+        let computed = job.first_row * outputs..(rows - 1) * outputs;
+        let mut expected = before.clone();
+        if epilogue != Epilogue::Add {
+            expected[computed.clone()].copy_from_slice(&gates[computed.clone()]);
+        }
+        reference::product(&b, rank, &inner, epilogue, &mut expected[computed]);
+        let (matrix, gate, from, to) = (self.floats(&b)?, self.floats(&gates)?, self.floats(&inner)?, self.floats(&before)?);
+        let shape = adapters::shape(self.context, 0, rank, outputs, 0.0)?;
+        let runs = [(Shader::LowRankB(epilogue), &[&matrix, &gate, &from, &to, &shape][..], [outputs.div_ceil(64), job.rows, 1])];
+        let result = self.dispatch(&job, &runs, &to, 4 * before.len()).await?;
+        Ok(difference(&floats_of(&result), &expected))
+    }
+
+    async fn low_rank_add(&mut self) -> Result<f32> {
+        let (outputs, job) = (1 + self.below(500), Job { rows: 1 + self.below(5), first_row: self.below(3), ..Job::default() });
+        let rows = job.first_row + job.rows + 1;
+        let (stored, before) = (self.numbers(rows * outputs), self.numbers(rows * outputs));
+        let mut expected = before.clone();
+        for place in job.first_row * outputs..(rows - 1) * outputs {
+            expected[place] += stored[place];
+        }
+        let (from, to) = (self.floats(&stored)?, self.floats(&before)?);
+        let shape = adapters::shape(self.context, 0, 0, outputs, 0.0)?;
+        let runs = [(Shader::LowRankAdd, &[&from, &from, &from, &to, &shape][..], [outputs.div_ceil(64), job.rows, 1])];
+        let result = self.dispatch(&job, &runs, &to, 4 * before.len()).await?;
+        Ok(difference(&floats_of(&result), &expected))
     }
 
     async fn embed(&mut self, shader: Shader, format: Format) -> Result<f32> {
@@ -550,6 +605,14 @@ mod tests {
             Shader::TopK(ReductionPass::Further),
         ];
         compare(&context(Choice::default()), &sizes(9, 3, 64), &shaders, 20);
+    }
+
+    #[test]
+    fn the_products_of_adapters_agree_with_the_reference() {
+        let gates = [Activation::Silu, Activation::Gelu].map(|activation| Shader::LowRankB(Epilogue::Gate(activation)));
+        let shaders = [&[Shader::LowRankA, Shader::LowRankB(Epilogue::Add), Shader::LowRankAdd][..], &gates].concat();
+        every_variant(&Choice::default(), |context| compare(context, &sizes(9, 3, 64), &shaders, 12));
+        every_variant(&Choice { as_hardware: true, ..Choice::default() }, |context| compare(context, &sizes(9, 3, 64), &shaders, 12));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Records a forward pass: which shaders run over which buffers, for a chunk of rows.
 
+use super::adapters::{Adapted, Adapters, Dispatched};
 use super::context::Context;
 use super::kv_cache::KvCache;
 use super::layout::UNIT;
@@ -9,6 +10,7 @@ use super::shaders::{Bindings, Epilogue, MAX_SPLITS, Pipelines, ProductStrategy,
 use super::weights::{Matrix, MatrixKind, Weights};
 use crate::backend::{Answer, MAX_CANDIDATES, Wanted};
 use crate::error::{AiError, Result};
+use crate::lora::AdapterId;
 use crate::model::{Architecture, Role, Slot, Step};
 use kernels::Format;
 use std::collections::HashMap;
@@ -25,6 +27,7 @@ pub struct Segment {
     pub start: usize,
     /// The answer for the last row; `Nothing` if that is not the last row of the work.
     pub wanted: Wanted,
+    pub adapter: Option<AdapterId>,
 }
 
 /// A dispatch or two of every forward pass. Products and norms are fused with the step after them.
@@ -71,8 +74,33 @@ fn operations(architecture: &Architecture) -> Result<Vec<Operation>> {
     Ok(operations)
 }
 
+/// A product beside which an adapter may have another.
+pub struct AdaptedProduct<'a> {
+    pub matrix: Role,
+    pub input: &'a wgpu::Buffer,
+    pub output: &'a wgpu::Buffer,
+    pub epilogue: Epilogue,
+}
+
+/// Every product of an architecture with its buffers.
+///
+/// # Errors
+///
+/// 5004 if there is no shader for a step.
+pub fn adapted_products<'a>(architecture: &Architecture, s: &'a Scratch) -> Result<Vec<AdaptedProduct<'a>>> {
+    let mut products = Vec::new();
+    for operation in operations(architecture)? {
+        if let Operation::Product { matrix, from, to, epilogue } = operation {
+            products.push(AdaptedProduct { matrix, input: s.slot(from)?, output: s.slot(to)?, epilogue });
+        }
+    }
+    products.push(AdaptedProduct { matrix: Role::Output, input: &s.last, output: &s.logits, epilogue: Epilogue::Store });
+    Ok(products)
+}
+
 /// A matrix product and its bind groups.
 struct Product {
+    role: Role,
     format: Format,
     columns: usize,
     epilogue: Epilogue,
@@ -84,7 +112,7 @@ impl Product {
     fn new(
         context: &Context,
         pipelines: &Pipelines,
-        matrix: &Matrix,
+        (role, matrix): (Role, &Matrix),
         epilogue: Epilogue,
         input: &wgpu::Buffer,
         output: &wgpu::Buffer,
@@ -97,7 +125,7 @@ impl Product {
                 Ok((part.rows, pipelines.bind(context, Bindings::Matrix, &buffers)?))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { format: matrix.format, columns: matrix.columns, epilogue, parts })
+        Ok(Self { role, format: matrix.format, columns: matrix.columns, epilogue, parts })
     }
 
     /// Every shader that may compute a product with this matrix.
@@ -223,7 +251,7 @@ impl Plan {
                     Planned::Norm { group: norm(s.slot(from)?, weights.vector(scales)?, s.slot(to)?)?, shader }
                 }
                 Operation::Product { matrix, from, to, epilogue } => {
-                    Planned::Product(product(weights.matrix(matrix)?, epilogue, s.slot(from)?, s.slot(to)?)?)
+                    Planned::Product(product((matrix, weights.matrix(matrix)?), epilogue, s.slot(from)?, s.slot(to)?)?)
                 }
                 Operation::Bias { bias, to } => Planned::Bias {
                     group: pipelines.bind(context, Bindings::Pair, &[weights.vector(bias)?, s.slot(to)?])?,
@@ -239,7 +267,7 @@ impl Plan {
         };
         let operations = operations(architecture)?.into_iter().map(plan).collect::<Result<_>>()?;
         let embedding = weights.matrix(Role::TokenEmbedding)?;
-        let embed = product(embedding, Epilogue::Store, &s.tokens, &s.stream)?;
+        let embed = product((Role::TokenEmbedding, embedding), Epilogue::Store, &s.tokens, &s.stream)?;
         Ok(Self {
             packed: false,
             sizes: Sizes::from(architecture),
@@ -250,7 +278,7 @@ impl Plan {
             embed_units: embedding.columns / UNIT,
             operations,
             output_norm: norm(&s.stream, weights.vector(Role::OutputNorm)?, &s.last)?,
-            output: product(weights.output()?, Epilogue::Store, &s.last, &s.logits)?,
+            output: product((Role::Output, weights.output()?), Epilogue::Store, &s.last, &s.logits)?,
         })
     }
 
@@ -347,6 +375,14 @@ impl<'a> Recorder<'a> {
         Ok(())
     }
 
+    /// Dispatches of adapters, with the job of the rows that each is for.
+    fn adapt<'b>(&mut self, dispatches: impl Iterator<Item = (u32, Vec<Dispatched<'b>>)>) -> Result<()> {
+        for (job, dispatches) in dispatches {
+            dispatches.into_iter().try_for_each(|(shader, group, workgroups)| self.run(shader, job, group, workgroups))?;
+        }
+        Ok(())
+    }
+
     fn product(&mut self, product: &Product, job: u32, rows: usize) -> Result<()> {
         let strategy = strategy(self.context, rows, product.columns, self.packed && has_packed(self.context, product.format));
         let shader = Shader::Product { format: product.format, strategy, epilogue: product.epilogue };
@@ -394,6 +430,7 @@ impl Plan {
         pipelines: &Pipelines,
         architecture: &Architecture,
         scratch: &Scratch,
+        adapters: &Adapters,
         chunk: &[(Segment, &KvCache)],
         profile: Option<&Profile>,
     ) -> Result<Recorded> {
@@ -438,10 +475,23 @@ impl Plan {
             let window = &architecture.layers[layer].window;
             by_window.iter().find(|(of, _)| *of == window).into_iter().flat_map(|(_, segments)| segments)
         };
+        // The rows with an adapter, and their jobs, which are those of attention too.
+        let first_window = by_window.first().into_iter().flat_map(|(_, segments)| segments);
+        let adapted: Vec<(AdapterId, u32, usize)> =
+            first_window.filter_map(|(segment, _, job, _)| Some((segment.adapter?, *job, segment.rows))).collect();
+        let beside = |role: Role| {
+            let own = adapted.iter().filter_map(move |(id, job, rows)| Some((adapters.matrix(*id, role)?, *job, *rows)));
+            own.collect::<Vec<(&Adapted, u32, usize)>>()
+        };
         for operation in &self.operations {
             match operation {
                 Planned::Norm { group, shader } => recorder.run(*shader, whole, group, [rows, 1, 1])?,
-                Planned::Product(product) => recorder.product(product, whole, rows)?,
+                Planned::Product(product) => {
+                    let beside = beside(product.role);
+                    recorder.adapt(beside.iter().map(|(own, job, rows)| (*job, own.before(*rows))))?;
+                    recorder.product(product, whole, rows)?;
+                    recorder.adapt(beside.iter().map(|(own, job, rows)| (*job, own.after(*rows))))?;
+                }
                 Planned::Bias { group, width } => recorder.run(Shader::Bias, whole, group, [(width / 4).div_ceil(64), rows, 1])?,
                 Planned::PartNorm { group, parts } => recorder.run(Shader::PartNorm, whole, group, [*parts, rows, 1])?,
                 Planned::Rotate { layer } => {
@@ -470,13 +520,16 @@ impl Plan {
         let outputs: Vec<&Segment> = chunk.iter().map(|(segment, _)| segment).filter(|segment| segment.wanted != Wanted::Nothing).collect();
         let mut found = None;
         if !outputs.is_empty() {
+            let mut beside = Vec::new();
             for (output_row, segment) in outputs.iter().enumerate() {
                 let input_row = segment.first_row + segment.rows - 1;
-                let job = recorder.job(Job { input_row, output_row, ..Job::default() });
+                let job = recorder.job(Job { input_row, output_row, rows: 1, first_row: output_row, ..Job::default() });
                 recorder.run(Shader::Norm, job, &self.output_norm, [1, 1, 1])?;
+                beside.extend(segment.adapter.and_then(|id| adapters.matrix(id, Role::Output)).map(|own| (job, own.after(1))));
             }
             let job = recorder.job(Job { rows: outputs.len(), ..Job::default() });
             recorder.product(&self.output, job, outputs.len())?;
+            recorder.adapt(beside.into_iter())?;
             found = self.choose(&mut recorder, &outputs)?;
         }
         let Recorder { mut encoder, pass, jobs, dispatches, .. } = recorder;

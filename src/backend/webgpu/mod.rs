@@ -1,12 +1,13 @@
 //! The WebGPU backend: the model on the GPU through `wgpu`, in the browser and natively.
 //!
 //! `context` requests the adapter and its device; `layout` and `weights` upload tensors into GPU buffers; `shaders` assembles the
-//! WGSL of `shaders/` and compiles it; `kv_cache` stores keys and values, `scratch` activations; `forward` records a forward pass; `backend` is what the engine uses.
+//! WGSL of `shaders/` and compiles it; `kv_cache` stores keys and values, `scratch` activations, `adapters` LoRA adapters; `forward` records a forward pass; `backend` is what the engine uses.
 //! `reference` implements each shader on the CPU, and `check` compares the shaders with it on the adapter in use.
 //!
 //! A token takes one command encoder and one submission. Buffers, bind groups and pipelines are created when the model is loaded or when
 //! a KV cache grows, never per token.
 
+mod adapters;
 mod backend;
 mod check;
 mod context;

@@ -58,6 +58,12 @@ pub enum Shader {
     Combine,
     ArgMax(ReductionPass),
     TopK(ReductionPass),
+    /// The inner half of a LoRA adapter's product.
+    LowRankA,
+    /// Its outer half: added to a product, or stored for one whose epilogue is a gate.
+    LowRankB(Epilogue),
+    /// Adds what was stored for a product with a gate.
+    LowRankAdd,
 }
 
 /// How a matrix product is distributed over workgroups and threads.
@@ -170,7 +176,7 @@ impl Shader {
     /// The layout of its bind group 1.
     pub fn bindings(self) -> Bindings {
         match self {
-            Self::Embed(_) | Self::Product { .. } => Bindings::Matrix,
+            Self::Embed(_) | Self::Product { .. } | Self::LowRankA | Self::LowRankB(_) | Self::LowRankAdd => Bindings::Matrix,
             Self::Norm | Self::NormAdd => Bindings::Norm,
             Self::Rope => Bindings::Rope,
             Self::Attention { .. } => Bindings::Attention,
@@ -260,9 +266,20 @@ impl Shader {
             }
             Self::ArgMax(pass) => pieces.extend([first(pass).into(), ordered.into(), wgsl!("arg_max.wgsl").into()]),
             Self::TopK(pass) => pieces.extend([first(pass).into(), ordered.into(), wgsl!("top_k.wgsl").into()]),
+            Self::LowRankA => {
+                let (threads, reduce) = if context.serial { (1, wgsl!("reduce_alone.wgsl")) } else { (64, reduce) };
+                pieces.push(format!("const THREADS = {threads}u;\n").into());
+                pieces.extend([wgsl!("low_rank.wgsl"), reduce, wgsl!("low_rank_a.wgsl")].map(Cow::from));
+            }
+            Self::LowRankB(epilogue) => {
+                pieces.push(format!("const EPILOGUE = {}u;\n", epilogue.number()).into());
+                pieces.extend([wgsl!("low_rank.wgsl"), wgsl!("low_rank_b.wgsl")].map(Cow::from));
+            }
+            Self::LowRankAdd => pieces.extend([wgsl!("low_rank.wgsl"), wgsl!("low_rank_add.wgsl")].map(Cow::from)),
         }
         // Built-in inputs of an entry point cannot be optional, so they are inserted as text in two places.
-        let (inputs, start) = match context.subgroups && !self.is_alone() {
+        let alone = self.is_alone() || (self == Self::LowRankA && context.serial);
+        let (inputs, start) = match context.subgroups && !alone {
             true => (
                 ", @builtin(subgroup_id) of_subgroup: u32, @builtin(num_subgroups) of_subgroups: u32, @builtin(subgroup_invocation_id) of_place: u32",
                 "subgroup = of_subgroup; subgroups = of_subgroups; place = of_place;",
@@ -497,6 +514,11 @@ impl Pipelines {
     /// 5004 if it was not compiled.
     pub fn get(&self, shader: Shader) -> Result<&wgpu::ComputePipeline> {
         self.pipelines.get(&shader).ok_or_else(|| AiError::invalid_data(format!("The GPU shader {shader:?} was not compiled.")))
+    }
+
+    /// Adds further shaders, compiled for the same device.
+    pub fn extend(&mut self, others: Self) {
+        self.pipelines.extend(others.pipelines);
     }
 
     /// Bind group 0, for a buffer of jobs. Each dispatch selects one job by a dynamic offset.

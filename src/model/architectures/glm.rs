@@ -1,7 +1,7 @@
 //! GLM-4 (0414): norms before and behind attention and the feed-forward network, gate and up in one tensor.
 
 use crate::error::Result;
-use crate::model::architecture::{Architecture, GATE_IN_UP, LayerNorms, Metadata};
+use crate::model::architecture::{Architecture, GATE_IN_UP, LayerNorms, Metadata, Pairing};
 
 pub fn glm4(metadata: &Metadata<'_>, architecture: &mut Architecture) -> Result<()> {
     let sections = metadata.header.array("glm4.rope.dimension_sections").unwrap_or_default();
@@ -10,5 +10,6 @@ pub fn glm4(metadata: &Metadata<'_>, architecture: &mut Architecture) -> Result<
     }
     architecture.layer_norms = LayerNorms { before: true, after: true };
     architecture.own_names = &GATE_IN_UP;
+    architecture.checkpoint_pairing = Pairing::Neighbours;
     Ok(())
 }

@@ -45,7 +45,7 @@ impl Architecture {
     /// 5004 if the architecture is not supported, or if a value is missing, out of range or inconsistent.
     pub fn from_header(header: &Header, name: &str) -> Result<Self> {
         let kind = header.text("general.architecture").unwrap_or("unknown");
-        let Some((_, family)) = FAMILIES.iter().find(|(known, _)| *known == kind) else {
+        let Some((known, family)) = FAMILIES.iter().find(|(known, _)| *known == kind) else {
             return Err(AiError::invalid_data(format!(
                 "{name} has the architecture '{kind}', which is not supported. Use a GGUF of one of these: {}.",
                 FAMILIES.map(|(known, _)| known).join(", ")
@@ -58,6 +58,7 @@ impl Architecture {
             )));
         }
         let mut architecture = Self::new(Hyperparameters::from_metadata(&metadata)?);
+        architecture.family = known;
         architecture.ropes = vec![Rope::from_metadata(&metadata, YarnNumbers::default())?];
         architecture.biases = metadata.has_tensor("blk.0.attn_q.bias") || metadata.has_tensor("blk.0.attn_qkv.bias");
         family(&metadata, &mut architecture)?;
