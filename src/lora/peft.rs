@@ -51,7 +51,10 @@ pub async fn list(config: &mut Reader, weights: &mut Reader) -> Result<Listing> 
     };
     let config = Config::new(&fields).map_err(|reason| unsupported(format!("{name} says {reason}.")))?;
     let tensors = safetensors::tensors(weights).await?;
-    let halves = tensors.into_iter().map(half).collect::<Result<_>>()?;
+    let mut halves = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        halves.push(half(tensor)?);
+    }
     Ok(Listing { halves, order: Order::Peft, scale: Box::new(move |module, rank| config.scale(module, rank)) })
 }
 

@@ -6,7 +6,7 @@ use super::unsupported;
 use crate::error::Result;
 use crate::gguf::Reader;
 use kernels::Format;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Bytes above which a header counts as damaged. Those of adapters have some hundred kilobytes.
 const MAX_HEADER: u64 = 16 << 20;
@@ -27,33 +27,44 @@ pub async fn tensors(reader: &mut Reader) -> Result<Vec<Tensor>> {
     let start = 8 + length;
     let header = read_bytes(reader, 8, length).await?;
     let Ok(Value::Object(listed)) = serde_json::from_slice(&header) else { return Err(damaged("its header is not a JSON object")) };
-    let tensors = listed.iter().filter(|(name, _)| *name != "__metadata__");
-    tensors
-        .map(|(tensor, entry)| {
-            entry
-                .as_object()
-                .and_then(|entry| place(tensor, entry, start))
-                .unwrap_or_else(|| Err(damaged(&format!("the entry of '{tensor}' makes no sense"))))
-        })
-        .collect()
+    let mut tensors = Vec::new();
+    for (tensor, entry) in &listed {
+        if tensor == "__metadata__" {
+            continue;
+        }
+        let Some(place) = place(entry, start) else { return Err(damaged(&format!("the entry of '{tensor}' makes no sense"))) };
+        let Place { format, shape, offset, length } = place;
+        let Some(format) = format else {
+            return Err(unsupported(format!("its tensor '{tensor}' is of type {}, but must be F32, F16 or BF16.", entry["dtype"])));
+        };
+        tensors.push(Tensor { name: tensor.clone(), format, shape, offset, length });
+    }
+    Ok(tensors)
 }
 
-/// A tensor from its entry in the header; `None` if the entry contradicts itself.
-fn place(name: &str, entry: &Map<String, Value>, start: u64) -> Option<Result<Tensor>> {
+/// What the header says of a tensor. `format`: `None` for a type that is not supported.
+struct Place {
+    format: Option<Format>,
+    shape: Vec<usize>,
+    offset: u64,
+    length: u64,
+}
+
+/// What an entry of the header says; `None` if it contradicts itself.
+fn place(entry: &Value, start: u64) -> Option<Place> {
     let format = match entry.get("dtype")?.as_str()? {
-        "F32" => Format::F32,
-        "F16" => Format::F16,
-        "BF16" => Format::Bf16,
-        other => return Some(Err(unsupported(format!("its tensor '{name}' is of type {other}, but must be F32, F16 or BF16.")))),
+        "F32" => Some(Format::F32),
+        "F16" => Some(Format::F16),
+        "BF16" => Some(Format::Bf16),
+        _ => None,
     };
-    let numbers = |key: &str| entry.get(key)?.as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<u64>>>();
-    let shape = numbers("shape")?;
-    let [first, end] = numbers("data_offsets")?.try_into().ok()?;
-    let elements = shape.iter().try_fold(1u64, |product, dimension| product.checked_mul(*dimension))?;
-    let length = elements.checked_mul(format.file_bytes() as u64)?;
-    if end.checked_sub(first)? != length {
-        return None;
+    let [first, end] = &entry.get("data_offsets")?.as_array()?[..] else { return None };
+    let (first, length) = (first.as_u64()?, end.as_u64()?.checked_sub(first.as_u64()?)?);
+    let (mut shape, mut bytes) = (Vec::new(), format.map_or(1, Format::file_bytes) as u64);
+    for dimension in entry.get("shape")?.as_array()? {
+        let dimension = dimension.as_u64()?;
+        bytes = bytes.checked_mul(dimension)?;
+        shape.push(usize::try_from(dimension).ok()?);
     }
-    let shape = shape.into_iter().map(|dimension| usize::try_from(dimension).ok()).collect::<Option<_>>()?;
-    Some(Ok(Tensor { name: name.to_owned(), format, shape, offset: start.checked_add(first)?, length }))
+    (format.is_none() || bytes == length).then_some(Place { format, shape, offset: start.checked_add(first)?, length })
 }

@@ -1,16 +1,20 @@
 // LoRA adapters through the package: both forms and every way to give them, in all surfaces, and the errors.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { Ai } from "workers-ai-local";
 import { ggufAdapter, peftAdapter, randomAdapter, safetensors, successorAdapter } from "../adapters.mjs";
 import { Random } from "../random.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
 import { eventData } from "../../pkg/sse.js";
 
+const CLI = fileURLToPath(new URL("../../pkg/cli.js", import.meta.url));
 const MODEL = "@cf/own/scripted";
 const model = scriptedModel({ tokens: [{ text: "Bonjour", kind: 1 }, { text: "Hola", kind: 1 }], next: { Bonjour: " there", Hola: " there" } });
 /** Adapters after which the answer begins with another word. */
@@ -31,6 +35,7 @@ before(async () => {
   await writeFile(path.join(folder, "adapter_config.json"), files.config);
   await writeFile(path.join(folder, "adapter_model.safetensors"), files.weights);
   await writeFile(path.join(folder, "french.gguf"), ggufAdapter(french));
+  await writeFile(path.join(folder, "model.gguf"), model.bytes);
 });
 after(() => rm(folder, { recursive: true, force: true }));
 
@@ -100,6 +105,27 @@ describe("requests with adapters", () => {
     const peft = new Ai({ models: { [MODEL]: bytes }, backend: "cpu", loras: { same: { source: peftAdapter(randomAdapter(bytes, { seed: 1, size: 0.5 }), { head: 32 }) } } });
     assert.equal((await peft.run(MODEL, { ...inputs[1], lora: "same" })).response, alone[1]);
     await Promise.all([own.close(), peft.close()]);
+  });
+});
+
+describe("the command", () => {
+  const command = (...args) => promisify(execFile)(process.execPath, [CLI, ...args], { cwd: folder, env: { ...process.env, CI: "1" } });
+  const MODEL_FILE = ["--gguf", "model.gguf", "--backend", "cpu", "--temperature", "0"];
+
+  for (const source of ["french.gguf", "."]) {
+    test(`run --lora NAME=${source}`, async () => assert.equal((await command("run", ...MODEL_FILE, "--lora", `mine=${source}`, "Hi")).stdout, `${FRENCH}\n`));
+  }
+
+  test("errors name its option", async () => {
+    const wrong = (args, code, text) =>
+      assert.rejects(command("run", ...MODEL_FILE, ...args, "Hi"), (error) => {
+        assert.equal(error.code, code, error.stderr);
+        assert.match(error.stderr, text);
+        return true;
+      });
+    await wrong(["--lora", "french.gguf"], 2, /--lora takes NAME=PATH, not "french\.gguf"/);
+    await wrong(["--lora", "a=french.gguf", "--lora", "b=french.gguf"], 2, /--lora: an answer is computed with one adapter/);
+    await wrong(["--lora", "a=model.gguf"], 1, /LoRA adapter 'a' does not fit model\.gguf: .*model\.gguf is a GGUF file of a model, not of an adapter/);
   });
 });
 

@@ -84,9 +84,7 @@ impl Check<'_> {
                 let wanted = 2 + self.below(255);
                 (self.candidates(shader, pass, wanted).await?, 0.0)
             }
-            Shader::LowRankA => (self.low_rank_a().await?, 1e-5),
-            Shader::LowRankB(epilogue) => (self.low_rank_b(epilogue).await?, 1e-5),
-            Shader::LowRankAdd => (self.low_rank_add().await?, 1e-6),
+            Shader::LowRankA | Shader::LowRankB(_) | Shader::LowRankAdd => (self.low_rank(shader).await?, 1e-5),
         })
     }
 
@@ -200,53 +198,37 @@ impl Check<'_> {
         Ok(difference(&floats_of(&result), &expected).min(absolute(&floats_of(&result), &expected) / scale))
     }
 
-    /// Both compute some of the rows, and leave the others as they are.
-    async fn low_rank_a(&mut self) -> Result<f32> {
-        let (rank, columns) = (4 * (1 + self.below(16)), 4 * (1 + self.below(300)));
-        let job = Job { rows: 1 + self.below(5), first_row: self.below(3), ..Job::default() };
-        let (a, input, before) =
-            (self.numbers(rank * columns), self.numbers((job.first_row + job.rows) * columns), self.numbers((job.rows + 1) * rank));
-        let scale = 0.75;
-        let mut expected = before.clone();
-        reference::product(&a, columns, &input[job.first_row * columns..], Epilogue::Store, &mut expected[..job.rows * rank]);
-        expected[..job.rows * rank].iter_mut().for_each(|number| *number *= scale);
-        let (matrix, from, to) = (self.floats(&a)?, self.floats(&input)?, self.floats(&before)?);
-        let shape = adapters::shape(self.context, columns, rank, 0, scale)?;
-        let runs = [(Shader::LowRankA, &[&matrix, &matrix, &from, &to, &shape][..], [rank, job.rows, 1])];
-        let result = self.dispatch(&job, &runs, &to, 4 * before.len()).await?;
-        Ok(difference(&floats_of(&result), &expected))
-    }
-
-    async fn low_rank_b(&mut self, epilogue: Epilogue) -> Result<f32> {
-        let (rank, outputs) = (4 * (1 + self.below(16)), 1 + self.below(500));
+    /// Each computes some of the rows, and leaves the others as they are.
+    async fn low_rank(&mut self, shader: Shader) -> Result<f32> {
+        let (rank, columns, outputs) = (4 * (1 + self.below(16)), 4 * (1 + self.below(300)), 1 + self.below(500));
         let job = Job { rows: 1 + self.below(5), first_row: self.below(3), ..Job::default() };
         let rows = job.first_row + job.rows + 1;
-        let (b, inner, gates, before) =
-            (self.numbers(outputs * rank), self.numbers(job.rows * rank), self.numbers(rows * outputs), self.numbers(rows * outputs));
-        let computed = job.first_row * outputs..(rows - 1) * outputs;
-        let mut expected = before.clone();
-        if epilogue != Epilogue::Add {
-            expected[computed.clone()].copy_from_slice(&gates[computed.clone()]);
+        // The matrix that is multiplied, its input, and the output with the numbers that are computed.
+        let (matrix, input, written, computed) = match shader {
+            Shader::LowRankA => (rank * columns, rows * columns, (job.rows + 1) * rank, 0..job.rows * rank),
+            Shader::LowRankB(_) => (outputs * rank, job.rows * rank, rows * outputs, job.first_row * outputs..(rows - 1) * outputs),
+            _ => (4, rows * outputs, rows * outputs, job.first_row * outputs..(rows - 1) * outputs),
+        };
+        let [matrix, input, before, gates] = [matrix, input, written, rows * outputs].map(|count| self.numbers(count));
+        let (mut expected, scale) = (before.clone(), 0.75);
+        let part = &mut expected[computed.clone()];
+        match shader {
+            Shader::LowRankA => {
+                reference::product(&matrix, columns, &input[job.first_row * columns..], Epilogue::Store, part);
+                part.iter_mut().for_each(|number| *number *= scale);
+            }
+            Shader::LowRankB(epilogue) => {
+                if epilogue != Epilogue::Add {
+                    part.copy_from_slice(&gates[computed]);
+                }
+                reference::product(&matrix, rank, &input, epilogue, part);
+            }
+            _ => part.iter_mut().zip(&input[computed]).for_each(|(number, stored)| *number += stored),
         }
-        reference::product(&b, rank, &inner, epilogue, &mut expected[computed]);
-        let (matrix, gate, from, to) = (self.floats(&b)?, self.floats(&gates)?, self.floats(&inner)?, self.floats(&before)?);
-        let shape = adapters::shape(self.context, 0, rank, outputs, 0.0)?;
-        let runs = [(Shader::LowRankB(epilogue), &[&matrix, &gate, &from, &to, &shape][..], [outputs.div_ceil(64), job.rows, 1])];
-        let result = self.dispatch(&job, &runs, &to, 4 * before.len()).await?;
-        Ok(difference(&floats_of(&result), &expected))
-    }
-
-    async fn low_rank_add(&mut self) -> Result<f32> {
-        let (outputs, job) = (1 + self.below(500), Job { rows: 1 + self.below(5), first_row: self.below(3), ..Job::default() });
-        let rows = job.first_row + job.rows + 1;
-        let (stored, before) = (self.numbers(rows * outputs), self.numbers(rows * outputs));
-        let mut expected = before.clone();
-        for place in job.first_row * outputs..(rows - 1) * outputs {
-            expected[place] += stored[place];
-        }
-        let (from, to) = (self.floats(&stored)?, self.floats(&before)?);
-        let shape = adapters::shape(self.context, 0, 0, outputs, 0.0)?;
-        let runs = [(Shader::LowRankAdd, &[&from, &from, &from, &to, &shape][..], [outputs.div_ceil(64), job.rows, 1])];
+        let [matrix, gates, from, to] = [self.floats(&matrix)?, self.floats(&gates)?, self.floats(&input)?, self.floats(&before)?];
+        let shape = adapters::shape(self.context, columns, rank, outputs, scale)?;
+        let across = if shader == Shader::LowRankA { rank } else { outputs.div_ceil(64) };
+        let runs = [(shader, &[&matrix, &gates, &from, &to, &shape][..], [across, job.rows, 1])];
         let result = self.dispatch(&job, &runs, &to, 4 * before.len()).await?;
         Ok(difference(&floats_of(&result), &expected))
     }
