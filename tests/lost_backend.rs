@@ -6,6 +6,7 @@ mod common;
 
 use common::adapters::TinyAdapter;
 use common::{TINY_VOCABULARY, TinyModel, load};
+use std::rc::Rc;
 use workers_ai_local::backend::cpu::CpuBackend;
 use workers_ai_local::backend::{Answer, Backend, CacheId, Gpu, Work};
 use workers_ai_local::engine::{Engine, Event, FinishReason, GenerationParams, Limits, SequenceId};

@@ -90,7 +90,8 @@ impl Ai {
         let bytes = property(&memory, "bytes").as_f64().map_or(u64::MAX, |bytes| bytes as u64);
         let advice = property(&memory, "advice").as_string().unwrap_or_default();
         let memory = Rc::new(ai::Memory::new(bytes, property(&memory, "elsewhere").is_truthy(), advice));
-        let config = ai::Config { models, loras, default, strict, limits, backend, memory, on_progress, on_warning, substitute, embeddings };
+        let config =
+            ai::Config { models, loras, default, strict, limits, backend, memory, on_progress, on_warning, substitute, embeddings };
         let inner = Rc::new(ai::Ai::new(config));
         Ai { inner: AssertUnwindSafe(inner), cors }
     }
