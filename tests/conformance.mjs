@@ -516,6 +516,15 @@ const INPUT = [
       if (surface !== "openAi") assert.equal((await ask({ ...input, n: 3 })).choices, undefined);
     },
   },
+  {
+    field: "`requests`",
+    meaning: "a batch",
+    refused: 5006,
+    on: NOT_OPENAI,
+    says: /queueRequest/,
+    inputs: [{ requests: [{ prompt: "Hi" }] }],
+    note: "without the option `queueRequest`; with it, tests/node/batch.test.mjs",
+  },
   { field: "`n`", meaning: "out of range", refused: 5006, says: /'\/n'/, inputs: outside("n", 0, 5, 1.5) },
   {
     field: "`logprobs`, `top_logprobs`",
@@ -855,7 +864,7 @@ const OUTPUT = [
 
 /** Each error on each surface, in the format of that surface and with the HTTP status in `STATUS`. */
 const ERRORS = [
-  { field: "3003", meaning: "bad input: a batch (`requests`)", refused: 3003, inputs: [{ ...HI, requests: [{ prompt: "Hi" }] }] },
+  { field: "3003", meaning: "bad input: a queue without a batch, a WebSocket", on: [], note: "at the binding's wire: tests/workerd" },
   {
     field: "3006",
     meaning: "the body is too large",
