@@ -78,7 +78,7 @@ async function load() {
   try {
     engine ??= await openEngine(showProgress);
     const started = performance.now();
-    const [{ model, backend }, catalogue] = await Promise.all([engine.ai.load(), engine.ai.models({})]);
+    const [{ model, backend }, catalogue] = await Promise.all([engine.ai.load(), engine.ai.models({ task: "Text Generation" })]);
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     offerModels(catalogue, fileName(model));
     // `null` only for scripted answers, which this page does not have.

@@ -16,7 +16,8 @@ const SHORTEST_DESCRIPTION = 30;
 
 const NOTES = `
 CONTEXT is in tokens; - means that the model file determines it.
-ANSWER is what env.AI.run returns: { response }, or an OpenAI chat completion.
+ANSWER is what env.AI.run returns: { response }, an OpenAI chat completion, or
+for embeddings { data }.
 FEATURES are those of the service's model; here they depend on the model file.
 Ids without weights on this machine are answered by the small default model.
 To use other weights for an id: \`run --model ID --gguf FILE\`.`;
@@ -34,7 +35,7 @@ export async function models({ search, json }, positionals) {
   if (catalogue.length === 0) throw new CommandError(`no model matches "${search}"`);
   if (json) return void console.log(JSON.stringify(catalogue, null, 2));
   const rows = [];
-  for (const model of catalogue) rows.push({ ...cellsOf(model), answer: await answerOf(ai, model.name) });
+  for (const model of catalogue) rows.push({ ...cellsOf(model), answer: await answerOf(ai, model) });
   const width = stdout.isTTY ? stdout.columns || 80 : undefined;
   for (const line of table(rows, { width, described: search !== undefined })) console.log(line);
   if (!stdout.isTTY) return;
@@ -61,13 +62,14 @@ function matches(model, search) {
 }
 
 /**
- * The shape of an id's answers, by its published schema.
+ * The shape of a model's answers: what they have the text in, by the published schema, or the vectors of embeddings.
  *
  * @param {Ai} ai
- * @param {string} id
+ * @param {ModelListing} model
  */
-async function answerOf(ai, id) {
-  const response = await ai.fetch(`/client/v4/accounts/local/ai/models/schema?model=${encodeURIComponent(id)}`);
+async function answerOf(ai, { name, task }) {
+  if (task.name !== "Text Generation") return "data";
+  const response = await ai.fetch(`/client/v4/accounts/local/ai/models/schema?model=${encodeURIComponent(name)}`);
   const { result } = await response.json();
   return "choices" in result.output.oneOf[0].properties ? "chat" : "response";
 }
