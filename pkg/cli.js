@@ -86,7 +86,7 @@ const COMMANDS = {
     start: async (...args) => (await import("./cli/serve.js")).serve(...args),
   },
   models: {
-    options: { json: { type: "boolean" } },
+    options: { search: { type: "string" }, json: { type: "boolean" } },
     start: async (...args) => (await import("./cli/models.js")).models(...args),
   },
 };

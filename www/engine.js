@@ -2,7 +2,8 @@
 
 /**
  * @import { Ai, ModelProgress } from "../pkg/index.d.ts"
- * @typedef {{ai: Ai, eventData: typeof import("../pkg/sse.js").eventData}} Engine the `Ai`, and the parser of server-sent events
+ * @typedef {{ai: Ai} & Pick<typeof import("../pkg/sse.js"), "eventData"> & Pick<typeof import("../pkg/pieces.js"), "pieceOf">} Engine the `Ai`, and
+ *   the readers of its streams
  */
 
 const MEGABYTE = 1e6;
@@ -17,8 +18,9 @@ const MEGABYTE = 1e6;
  */
 export async function openEngine(onProgress) {
   try {
-    const [{ Ai, DEFAULT_MODEL }, { eventData }] = await Promise.all([import("/pkg/browser.js"), import("/pkg/sse.js")]);
-    return { ai: new Ai({ default: await modelAddress(`/models/${DEFAULT_MODEL.file}`), onProgress }), eventData };
+    const parts = await Promise.all([import("/pkg/browser.js"), import("/pkg/sse.js"), import("/pkg/pieces.js")]);
+    const [{ Ai, DEFAULT_MODEL }, { eventData }, { pieceOf }] = parts;
+    return { ai: new Ai({ default: await modelAddress(`/models/${DEFAULT_MODEL.file}`), onProgress }), eventData, pieceOf };
   } catch (error) {
     throw new Error(await reasonOf(error));
   }

@@ -5,8 +5,10 @@ import { Stopwatch } from "./speed.js";
 import { Turn } from "./turn.js";
 
 /**
- * @import { ChatMessage, ModelListing, MessagesInput, ModelProgress, TextGenerationEvent } from "../pkg/index.d.ts"
+ * @import { ChatMessage, ModelListing, MessagesInput, ModelProgress } from "../pkg/index.d.ts"
+ * @import { Piece } from "../pkg/pieces.js"
  * @import { Engine } from "./engine.js"
+ * @typedef {Pick<Piece, "usage" | "finish_reason">} End
  */
 
 /** Interval in milliseconds at which the facts under a growing answer are updated. */
@@ -76,7 +78,7 @@ async function load() {
   try {
     engine ??= await openEngine(showProgress);
     const started = performance.now();
-    const [{ model, backend }, catalogue] = await Promise.all([engine.ai.load(), engine.ai.models({})]);
+    const [{ model, backend }, catalogue] = await Promise.all([engine.ai.load(), engine.ai.models({ task: "Text Generation" })]);
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     offerModels(catalogue, fileName(model));
     // `null` only for scripted answers, which this page does not have.
@@ -117,9 +119,22 @@ function showProgress(progress) {
  */
 function offerModels(catalogue, defaultFile) {
   const chosen = page.model.value;
-  const names = catalogue.map(({ name }) => name);
-  page.model.replaceChildren(...names.map((name) => new Option(name, name, name === chosen, name === chosen)));
-  page.modelNote.textContent = `Model ids without weights on this machine are answered by the small default model, ${defaultFile}.`;
+  // By maker, which is what an id begins with.
+  /** @type {Map<string, HTMLOptGroupElement>} */
+  const groups = new Map();
+  for (const { name } of catalogue) {
+    const [, maker, rest] = /^(.*\/)(.*)$/.exec(name) ?? ["", "", name];
+    const group = groups.get(maker) ?? Object.assign(document.createElement("optgroup"), { label: maker });
+    groups.set(maker, group);
+    group.append(new Option(rest, name, name === chosen, name === chosen));
+  }
+  page.model.replaceChildren(...groups.values());
+  const note = () => {
+    const { name, description } = /** @type {ModelListing} */ (catalogue.find(({ name }) => name === page.model.value));
+    page.modelNote.textContent = `${name}: ${description}. Ids without weights on this machine are answered by the small default model, ${defaultFile}.`;
+  };
+  page.model.onchange = note;
+  note();
 }
 
 // ── Asking ──
@@ -168,7 +183,7 @@ async function ask(prompt) {
 }
 
 /**
- * Streams the answer into `turn` and returns its last event, which has the usage.
+ * Streams the answer into `turn` and returns how it ended.
  *
  * @param {ChatMessage[]} asked
  * @param {Turn} turn
@@ -177,7 +192,7 @@ async function ask(prompt) {
  */
 async function answer(asked, turn, watch, signal) {
   // Nobody can ask before the engine is ready.
-  const { ai, eventData } = /** @type {Engine} */ (engine);
+  const { ai, eventData, pieceOf } = /** @type {Engine} */ (engine);
   const system = page.system.value.trim();
   /** @type {MessagesInput & {stream: true}} */
   const input = {
@@ -186,17 +201,17 @@ async function answer(asked, turn, watch, signal) {
     ...Object.fromEntries(numbers.filter(({ value }) => value !== "").map(({ id, valueAsNumber }) => [id, valueAsNumber])),
   };
   const stream = await ai.run(page.model.value, input, { signal });
-  let end = null;
+  /** @type {End} */
+  let end = {};
   for await (const data of eventData(stream)) {
     if (data === "[DONE]") return end;
-    /** @type {TextGenerationEvent} */
-    const event = JSON.parse(data);
-    if (event.usage) end = event;
-    if (event.response) {
-      watch.piece();
-      turn.append(event.response);
-      scrollIfFollowing();
-    }
+    const { text, thought, usage = end.usage, finish_reason = end.finish_reason } = pieceOf(data);
+    end = { usage, finish_reason };
+    if (!text && !thought) continue;
+    watch.piece();
+    if (thought) turn.think(thought);
+    if (text) turn.append(text);
+    scrollIfFollowing();
   }
   // A complete stream ends with [DONE].
   throw new Error("The stream ended before the answer was complete.");
@@ -211,18 +226,19 @@ function factsSoFar(watch) {
 
 /**
  * @param {Stopwatch} watch
- * @param {TextGenerationEvent | null} end
+ * @param {End} end
  */
 function factsAtEnd(watch, end) {
-  const { prompt_tokens, completion_tokens, prompt_tokens_details } = end?.usage ?? {};
+  const { prompt_tokens, completion_tokens, prompt_tokens_details, completion_tokens_details } = end.usage ?? {};
   const speed = watch.tokensPerSecond(completion_tokens);
   const cached = prompt_tokens_details?.cached_tokens;
+  const thoughts = completion_tokens_details?.reasoning_tokens;
   return [
     speed && `${speed.toFixed(1)} tokens/s`,
-    `${completion_tokens} tokens`,
+    `${completion_tokens} tokens${thoughts ? `, ${thoughts} of them thoughts` : ""}`,
     watch.firstAfter !== null && `first token after ${watch.firstAfter.toFixed(2)} s`,
     `prompt ${prompt_tokens} tokens${cached ? `, ${cached} of them cached` : ""}`,
-    end?.finish_reason === "length" && "cut off at max_tokens",
+    end.finish_reason === "length" && "cut off at max_tokens",
   ]
     .filter(Boolean)
     .join(" · ");

@@ -4,6 +4,7 @@ const NAMES = { user: "You", assistant: "Model" };
 
 export class Turn {
   #body = document.createTextNode("");
+  #thought = document.createTextNode("");
   #facts = make("p", "facts");
   #element = make("article", "turn");
 
@@ -23,6 +24,24 @@ export class Turn {
     this.#facts.setAttribute("aria-live", "off");
     this.#element.append(who, paragraph, this.#facts);
     conversation.append(this.#element);
+  }
+
+  /**
+   * Appends to what the model thinks before it answers, which the page shows folded.
+   *
+   * @param {string} text
+   */
+  think(text) {
+    if (!this.#thought.isConnected) {
+      const details = make("details", "thought");
+      const summary = document.createElement("summary");
+      summary.textContent = "Thoughts";
+      const paragraph = make("p", "");
+      paragraph.append(this.#thought);
+      details.append(summary, paragraph);
+      this.#element.querySelector(".text")?.before(details);
+    }
+    this.#thought.appendData(text);
   }
 
   get text() {

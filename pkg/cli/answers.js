@@ -4,13 +4,14 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { DEFAULT_MODEL } from "../default-model.js";
 import { Ai } from "../node.js";
+import { pieceOf } from "../pieces.js";
 import { eventData } from "../sse.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
 import { chosenFile, engineFrom, lorasFrom, weights } from "./engine.js";
 import { clearStatus, loadProgress, note, showStatus } from "./terminal.js";
 
 /**
- * @import { FinishReason, TextGenerationEvent, TextGenerationParameters, TextGenerationUsage } from "../index.d.ts"
+ * @import { FinishReason, TextGenerationParameters, TextGenerationUsage } from "../index.d.ts"
  * @import { EngineValues } from "./engine.js"
  * @typedef {{model?: string, gguf?: string[], lora?: string[], system?: string}} PromptValues
  * @typedef {{[name in typeof NUMBERS[number]]?: string} & {lora?: string[], stop?: string[], "json-schema"?: string, stats?: boolean}} AnswerValues
@@ -77,7 +78,8 @@ async function schemaFrom(given) {
 }
 
 /**
- * Reads the answer to its end. The model is already loaded, but the prefill starts only with the first read.
+ * Reads the answer to its end. The model is already loaded, but the prefill starts only with the first read. Thoughts are not written: they are in
+ * the object only.
  *
  * @param {ReadableStream<Uint8Array>} stream
  * @param {ReturnType<typeof writer> | null} out
@@ -87,28 +89,29 @@ export async function follow(stream, out) {
   const started = performance.now();
   // NaN until the first piece.
   let [first, last] = [NaN, NaN];
-  let response = "";
-  /** @type {Partial<TextGenerationEvent>} */
+  let [response, thoughts] = ["", ""];
+  /** @type {{usage?: TextGenerationUsage, finish_reason?: FinishReason}} */
   let end = {};
   for await (const data of eventData(stream)) {
     if (data === "[DONE]") break;
-    /** @type {TextGenerationEvent} */
-    const event = JSON.parse(data);
-    if (event.usage) end = event;
-    if (!event.response) continue;
+    const { text, thought, usage = end.usage, finish_reason = end.finish_reason } = pieceOf(data);
+    end = { usage, finish_reason };
+    if (!text && !thought) continue;
     last = performance.now();
     if (Number.isNaN(first)) first = last;
-    response += event.response;
-    if (out) {
+    response += text;
+    thoughts += thought;
+    if (text && out) {
       clearStatus();
-      await out.piece(event.response);
+      await out.piece(text);
     } else {
-      showStatus(`Computing the answer … ${response.length} characters`);
+      showStatus(response ? `Computing the answer … ${response.length} characters` : `Thinking … ${thoughts.length} characters`);
     }
   }
   clearStatus();
-  // A complete answer ends with an event that has the usage.
-  const object = /** @type {{response: string, usage: TextGenerationUsage, finish_reason: FinishReason}} */ ({ ...end, response });
+  // A complete answer has both.
+  const { usage, finish_reason } = /** @type {Required<typeof end>} */ (end);
+  const object = { response, ...(thoughts && { reasoning_content: thoughts }), usage, finish_reason };
   return { object, firstAfter: (first - started) / 1000, seconds: (last - first) / 1000 };
 }
 

@@ -185,10 +185,16 @@ Example:
 
   models: `Usage: workers-ai-local models [options]
 
-Lists the model ids.
+Lists the model ids: their context windows, the shape of their answers, and
+what the models can do.
 
+  --search TEXT       only those in which every word of the text occurs: in the
+                      id, the description or the features
   --json              print the catalogue as JSON
-${OWN}`,
+${OWN}
+
+Example:
+  workers-ai-local models --search "tools glm"`,
 };
 
 /**

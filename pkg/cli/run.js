@@ -61,7 +61,7 @@ export async function run(values, positionals) {
 }
 
 /**
- * The object that the binding returns: with a schema, `response` is the value, not its text.
+ * The object that the binding returns for the older ids; here for all, so that scripts need only one. With a schema, `response` is the value.
  *
  * @param {Awaited<ReturnType<typeof follow>>["object"]} object
  * @param {boolean} isJson

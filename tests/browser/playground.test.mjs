@@ -5,6 +5,7 @@ import { after, before, describe, it } from "node:test";
 import { eventData } from "../../pkg/sse.js";
 import { startPlayground } from "../../scripts/playground.mjs";
 import { ensureModel } from "../../scripts/setup/model.mjs";
+import { CHATML, USER_DEFINED, scriptedFile } from "../scripted-model.mjs";
 import { launch, openPage } from "./chromium.mjs";
 
 /** Long enough that its prefill takes some time. */
@@ -56,8 +57,13 @@ describe("the playground", () => {
     assert.match(status, /^Ready: [^/ ]+, computed on the (CPU|GPU \(WebGPU\))\. Loaded in \d+\.\d s\.$/);
     assert.equal(page.workers().filter((worker) => worker.url().endsWith("/browser-worker.js")).length, 1);
     assert.ok(await page.locator("#loading").isHidden());
-    const models = await page.locator("#model option").allTextContents();
-    assert.ok(models.includes("@cf/meta/llama-3.1-8b-instruct"), models.join());
+    const groups = await page.locator("#model optgroup").evaluateAll((groups) => groups.map(({ label, children }) => [label, [...children].map(({ value, text }) => [value, text])]));
+    const [, llamas] = groups.find(([label]) => label === "@cf/meta/");
+    assert.ok(llamas.some(([value, text]) => value === "@cf/meta/llama-3.1-8b-instruct" && text === "llama-3.1-8b-instruct"));
+    for (const [label, models] of groups) for (const [value, text] of models) assert.equal(value, label + text);
+    assert.match(await page.textContent("#model-note"), /^@cf\/huggingface\/smollm2-135m-instruct: The small model /);
+    await page.selectOption("#model", "@cf/google/gemma-3-12b-it");
+    assert.match(await page.textContent("#model-note"), /^@cf\/google\/gemma-3-12b-it: Google Gemma 3 12B/);
   });
 
   it("streams an answer while the page stays responsive", async () => {
@@ -167,6 +173,42 @@ describe("the playground", () => {
   const answered = () => page.waitForSelector("#send:enabled");
   const lastText = () => page.locator(".turn .text").last().textContent();
   const lastFacts = () => page.locator(".turn .facts").last().textContent();
+});
+
+describe("the playground with a model that thinks", () => {
+  let thinker;
+  let file;
+  before(async () => {
+    file = await scriptedFile({
+      template: `${CHATML}{% if enable_thinking is false %}<think></think>{% endif %}`,
+      script: ["<think>", "I", " wonder", ".", "</think>", "Hello", "!"],
+      tokens: ["<think>", "</think>"].map((text) => ({ text, kind: USER_DEFINED })),
+    });
+    thinker = await startPlayground({ modelPath: file.path });
+  });
+  after(async () => {
+    await thinker?.close();
+    await file?.remove();
+  });
+
+  it("shows the thoughts apart from the text, with ids of either shape", async () => {
+    const { page, problems } = await openPage(browser);
+    await page.goto(thinker.url);
+    await page.waitForSelector("#engine[data-state=ready]", { timeout: LOAD_LIMIT_MS });
+    for (const [turns, id] of [[2, "@cf/meta/llama-3.1-8b-instruct"], [4, "@cf/zai-org/glm-5.3"]]) {
+      await page.selectOption("#model", id);
+      await page.fill("#prompt", "Hi");
+      await page.click("#send");
+      await page.waitForFunction((turns) => document.querySelectorAll(".turn").length === turns && !document.querySelector("#send").disabled, turns);
+      const turn = page.locator(".turn").last();
+      assert.equal(await turn.locator(".text").textContent(), "Hello!", id);
+      assert.equal(await turn.locator(".thought summary").textContent(), "Thoughts");
+      assert.equal(await turn.locator(".thought p").textContent(), "I wonder.");
+      assert.match(await turn.locator(".facts").textContent(), / · 7 tokens, \d of them thoughts · /);
+    }
+    assert.deepEqual(problems, []);
+    await page.close();
+  });
 });
 
 describe("the playground without the compiled package", () => {

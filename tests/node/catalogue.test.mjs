@@ -56,6 +56,12 @@ describe("ids of text generation", () => {
     assert.deepEqual([...declared.matchAll(/"([^"]+)"/g)].map(([, id]) => id), models.filter(({ shape }) => shape.startsWith("chat")).map(({ id }) => id));
   });
 
+  test("whose answers are chat completions are those of docs/catalogue.md", async () => {
+    const page = await readFile(new URL("../../docs/catalogue.md", import.meta.url), "utf8");
+    const list = /^Newer ids are ([^]+?); all others/m.exec(page)[1];
+    assert.deepEqual([...list.matchAll(/`([^`]+)`/g)].map(([, id]) => id), models.filter(({ shape }) => shape.startsWith("chat")).map(({ id }) => id));
+  });
+
   test("are listed by models()", async () => {
     assert.deepEqual((await own.models()).map(({ name }) => name), models.map(({ id }) => id));
   });

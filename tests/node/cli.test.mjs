@@ -11,7 +11,9 @@ import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Ai } from "workers-ai-local";
 import { engineFrom } from "../../pkg/cli/engine.js";
+import { table } from "../../pkg/cli/models.js";
 import { MODEL } from "../real-model.mjs";
+import { CHATML, USER_DEFINED, scriptedFile } from "../scripted-model.mjs";
 
 const CLI = fileURLToPath(new URL("../../pkg/cli.js", import.meta.url));
 
@@ -53,6 +55,25 @@ test("prints one object with --json", async () => {
   assert.equal(finish_reason, "length");
 });
 
+test("an answer of either shape is written alike, a thought only with --json", async (t) => {
+  const script = ["<think>", "I", " wonder", ".", "</think>", "Hello", "!"];
+  const tokens = ["<think>", "</think>"].map((text) => ({ text, kind: USER_DEFINED }));
+  const file = await scriptedFile({ template: `${CHATML}{% if enable_thinking is false %}<think></think>{% endif %}`, script, tokens });
+  t.after(() => file.remove());
+  for (const id of ["@cf/meta/llama-3.1-8b-instruct", "@cf/zai-org/glm-5.3", "@cf/qwen/qwen3-30b-a3b-fp8"]) {
+    const model = ["--gguf", file.path, "--model", id];
+    assert.deepEqual(await cli(["run", ...model, "Hi"]), { out: "Hello!\n", error: "", code: 0 }, id);
+    const { usage, ...object } = JSON.parse((await cli(["run", "--json", ...model, "Hi"])).out);
+    // A text completion has no place for a thought.
+    const thought = id.includes("qwen") ? {} : { reasoning_content: "I wonder." };
+    assert.deepEqual(object, { response: "Hello!", ...thought, finish_reason: "stop" });
+    assert.equal(usage.completion_tokens, script.length);
+    const { out, error } = await cli(["chat", "--stats", ...model], { input: "Hi\nAnd?\n" });
+    assert.equal(out, "Hello!\nHello!\n");
+    assert.match(error, /^\[7 tokens, /);
+  }
+});
+
 test("tokenize prints the prompt as the model reads it, and its tokens", async () => {
   const { out, code } = await cli(["tokenize", "--raw", "The capital of France is"]);
   assert.equal(code, 0);
@@ -65,8 +86,38 @@ test("tokenize prints the prompt as the model reads it, and its tokens", async (
 test("lists the catalogue", async () => {
   const { out, code } = await cli(["models"]);
   assert.equal(code, 0);
-  assert.match(out, /^@cf\/meta\/llama-2-7b-chat-int8 +2048 /m);
-  assert.ok(JSON.parse((await cli(["models", "--json"])).out).length > 6);
+  assert.match(out, /^@cf\/meta\/llama-2-7b-chat-int8 +2048 +response +Llama 2 /m);
+  assert.match(out, /^@cf\/zai-org\/glm-5\.3 +\d+ +chat +tools reasoning +Z\.ai /m);
+  const catalogue = JSON.parse((await cli(["models", "--json"])).out);
+  assert.equal(out.trimEnd().split("\n").length, catalogue.length + 1);
+});
+
+test("lists the models that a search finds: every word, in the id, the description or the features", async () => {
+  const found = async (...args) => JSON.parse((await cli(["models", "--json", "--search", ...args])).out).map(({ name }) => name);
+  assert.deepEqual(await found("GLM flash tools"), ["@cf/zai-org/glm-4.7-flash", "@cf/zai-org/glm-5.3-flash"]);
+  assert.ok((await found("reasoning")).includes("@cf/qwen/qwen3.8-27b"), "by a feature");
+  const { out, error, code } = await cli(["models", "--search", "no such"]);
+  assert.deepEqual([out, error, code], ["", 'error: no model matches "no such"\n', 1]);
+});
+
+test("the list of the catalogue fits an 80-column terminal; a wider one shows the descriptions, and a search always does", async () => {
+  const long = { name: `@cf/${"n".repeat(41)}`, context: "1310720", answer: "response", features: "tools reasoning", description: "What it is. ".repeat(7).trim() };
+  const short = { ...long, name: "@cf/a/b", features: "" };
+  const rows = [long, short];
+  const at = (width, described) => {
+    const lines = table(rows, { width, described });
+    for (const line of lines) assert.ok(line.length <= (width ?? Infinity), line);
+    return lines;
+  };
+  const [head, first, second, ...more] = at(80);
+  assert.deepEqual(more, []);
+  assert.match(head, /^MODEL +CONTEXT +ANSWER +FEATURES$/);
+  assert.equal(first, `${long.name} 1310720  response  tools reasoning`);
+  assert.equal(second, `@cf/a/b${" ".repeat(39)}1310720  response`);
+  assert.match(at(120)[1], /tools reasoning  What it is\. What it is\. .*…$/);
+  assert.equal(at(80, true)[2], `    ${long.description.slice(0, 75)}…`);
+  assert.equal(at(120, true)[2], `    ${long.description}`);
+  for (const lines of [at(undefined), at(undefined, true), at(200, true)]) assert.deepEqual([lines.length, lines[1].endsWith(long.description)], [3, true]);
 });
 
 test("prints its version and its help", async () => {
@@ -114,6 +165,7 @@ for (const [args, says, expected = 2] of [
   [["run", "--temperature", "hot", "Hi"], '--temperature takes a number, not "hot"'],
   [["run", "--raw", "--system", "Be brief.", "Hi"], "--raw cannot be combined with --system"],
   [["run", " "], "the prompt is empty"],
+  [["models", "glm"], 'models takes no argument "glm": to look for it, use --search'],
 ]) {
   test(`invalid arguments cause a one-line error: ${args.join(" ")}`, async () => {
     const { out, error, code } = await cli(args);
