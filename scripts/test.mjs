@@ -45,7 +45,7 @@ const STEPS = {
   clients: { what: "published clients", needs: ["build", "embeddings"], test: nodeTest("clients") },
   workerd: { what: "real runs in workerd", needs: ["build", "bucket", "embeddings"], test: nodeTest("workerd"), long: true },
   browser: { what: "real runs in Chromium", needs: ["build", "bucket", "browser", "embeddings"], test: nodeTest("browser"), long: true },
-  docs: { what: "every example of README.md and docs/", needs: ["build", "bucket", "browser"], test: nodeTest("docs"), long: true },
+  docs: { what: "every example of README.md and docs/", needs: ["build", "bucket", "browser", "embeddings"], test: nodeTest("docs"), long: true },
   package: { what: "the packed tarball in an empty project", needs: ["build", "browser"], test: nodeTest("package"), long: true },
   projects: { what: "projects with wrangler, Vite and vitest, and the packed tarball", needs: ["build"], test: nodeTest("projects"), long: true },
 };

@@ -1,6 +1,8 @@
 //! A real model, all-MiniLM-L6-v2: its vectors beside those that ONNX Runtime computed from the same weights (`tests/fixtures/embeddings.json`),
 //! as safetensors and as GGUF.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::string_slice, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use candle_core::quantized::gguf_file::{Value, write};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
@@ -162,7 +164,7 @@ fn gguf(numbers: GgmlDType) -> Vec<u8> {
         ("LayerNorm", "token_embd_norm"),
     ]);
     let quantised = |tensor: &Tensor| {
-        let matrix = tensor.rank() == 2 && tensor.dim(1).expect("columns") % numbers.block_size() == 0;
+        let matrix = tensor.rank() == 2 && tensor.dim(1).expect("columns").is_multiple_of(numbers.block_size());
         QTensor::quantize(tensor, if matrix { numbers } else { GgmlDType::F32 }).expect("a tensor")
     };
     let tensors: Vec<(String, QTensor)> = tensors
