@@ -600,7 +600,7 @@ export type ChatCompletion = {
 /** The answer of some models to a `prompt`. */
 export type TextCompletion = Omit<ChatCompletion, "object" | "choices"> & {
   object: "text_completion";
-  choices: { index: number; text: string; finish_reason: FinishReason; logprobs: ChatCompletionChoice["logprobs"] }[];
+  choices: { index: number; text: string; finish_reason: FinishReason; logprobs: ChatCompletionChoice["logprobs"]; reasoning_content?: string; reasoning?: string }[];
 };
 
 /**

@@ -14,6 +14,7 @@ import { run, which } from "./lib/process.mjs";
 import { UserError, main, say, withProgress } from "./lib/report.mjs";
 import { hashFiles, isStamped, stamp, unstamp } from "./lib/stamp.mjs";
 import { withCargoTarget } from "./lib/user-cache.mjs";
+import { withoutExports } from "./lib/wasm-format.mjs";
 import { FEATURES, bind, cargoEnvironment, optimise } from "./lib/wasm.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
 import { STD_SOURCES_HELP, WASM64_TARGET, WASM_TARGET, ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
@@ -41,7 +42,7 @@ const DOT_PRODUCT_FILE = "dot-product.wasm";
 /** Everything that the output depends on. */
 const INPUTS = [
   ...["src", "kernels", "clock", "embeddings", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"],
-  ...["scripts/build.mjs", "scripts/lib/wasm.mjs", "scripts/lib/changed-crates.mjs", "scripts/lib/narrow-tables.mjs", "scripts/bindgen", "node_modules/binaryen/package.json"],
+  ...["scripts/build.mjs", "scripts/lib/wasm.mjs", "scripts/lib/changed-crates.mjs", "scripts/lib/narrow-tables.mjs", "scripts/lib/wasm-format.mjs", "scripts/bindgen", "node_modules/binaryen/package.json"],
 ];
 
 const ATOMICS = ["atomics", "threads"];
@@ -87,6 +88,9 @@ const WIDE_ARGS = [
   "--no-default-features",
   ...["-Z", "profile-rustflags", "--config", `profile.${CRATE.profile}.package.workers-ai-local-kernels.rustflags=["-Ctarget-feature=+simd128"]`],
 ];
+
+/** What the names of llguidance's functions for C begin with. They would be exported, with all that only they use. */
+const FOREIGN_EXPORTS = "llg_";
 
 /** The classes by which wgpu recognises an error of WebGPU. */
 const ERROR_CLASSES = ["GPUOutOfMemoryError", "GPUValidationError"];
@@ -150,6 +154,7 @@ async function make(name, inputs) {
   if (!wide && isEngine(BUILDS[name])) await importErrorClasses(glue);
   if (wide && shared) await importWideMemory(glue);
   const [wasm] = outputs(name);
+  await writeFile(wasm, withoutExports(await readFile(wasm), (exported) => exported.startsWith(FOREIGN_EXPORTS)));
   const used = [...features, ...(relaxed ? [RELAXED_SIMD] : []), ...(wide ? [MEMORY64] : [])];
   await withProgress("Optimising with wasm-opt", () => optimise(wasm, OPTIMISATION, used, toolchain));
   if (wide) await narrowTables(wasm);

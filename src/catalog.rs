@@ -1,4 +1,18 @@
 //! The catalogue: model id → card, with what is published about the model. It does not say where weights are.
+//!
+//! `catalog.tsv` has one line for each model of text generation of Workers AI, sorted by id. Its columns, separated by tabs, are:
+//! - id, and UUID in the models API;
+//! - context window in tokens ("-": none is published);
+//! - default `max_tokens` ("stream/object" where they differ, "-": what the window leaves);
+//! - features; "until:" is the date from which the service does not answer for the id any more (here it does);
+//! - shape of the answers: "response" is the binding's own, "chat" chat completions, "chat+text" the same, but text completions for a prompt,
+//!   "chat+responses" chat completions, or responses for an input of the Responses API. It is that of the id's type in
+//!   `@cloudflare/workers-types` 5.20261117.1 (`tests/node/catalogue.test.mjs` compares them);
+//! - chat format, of the model's own card;
+//! - reasoning efforts that the model knows, "*" at the default one, and which one another stands for, from workers-types;
+//! - source of the other figures: the first digits of the commit of cloudflare-docs in which `src/content/workers-ai-models/NAME.json` (the last part
+//!   of the id) has them; "docs": the documentation's pages of 2024;
+//! - description (ours).
 
 use crate::catalog_embeddings;
 use serde::Serialize;
@@ -41,7 +55,7 @@ pub const TASK_ID: &str = "c329a1f9-323d-4e91-b2aa-582dd4188d34";
 /// The small model that serves ids for which no weights are configured.
 pub const DEFAULT_MODEL_ID: &str = "@cf/huggingface/smollm2-135m-instruct";
 
-/// The table of the models; its first lines explain it.
+/// The table of the models.
 const TABLE: &str = include_str!("catalog.tsv");
 
 /// The card of every model of Workers AI, and of our small default model.

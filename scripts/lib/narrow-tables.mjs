@@ -1,6 +1,8 @@
 // Tables with 32-bit indices for a module with 64-bit memory. LLVM gives such a module 64-bit indices for its tables too, which engines learned
 // later than 64-bit memory (Node 22 has only the latter), and which nothing needs.
 
+import { Reader, leb, withSections } from "./wasm-format.mjs";
+
 /** Sections. */
 const [TABLE, ELEMENT, CODE] = [4, 9, 10];
 /** In the flags of limits: indices or addresses have 64 bits. */
@@ -8,31 +10,8 @@ const WIDE = 4;
 /** Instructions. */
 const [I32_CONST, I64_CONST, I32_WRAP_I64, CALL_INDIRECT, RETURN_CALL_INDIRECT] = [0x41, 0x42, 0xa7, 0x11, 0x13];
 
-/** Reads WebAssembly's binary format. */
-class Reader {
-  constructor(bytes, at = 0) {
-    this.bytes = bytes;
-    this.at = at;
-  }
-
-  byte() {
-    return this.bytes[this.at++];
-  }
-
-  /** A number in LEB128 of up to 53 bits, unsigned. */
-  number() {
-    let value = 0;
-    for (let scale = 1; ; scale *= 128) {
-      const byte = this.byte();
-      value += (byte & 0x7f) * scale;
-      if (byte < 0x80) return value;
-    }
-  }
-
-  skipNumbers(count) {
-    for (let skipped = 0; skipped < count; ) if (this.byte() < 0x80) skipped += 1;
-  }
-
+/** Reads functions and tables. */
+class CodeReader extends Reader {
   /** An offset that is a constant; returns the place of its opcode. */
   skipOffset() {
     const place = this.at;
@@ -86,38 +65,15 @@ class Reader {
   }
 }
 
-/** A number in unsigned LEB128. */
-function leb(value) {
-  const bytes = [];
-  for (let rest = value; ; rest = Math.floor(rest / 128)) {
-    if (rest < 128) return Buffer.from([...bytes, rest]);
-    bytes.push((rest % 128) | 0x80);
-  }
-}
-
 /**
  * The module with 32-bit indices for its tables. It has one table of functions, as LLVM writes it, and no instructions of later proposals. What comes
  * out must be validated: some other modules would be changed in a wrong way.
  */
-export function withNarrowTables(bytes) {
-  const pieces = [bytes.subarray(0, 8)];
-  const reader = new Reader(bytes, 8);
-  while (reader.at < bytes.length) {
-    const id = reader.byte();
-    const length = reader.number();
-    let content = bytes.subarray(reader.at, reader.at + length);
-    reader.at += length;
-    if (id === TABLE) content = tables(content);
-    if (id === ELEMENT) content = elements(content);
-    if (id === CODE) content = code(content);
-    pieces.push(Buffer.from([id]), leb(content.length), content);
-  }
-  return Buffer.concat(pieces);
-}
+export const withNarrowTables = (bytes) => withSections(bytes, { [TABLE]: tables, [ELEMENT]: elements, [CODE]: code });
 
 function tables(section) {
   const changed = Buffer.from(section);
-  const reader = new Reader(changed);
+  const reader = new CodeReader(changed);
   for (let rest = reader.number(); rest > 0; rest -= 1) {
     if (reader.byte() === 0x40) throw new Error("a table has an initial value");
     const flags = reader.byte();
@@ -129,7 +85,7 @@ function tables(section) {
 
 function elements(section) {
   const changed = Buffer.from(section);
-  const reader = new Reader(changed);
+  const reader = new CodeReader(changed);
   for (let rest = reader.number(); rest > 0; rest -= 1) {
     const flags = reader.number();
     if (flags !== 0) throw new Error("an element segment is not of the first table");
@@ -140,7 +96,7 @@ function elements(section) {
 }
 
 function code(section) {
-  const reader = new Reader(section);
+  const reader = new CodeReader(section);
   const count = reader.number();
   const pieces = [leb(count)];
   for (let rest = count; rest > 0; rest -= 1) {
@@ -154,7 +110,7 @@ function code(section) {
 
 /** A function, with its indices of the first table, which are on the stack, made shorter. */
 function body32(body) {
-  const reader = new Reader(body);
+  const reader = new CodeReader(body);
   for (let rest = reader.number(); rest > 0; rest -= 1) {
     reader.skipNumbers(1);
     reader.byte();

@@ -44,7 +44,10 @@ impl Completion {
             Kind::ChatWithText => chat_choice(index, choice, shape, "".into()),
             Kind::Text => {
                 let reason = choice.finish_reason.as_str();
-                json!({"index": index, "text": choice.text, "logprobs": logprobs(&choice.logprobs, shape.logprobs), "finish_reason": reason})
+                let logprobs = logprobs(&choice.logprobs, shape.logprobs);
+                let mut listed = json!({"index": index, "text": choice.text, "logprobs": logprobs, "finish_reason": reason});
+                add_thought(&mut listed, &choice.thought);
+                listed
             }
         });
         json!({
@@ -68,7 +71,11 @@ impl Completion {
             Kind::Chat | Kind::ChatWithText => json!({"index": choice, "delta": self.delta(*choice, progress)}),
             Kind::Text => {
                 let text = if let Progress::Part { part: Part::Text(text), .. } = progress { text.as_str() } else { "" };
-                json!({"index": choice, "text": text})
+                let mut change = json!({"index": choice, "text": text});
+                if let Progress::Part { part: Part::Thought(thought), .. } = progress {
+                    add_thought(&mut change, thought);
+                }
+                change
             }
         };
         change["logprobs"] = logprobs(tokens, shape.logprobs && !tokens.is_empty());

@@ -194,6 +194,8 @@ describe("thoughts", () => {
     assert.equal(events.map((event) => event.reasoning_content ?? "").join(""), "I wonder.");
     const [choice] = (await ai.run(CHAT, { messages })).choices;
     assert.deepEqual([choice.message.content, choice.message.reasoning_content], ["Hello!", "I wonder."]);
+    const [text] = (await ai.run(CHAT_OR_TEXT, { prompt: "Hi" })).choices;
+    assert.deepEqual([text.text, text.reasoning_content], ["Hello!", "I wonder."]);
     const chunks = await eventsOf(await ai.run(CHAT, { messages, stream: true }));
     assert.equal(chunks.map(({ choices }) => choices[0]?.delta.reasoning_content ?? "").join(""), "I wonder.");
     assert.equal(chunks.map(({ choices }) => choices[0]?.delta.content ?? "").join(""), "Hello!");
