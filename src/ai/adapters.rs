@@ -29,10 +29,13 @@ pub struct AdapterStore {
     /// By their names, in order.
     known: RefCell<Vec<(String, Rc<Lora>)>>,
     /// By the adapter's name and the identity of the model's source.
-    slots: RefCell<Vec<(String, String, Rc<Slot<Loaded>>)>>,
+    slots: RefCell<Vec<Named>>,
     /// The id of the next adapter that is loaded.
     next: Cell<u64>,
 }
+
+/// The adapter's name, the identity of the model's source, and the place of the adapter.
+type Named = (String, String, Rc<Slot<Loaded>>);
 
 struct Loaded {
     adapter: Rc<Adapter>,

@@ -7,7 +7,6 @@ use crate::output::{AnswerShape, CompleteAnswer, Dialect, Progress, Usage};
 use serde_json::Value;
 
 /// Where an answer comes from.
-#[expect(clippy::large_enum_variant, reason = "nearly all answers are computed, and each is moved a few times")]
 pub enum Content {
     Computed(Choices),
     Prepared(Prepared),

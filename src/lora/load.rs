@@ -56,8 +56,10 @@ pub struct Listing {
     pub halves: Vec<Half>,
     pub order: Order,
     /// The factor of a matrix (as the adapter names it) with a rank.
-    pub scale: Box<dyn Fn(&str, usize) -> Result<f32>>,
+    pub scale: ScaleOf,
 }
+
+type ScaleOf = Box<dyn Fn(&str, usize) -> Result<f32>>;
 
 /// Loads an adapter of the model `model` with this architecture. `room` is asked for the bytes that the adapter takes before they are read; what it
 /// returns is returned with the adapter. `on_progress` is called while the files are read.

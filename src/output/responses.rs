@@ -6,8 +6,11 @@ use crate::engine::FinishReason;
 use crate::tools::ToolCall;
 use serde_json::{Map, Value, json};
 
+/// Makes the value of a field that a request does not have.
+type Absent = fn() -> Value;
+
 /// Fields of the request that its response repeats, with what they are if the request has none.
-const REPEATED: [(&str, fn() -> Value); 12] = [
+const REPEATED: [(&str, Absent); 12] = [
     ("instructions", || Value::Null),
     ("max_output_tokens", || Value::Null),
     ("metadata", || json!({})),

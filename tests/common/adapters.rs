@@ -38,8 +38,11 @@ pub struct TinyLowRank {
     pub b: Vec<f32>,
 }
 
+/// A tensor's name, shape and numbers.
+type Numbers = (String, Vec<usize>, Vec<f32>);
+
 /// The tensors of a file by name, with shape and numbers.
-fn tensors_of(bytes: &[u8]) -> (Content, Vec<(String, Vec<usize>, Vec<f32>)>) {
+fn tensors_of(bytes: &[u8]) -> (Content, Vec<Numbers>) {
     let mut file = Cursor::new(bytes);
     let content = Content::read(&mut file).expect("a header");
     let mut names: Vec<String> = content.tensor_infos.keys().cloned().collect();

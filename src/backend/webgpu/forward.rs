@@ -424,6 +424,7 @@ impl Plan {
     /// # Errors
     ///
     /// If a pipeline is missing, or if the chunk has more jobs than the buffer of jobs holds.
+    #[expect(clippy::too_many_arguments, reason = "they are the parts of one backend, of which others are borrowed meanwhile")]
     pub fn record(
         &self,
         context: &Context,
