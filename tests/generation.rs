@@ -275,7 +275,8 @@ fn many_answers_at_once_all_begin_and_compute_nothing_twice() {
     for (prompt, (text, usage)) in prompts.iter().zip(answers) {
         let mut expected = pollster::block_on(start(&alone, LLAMA2, endless(prompt))).expect("started");
         assert_eq!(text, pollster::block_on(text_of(&mut expected)).expect("text"), "{prompt}");
-        assert_eq!(usage.cached_tokens, 0, "{prompt}");
+        // No more than "10 is" and "11 is" have in common.
+        assert!(usage.cached_tokens <= 2, "{prompt}: {}", usage.cached_tokens);
         needed += usage.prompt_tokens + usage.completion_tokens;
     }
     let first_end = order.borrow().iter().position(|(what, _)| *what == "ends").expect("an end");
