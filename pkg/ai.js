@@ -1,6 +1,6 @@
 // The `Ai` class with the interface of `env.AI`. It delegates to an engine in this thread or in a Web Worker.
 
-import { batchCall, batchOf, isBatch } from "./batch.js";
+import { batchCall, batchOf, batchResponse, isBatch } from "./batch.js";
 import { AiInternalError, abortError, aiError } from "./errors.js";
 import { ADD_LORA } from "./loras.js";
 
@@ -203,9 +203,9 @@ export class Ai {
       const headersSent = [...request.headers];
       const batch = batchOf({ method, url, headers: headersSent, body });
       if (batch) {
-        const result = await batchCall(this.#engine, batch.model, batch.inputs, batch.queue);
+        const response = await batchResponse(this.#engine, batch);
         held.release();
-        return Response.json(batch.enveloped ? { result, success: true, errors: [], messages: [] } : result, { headers: { "cf-ai-req-id": crypto.randomUUID() } });
+        return response;
       }
       const answer = await this.#engine.fetch({ method, url, headers: headersSent, body, tooLarge }, signal);
       const { status, headers } = answer;

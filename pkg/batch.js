@@ -177,6 +177,28 @@ function usageOf(responses) {
   return usage;
 }
 
+/**
+ * @typedef {{model: string, inputs: any, queue: boolean, enveloped: boolean}} BatchRequest over HTTP. `enveloped`: over REST
+ */
+
+/**
+ * The response to an HTTP request about a batch, also to one that fails.
+ *
+ * @param {Engine} engine
+ * @param {BatchRequest} batch
+ */
+export async function batchResponse(engine, { model, inputs, queue, enveloped }) {
+  const headers = { "cf-ai-req-id": crypto.randomUUID() };
+  try {
+    const result = await batchCall(engine, model, inputs, queue);
+    return Response.json(enveloped ? { result, success: true, errors: [], messages: [] } : result, { headers });
+  } catch (error) {
+    if (!error?.internalCode) throw error;
+    const { internalCode: code, httpCode: status, body } = error;
+    return Response.json(enveloped ? { result: {}, success: false, errors: [{ code, message: body.message }], messages: [] } : body, { status, headers });
+  }
+}
+
 /** The text of a body that may be one of a batch, to be looked at only then. */
 const NEEDLES = /"(requests|request_id)"\s*:/;
 
@@ -185,7 +207,7 @@ const NEEDLES = /"(requests|request_id)"\s*:/;
  * options do.
  *
  * @param {{method: string, url: string, headers: [string, string][], body?: Uint8Array}} request
- * @returns {{model: string, inputs: any, queue: boolean, enveloped: boolean} | undefined}
+ * @returns {BatchRequest | undefined}
  */
 export function batchOf({ method, url, headers, body }) {
   if (method !== "POST" || !body) return undefined;
