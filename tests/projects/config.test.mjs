@@ -58,8 +58,8 @@ describe("the copy of a configuration", () => {
 
 describe("the arguments of dev", () => {
   test("are ours and wrangler's, in any order", () => {
-    assert.deepEqual(split(["--port", "1", "--gguf", "a.gguf", "-e", "live", "--model=@cf/x/y", "--gguf=b.gguf", "--threads", "2", "--forward=@cf/a/b", "--", "--gguf"]), {
-      own: { gguf: ["a.gguf", "b.gguf"], forward: ["@cf/a/b"], model: "@cf/x/y", threads: "2", help: false },
+    assert.deepEqual(split(["--port", "1", "--gguf", "a.gguf", "-e", "live", "--model=@cf/x/y", "--gguf=b.gguf", "--threads", "2", "--forward=@cf/a/b", "--lora", "mine=a/", "--", "--gguf"]), {
+      own: { gguf: ["a.gguf", "b.gguf"], lora: ["mine=a/"], forward: ["@cf/a/b"], model: "@cf/x/y", threads: "2", help: false },
       others: ["--port", "1", "-e", "live", "--", "--gguf"],
     });
     for (const args of [["--gguf"], ["--model="], ["--gguf", "--port"]]) assert.throws(() => split(args), /needs a value/);
