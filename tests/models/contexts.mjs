@@ -80,7 +80,10 @@ function toolOf(listing) {
 
 function normalised({ role, content, ...rest }) {
   const text = Array.isArray(content) ? content.map((part) => part.text).join("") : (content ?? "");
-  return { role: role === "developer" ? "system" : role, ...rest, content: text };
+  // What the model thought in an earlier turn has a name that clients send, and other names that templates read.
+  const thought = rest.reasoning_content ?? rest.reasoning ?? rest.thinking;
+  const thoughts = thought === undefined ? {} : { reasoning_content: thought, reasoning: thought, thinking: thought };
+  return { role: role === "developer" ? "system" : role, ...rest, content: text, ...thoughts };
 }
 
 /** Calls have arguments as objects and ids that every template accepts; results name their call. */
