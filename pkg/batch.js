@@ -72,31 +72,37 @@ async function submit(engine, model, requests, queue) {
   const strange = requests.findIndex((request) => typeof request !== "object" || request === null || Array.isArray(request));
   if (strange >= 0) throw aiError(5006, 400, `Type mismatch of '/requests/${strange}', 'object' expected`);
   if (JSON.stringify(requests).length > MAX_BYTES) throw aiError(3006, 413, `Request is too large: a batch has at most ${MAX_BYTES} bytes`);
-  await assertKnown(engine, model);
   dropOld();
   if (batches.size >= MAX_BATCHES) throw aiError(3040, 429, `Out of capacity: ${batches.size} batches are waiting. Try again later.`);
   const id = crypto.randomUUID();
   const responses = Array.from(requests, () => undefined);
   /** @type {Batch} */
   const batch = { model, requests: requests.map((request) => ({ ...request, stream: false })), responses, next: 0, progress: Date.now(), runs: 0 };
+  if (!(await isListed(engine, model))) {
+    // A script or the real service may know the id. If not, that is an error at once, not one of each request.
+    batch.next = 1;
+    const first = await answered(engine, batch, 0);
+    if (first.error?.startsWith(UNKNOWN)) throw aiError(5007, 400, first.error.slice(UNKNOWN.length));
+    batch.responses[0] = first;
+  }
   batches.set(id, batch);
   begin(engine, batch);
   return { status: /** @type {const} */ ("queued"), request_id: id, model };
 }
 
+/** What the message of an error about an unknown model begins with. */
+const UNKNOWN = "5007: ";
+
 /**
- * An unknown model is an error at once, not one of each request.
+ * Whether a model is in the catalogue or the configuration.
  *
  * @param {Engine} engine
  * @param {string} model
  */
-async function assertKnown(engine, model) {
-  try {
-    // An input that fits nothing: the model is looked up first, and none is loaded.
-    (await engine.generate(model, "{}")).free?.();
-  } catch (error) {
-    if (error?.internalCode === 5007) throw error;
-  }
+async function isListed(engine, model) {
+  const listing = await engine.fetch({ method: "GET", url: `https://workers-binding.ai/v1/models/${encodeURIComponent(model)}`, headers: [], tooLarge: false });
+  listing.free();
+  return listing.status === 200;
 }
 
 /** Drops batches that were complete for long, and the oldest complete ones if there are too many. */

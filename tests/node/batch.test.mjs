@@ -82,6 +82,20 @@ describe("a batch", () => {
     assert.equal((await ai.run(MODEL, { prompt: "Hi" })).response, "Hello there!", "and harms nothing");
   });
 
+  test("of a script: each answer is given once, and its own ids are known", async () => {
+    const script = [
+      { model: "@cf/own/model", text: "one", times: 1 },
+      { text: "two", times: 1 },
+    ];
+    const ai = new Ai({ script });
+    const texts = async (model) => {
+      const { request_id } = await ai.run(model, { requests: [{ prompt: "Hi" }, { prompt: "Hi" }] }, QUEUE);
+      return (await complete(() => ai.run(model, { request_id }))).responses.map(({ success, result }) => (success ? result.response : null));
+    };
+    assert.deepEqual(await texts(MODEL), ["two", null]);
+    assert.deepEqual(await texts("@cf/own/model"), ["one", null]);
+  });
+
   test("of a closed Ai ends with errors, not silence", async () => {
     const ai = new Ai({ script: [{ text: "slow", delay: 300 }] });
     const { request_id } = await ai.run(MODEL, { requests: Array.from({ length: 6 }, () => ({ prompt: "Hi" })) }, QUEUE);
