@@ -397,7 +397,7 @@ export interface TextGenerationParameters {
   n?: number | null;
   /** Report the log probability of each token of the answer, before temperature and penalties. Default: `false`. */
   logprobs?: boolean | null;
-  /** With `logprobs`: also those of so many of the likeliest tokens at its place, 0 to 20. */
+  /** With `logprobs`: the number of likeliest tokens, 0 to 20, that are also reported at each position. */
   top_logprobs?: number | null;
 
   // OpenAI's common options. Unless a comment says otherwise, they are accepted, but have no effect on a single answer.

@@ -28,14 +28,22 @@ export function eventsIn(...chunks) {
     });
 }
 
+/** The values of a whole stream's events, without the last one, which is `[DONE]`. */
+export function valuesIn(...chunks) {
+  const events = eventsIn(...chunks);
+  assert.equal(events.pop(), "[DONE]");
+  return events.map((event) => JSON.parse(event));
+}
+
+/** Reads a stream to its end and parses it with `valuesIn`. */
+export const readValues = async (stream) => valuesIn(...(await chunksOf(stream)));
+
 /**
  * The content of a whole stream: its pieces of text, and the fields of the usage event. Checks the documented order: pieces, one usage
  * event, `[DONE]`.
  */
 export function answerIn(...chunks) {
-  const events = eventsIn(...chunks);
-  assert.equal(events.at(-1), "[DONE]");
-  const parsed = events.slice(0, -1).map((event) => JSON.parse(event));
+  const parsed = valuesIn(...chunks);
   const last = parsed.at(-1);
   assert.ok(last?.usage, "the last event before [DONE] has the usage");
   for (const event of parsed) assert.equal(typeof event.response, "string", "every event has a string response");

@@ -84,12 +84,7 @@ impl Choices {
 
     /// Token counts so far: the prompt counts once.
     pub fn usage(&self) -> Usage {
-        let mut usage = self.begun.first().map(|first| *first.usage()).unwrap_or_default();
-        for other in self.begun.iter().skip(1).map(Generation::usage) {
-            usage.completion_tokens += other.completion_tokens;
-            usage.reasoning_tokens += other.reasoning_tokens;
-        }
-        usage
+        Usage::of_choices(self.begun.iter().map(|generation| *generation.usage()))
     }
 
     /// Which backend computes the answers.

@@ -135,7 +135,7 @@ impl Ai {
             logprobs: request.logprobs.is_some(),
         };
         if let Some(answer) = prepared {
-            return Ok(Answer::new(Prepared::new(&answer, &request, request.choices, nonce)?, dialect, shape, None));
+            return Ok(Answer::new(Prepared::new(&answer, &request, nonce)?, dialect, shape, None));
         }
         match self.generate(model_id, request, nonce).await {
             Ok(choices) => Ok(Answer::new(choices, dialect, shape, recorder)),
@@ -367,7 +367,7 @@ impl Ai {
 pub enum Api {
     /// `run`, of the binding and over REST: each model has its own shape.
     Run,
-    /// OpenAI's chat completions, of every model. `include_usage`: a stream ends with a chunk of token counts.
+    /// OpenAI's chat completions, of every model.
     ChatCompletions,
     /// OpenAI's responses, of every model.
     Responses,

@@ -31,13 +31,14 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// `choices`: how many answers there are.
+    /// An answer for each of the request's choices.
     ///
     /// # Errors
     ///
     /// The prepared error if nothing comes before it; 5024 if JSON mode wants another value than the prepared one.
-    pub fn new(answer: &Value, request: &TextGenerationRequest, choices: usize, nonce: Nonce) -> Result<Self> {
-        let choices = (0..choices.max(1)).map(|index| Choice::new(answer, request, index * MAX_CALLS, nonce)).collect::<Result<_>>()?;
+    pub fn new(answer: &Value, request: &TextGenerationRequest, nonce: Nonce) -> Result<Self> {
+        let choices =
+            (0..request.choices.max(1)).map(|index| Choice::new(answer, request, index * MAX_CALLS, nonce)).collect::<Result<_>>()?;
         Ok(Self { choices, current: 0 })
     }
 
@@ -60,12 +61,7 @@ impl Prepared {
 
     /// Token counts so far: the prompt counts once.
     pub fn usage(&self) -> Usage {
-        let mut usage = self.choices.first().map(|first| first.usage).unwrap_or_default();
-        for other in self.choices.iter().skip(1) {
-            usage.completion_tokens += other.usage.completion_tokens;
-            usage.reasoning_tokens += other.usage.reasoning_tokens;
-        }
-        usage
+        Usage::of_choices(self.choices.iter().map(|choice| choice.usage))
     }
 }
 
@@ -236,7 +232,7 @@ mod tests {
 
     fn read(answer: &Value, input: Value) -> Result<(String, usize, Usage, Option<FinishReason>)> {
         let request = TextGenerationRequest::from_value(input)?;
-        let mut prepared = Prepared::new(answer, &request, 1, Nonce::default())?;
+        let mut prepared = Prepared::new(answer, &request, Nonce::default())?;
         let (mut text, mut calls, mut finish_reason) = (String::new(), 0, None);
         while let Some(progress) = pollster::block_on(prepared.next())? {
             match progress {
@@ -298,7 +294,7 @@ mod tests {
         assert_eq!((at_once.to_string().as_str(), at_once.code.http_status()), ("3036: no more today", 429));
         let request = TextGenerationRequest::from_value(json!({"prompt": "a"})).expect("valid");
         let mut later =
-            Prepared::new(&json!({"parts": [{"text": "Wait"}], "error": error}), &request, 1, Nonce::default()).expect("text first");
+            Prepared::new(&json!({"parts": [{"text": "Wait"}], "error": error}), &request, Nonce::default()).expect("text first");
         let first = Progress::Part { choice: 0, part: Part::Text("Wait".into()), logprobs: Vec::new() };
         assert_eq!(pollster::block_on(later.next()), Ok(Some(first)));
         assert!(pollster::block_on(later.next()).is_err());

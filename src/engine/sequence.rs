@@ -21,7 +21,7 @@ pub struct GenerationParams {
     /// Maximum tokens of the answer.
     pub max_tokens: usize,
     pub sampling: SamplingParams,
-    /// Report each token's log probability, and those of so many of the likeliest tokens at its place.
+    /// Report log probabilities: of each token, and of this number of the likeliest tokens at the same position.
     pub logprobs: Option<usize>,
     /// Tokens that the answer probably contains, in this order: predicted outputs.
     pub prediction: Vec<u32>,

@@ -56,7 +56,7 @@ pub struct TextGenerationRequest {
     pub response_format: ResponseFormat,
     /// How many answers are wanted (`n`), 1 to 4.
     pub choices: usize,
-    /// Report log probabilities: of each token, and of so many of the likeliest ones at its place.
+    /// Report log probabilities: of each token, and of this number of the likeliest tokens at the same position.
     pub logprobs: Option<usize>,
     /// What the answer probably contains: predicted outputs.
     pub prediction: Option<String>,

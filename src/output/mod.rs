@@ -33,6 +33,18 @@ pub struct Usage {
     pub reasoning_tokens: usize,
 }
 
+impl Usage {
+    /// The counts of one request's answers together: the prompt, which they share, counts once.
+    pub fn of_choices(mut each: impl Iterator<Item = Self>) -> Self {
+        let mut usage = each.next().unwrap_or_default();
+        for other in each {
+            usage.completion_tokens += other.completion_tokens;
+            usage.reasoning_tokens += other.reasoning_tokens;
+        }
+        usage
+    }
+}
+
 impl Serialize for Usage {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut usage = json!({

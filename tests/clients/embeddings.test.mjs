@@ -60,7 +60,7 @@ for (const [mode, provider] of Object.entries(PROVIDERS)) {
 describe("OpenAI's client", () => {
   const client = () => new OpenAI({ baseURL: `${server.url}/client/v4/accounts/account/ai/v1`, apiKey: "key" });
 
-  test("embeds texts, which come as base64 unless it is told otherwise", async () => {
+  test("embeds texts: without an encoding_format it asks for base64", async () => {
     await assertFinds(async (input) => (await client().embeddings.create({ model: EMBEDDING_MODEL, input })).data.map(({ embedding }) => embedding));
     for (const encoding_format of [undefined, "float"]) {
       const { data, model, usage } = await client().embeddings.create({ model: EMBEDDING_MODEL, input: EXPECTED.text, ...(encoding_format && { encoding_format }) });

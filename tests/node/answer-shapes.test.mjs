@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Ai } from "workers-ai-local";
-import { eventData } from "workers-ai-local/sse";
 import { USER_DEFINED, scriptedModel } from "../scripted-model.mjs";
 import { MODEL_PATH } from "../real-model.mjs";
+import { readValues } from "../sse.mjs";
 
 const OLDER = "@cf/meta/llama-3.1-8b-instruct";
 const CHAT = "@cf/zai-org/glm-5.3";
@@ -13,14 +13,6 @@ const CHAT_OR_TEXT = "@cf/qwen/qwen3-30b-a3b-fp8";
 
 const scripted = (options) => new Ai({ default: scriptedModel(options).bytes, onWarning() {} });
 const messages = [{ role: "user", content: "Hi" }];
-
-/** The values of a stream's events, without the last one, which is [DONE]. */
-async function eventsOf(stream) {
-  const events = [];
-  for await (const data of eventData(stream)) events.push(data);
-  assert.equal(events.pop(), "[DONE]");
-  return events.map((data) => JSON.parse(data));
-}
 
 describe("shapes", () => {
   const ai = scripted();
@@ -42,7 +34,7 @@ describe("shapes", () => {
       ],
       usage: answer.usage,
     });
-    const events = await eventsOf(await ai.run(CHAT, { messages, stream: true }));
+    const events = await readValues(await ai.run(CHAT, { messages, stream: true }));
     assert.equal(events.map(({ choices }) => choices[0]?.delta.content ?? "").join(""), "Hello there!");
     assert.equal(events[0].choices[0].delta.role, "assistant");
     assert.equal(events.at(-2).choices[0].finish_reason, "stop");
@@ -53,7 +45,7 @@ describe("shapes", () => {
   test("of ids that answer a prompt with a text completion", async () => {
     const answer = await ai.run(CHAT_OR_TEXT, { prompt: "Hi" });
     assert.deepEqual([answer.object, answer.choices[0].text, answer.choices[0].finish_reason], ["text_completion", "Hello there!", "stop"]);
-    const events = await eventsOf(await ai.run(CHAT_OR_TEXT, { prompt: "Hi", stream: true }));
+    const events = await readValues(await ai.run(CHAT_OR_TEXT, { prompt: "Hi", stream: true }));
     assert.equal(events.map(({ choices }) => choices[0]?.text ?? "").join(""), "Hello there!");
     assert.equal((await ai.run(CHAT_OR_TEXT, { messages })).choices[0].message.content, "Hello there!");
   });
@@ -110,7 +102,7 @@ describe("choices", () => {
     assert.deepEqual(choices.map(({ message }) => message.content), alone);
     assert.ok(new Set(alone).size > 1, "the seeds give different answers");
     assert.equal(usage.completion_tokens, tokens);
-    const events = await eventsOf(await ai.run(CHAT, { ...input, n: 3, stream: true }));
+    const events = await readValues(await ai.run(CHAT, { ...input, n: 3, stream: true }));
     const texts = ["", "", ""];
     for (const { choices } of events) for (const { index, delta } of choices) texts[index] += delta.content ?? "";
     assert.deepEqual(texts, alone);
@@ -139,7 +131,7 @@ describe("log probabilities", () => {
       assert.deepEqual([top_logprobs[0].token, top_logprobs[0].logprob], [token, logprob], "greedy: the likeliest one");
       assert.ok(top_logprobs.reduce((sum, { logprob }) => sum + Math.exp(logprob), 0) <= 1.0001);
     }
-    const events = await eventsOf(await ai.run(CHAT, { ...input, stream: true }));
+    const events = await readValues(await ai.run(CHAT, { ...input, stream: true }));
     const streamed = events.flatMap(({ choices }) => choices[0]?.logprobs?.content ?? []);
     assert.deepEqual(streamed, content);
     const without = await ai.run(CHAT, { ...input, logprobs: false, top_logprobs: null });
@@ -189,14 +181,14 @@ describe("thoughts", () => {
     assert.deepEqual([response, reasoning_content, reasoning], ["Hello!", "I wonder.", "I wonder."]);
     assert.equal(usage.completion_tokens, 8);
     assert.deepEqual(usage.completion_tokens_details, { reasoning_tokens: 5 });
-    const events = await eventsOf(await ai.run(OLDER, { messages, stream: true }));
+    const events = await readValues(await ai.run(OLDER, { messages, stream: true }));
     assert.equal(events.map((event) => event.response).join(""), "Hello!");
     assert.equal(events.map((event) => event.reasoning_content ?? "").join(""), "I wonder.");
     const [choice] = (await ai.run(CHAT, { messages })).choices;
     assert.deepEqual([choice.message.content, choice.message.reasoning_content], ["Hello!", "I wonder."]);
     const [text] = (await ai.run(CHAT_OR_TEXT, { prompt: "Hi" })).choices;
     assert.deepEqual([text.text, text.reasoning_content], ["Hello!", "I wonder."]);
-    const chunks = await eventsOf(await ai.run(CHAT, { messages, stream: true }));
+    const chunks = await readValues(await ai.run(CHAT, { messages, stream: true }));
     assert.equal(chunks.map(({ choices }) => choices[0]?.delta.reasoning_content ?? "").join(""), "I wonder.");
     assert.equal(chunks.map(({ choices }) => choices[0]?.delta.content ?? "").join(""), "Hello!");
   });

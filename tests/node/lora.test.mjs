@@ -12,7 +12,7 @@ import { Ai } from "workers-ai-local";
 import { ggufAdapter, peftAdapter, randomAdapter, safetensors, successorAdapter } from "../adapters.mjs";
 import { Random } from "../random.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
-import { eventData } from "../../pkg/sse.js";
+import { readAnswer } from "../sse.mjs";
 
 const CLI = fileURLToPath(new URL("../../pkg/cli.js", import.meta.url));
 const MODEL = "@cf/own/scripted";
@@ -69,11 +69,7 @@ describe("requests with adapters", () => {
   test("answer as an object, a stream and over HTTP", async () => {
     const input = { ...INPUT, lora: "french" };
     assert.equal((await ai.run(MODEL, input)).response, FRENCH);
-    let text = "";
-    for await (const data of eventData(await ai.run(MODEL, { ...input, stream: true }))) {
-      if (data !== "[DONE]") text += JSON.parse(data).response ?? "";
-    }
-    assert.equal(text, FRENCH);
+    assert.equal((await readAnswer(await ai.run(MODEL, { ...input, stream: true }))).text, FRENCH);
     const post = async (pathname, body) => (await ai.fetch(pathname, { method: "POST", body: JSON.stringify(body) })).json();
     assert.equal((await post(`/client/v4/accounts/a/ai/run/${MODEL}`, input)).result.response, FRENCH);
     const chat = await post("/v1/chat/completions", { model: MODEL, messages: [{ role: "user", content: "Hi" }], temperature: 0, lora: "french" });

@@ -8,8 +8,8 @@ import { fileURLToPath } from "node:url";
 import { Ajv } from "ajv";
 import { createGenerator } from "ts-json-schema-generator";
 import { Ai } from "workers-ai-local";
-import { eventData } from "workers-ai-local/sse";
 import { CHATML, USER_DEFINED, scriptedModel } from "../scripted-model.mjs";
+import { readValues } from "../sse.mjs";
 
 /** Fields of answers that the types of some ids do not mention, which their clients ignore. `*` stands for each element of a list. */
 const FURTHER_FIELDS = {
@@ -169,13 +169,6 @@ function assertMentioned(value, schema, definitions, shape) {
   }
 }
 
-async function eventsOf(stream) {
-  const events = [];
-  for await (const data of eventData(stream)) events.push(data);
-  assert.equal(events.pop(), "[DONE]");
-  return events.map((data) => JSON.parse(data));
-}
-
 test("the types are those of the catalogue", () => {
   assert.ok(models.length > 55, `${models.length} ids`);
   assert.ok(new Set(models.map(({ id }) => types[id].$ref)).size > 10);
@@ -196,7 +189,7 @@ for (const { id, isChat, completesText } of models) {
       });
 
       test(`so do the events of the stream of ${name}`, async () => {
-        const events = await eventsOf(await ai.run(id, { ...input, stream: true }));
+        const events = await readValues(await ai.run(id, { ...input, stream: true }));
         assert.ok(events.length > 1);
         for (const event of events) {
           if (!isChat) {
@@ -224,7 +217,7 @@ test("an answer of another shape, or with a wrong value, does not fit", async ()
     assert.ok(!fits(other) || unmentioned(other, [types[id]], answers.definitions).length > 1, id);
     assert.ok(!fits(isChat ? { ...newer, choices: "none" } : { ...older, response: 5 }), id);
   }
-  const [event] = await eventsOf(await plain.run("@cf/zai-org/glm-5.3", { messages, stream: true }));
+  const [event] = await readValues(await plain.run("@cf/zai-org/glm-5.3", { messages, stream: true }));
   assert.ok(fitsChunk(event));
   for (const wrong of [{ ...event, choices: undefined }, { ...event, object: "chat.completion" }, { ...event, choices: [{ index: 0, delta: {} }] }]) {
     assert.ok(!fitsChunk(JSON.parse(JSON.stringify(wrong))), JSON.stringify(wrong));
