@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::process::ExitCode;
 use std::rc::Rc;
-use workers_ai_local::backend::cpu::{CpuBackend, CpuWeights};
+use workers_ai_local::backend::cpu::{CpuBackend, CpuModel, CpuWeights};
 use workers_ai_local::backend::webgpu::{Choice, Context, Options, WebGpuBackend, WebGpuWeights};
 use workers_ai_local::backend::{Answer, Backend, Input, Wanted, Work};
 use workers_ai_local::error::Result;
@@ -46,7 +46,7 @@ async fn load(bytes: Vec<u8>, backend: &str) -> Result<Box<dyn Backend>> {
     if backend == "cpu" {
         let mut weights = CpuWeights::default();
         load_weights(&tensors, &architecture, &mut reader, &mut weights).await?;
-        return Ok(Box::new(CpuBackend::new(architecture, weights)?));
+        return Ok(Box::new(CpuBackend::new(CpuModel::new(architecture, weights)?)));
     }
     let named = std::env::var("WORKERS_AI_LOCAL_ADAPTER").ok();
     let choice = Choice { software: true, as_hardware: backend == "webgpu-hardware", named, ..Choice::default() };

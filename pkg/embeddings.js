@@ -5,7 +5,7 @@ import { AiInternalError, aiError } from "./errors.js";
 import { toSource } from "./source.js";
 
 /**
- * @import { AiConfig, ModelSource } from "./index.d.ts"
+ * @import { AiConfig, EmbeddingSource, ModelSource } from "./index.d.ts"
  * @import { EmbeddingEngine, HostEmbeddings } from "./internal.d.ts"
  * @import { Source } from "./source.js"
  * @typedef {{weights: Source, config?: Source, tokenizer?: Source}} EmbeddingFiles
@@ -21,12 +21,29 @@ const FILES = /** @type {const} */ (["weights", "config", "tokenizer"]);
 export const hasWeights = (value) => typeof value === "object" && value !== null && "weights" in value;
 
 /**
- * The models of a configuration that generate text, or may.
+ * The file of a configured model, or the files of a split one, if that is all that the model has: the crate opens it, and finds out what it is.
+ * `undefined` if the model has further files, which only the module for embeddings reads.
+ *
+ * @param {ModelSource | EmbeddingSource | undefined} value
+ * @returns {ModelSource | undefined}
+ */
+export function aloneFile(value) {
+  if (!hasWeights(value)) return /** @type {ModelSource | undefined} */ (value);
+  const { weights, config, tokenizer } = /** @type {EmbeddingSource} */ (value);
+  return config === undefined && tokenizer === undefined ? weights : undefined;
+}
+
+/**
+ * The models of a configuration whose files the crate opens.
  *
  * @param {AiConfig["models"]} models
+ * @returns {[string, ModelSource][]}
  */
-export const withoutEmbeddings = (models = {}) =>
-  /** @type {Record<string, ModelSource>} */ (Object.fromEntries(Object.entries(models).filter(([, value]) => !hasWeights(value))));
+export const modelsForCrate = (models = {}) =>
+  Object.entries(models).flatMap(([id, value]) => {
+    const file = aloneFile(value);
+    return file === undefined ? [] : [/** @type {[string, ModelSource]} */ ([id, file])];
+  });
 
 /**
  * Converts the configured files of an embedding model: `{weights, config, tokenizer}`, or one GGUF file.

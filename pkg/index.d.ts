@@ -15,8 +15,8 @@
 export type ModelSource = ModelFile | readonly ModelFile[];
 
 /**
- * An embedding model of the kind BERT: three files in the layout of Hugging Face, `model.safetensors`, `config.json` and `tokenizer.json`; or one
- * GGUF file.
+ * An embedding model: of the kind BERT, three files in the layout of Hugging Face, `model.safetensors`, `config.json` and `tokenizer.json`; or one GGUF
+ * file, of BERT, EmbeddingGemma, or a decoder such as Qwen3-Embedding.
  */
 export type EmbeddingSource = ModelFile | { weights: ModelFile; config?: ModelFile; tokenizer?: ModelFile };
 

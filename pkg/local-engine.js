@@ -3,7 +3,7 @@
 import { checkBuild, memoryOf } from "./builds.js";
 import { again, start as startAnswer } from "./replay.js";
 import { DEFAULT_MODEL } from "./default-model.js";
-import { embeddingsOf, withoutEmbeddings } from "./embeddings.js";
+import { aloneFile, embeddingsOf, modelsForCrate } from "./embeddings.js";
 import { AiInternalError, closed } from "./errors.js";
 import { toLoras } from "./loras.js";
 import { toModelSource } from "./source.js";
@@ -78,15 +78,17 @@ export class LocalEngine {
     checkBuild(config);
     this.#instance = instance;
     this.#host = host;
-    const models = Object.entries(withoutEmbeddings(config.models)).map(([id, value]) => [id, toModelSource(value, `models["${id}"]`, toSource)]);
+    const models = modelsForCrate(config.models).map(([id, value]) => [id, toModelSource(value, `models["${id}"]`, toSource)]);
     const defaultModel = config.default === undefined ? undefined : toModelSource(config.default, "default", toSource);
+    const embeddingsFile = aloneFile(config.defaultEmbeddings);
+    const defaultEmbeddings = embeddingsFile === undefined ? undefined : toModelSource(embeddingsFile, "defaultEmbeddings", toSource);
     const loras = toLoras(config.loras, toSource);
     this.#config = { ...config, models: Object.fromEntries(models), default: defaultModel };
     this.#substitute = substitute;
     this.#toSource = toSource;
     const callbacks = { onProgress: weakly(config.onProgress), onWarning: weakly(config.onWarning) };
     this.#embeddings = embeddingsOf({ ...config, ...callbacks }, openEmbeddings, toSource);
-    this.#settings = { ...this.#config, loras, ...callbacks, substitute: weakSubstitute(substitute), embeddings: this.#embeddings };
+    this.#settings = { ...this.#config, loras, ...callbacks, substitute: weakSubstitute(substitute), embeddings: this.#embeddings, defaultEmbeddings };
   }
 
   /** Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced. */

@@ -1,13 +1,13 @@
 // `npm run oracle`: asks llama.cpp and Jinja2 for what the tests in `tests/models/` expect. `npm run oracle -- qwen-3 templates` asks only for the tokens of
 // that vocabulary, and for the texts of chat templates; `families` stands for the texts that a model of each family begins, `adapters` for
-// those with LoRA adapters, `log-probabilities` for what
-// every kind of model computes.
+// those with LoRA adapters, `embeddings` for the vectors of embedding models, `log-probabilities` for what every kind of model computes.
 
 import { mkdir } from "node:fs/promises";
 import { ggufAdapter } from "../tests/adapters.mjs";
 import { askForAdapters, writeAdapters } from "../tests/models/adapters.mjs";
 import { askFor, writeAnswers } from "../tests/models/answers.mjs";
 import { CASES } from "../tests/models/cases.mjs";
+import { askForEmbeddings, writeEmbeddings } from "../tests/models/embeddings.mjs";
 import { askForFamilies, writeFamilies } from "../tests/models/families.mjs";
 import { askJinja2, writeTemplates } from "../tests/models/jinja2.mjs";
 import { openLlamaCpp } from "../tests/models/llama-cpp.mjs";
@@ -20,12 +20,13 @@ import { ensureModel } from "./setup/model.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
 
 const ADAPTERS = "adapters";
+const EMBEDDINGS = "embeddings";
 const FAMILIES = "families";
 const LOG_PROBABILITIES = "log-probabilities";
 const TEMPLATES = "templates";
 
 await main(async () => {
-  const all = [...Object.keys(CASES), ADAPTERS, FAMILIES, LOG_PROBABILITIES, TEMPLATES];
+  const all = [...Object.keys(CASES), ADAPTERS, EMBEDDINGS, FAMILIES, LOG_PROBABILITIES, TEMPLATES];
   const chosen = process.argv.slice(2);
   const unknown = chosen.find((name) => !all.includes(name));
   if (unknown) throw new UserError(`no answers "${unknown}": choose from ${all.join(", ")}`);
@@ -45,6 +46,7 @@ async function askLlamaCpp(wanted) {
       await ask(vocabulary, async () => writeAnswers(vocabulary, await askFor(llamaCpp, vocabulary)));
     }
     if (wanted.includes(ADAPTERS)) await ask(ADAPTERS, async () => writeAdapters(await askForAdapters(llamaCpp, ggufAdapter)));
+    if (wanted.includes(EMBEDDINGS)) await ask(EMBEDDINGS, async () => writeEmbeddings(await askForEmbeddings(llamaCpp)));
     if (wanted.includes(FAMILIES)) await ask(FAMILIES, async () => writeFamilies(await askForFamilies(llamaCpp)));
     if (wanted.includes(LOG_PROBABILITIES)) {
       await ask(LOG_PROBABILITIES, async () => writeLogProbabilities("short", await askForLogProbabilities(llamaCpp, "short")));

@@ -16,6 +16,9 @@ pub struct Card {
     pub max_input_tokens: Option<u32>,
 }
 
+/// The model that stands in for those without local weights.
+pub const DEFAULT_ID: &str = "@cf/sentence-transformers/all-minilm-l6-v2";
+
 /// Id of the Text Embeddings task in the models API.
 pub const TASK_ID: &str = "0137cdcf-162a-4108-94f2-1ca59e8c65ee";
 const TASK: &str = "Text Embeddings";
@@ -65,7 +68,7 @@ pub const CARDS: &[Card] = &[
         max_input_tokens: None,
     },
     Card {
-        id: "@cf/sentence-transformers/all-minilm-l6-v2",
+        id: DEFAULT_ID,
         uuid: "2f6a6a0e-7a57-4c0e-8f0b-5f0c8d9b1e27",
         description: "all-MiniLM-L6-v2, a compact embedding model: the stand-in for embedding models without local weights",
         dimensions: 384,

@@ -373,6 +373,7 @@ fn strict_refuses_ids_without_weights() {
         on_warning: Rc::new(|text| panic!("no warning: {text}")),
         substitute: None,
         embeddings: None,
+        default_embeddings: None,
     });
     pollster::block_on(async {
         assert!(start(&ai, "@cf/own/model", endless("a")).await.is_ok());

@@ -247,6 +247,7 @@ fn ai_with_adapters(model: &TinyModel, loras: Vec<(&str, Option<&str>, AdapterFi
         on_warning: Rc::new(|_| ()),
         substitute: None,
         embeddings: None,
+        default_embeddings: None,
     })
 }
 

@@ -23,6 +23,8 @@ pub struct Config {
     pub inner_width: usize,
     /// Tokens that a text can have.
     pub positions: usize,
+    /// The row of the position embeddings for the first token: RoBERTa's begin behind that of padding.
+    pub first_position: usize,
     pub token_types: usize,
     pub epsilon: f64,
     pub activation: Activation,
@@ -37,6 +39,8 @@ struct Json {
     num_attention_heads: usize,
     intermediate_size: usize,
     max_position_embeddings: usize,
+    #[serde(default = "one")]
+    pad_token_id: usize,
     #[serde(default = "two")]
     type_vocab_size: usize,
     #[serde(default = "small")]
@@ -47,9 +51,16 @@ struct Json {
     position_embedding_type: String,
 }
 
+const fn one() -> usize {
+    1
+}
+
 const fn two() -> usize {
     2
 }
+
+/// Kinds that compute what BERT does, with other first positions.
+const ROBERTA: [&str; 3] = ["xlm-roberta", "roberta", "camembert"];
 
 const fn small() -> f64 {
     1e-12
@@ -67,9 +78,11 @@ impl Config {
         let invalid = |error: serde_json::Error| Error::invalid(format!("config.json cannot be used: {error}"));
         // Other kinds have other fields.
         let kind = serde_json::from_slice::<Kind>(text).map_err(invalid)?.model_type.unwrap_or_else(|| "bert".into());
-        if kind != "bert" {
+        let is_roberta = ROBERTA.contains(&kind.as_str());
+        if kind != "bert" && !is_roberta {
             return Err(Error::invalid(format!(
-                "config.json describes a model of the type '{kind}', and embeddings are computed by 'bert' only"
+                "config.json describes a model of the type '{kind}'; those that can be used are bert, {}",
+                ROBERTA.join(", ")
             )));
         }
         let json: Json = serde_json::from_slice(text).map_err(invalid)?;
@@ -85,13 +98,15 @@ impl Config {
             "relu" => Activation::Relu,
             other => return Err(Error::invalid(format!("config.json has the unknown hidden_act '{other}'"))),
         };
+        let first_position = if is_roberta { json.pad_token_id.saturating_add(1) } else { 0 };
         let config = Self {
             vocabulary: json.vocab_size,
             width: json.hidden_size,
             layers: json.num_hidden_layers,
             heads: json.num_attention_heads,
             inner_width: json.intermediate_size,
-            positions: json.max_position_embeddings,
+            positions: json.max_position_embeddings.saturating_sub(first_position),
+            first_position,
             token_types: json.type_vocab_size,
             epsilon: json.layer_norm_eps,
             activation,
@@ -140,7 +155,7 @@ mod tests {
     fn other_models_are_refused() {
         let refused = |text: &str| Config::from_json(text.as_bytes()).expect_err("refused").to_string();
         assert!(refused("{").contains("config.json cannot be used"));
-        assert!(refused(r#"{"model_type": "xlm-roberta"}"#).contains("'xlm-roberta'"));
+        assert!(refused(r#"{"model_type": "nomic_bert"}"#).contains("'nomic_bert'"));
         let of = |heads: usize, act: &str| {
             format!(
                 r#"{{"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": {heads}, "intermediate_size": 16, "max_position_embeddings": 32, "hidden_act": "{act}"}}"#
@@ -151,5 +166,9 @@ mod tests {
         assert!(refused(&of(2, "swish")).contains("'swish'"));
         let config = Config::from_json(of(2, "gelu_new").as_bytes()).expect("a configuration");
         assert_eq!((config.token_types, config.activation), (2, Activation::GeluTanh));
+        assert_eq!((config.positions, config.first_position), (32, 0));
+        let roberta = of(2, "gelu").replacen('{', r#"{"model_type": "xlm-roberta", "#, 1);
+        let config = Config::from_json(roberta.as_bytes()).expect("a configuration");
+        assert_eq!((config.positions, config.first_position), (30, 2));
     }
 }

@@ -13,6 +13,9 @@ use tokenizers::Tokenizer;
 /// Tokens that are computed together, padding included: enough for every weight that is read to be used often. A longer text is computed alone.
 const BATCH_TOKENS: usize = 512;
 
+/// The tensor with a row for each position.
+const POSITIONS: &str = "embeddings.position_embeddings.weight";
+
 /// How the vectors of a text's tokens become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pooling {
@@ -62,7 +65,7 @@ impl Embedder {
     /// # Errors
     ///
     /// A tensor is missing or has another shape than the configuration says, or the tokenizer has more tokens than the model.
-    pub fn new(config: &Config, mut tokenizer: Tokenizer, tensors: HashMap<String, Tensor>) -> Result<Self> {
+    pub fn new(config: &Config, mut tokenizer: Tokenizer, mut tensors: HashMap<String, Tensor>) -> Result<Self> {
         let tokens = tokenizer.get_vocab_size(true);
         if tokens > config.vocabulary {
             return Err(Error::invalid(format!(
@@ -71,6 +74,11 @@ impl Embedder {
             )));
         }
         tokenizer::limit(&mut tokenizer, config.positions)?;
+        if config.first_position > 0
+            && let Some(positions) = tensors.get_mut(POSITIONS)
+        {
+            *positions = positions.narrow(0, config.first_position, config.positions)?;
+        }
         let variables = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
         let model = BertModel::load(variables, &config.to_candle())?;
         Ok(Self { model, tokenizer, width: config.width })

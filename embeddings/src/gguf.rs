@@ -43,7 +43,7 @@ pub fn header(bytes: &[u8]) -> Result<Header> {
     if places.windows(2).any(|pair| pair[0].start.saturating_add(pair[0].bytes as u64) > pair[1].start) {
         return Err(Error::invalid("two tensors of the file overlap"));
     }
-    Ok(Header { places, config: Some(metadata.config(&content)?), tokenizer: Some(metadata.tokenizer()?), end: content.tensor_data_offset })
+    Ok(Header { places, config: Some(metadata.config(&content)?), tokenizer: metadata.tokenizer()?, end: content.tensor_data_offset })
 }
 
 struct Metadata<'a>(&'a HashMap<String, Value>);
@@ -78,6 +78,8 @@ impl Metadata<'_> {
             heads: self.number("bert.attention.head_count")?,
             inner_width: self.number("bert.feed_forward_length")?,
             positions: self.number("bert.context_length")?,
+            // The converter leaves the rows before it out.
+            first_position: 0,
             token_types: rows("token_types.weight").unwrap_or(2),
             epsilon: f64::from(epsilon.map_err(|_| Error::invalid("bert.attention.layer_norm_epsilon is no number"))?),
             activation: Activation::Gelu,
@@ -86,10 +88,10 @@ impl Metadata<'_> {
         Ok(config)
     }
 
-    fn tokenizer(&self) -> Result<tokenizers::Tokenizer> {
-        let kind = self.text("tokenizer.ggml.model")?;
-        if kind != "bert" {
-            return Err(Error::invalid(format!("the file's tokenizer is '{kind}', and embeddings read 'bert' (WordPiece) only")));
+    /// `None` if it is not WordPiece: then `tokenizer.json` is needed too.
+    fn tokenizer(&self) -> Result<Option<tokenizers::Tokenizer>> {
+        if self.text("tokenizer.ggml.model")? != "bert" {
+            return Ok(None);
         }
         let entries = self.get("tokenizer.ggml.tokens")?.to_vec().map_err(|_| Error::invalid("tokenizer.ggml.tokens is no list"))?;
         let tokens = entries.iter().map(|entry| entry.to_string().map(|token| word_piece(token)));
@@ -108,7 +110,7 @@ impl Metadata<'_> {
         );
         // llama.cpp reads all such vocabularies without case.
         let lowercase = !matches!(self.0.get("tokenizer.ggml.lowercase"), Some(Value::Bool(false)));
-        tokenizer::from_word_pieces(WordPieces { tokens, first, separator, unknown, lowercase })
+        tokenizer::from_word_pieces(WordPieces { tokens, first, separator, unknown, lowercase }).map(Some)
     }
 }
 

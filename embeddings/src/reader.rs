@@ -40,7 +40,7 @@ pub struct Place {
 pub struct Header {
     /// The tensors that the model needs, by their start.
     pub places: Vec<Place>,
-    /// A GGUF has both; safetensors come with two more files.
+    /// A GGUF has the first and may have both; safetensors come with two more files.
     pub config: Option<Config>,
     pub tokenizer: Option<Tokenizer>,
     /// Where the tensors begin.
@@ -121,7 +121,7 @@ impl Reader {
     }
 
     /// The model, after all bytes of the file. `config` and `tokenizer` are the contents of `config.json` and `tokenizer.json`, which
-    /// safetensors need and a GGUF does not.
+    /// safetensors need. A GGUF needs the latter if its own is not WordPiece.
     ///
     /// # Errors
     ///
@@ -133,15 +133,19 @@ impl Reader {
         if let Some(missing) = header.places.get(next) {
             return Err(Error::invalid(format!("the file ends before the tensor {}", missing.name)));
         }
-        let needed = |name: &str| Error::invalid(format!("weights as safetensors need {name} too: give {{ weights, config, tokenizer }}"));
         let Header { config: own_config, tokenizer: own_tokenizer, .. } = *header;
+        let needed = match own_config {
+            Some(_) => "the file's tokenizer is not WordPiece, so tokenizer.json is needed too: give { weights, tokenizer }",
+            None => "weights as safetensors need config.json and tokenizer.json too: give { weights, config, tokenizer }",
+        };
         let config = match own_config {
             Some(config) => config,
-            None => Config::from_json(config.ok_or_else(|| needed("config.json"))?)?,
+            None => Config::from_json(config.ok_or_else(|| Error::invalid(needed))?)?,
         };
-        let tokenizer = match own_tokenizer {
-            Some(tokenizer) => tokenizer,
-            None => tokenizer::from_json(tokenizer.ok_or_else(|| needed("tokenizer.json"))?)?,
+        let tokenizer = match (tokenizer, own_tokenizer) {
+            (Some(tokenizer), _) => tokenizer::from_json(tokenizer)?,
+            (None, Some(tokenizer)) => tokenizer,
+            (None, None) => return Err(Error::invalid(needed)),
         };
         Embedder::new(&config, tokenizer, self.tensors)
     }

@@ -60,7 +60,7 @@ pub fn header(bytes: &[u8]) -> Result<Option<Header>> {
 
 /// The name that candle's BERT has for a tensor; `None` for one that it does not need.
 fn name_in_candle(name: &str) -> Option<String> {
-    let name = name.strip_prefix("bert.").unwrap_or(name);
+    let name = ["bert.", "roberta."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
     if !name.starts_with("embeddings.") && !name.starts_with("encoder.") {
         return None;
     }

@@ -5,8 +5,10 @@
 
 use candle_core::quantized::gguf_file::{Value, write};
 use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{Device, Tensor};
-use serde_json::Value as Json;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use candle_transformers::models::xlm_roberta::{Config as XlmRobertaConfig, XLMRobertaModel};
+use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::io::Cursor;
 use std::path::PathBuf;
@@ -120,8 +122,8 @@ fn long_texts_are_cut_at_the_last_position() {
     assert_eq!(cut.vectors, whole.vectors);
 }
 
-/// The same model as a GGUF of numbers of this type.
-fn gguf(numbers: GgmlDType) -> Vec<u8> {
+/// The same model as a GGUF of numbers of this type, which says that its tokenizer is of this kind.
+fn gguf(numbers: GgmlDType, kind: &str) -> Vec<u8> {
     let tensors = candle_core::safetensors::load_buffer(&file("model.safetensors"), &Device::Cpu).expect("tensors");
     let tokenizer: Json = serde_json::from_slice(&file("tokenizer.json")).expect("JSON");
     let vocabulary = tokenizer["model"]["vocab"].as_object().expect("a vocabulary");
@@ -143,7 +145,7 @@ fn gguf(numbers: GgmlDType) -> Vec<u8> {
         ("bert.feed_forward_length", number(1536)),
         ("bert.attention.head_count", number(12)),
         ("bert.attention.layer_norm_epsilon", Value::F32(1e-12)),
-        ("tokenizer.ggml.model", Value::String("bert".into())),
+        ("tokenizer.ggml.model", Value::String(kind.into())),
         ("tokenizer.ggml.tokens", Value::Array(tokens.into_iter().map(Value::String).collect())),
         ("tokenizer.ggml.cls_token_id", number(101)),
         ("tokenizer.ggml.seperator_token_id", number(102)),
@@ -175,7 +177,7 @@ fn gguf(numbers: GgmlDType) -> Vec<u8> {
                 Some(rest) => rest.split_once('.').map(|(block, path)| (format!("blk.{block}."), path))?,
                 None => (String::new(), path.strip_prefix("embeddings.")?),
             };
-            Some((format!("{prefix}{}.{part}", names.get(path)?), quantised(&tensor.to_dtype(candle_core::DType::F32).expect("floats"))))
+            Some((format!("{prefix}{}.{part}", names.get(path)?), quantised(&tensor.to_dtype(DType::F32).expect("floats"))))
         })
         .collect();
     let mut out = Cursor::new(Vec::new());
@@ -188,10 +190,49 @@ fn gguf(numbers: GgmlDType) -> Vec<u8> {
 #[test]
 fn a_gguf_has_its_tokenizer_and_gives_the_same_vectors() {
     for (numbers, at_least) in [(GgmlDType::F32, 0.999_999), (GgmlDType::F16, 0.999_99), (GgmlDType::Q8_0, 0.999)] {
-        let model = load(&gguf(numbers), 777_777, None, None).expect("the model");
+        let model = load(&gguf(numbers, "bert"), 777_777, None, None).expect("the model");
         let least = least_cosine(&model);
         assert!(least > at_least, "{numbers:?}: {least}");
     }
+}
+
+#[test]
+fn a_gguf_of_another_tokenizer_needs_its_json() {
+    let file_with_t5 = gguf(GgmlDType::F32, "t5");
+    let error = load(&file_with_t5, 1 << 20, None, None).err().expect("refused").to_string();
+    assert!(error.contains("give { weights, tokenizer }"), "{error}");
+    let model = load(&file_with_t5, 1 << 20, None, Some(&file("tokenizer.json"))).expect("the model");
+    assert!(least_cosine(&model) > 0.999_999);
+}
+
+/// The same weights as those of an XLM-RoBERTa, whose first position has another row: beside candle's own model of that kind.
+#[test]
+fn roberta_counts_positions_from_the_padding_on() {
+    let (weights, tokenizer) = (file("model.safetensors"), file("tokenizer.json"));
+    let mut config: Json = serde_json::from_slice(&file("config.json")).expect("JSON");
+    config["model_type"] = json!("xlm-roberta");
+    config["pad_token_id"] = json!(1);
+    let model = load(&weights, 1 << 20, Some(config.to_string().as_bytes()), Some(&tokenizer)).expect("the model");
+
+    let config: XlmRobertaConfig = serde_json::from_value(config).expect("a configuration");
+    let variables = VarBuilder::from_buffered_safetensors(weights, DType::F32, &Device::Cpu).expect("weights");
+    let other = XLMRobertaModel::new(&config, variables).expect("the other model");
+    let mut tokenizer = tokenizers::Tokenizer::from_bytes(tokenizer).expect("a tokenizer");
+    tokenizer.with_padding(None);
+    tokenizer.with_truncation(None).expect("a tokenizer");
+    for text in ["A cat sleeps on the warm stone.", "x", &prose()[..800]] {
+        let ids = tokenizer.encode(text, true).expect("tokens").get_ids().to_vec();
+        let ids = Tensor::from_vec(ids.clone(), (1, ids.len()), &Device::Cpu).expect("ids");
+        let (zeros, ones) = (ids.zeros_like().expect("zeros"), ids.ones_like().expect("ones"));
+        let hidden = other.forward(&ids, &ones, &zeros, None, None, None).expect("vectors");
+        let mean: Vec<f32> = hidden.mean(1).and_then(|mean| mean.flatten_all()?.to_vec1()).expect("a mean");
+        let own = model.embed(&[text], Pooling::Mean).expect("a vector").vectors;
+        assert!(cosine(&own, &mean) > 0.999_999, "{text}");
+        let bert = MODEL.embed(&[text], Pooling::Mean).expect("a vector").vectors;
+        assert!(cosine(&bert, &mean) < 0.9999, "the positions have an influence");
+    }
+    let long = model.embed(&[prose().repeat(2)], Pooling::Mean).expect("a vector");
+    assert_eq!(long.tokens, 510);
 }
 
 #[test]

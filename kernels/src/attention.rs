@@ -18,26 +18,49 @@ pub struct Scoring {
     pub divisor: f32,
     /// A score `x` becomes `softcap · tanh(x / softcap)`.
     pub softcap: Option<f32>,
-    /// A position sees only so many positions, itself included: the latest ones.
-    pub window: Option<usize>,
+    pub mask: Mask,
 }
 
-/// Causal attention on all threads: each query position, from `start` on, attends to the cache up to and including itself. `query` and
-/// `out` are `[positions, heads, head_width]`. `heads` is a multiple of the cache's `kv_heads`. The keys and values of the query positions
-/// must be written before.
-pub fn attend(cache: &KvCache, layer: usize, heads: usize, start: usize, scoring: &Scoring, query: &[f32], out: &mut [f32]) {
+/// Which positions a position sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mask {
+    /// Those up to and including itself; with a window only so many, itself included: the latest ones.
+    Causal { window: Option<usize> },
+    /// Earlier and later ones; with a window only those at most half of it away.
+    Symmetric { window: Option<usize> },
+}
+
+impl Mask {
+    /// The positions that `position` sees among the first `length`.
+    fn seen(self, position: usize, length: usize) -> Range<usize> {
+        match self {
+            Self::Causal { window } => window.map_or(0, |window| (position + 1).saturating_sub(window))..position + 1,
+            Self::Symmetric { window: None } => 0..length,
+            Self::Symmetric { window: Some(window) } => {
+                let half = window / 2;
+                position.saturating_sub(half)..length.min(position.saturating_add(half + 1))
+            }
+        }
+    }
+}
+
+/// Attention on all threads, from the query positions `from` to the positions of the cache that the mask lets them see. `query` and `out` are
+/// `[positions, heads, head_width]`. `heads` is a multiple of the cache's `kv_heads`. The keys and values of the query positions must be
+/// written before; with a symmetric mask, the last query position is the last one of its text.
+pub fn attend(cache: &KvCache, layer: usize, heads: usize, from: Range<usize>, scoring: &Scoring, query: &[f32], out: &mut [f32]) {
     let Shape { kv_heads, head_width, .. } = cache.shape();
     // One part per position and KV head: the query heads that share a KV head are adjacent.
     let part = heads / kv_heads * head_width;
     threads::for_parts(out, part, |index, out| {
         let query = &query[index * part..(index + 1) * part];
-        attend_from(cache, layer, index % kv_heads, start + index / kv_heads + 1, scoring, query, out);
+        let seen = scoring.mask.seen(from.start + index / kv_heads, from.end);
+        attend_from(cache, layer, index % kv_heads, seen, scoring, query, out);
     });
 }
 
-/// Attends from one position to the first `length` positions of the cache, with the query heads that share `kv_head`. `query` and `out`
-/// are `[query heads per KV head, head_width]`.
-fn attend_from(cache: &KvCache, layer: usize, kv_head: usize, length: usize, scoring: &Scoring, query: &[f32], out: &mut [f32]) {
+/// Attends from one position to the positions `seen` of the cache, with the query heads that share `kv_head`. `query` and `out` are
+/// `[query heads per KV head, head_width]`.
+fn attend_from(cache: &KvCache, layer: usize, kv_head: usize, seen: Range<usize>, scoring: &Scoring, query: &[f32], out: &mut [f32]) {
     let Shape { head_width, .. } = cache.shape();
     // As many heads at once as have their sums in registers.
     let at_once = 4 * head_width;
@@ -49,11 +72,11 @@ fn attend_from(cache: &KvCache, layer: usize, kv_head: usize, length: usize, sco
             3 => Heads::<3>::attend,
             _ => Heads::<4>::attend,
         };
-        run(cache, layer, kv_head, length, scoring, query, out);
+        run(cache, layer, kv_head, seen.clone(), scoring, query, out);
     }
 }
 
-type Run = fn(&KvCache, usize, usize, usize, &Scoring, &[f32], &mut [f32]);
+type Run = fn(&KvCache, usize, usize, Range<usize>, &Scoring, &[f32], &mut [f32]);
 
 /// The most tiles of eight columns that a head spans.
 const MAX_COLUMN_TILES: usize = MAX_HEAD_WIDTH / 8;
@@ -80,7 +103,7 @@ struct Heads<const H: usize> {
 }
 
 impl<const H: usize> Heads<H> {
-    fn attend(cache: &KvCache, layer: usize, kv_head: usize, length: usize, scoring: &Scoring, query: &[f32], out: &mut [f32]) {
+    fn attend(cache: &KvCache, layer: usize, kv_head: usize, seen: Range<usize>, scoring: &Scoring, query: &[f32], out: &mut [f32]) {
         let shape = cache.shape();
         let (width, column_tiles) = (shape.head_width, shape.column_tiles());
         let zero = lanes::splat(0.0);
@@ -103,10 +126,9 @@ impl<const H: usize> Heads<H> {
         }
         let exp2 = Exp2::new();
         let softcap = scoring.softcap.map(|cap| cap * std::f32::consts::LOG2_E);
-        let first = scoring.window.map_or(0, |window| length.saturating_sub(window));
-        for start in (first / BLOCK * BLOCK..length).step_by(BLOCK) {
-            let seen = first.saturating_sub(start)..BLOCK.min(length - start);
-            heads.accumulate(&cache.block(layer, kv_head, start), column_tiles, seen, softcap, &exp2);
+        for start in (seen.start / BLOCK * BLOCK..seen.end).step_by(BLOCK) {
+            let in_block = seen.start.saturating_sub(start)..BLOCK.min(seen.end - start);
+            heads.accumulate(&cache.block(layer, kv_head, start), column_tiles, in_block, softcap, &exp2);
         }
         for (head, out) in out.chunks_exact_mut(width).enumerate().take(H) {
             let sum = lanes::splat(lanes::horizontal_sum(heads.sum[head]));
@@ -262,16 +284,24 @@ mod tests {
             let divisor = [(width as f32).sqrt(), 7.0][queries % 2];
             let softcap = [None, Some(3.0)][length % 2];
             let window = [None, Some(1), Some(1 + length / 2), Some(2 * length)][kv_heads * group % 4];
-            attend(&cache, 1, heads, start, &Scoring { divisor, softcap, window }, &query, &mut out);
+            let mask = [Mask::Causal { window }, Mask::Symmetric { window }][width / 4 % 2];
+            let from = start..start + queries;
+            attend(&cache, 1, heads, from.clone(), &Scoring { divisor, softcap, mask }, &query, &mut out);
 
             for (index, (query, out)) in query.chunks_exact(width).zip(out.chunks_exact(width)).enumerate() {
-                let (length, kv_head) = (start + index / heads + 1, index % heads / group);
-                let first = window.map_or(0, |window| length.saturating_sub(window));
+                let (position, kv_head) = (start + index / heads, index % heads / group);
+                let sees = |other: usize| match mask {
+                    Mask::Causal { window } => other <= position && window.is_none_or(|window| position - other < window),
+                    Mask::Symmetric { window } => window.is_none_or(|window| position.abs_diff(other) <= window / 2),
+                };
+                let seen: Vec<usize> = (0..from.end).filter(|other| sees(*other)).collect();
                 let row = |numbers: &[f32], position: usize| -> Vec<f64> {
                     numbers[(position * kv_heads + kv_head) * width..][..width].iter().map(|number| f64::from(*number)).collect()
                 };
-                let scores: Vec<f64> = (first..length)
+                let scores: Vec<f64> = seen
+                    .iter()
                     .map(|position| {
+                        let position = *position;
                         let product: f64 = row(&keys, position).iter().zip(query).map(|(key, query)| key * f64::from(*query)).sum();
                         let score = product / f64::from(divisor);
                         softcap.map(f64::from).map_or(score, |cap| cap * (score / cap).tanh())
@@ -280,15 +310,15 @@ mod tests {
                 let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
                 let mut exact = vec![0f64; width];
-                for (position, score) in (first..).zip(&scores) {
-                    for (exact, value) in exact.iter_mut().zip(row(&values, position)) {
+                for (position, score) in seen.iter().zip(&scores) {
+                    for (exact, value) in exact.iter_mut().zip(row(&values, *position)) {
                         *exact += (score - largest).exp() / sum * value;
                     }
                 }
                 for (out, exact) in out.iter().zip(exact) {
                     assert!(
                         (f64::from(*out) - exact).abs() < 4e-3,
-                        "{group} heads of {width} over {length}: {out} instead of {exact}, {softcap:?}, {window:?}"
+                        "{group} heads of {width} over {length}: {out} instead of {exact}, {softcap:?}, {mask:?}"
                     );
                 }
             }

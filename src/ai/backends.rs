@@ -2,7 +2,7 @@
 
 use super::memory::{Memory, Needs, Taken};
 use crate::backend::Backend;
-use crate::backend::cpu::{CpuBackend, CpuWeights};
+use crate::backend::cpu::{CpuBackend, CpuModel, CpuWeights};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::{Header, Parts, Progress, Source, TensorEntry};
 use crate::model::{Architecture, load_weights};
@@ -123,8 +123,8 @@ impl ModelFile {
                 Err(AiError::new(ErrorCode::OutOfCapacity, format!("{text} The GPU was not used: {reason}")))
             }
             (loaded, reason) => {
-                let (backend, taken) = loaded?;
-                Ok(LoadedBackend { backend, taken: Some(taken), reason })
+                let (model, taken) = loaded?;
+                Ok(LoadedBackend { backend: Box::new(CpuBackend::new(model)), taken: Some(taken), reason })
             }
         }
     }
@@ -141,12 +141,17 @@ impl ModelFile {
     }
 }
 
-async fn load_on_cpu(
+/// Loads the weights into this instance's memory. `reader` has read the header.
+///
+/// # Errors
+///
+/// An error of the file; 3040 or [`ErrorCode::NeedsMoreMemory`] if memory runs out.
+pub async fn load_on_cpu(
     tensors: &[TensorEntry],
     architecture: &Architecture,
     mut reader: Parts,
     memory: &Rc<Memory>,
-) -> Result<(Box<dyn Backend>, Taken)> {
+) -> Result<(CpuModel, Taken)> {
     // Weights for which there can be no memory are refused at once; loading them would first use up all of it. (A file that is shorter than its
     // tensors claim is damaged, not large, so it gets another error.)
     let bytes = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.length));
@@ -163,7 +168,7 @@ async fn load_on_cpu(
     let mut weights = CpuWeights::default();
     load_weights(tensors, architecture, &mut reader, &mut weights).await?;
     reader.verify().await?;
-    Ok((Box::new(CpuBackend::new(architecture.clone(), weights)?), taken))
+    Ok((CpuModel::new(architecture.clone(), weights)?, taken))
 }
 
 /// Lets the memory grow once by the size of the weights, not for every tensor. Where it cannot, the tensors may still find room in what earlier

@@ -1,16 +1,18 @@
-//! Embeddings: requests for models that the host computes, in a module of its own.
+//! Embeddings: requests for models that the engine computes, or the host in a module of its own.
 
+use super::embedder::{Computer, Embedder};
 use super::substitute::{Forwarded, Recorder, Reply};
-use super::{Ai, Api, Substituted};
+use super::{Ai, Api, LoadProgress, Substituted};
 use crate::catalog_embeddings;
 use crate::error::{AiError, Result};
-use crate::gguf::LocalFuture;
+use crate::gguf::{LocalFuture, Source};
 use crate::input::{EmbeddingRequest, Pooling};
 use serde_json::{Value, json};
+use std::rc::Rc;
 
-/// What computes embeddings.
+/// The host's part of embeddings: the models that the engine does not compute.
 pub trait Embeddings {
-    /// Configured ids of embedding models; they need not be in the catalogue.
+    /// Configured ids of embedding models, whoever computes them; they need not be in the catalogue.
     fn own_ids(&self) -> &[String];
 
     /// The vectors of texts. Without texts it only loads the model.
@@ -29,8 +31,16 @@ pub struct Vectors {
     pub width: usize,
     /// Tokens of all texts.
     pub tokens: usize,
+    /// How those of a text's tokens became one, if the request determines it.
+    pub pooling: Option<Pooling>,
     /// Name of the model's file.
     pub served_by: String,
+}
+
+/// A loaded embedding model.
+enum Loaded {
+    Own(Rc<Computer>),
+    Host(Rc<dyn Embeddings>),
 }
 
 /// A complete answer.
@@ -70,10 +80,16 @@ impl Ai {
                 self.known(model_id)?;
                 return Err(AiError::invalid_input(format!("{model_id} generates text, and this request is for an embedding model")));
             }
-            let host = self.config.embeddings.as_ref().ok_or_else(|| AiError::no_such_model(model_id))?;
+            if self.config.embeddings.is_none() {
+                return Err(AiError::no_such_model(model_id));
+            }
             let request = EmbeddingRequest::from_value(input?)?;
-            let Vectors { numbers, width, tokens, served_by } = host.embed(model_id, &request.texts, request.pooling).await?;
-            let object = request.answer(&numbers, width);
+            let vectors = match self.loaded_embeddings(model_id).await? {
+                Loaded::Own(computer) => own(&computer)?.embed(&request.instructed()).await?,
+                Loaded::Host(host) => host.embed(model_id, &request.texts, request.pooling).await?,
+            };
+            let Vectors { numbers, width, tokens, pooling, served_by } = vectors;
+            let object = request.answer(&numbers, width, pooling);
             if let Some(Recorder { substitute, model_id, input, .. }) = recorder {
                 substitute.record(&model_id, &input, &json!({"object": object}));
             }
@@ -87,8 +103,54 @@ impl Ai {
     ///
     /// 5007 if no model answers for the id; those of its load.
     pub async fn load_embeddings(&self, model_id: &str) -> Result<String> {
+        match self.loaded_embeddings(model_id).await? {
+            Loaded::Own(computer) => Ok(own(&computer)?.name.clone()),
+            Loaded::Host(host) => Ok(host.embed(model_id, &[], Pooling::Mean).await?.served_by),
+        }
+    }
+
+    /// What serves an id of an embedding model; loads it if the engine computes it.
+    async fn loaded_embeddings(&self, model_id: &str) -> Result<Loaded> {
         let host = self.config.embeddings.as_ref().ok_or_else(|| AiError::no_such_model(model_id))?;
-        Ok(host.embed(model_id, &[], Pooling::Mean).await?.served_by)
+        let Some((source, is_stand_in)) = self.source_of_embeddings(model_id) else { return Ok(Loaded::Host(Rc::clone(host))) };
+        let (on_progress, id) = (self.config.on_progress.clone(), model_id.to_owned());
+        let report = move |progress: LoadProgress| {
+            if let Some(on_progress) = &on_progress {
+                on_progress(&id, progress);
+            }
+        };
+        let make_room = || self.store.drop_idle() | self.embedders.drop_idle();
+        let computer = self.embedders.get(&source, Rc::new(report), make_room).await?;
+        let Computer::Own(embedder) = &*computer else { return Ok(Loaded::Host(Rc::clone(host))) };
+        if is_stand_in {
+            self.warn_once(model_id.to_owned(), || {
+                format!(
+                    "{model_id} has no local weights; the embedding model {} answers instead, with vectors of {} numbers.",
+                    embedder.name,
+                    embedder.width()
+                )
+            });
+        }
+        Ok(Loaded::Own(computer))
+    }
+
+    /// The file of an embedding model that the engine may compute, and whether it stands in for another one; `None` if only the host has files.
+    fn source_of_embeddings(&self, model_id: &str) -> Option<(Rc<dyn Source>, bool)> {
+        if let Some(source) = self.config.models.get(model_id) {
+            return Some((Rc::clone(source), false));
+        }
+        let is_of_host = self.config.embeddings.as_ref().is_some_and(|host| host.own_ids().iter().any(|id| id == model_id));
+        let is_default = model_id == catalog_embeddings::DEFAULT_ID;
+        let default = self.config.default_embeddings.as_ref().filter(|_| !is_of_host && (is_default || !self.config.strict));
+        default.map(|source| (Rc::clone(source), !is_default))
+    }
+}
+
+/// The model that the engine computes.
+fn own(computer: &Computer) -> Result<&Embedder> {
+    match computer {
+        Computer::Own(embedder) => Ok(embedder),
+        Computer::Host => Err(AiError::invalid_data("The embedding model is not one of the engine's.")),
     }
 }
 

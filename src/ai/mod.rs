@@ -4,6 +4,7 @@ mod adapters;
 mod answer;
 mod backends;
 mod choices;
+mod embedder;
 mod embeddings;
 mod expect;
 mod generation;
@@ -39,6 +40,7 @@ use crate::prompt::{ChatTemplate, render};
 use crate::sampling::SamplingParams;
 use crate::tools::ToolChoice;
 use adapters::{AdapterStore, for_another_model};
+use embedder::EmbedderStore;
 use generation::Plan;
 use serde_json::Value;
 use std::cell::RefCell;
@@ -76,14 +78,17 @@ pub struct Config {
     pub on_warning: Rc<dyn Fn(&str)>,
     /// What may answer in place of the models.
     pub substitute: Option<Rc<dyn Substitute>>,
-    /// What computes embeddings.
+    /// What computes the embedding models that the engine does not.
     pub embeddings: Option<Rc<dyn Embeddings>>,
+    /// The embedding model that serves catalogue ids of such models for which `models` has no weights, if it is one file.
+    pub default_embeddings: Option<Rc<dyn Source>>,
 }
 
 /// Serves requests with the configured models.
 pub struct Ai {
     config: Config,
     store: ModelStore,
+    embedders: EmbedderStore,
     adapters: AdapterStore,
     warned: RefCell<HashSet<String>>,
 }
@@ -91,8 +96,9 @@ pub struct Ai {
 impl Ai {
     pub fn new(mut config: Config) -> Self {
         let store = ModelStore::new(config.limits, config.backend, Rc::clone(&config.memory));
+        let embedders = EmbedderStore::new(Rc::clone(&config.memory));
         let adapters = AdapterStore::new(std::mem::take(&mut config.loras), Rc::clone(&config.memory));
-        Self { store, adapters, config, warned: RefCell::default() }
+        Self { store, embedders, adapters, config, warned: RefCell::default() }
     }
 
     /// Starts a request whose answer is written as `api` has it. `input`: its JSON, or why it could not be read.

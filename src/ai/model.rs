@@ -78,6 +78,11 @@ impl Model {
         let (header, reader) = file.open().await?;
         let name = reader.name();
         let architecture = Architecture::from_header(&header, &name)?;
+        if architecture.embedding.is_some() {
+            return Err(AiError::invalid_data(format!(
+                "{name} is an embedding model, and this id is one of text generation. Give the file to the id of an embedding model, or as {{ weights: … }} to an id of your own."
+            )));
+        }
         let tokenizer = Tokenizer::from_header(&header, &name)?;
         let templates = Templates::from_header(&header, &tokenizer);
         // This frees the metadata (a vocabulary of many small strings) before memory is needed for the weights.

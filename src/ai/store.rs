@@ -143,7 +143,7 @@ impl ModelStore {
     }
 
     /// Drops the models that no request uses. Returns whether there were any.
-    fn drop_idle(&self) -> bool {
+    pub fn drop_idle(&self) -> bool {
         let mut dropped = false;
         for served in self.served.borrow().values() {
             dropped |= served.slot.drop_if(|model| Rc::strong_count(model) == 1);

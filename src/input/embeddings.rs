@@ -1,7 +1,7 @@
 //! The input of an embedding model: texts, or a query with contexts.
 
 use super::validate::type_name;
-use crate::error::{AiError, ErrorCode, Result};
+use crate::error::{AiError, Result};
 use serde_json::{Map, Value, json};
 
 /// Most texts of one request.
@@ -24,6 +24,9 @@ impl Pooling {
     }
 }
 
+/// What queries ask for, if the request does not say it: the default of the model whose input has queries.
+const INSTRUCTION: &str = "Given a web search query, retrieve relevant passages that answer the query";
+
 /// What is done with the vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
@@ -39,6 +42,9 @@ enum Wanted {
 pub struct EmbeddingRequest {
     pub texts: Vec<String>,
     pub pooling: Pooling,
+    /// The first texts are so many queries, with what they ask for.
+    queries: usize,
+    instruction: Option<String>,
     wanted: Wanted,
 }
 
@@ -54,8 +60,7 @@ impl EmbeddingRequest {
         };
         fields.retain(|_, value| !value.is_null());
         if fields.contains_key("requests") {
-            let text = "Batches ('requests') are not supported here. Call run() once for each request.";
-            return Err(AiError::new(ErrorCode::BadInput, text));
+            return Err(super::unqueued());
         }
         let pooling = match fields.remove("pooling") {
             None => Pooling::Mean,
@@ -67,19 +72,26 @@ impl EmbeddingRequest {
         if let Some(contexts) = fields.remove("contexts") {
             return Self::of_contexts(&mut fields, contexts, pooling);
         }
+        let instruction = match fields.remove("instruction") {
+            None => None,
+            Some(Value::String(instruction)) => Some(instruction),
+            Some(other) => return Err(mismatch("/instruction", "string", &other)),
+        };
         let mut texts = Vec::new();
-        // `queries` and `documents` are names that one of the models has for texts.
-        let mut given = false;
+        let (mut given, mut queries) = (false, 0);
         for key in ["queries", "documents", "text"] {
             let Some(value) = fields.remove(key) else { continue };
             given = true;
             read_texts(&format!("/{key}"), value, &mut texts)?;
+            if key == "queries" {
+                queries = texts.len();
+            }
         }
         if !given {
             return Err(AiError::invalid_input("required properties at '/' are 'text'"));
         }
         check_count("/text", &texts)?;
-        Ok(Self { texts, pooling, wanted: Wanted::Vectors })
+        Ok(Self { texts, pooling, queries, instruction, wanted: Wanted::Vectors })
     }
 
     fn of_contexts(fields: &mut Map<String, Value>, contexts: Value, pooling: Pooling) -> Result<Self> {
@@ -100,17 +112,28 @@ impl EmbeddingRequest {
             texts.push(text(&format!("{path}/text"), context["text"].take())?);
         }
         check_count("/contexts", &texts[usize::from(wanted == Wanted::Scores)..])?;
-        Ok(Self { texts, pooling, wanted })
+        Ok(Self { texts, pooling, queries: 0, instruction: None, wanted })
     }
 
-    /// The answer to the request. `vectors` has one of `width` numbers for each text.
-    pub fn answer(&self, vectors: &[f32], width: usize) -> Value {
+    /// The texts as models read them that were trained with instructions before queries (Qwen3-Embedding).
+    pub fn instructed(&self) -> Vec<String> {
+        let instruction = self.instruction.as_deref().unwrap_or(INSTRUCTION);
+        let text = |(index, text): (usize, &String)| match index < self.queries {
+            true => format!("Instruct: {instruction}\nQuery:{text}"),
+            false => text.clone(),
+        };
+        self.texts.iter().enumerate().map(text).collect()
+    }
+
+    /// The answer to the request. `vectors` has one of `width` numbers for each text. `pooling`: how they came from those of tokens, if it was the
+    /// request's choice.
+    pub fn answer(&self, vectors: &[f32], width: usize, pooling: Option<Pooling>) -> Value {
         let rows = || vectors.chunks_exact(width.max(1));
         let data = || rows().map(|row| Value::from(row.to_vec())).collect::<Vec<Value>>();
-        let (shape, pooling) = (json!([rows().len(), width]), self.pooling.as_str());
-        match self.wanted {
-            Wanted::Vectors => json!({"shape": shape, "data": data(), "pooling": pooling}),
-            Wanted::ContextVectors => json!({"response": data(), "shape": shape, "pooling": pooling}),
+        let shape = json!([rows().len(), width]);
+        let mut answer = match self.wanted {
+            Wanted::Vectors => json!({"shape": shape, "data": data()}),
+            Wanted::ContextVectors => json!({"response": data(), "shape": shape}),
             Wanted::Scores => {
                 let Some((query, contexts)) = vectors.split_at_checked(width) else { return json!({"response": []}) };
                 // The vectors have unit length.
@@ -118,9 +141,13 @@ impl EmbeddingRequest {
                 let mut scores: Vec<(usize, f64)> = contexts.chunks_exact(width.max(1)).map(product).enumerate().collect();
                 scores.sort_by(|a, b| b.1.total_cmp(&a.1));
                 let response: Vec<Value> = scores.iter().map(|(id, score)| json!({"id": id, "score": score})).collect();
-                json!({"response": response})
+                return json!({"response": response});
             }
+        };
+        if let Some(pooling) = pooling {
+            answer["pooling"] = json!(pooling.as_str());
         }
+        answer
     }
 }
 
@@ -169,18 +196,19 @@ mod tests {
     fn forms_of_the_input() {
         let one = read(json!({"text": "a", "pooling": null})).expect("valid");
         assert_eq!((one.texts.len(), one.pooling), (1, Pooling::Mean));
-        assert_eq!(one.answer(&[0.5, 0.25], 2), json!({"shape": [1, 2], "data": [[0.5, 0.25]], "pooling": "mean"}));
+        assert_eq!(one.answer(&[0.5, 0.25], 2, Some(one.pooling)), json!({"shape": [1, 2], "data": [[0.5, 0.25]], "pooling": "mean"}));
         let list = read(json!({"text": ["a", "b"], "pooling": "cls"})).expect("valid");
         assert_eq!((list.texts.len(), list.pooling), (2, Pooling::Cls));
         let both = read(json!({"queries": "q", "documents": ["a", "b"], "instruction": "Find"})).expect("valid");
         assert_eq!(both.texts, ["q", "a", "b"]);
+        assert_eq!(both.instructed(), ["Instruct: Find\nQuery:q", "a", "b"]);
         let contexts = json!([{"text": "far"}, {"text": "near"}]);
         let scores = read(json!({"query": "q", "contexts": contexts})).expect("valid");
         let vectors = [1.0, 0.0, 0.0, 1.0, 0.6, 0.8];
-        let scores = scores.answer(&vectors, 2);
+        let scores = scores.answer(&vectors, 2, None);
         assert_eq!((&scores["response"][0]["id"], &scores["response"][1]), (&json!(1), &json!({"id": 0, "score": 0.0})));
-        let vectors = read(json!({"contexts": contexts})).expect("valid").answer(&[1.0, 0.0, 0.0, 1.0], 2);
-        assert_eq!(vectors, json!({"response": [[1.0, 0.0], [0.0, 1.0]], "shape": [2, 2], "pooling": "mean"}));
+        let vectors = read(json!({"contexts": contexts})).expect("valid").answer(&[1.0, 0.0, 0.0, 1.0], 2, None);
+        assert_eq!(vectors, json!({"response": [[1.0, 0.0], [0.0, 1.0]], "shape": [2, 2]}));
     }
 
     #[test]

@@ -102,8 +102,7 @@ impl TextGenerationRequest {
             fields.retain(|_, value| !value.is_null());
         }
         if input.get("requests").is_some() {
-            let text = "'requests' is a batch, which is queued: set queueRequest to true.";
-            return Err(AiError::new(ErrorCode::BadInput, text));
+            return Err(unqueued());
         }
         let branch = check(&input)?;
         let Value::Object(mut fields) = input else {
@@ -205,6 +204,11 @@ fn stop_strings(fields: &mut Map<String, Value>) -> Result<Vec<String>> {
         return Err(AiError::invalid_input(format!("a string in '/stop' is longer than {MAX_STOP_BYTES} bytes")));
     }
     Ok(stop.into_iter().filter(|text| !text.is_empty()).collect())
+}
+
+/// 3003: a batch that is to be answered at once.
+fn unqueued() -> AiError {
+    AiError::new(ErrorCode::BadInput, "'requests' is a batch, which is queued: set queueRequest to true.")
 }
 
 /// Rejects the schema's fields that are not supported here, so that an answer never silently ignores them.

@@ -38,7 +38,7 @@ pub struct Ai {
 #[wasm_bindgen]
 impl Ai {
     /// `config`: `{ models: {id: source}, loras: {name: {model, gguf} or {model, config, weights}}, default: source, strict, backend, caches, queue, cors,
-    /// onProgress, onWarning, memory, substitute, embeddings }`, with sources made by `source.js`, a substitute made by `substitute.js`, and what
+    /// onProgress, onWarning, memory, substitute, embeddings, defaultEmbeddings }`, with sources made by `source.js`, a substitute made by `substitute.js`, and what
     /// `embeddings.js` makes.
     #[wasm_bindgen(constructor)]
     pub fn new(config: &JsValue) -> Ai {
@@ -53,6 +53,9 @@ impl Ai {
         let loras = loras_from(&property(config, "loras"));
         let default = property(config, "default");
         let default = default.is_object().then(|| Rc::new(JsSource(default.unchecked_into())) as Rc<dyn Source>);
+        let default_embeddings = property(config, "defaultEmbeddings");
+        let default_embeddings =
+            default_embeddings.is_object().then(|| Rc::new(JsSource(default_embeddings.unchecked_into())) as Rc<dyn Source>);
         let mut limits = Limits::default();
         let number = |key: &str| property(config, key).as_f64().filter(|value| *value >= 1.0).map(|value| value as usize);
         limits.caches = number("caches").unwrap_or(limits.caches);
@@ -90,8 +93,20 @@ impl Ai {
         let bytes = property(&memory, "bytes").as_f64().map_or(u64::MAX, |bytes| bytes as u64);
         let advice = property(&memory, "advice").as_string().unwrap_or_default();
         let memory = Rc::new(ai::Memory::new(bytes, property(&memory, "elsewhere").is_truthy(), advice));
-        let config =
-            ai::Config { models, loras, default, strict, limits, backend, memory, on_progress, on_warning, substitute, embeddings };
+        let config = ai::Config {
+            models,
+            loras,
+            default,
+            strict,
+            limits,
+            backend,
+            memory,
+            on_progress,
+            on_warning,
+            substitute,
+            embeddings,
+            default_embeddings,
+        };
         let inner = Rc::new(ai::Ai::new(config));
         Ai { inner: AssertUnwindSafe(inner), cors }
     }

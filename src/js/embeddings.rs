@@ -89,6 +89,7 @@ impl Embeddings for JsEmbeddings {
                 width: vectors.width() as usize,
                 tokens: vectors.tokens() as usize,
                 served_by: vectors.served_by(),
+                pooling: Some(pooling),
             })
         })
     }

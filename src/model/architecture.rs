@@ -4,7 +4,7 @@ use super::{Hyperparameters, Role, RoleInLayer, Rope, RopeFrequencies, Slot, Ste
 use crate::error::{AiError, Result};
 use crate::gguf::Header;
 use candle_core::quantized::gguf_file::Value;
-use kernels::attention::Scoring;
+use kernels::attention::{Mask, Scoring};
 use kernels::ops::Activation;
 
 /// Which dimensions of a head RoPE rotates together.
@@ -22,7 +22,7 @@ pub enum Pairing {
 pub struct LayerKind {
     /// The index of its frequencies in [`Architecture::ropes`].
     pub rope: usize,
-    /// The latest positions that a position sees, itself included; `None`: all.
+    /// The latest positions that a position sees, itself included; `None`: all. If attention is symmetric, half of them before and half behind.
     pub window: Option<usize>,
 }
 
@@ -58,6 +58,24 @@ impl Temperature {
     }
 }
 
+/// How the vectors of a text's tokens become the one of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextPooling {
+    Mean,
+    /// That of the first token.
+    First,
+    /// That of the last token.
+    Last,
+}
+
+/// What makes an architecture one of an embedding model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextEmbedding {
+    pub pooling: TextPooling,
+    /// The widths of the outputs of the matrices that the pooled vector is multiplied by, one after the other.
+    pub dense: Vec<usize>,
+}
+
 /// Families whose `ffn_up` has the rows of the gate, and then those of up.
 pub const GATE_IN_UP: [(&str, &[RoleInLayer]); 1] = [("ffn_up.weight", &[Role::Gate, Role::Up])];
 
@@ -73,6 +91,10 @@ pub struct Architecture {
     pub ropes: Vec<Rope>,
     /// One per layer.
     pub layers: Vec<LayerKind>,
+    /// A position sees later ones too.
+    pub symmetric: bool,
+    /// `None`: the model generates text.
+    pub embedding: Option<TextEmbedding>,
     /// Query, key and value have biases.
     pub biases: bool,
     pub query_key_norms: QueryKeyNorms,
@@ -104,6 +126,8 @@ impl Architecture {
             checkpoint_pairing: Pairing::Halves,
             ropes: vec![Rope::default()],
             layers: vec![LayerKind::default(); sizes.layers],
+            symmetric: false,
+            embedding: None,
             biases: false,
             query_key_norms: QueryKeyNorms::None,
             layer_norms: LayerNorms { before: true, after: false },
@@ -173,6 +197,7 @@ impl Architecture {
     /// Every role that a file must have a tensor for; a separate output matrix and RoPE divisors are optional.
     pub fn required(&self) -> Vec<Role> {
         let mut roles = vec![Role::TokenEmbedding, Role::OutputNorm];
+        roles.extend((0..self.dense().len()).map(Role::Dense));
         for step in self.steps() {
             match step {
                 Step::Norm { norm, .. } | Step::PartNorm { norm, .. } => roles.push(norm),
@@ -221,7 +246,14 @@ impl Architecture {
 
     /// How a layer scores positions.
     pub fn scoring(&self, layer: usize) -> Scoring {
-        Scoring { divisor: self.score_divisor, softcap: self.score_softcap, window: self.layers[layer].window }
+        let window = self.layers[layer].window;
+        let mask = if self.symmetric { Mask::Symmetric { window } } else { Mask::Causal { window } };
+        Scoring { divisor: self.score_divisor, softcap: self.score_softcap, mask }
+    }
+
+    /// The widths of an embedding model's dense matrices.
+    pub fn dense(&self) -> &[usize] {
+        self.embedding.as_ref().map_or(&[], |embedding| &embedding.dense)
     }
 
     /// RoPE rotates halves: [`Pairing::Halves`].
@@ -309,6 +341,10 @@ impl Metadata<'_> {
         self.header.text(&format!("{}.{key}", self.prefix))
     }
 
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        self.header.flag(&format!("{}.{key}", self.prefix))
+    }
+
     /// A size, which must be there.
     ///
     /// # Errors
@@ -369,6 +405,36 @@ impl Metadata<'_> {
             None | Some(0) => Ok(None),
             Some(_) => self.size("attention.sliding_window").map(Some),
         }
+    }
+
+    /// What makes the model one of embeddings: its kind of pooling, and the matrices behind it.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the pooling is of an unknown kind, or if a size is out of range.
+    pub fn embedding(&self, width: usize) -> Result<Option<TextEmbedding>> {
+        let pooling = match self.integer("pooling_type") {
+            None | Some(0) => return Ok(None),
+            Some(1) => TextPooling::Mean,
+            Some(2) => TextPooling::First,
+            Some(3) => TextPooling::Last,
+            Some(4) => return Err(self.unusable("it ranks texts (a reranker), which is not supported")),
+            Some(other) => return Err(self.unusable(&format!("'{}.pooling_type' is {other}, which is not known", self.prefix))),
+        };
+        // The names are those of sentence-transformers' modules: 0 is the model, 1 the pooling.
+        let mut dense = Vec::new();
+        let mut inputs = width;
+        for module in [2, 3] {
+            if !self.has_tensor(&format!("dense_{module}.weight")) {
+                break;
+            }
+            if self.size(&format!("dense_{module}_feat_in"))? != inputs {
+                return Err(self.unusable(&format!("'{}.dense_{module}_feat_in' is not {inputs}", self.prefix)));
+            }
+            inputs = self.size(&format!("dense_{module}_feat_out"))?;
+            dense.push(inputs);
+        }
+        Ok(Some(TextEmbedding { pooling, dense }))
     }
 
     /// Whether the file has a tensor of this name.

@@ -35,11 +35,18 @@ pub enum Role {
     Up(usize),
     Down(usize),
     FfnPostNorm(usize),
+    /// `[outputs, inputs]`, of an embedding model: behind the pooling.
+    Dense(usize),
 }
 
 /// The names of tensors that a file has once. The divisors of RoPE are called differently from family to family.
-const NAMES: [(&str, Role); 3] =
-    [("token_embd.weight", Role::TokenEmbedding), ("output_norm.weight", Role::OutputNorm), ("output.weight", Role::Output)];
+const NAMES: [(&str, Role); 5] = [
+    ("token_embd.weight", Role::TokenEmbedding),
+    ("output_norm.weight", Role::OutputNorm),
+    ("output.weight", Role::Output),
+    ("dense_2.weight", Role::Dense(0)),
+    ("dense_3.weight", Role::Dense(1)),
+];
 
 /// The role of a tensor in the layer with a number.
 pub type RoleInLayer = fn(usize) -> Role;
@@ -96,7 +103,7 @@ impl Role {
     /// The number of its layer; `None` for tensors that a file has once.
     pub fn layer(self) -> Option<usize> {
         match self {
-            Self::TokenEmbedding | Self::OutputNorm | Self::Output | Self::RopeDivisors => None,
+            Self::TokenEmbedding | Self::OutputNorm | Self::Output | Self::RopeDivisors | Self::Dense(_) => None,
             Self::AttentionNorm(layer) | Self::AttentionPostNorm(layer) | Self::FfnNorm(layer) | Self::FfnPostNorm(layer) => Some(layer),
             Self::Query(layer) | Self::QueryBias(layer) | Self::QueryNorm(layer) => Some(layer),
             Self::Key(layer) | Self::KeyBias(layer) | Self::KeyNorm(layer) => Some(layer),
@@ -123,6 +130,11 @@ impl Role {
             Self::AttentionOutput(_) => vec![p.width, p.query_width()],
             Self::Gate(_) | Self::Up(_) => vec![p.ffn_width, p.width],
             Self::Down(_) => vec![p.width, p.ffn_width],
+            Self::Dense(index) => {
+                let dense = architecture.dense();
+                let inputs = index.checked_sub(1).and_then(|before| dense.get(before)).copied().unwrap_or(p.width);
+                vec![dense.get(index).copied().unwrap_or_default(), inputs]
+            }
         }
     }
 }

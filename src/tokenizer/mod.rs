@@ -37,6 +37,8 @@ pub struct Tokenizer {
     space_prefix: bool,
     /// The token that a prompt must start with, if there is one.
     leading: Option<u32>,
+    /// The token that a text ends with whose embedding is computed, if there is one.
+    trailing: Option<u32>,
     /// Tokens that end an answer.
     end_of_generation: HashSet<u32>,
     /// Text of the beginning-of-sequence token, for chat templates.
@@ -167,6 +169,7 @@ impl Tokenizer {
             byte_encoding,
             space_prefix,
             leading: bos.filter(|_| adds_bos),
+            trailing: eos.filter(|_| header.flag("tokenizer.ggml.add_eos_token").unwrap_or(false)),
             end_of_generation,
             bos_text: text_of(bos),
             eos_text: text_of(eos),
@@ -194,6 +197,18 @@ impl Tokenizer {
         {
             tokens.insert(0, bos);
         }
+        Ok(tokens)
+    }
+
+    /// The tokens of a text whose embedding is computed, at most `limit` of them: the beginning of a longer text. Names of control tokens are text.
+    ///
+    /// # Errors
+    ///
+    /// 5004 if the text cannot be tokenised.
+    pub fn encode_for_embedding(&self, text: &str, limit: usize) -> Result<Vec<u32>> {
+        let mut tokens = self.encode(&self.as_text(text))?;
+        tokens.truncate(limit.saturating_sub(usize::from(self.trailing.is_some())));
+        tokens.extend(self.trailing);
         Ok(tokens)
     }
 

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use workers_ai_local::ai::{Ai, BackendChoice, Choices, Config, Nonce};
 use workers_ai_local::backend::Answer;
-use workers_ai_local::backend::cpu::{CpuBackend, CpuWeights};
+use workers_ai_local::backend::cpu::{CpuBackend, CpuModel, CpuWeights};
 use workers_ai_local::engine::{FinishReason, Limits};
 use workers_ai_local::error::Result;
 use workers_ai_local::gguf::{BytesSource, LocalFuture, OpenedSource, Others, Parts, Source, SourceError};
@@ -62,6 +62,7 @@ pub fn ai_from(source: Rc<dyn Source>, limits: Limits) -> (Ai, Rc<RefCell<Vec<St
         on_warning: Rc::new(move |text| seen.borrow_mut().push(text.to_owned())),
         substitute: None,
         embeddings: None,
+        default_embeddings: None,
     };
     (Ai::new(config), warnings)
 }
@@ -114,7 +115,7 @@ pub fn load(bytes: Vec<u8>) -> (CpuBackend, Tokenizer) {
         let tokenizer = Tokenizer::from_header(&header, "test.gguf")?;
         let mut weights = CpuWeights::default();
         load_weights(&header.into_tensors(), &architecture, &mut reader, &mut weights).await?;
-        Ok::<_, workers_ai_local::error::AiError>((CpuBackend::new(architecture, weights)?, tokenizer))
+        Ok::<_, workers_ai_local::error::AiError>((CpuBackend::new(CpuModel::new(architecture, weights)?), tokenizer))
     })
     .expect("a model")
 }

@@ -32,6 +32,7 @@ const DRAWN = 999_983;
  * @param {boolean} [options.normsBehind] attention and feed-forward network
  * @param {string} [options.ffnNorm] the name of the norm before the feed-forward network
  * @param {Record<string, number[]>} [options.vectors] further tensors
+ * @param {Record<string, [rows: number, columns: number]>} [options.matrices] further tensors with random weights
  * @param {number} [options.seed] of the weights
  * @param {Record<string, object | undefined>} [options.metadata] entries that are added, replaced or (if undefined) left out; keys that begin with a
  *   dot follow the architecture's name
@@ -58,6 +59,7 @@ export function modelFile(
     normsBehind = false,
     ffnNorm = "ffn_norm",
     vectors = {},
+    matrices = {},
     seed = 1,
     metadata = {},
   } = {},
@@ -117,6 +119,7 @@ export function modelFile(
     ...Object.entries(vectors).map(([name, values]) => vector(name, values)),
     ...layerTensors,
     norm("output_norm.weight"),
+    ...Object.entries(matrices).map(([name, shape]) => matrix(name, ...shape)),
     ...(ownOutput ? [matrix("output.weight", vocabulary.tokens.length, width)] : []),
   ]);
 }

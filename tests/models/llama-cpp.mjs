@@ -49,6 +49,24 @@ export const nextOf = (llamaCpp, file, prompts, margin, adapter) =>
   });
 
 /**
+ * The vectors of texts, computed by an embedding model: not of length 1. `ends`: texts end with EOS. (node-llama-cpp adds it only where there is a BOS
+ * too, unlike llama.cpp.)
+ *
+ * @returns {Promise<number[][]>}
+ */
+export const vectorsOf = (llamaCpp, file, texts, { contextSize, ends }) =>
+  withModel(llamaCpp, file, {}, async (model) => {
+    const context = await model.createEmbeddingContext({ contextSize, batchSize: contextSize, threads: 1 });
+    const vectors = [];
+    for (const text of texts) {
+      const tokens = [...model.tokenize(text), ...(ends ? [model.tokens.eos] : [])];
+      vectors.push([...(await context.getEmbeddingFor(tokens)).vector]);
+    }
+    await context.dispose();
+    return vectors;
+  });
+
+/**
  * The most likely tokens after each of these tokens from position `first` on, most likely first, with their log-probabilities.
  *
  * @returns {Promise<{best: number[], logs: number[]}[]>}

@@ -1,10 +1,12 @@
 //! The CPU backend: the steps of a forward pass, computed with the crate `kernels`.
-//!
-//! Activations are row-major `[rows, width]` in scratch buffers that live as long as the backend: a token allocates little more than its
-//! logits. A batch of several sequences reads each matrix once.
 
 mod backend;
+mod encoder;
+mod model;
+mod pass;
 mod weights;
 
 pub use backend::CpuBackend;
+pub use encoder::Encoding;
+pub use model::CpuModel;
 pub use weights::CpuWeights;

@@ -1,5 +1,5 @@
 //! Gemma 2 (softcaps) and Gemma 3 (norms of each head of query and key, a second RoPE): scaled embeddings, norms before and behind attention
-//! and the feed-forward network, GELU, sliding windows.
+//! and the feed-forward network, GELU, sliding windows. EmbeddingGemma: Gemma 3 with attention in both directions.
 
 use crate::error::Result;
 use crate::model::architecture::{Architecture, LayerNorms, Metadata, QueryKeyNorms};
@@ -28,6 +28,12 @@ pub fn gemma3(metadata: &Metadata<'_>, architecture: &mut Architecture) -> Resul
         let base = metadata.positive_or("rope.freq_base_swa", 10_000.0)?;
         architecture.set_rope_of_windows(architecture.ropes[0].unscaled().with_base(base));
     }
+    Ok(())
+}
+
+pub fn embedding(metadata: &Metadata<'_>, architecture: &mut Architecture) -> Result<()> {
+    gemma3(metadata, architecture)?;
+    architecture.symmetric = true;
     Ok(())
 }
 

@@ -21,13 +21,14 @@ use crate::gguf::Header;
 pub type Family = fn(&Metadata<'_>, &mut Architecture) -> Result<()>;
 
 /// By `general.architecture`.
-const FAMILIES: [(&str, Family); 13] = [
+const FAMILIES: [(&str, Family); 14] = [
     ("llama", llama::complete),
     ("mistral3", mistral::mistral3),
     ("qwen2", qwen::qwen2),
     ("qwen3", qwen::qwen3),
     ("gemma2", gemma::gemma2),
     ("gemma3", gemma::gemma3),
+    ("gemma-embedding", gemma::embedding),
     ("phi3", phi::complete),
     ("granite", granite::complete),
     ("smollm3", smollm::complete),
@@ -61,7 +62,12 @@ impl Architecture {
         architecture.family = known;
         architecture.ropes = vec![Rope::from_metadata(&metadata, YarnNumbers::default())?];
         architecture.biases = metadata.has_tensor("blk.0.attn_q.bias") || metadata.has_tensor("blk.0.attn_qkv.bias");
+        architecture.symmetric = metadata.flag("attention.causal") == Some(false);
+        architecture.embedding = metadata.embedding(architecture.sizes.width)?;
         family(&metadata, &mut architecture)?;
+        if architecture.symmetric && architecture.embedding.is_none() {
+            return Err(metadata.unusable("its attention is not causal, and it has no kind of pooling ('pooling_type')"));
+        }
         Ok(architecture)
     }
 }
