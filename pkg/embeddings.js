@@ -5,7 +5,7 @@ import { AiInternalError, aiError } from "./errors.js";
 import { toSource } from "./source.js";
 
 /**
- * @import { AiConfig, EmbeddingSource, ModelSource } from "./index.d.ts"
+ * @import { AiConfig, EmbeddingSource, ModelFile, ModelSource } from "./index.d.ts"
  * @import { EmbeddingEngine, HostEmbeddings } from "./internal.d.ts"
  * @import { Source } from "./source.js"
  * @typedef {{weights: Source, config?: Source, tokenizer?: Source}} EmbeddingFiles
@@ -29,7 +29,7 @@ export const hasWeights = (value) => typeof value === "object" && value !== null
  */
 export function aloneFile(value) {
   if (!hasWeights(value)) return /** @type {ModelSource | undefined} */ (value);
-  const { weights, config, tokenizer } = /** @type {EmbeddingSource} */ (value);
+  const { weights, config, tokenizer } = /** @type {Record<string, ModelFile | undefined>} */ (value);
   return config === undefined && tokenizer === undefined ? weights : undefined;
 }
 

@@ -123,19 +123,27 @@ function readRecorded(file) {
  * @param {any[]} values the object, or the values of a stream's events
  */
 export function answerOfService(values) {
-  const answer = partsOf(values);
+  const others = Math.max(0, ...values.flatMap((value) => (value?.choices ?? []).map((/** @type {any} */ { index = 0 }) => index)));
+  const usage = values.findLast((value) => value?.usage)?.usage;
+  const further = Array.from({ length: others }, (_, other) => partsOf(values, other + 1));
+  const answer = { ...partsOf(values, 0), usage, ...(further.length > 0 ? { others: further } : {}) };
   return answer.parts.length > 0 || answer.finish_reason !== undefined || values.length !== 1 ? answer : { object: values[0] };
 }
 
-/** @param {any[]} values */
-function partsOf(values) {
+/**
+ * The parts of a choice.
+ *
+ * @param {any[]} values
+ * @param {number} index the choice's
+ */
+function partsOf(values, index) {
   const parts = [];
   /** @type {{name?: string, text: string}[]} */
   const calls = [];
-  let usage;
   let finish_reason;
   for (const value of values) {
-    const choice = value?.choices?.[0];
+    const choice = value?.choices?.find((/** @type {any} */ choice) => (choice.index ?? 0) === index);
+    if (!choice && index > 0) continue;
     const message = choice?.delta ?? choice?.message ?? value;
     const thought = message?.reasoning_content ?? message?.reasoning;
     if (typeof thought === "string" && thought !== "") parts.push({ thought });
@@ -149,9 +157,8 @@ function partsOf(values) {
       calls[place].name ??= name;
       calls[place].text += typeof given === "string" ? given : JSON.stringify(given);
     }
-    usage = value?.usage ?? usage;
     finish_reason = choice?.finish_reason ?? value?.finish_reason ?? finish_reason;
   }
   for (const { name, text } of calls.filter(Boolean)) parts.push({ call: { name, arguments: JSON.parse(text || "{}") } });
-  return { parts, finish_reason, usage };
+  return { parts, finish_reason };
 }

@@ -5,7 +5,7 @@
 //! - context window in tokens ("-": none is published);
 //! - default `max_tokens` ("stream/object" where they differ, "-": what the window leaves);
 //! - features; "until:" is the date from which the service does not answer for the id any more (here it does);
-//! - shape of the answers: "response" is the binding's own, "chat" chat completions, "chat+text" the same, but text completions for a prompt,
+//! - shape of the answers: "response" is the binding's own, "response+objects" the same with objects as `arguments` of a call's `function`, "chat" chat completions, "chat+text" the same, but text completions for a prompt,
 //!   "chat+responses" chat completions, or responses for an input of the Responses API. It is that of the id's type in
 //!   `@cloudflare/workers-types` 5.20261117.1 (`tests/node/catalogue.test.mjs` compares them);
 //! - chat format, of the model's own card;
@@ -41,12 +41,21 @@ pub struct Card {
 pub enum Shape {
     /// The binding's own: `{response, …}`.
     Response,
+    /// The same, but the `arguments` of a call's `function` are an object, not JSON text.
+    ResponseWithObjects,
     /// OpenAI's chat completions.
     Chat,
     /// The same, but text completions for a prompt.
     ChatOrText,
     /// Chat completions, or responses for an input of the Responses API.
     ChatOrResponses,
+}
+
+impl Shape {
+    /// Whether `run` answers as OpenAI does.
+    pub fn is_chat(self) -> bool {
+        !matches!(self, Self::Response | Self::ResponseWithObjects)
+    }
 }
 
 /// Id of the Text Generation task in the models API.
@@ -77,6 +86,7 @@ fn card_of(line: &'static str) -> Option<Card> {
         max_tokens_object: object.parse().ok(),
         context_window: window.parse().ok(),
         shape: match shape {
+            "response+objects" => Shape::ResponseWithObjects,
             "chat" => Shape::Chat,
             "chat+text" => Shape::ChatOrText,
             "chat+responses" => Shape::ChatOrResponses,
@@ -227,7 +237,7 @@ mod tests {
             assert!(numbers.iter().all(|number| *number == "-" || number.parse::<u32>().is_ok_and(|number| number > 0)), "{line}");
             let is_feature = |feature: &str| PROPERTIES.iter().any(|(name, _)| *name == feature) || feature.starts_with("until:");
             assert!(columns[4] == "-" || columns[4].split(',').all(is_feature), "{line}");
-            assert!(["response", "chat", "chat+text", "chat+responses"].contains(&columns[5]), "{line}");
+            assert!(["response", "response+objects", "chat", "chat+text", "chat+responses"].contains(&columns[5]), "{line}");
         }
     }
 

@@ -1,15 +1,19 @@
 // `serve --any-model`: requests for ids that do not exist are answered by one that does. Programs have names such as gpt-4o written in them.
 
+import { DEFAULT_EMBEDDINGS } from "../default-embeddings.js";
+
 /** @typedef {{fetch(request: Request): Promise<Response>}} Fetcher */
 
 /** The path of a REST request: what is before the model id, and the id as it is written there. */
 const REST_RUN = /^(\/client\/v4\/accounts\/[^/]+\/ai\/run\/)(.+)$/;
-const CHAT_COMPLETIONS = /\/v1\/chat\/completions\/?$/;
+/** The paths of OpenAI's API whose body names the model. */
+const OPENAI = /\/v1\/(chat\/completions|responses|embeddings)\/?$/;
 /** The header with which the binding names the model, possibly behind a prefix and a colon. */
 const MODEL_HEADER = "cf-consn-model-id";
 
 /**
- * Puts the model's id in place of an unknown one, in the path, in the binding's header or in the body of chat completions.
+ * Puts the model's id in place of an unknown one, in the path, in the binding's header or in the body of OpenAI's API; for embeddings the id of the
+ * embedding model that stands in for others.
  *
  * @param {Fetcher} ai
  * @param {object} options
@@ -22,10 +26,9 @@ const MODEL_HEADER = "cf-consn-model-id";
 export function answeringAny(ai, { model, others = [], maxBodyBytes, onWarning = () => {} }) {
   /** Whether an id exists, by the answers of the engine itself. @type {Map<string, boolean>} */
   const known = new Map(others.map((id) => [id, true]));
-  /** @param {string} id */
-  const exists = async (id) => {
+  const exists = async (/** @type {string} */ id, other = model) => {
     const found = known.get(id) ?? (await ai.fetch(new Request(`http://localhost/v1/models/${encodeURIComponent(id)}`))).ok;
-    if (!known.has(id) && !found) onWarning(`${id} does not exist; ${model} answers instead.`);
+    if (!known.has(id) && !found) onWarning(`${id} does not exist; ${other} answers instead.`);
     // Clients may send any number of names.
     if (known.size < 1000) known.set(id, found);
     return found;
@@ -49,11 +52,13 @@ export function answeringAny(ai, { model, others = [], maxBodyBytes, onWarning =
         changed.headers.set(MODEL_HEADER, `${prefix}${model}`);
         return ai.fetch(changed);
       }
-      if (!CHAT_COMPLETIONS.test(url.pathname)) return ai.fetch(request);
+      const [, kind] = OPENAI.exec(url.pathname) ?? [];
+      if (kind === undefined) return ai.fetch(request);
+      const other = kind === "embeddings" ? DEFAULT_EMBEDDINGS.id : model;
       const body = await bodyOf(request, maxBodyBytes);
       const input = parsed(body);
-      const replaces = typeof input?.model === "string" && !(await exists(input.model));
-      return ai.fetch(copy(request, url, replaces ? JSON.stringify({ ...input, model }) : body));
+      const replaces = typeof input?.model === "string" && !(await exists(input.model, other));
+      return ai.fetch(copy(request, url, replaces ? JSON.stringify({ ...input, model: other }) : body));
     },
   };
 }

@@ -128,11 +128,12 @@ impl Answer {
             Content::Forwarded(_) | Content::Embedded(_) => Ok(None),
         };
         match (&next, &mut self.recorder) {
-            (Ok(Some(Progress::Part { part, .. })), Some(recorder)) => recorder.part(part),
-            (Ok(Some(Progress::Finished { reason, .. })), Some(_)) => {
+            (_, None) => {}
+            (Ok(Some(progress)), Some(recorder)) => recorder.progress(progress),
+            (Ok(None), Some(_)) => {
                 let usage = self.usage();
                 if let Some(recorder) = self.recorder.take() {
-                    recorder.finished(&usage, *reason);
+                    recorder.finished(&usage);
                 }
             }
             (Err(error), Some(_)) => {
@@ -140,7 +141,6 @@ impl Answer {
                     recorder.failed(error);
                 }
             }
-            (Ok(None), _) | (_, None) => {}
         }
         next
     }

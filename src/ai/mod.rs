@@ -133,12 +133,12 @@ impl Ai {
             request.choices = 1;
         }
         request.logprobs = request.logprobs.filter(|_| dialect.has_logprobs());
-        let recorder = recorder.filter(|_| request.choices == 1);
         let shape = AnswerShape {
             stream: request.stream,
             tools_offered: !request.tools.is_empty(),
             json: request.response_format != ResponseFormat::Text,
             logprobs: request.logprobs.is_some(),
+            object_arguments: catalog::find(model_id).is_some_and(|card| card.shape == Shape::ResponseWithObjects),
         };
         if let Some(answer) = prepared {
             return Ok(Answer::new(Prepared::new(&answer, &request, nonce)?, dialect, shape, None));
@@ -387,7 +387,7 @@ fn settle_effort(model_id: &str, request: &mut TextGenerationRequest) {
 /// How the answer to a request is written.
 fn dialect_of(model_id: &str, input: Option<&Value>, api: Api, nonce: Nonce) -> Dialect {
     let shape = catalog::find(model_id).map_or(Shape::Response, |card| card.shape);
-    if api == Api::Run && shape == Shape::Response {
+    if api == Api::Run && !shape.is_chat() {
         return Dialect::binding();
     }
     let takes_responses = shape == Shape::ChatOrResponses && input.is_some_and(is_for_responses);

@@ -18,8 +18,9 @@ pub fn names_model(answer: &Value) -> bool {
     answer["named"] == Value::Bool(true)
 }
 
-/// The answers to one request, all of them the same one, which was prepared as JSON:
-/// `{"parts": [{"thought": …} | {"text": …} | {"call": {"name", "arguments"}}], "usage", "finish_reason", "delay", "error"}`.
+/// The answers to one request, which were prepared as JSON:
+/// `{"parts": [{"thought": …} | {"text": …} | {"call": {"name", "arguments"}}], "usage", "finish_reason", "delay", "error", "others"}`.
+/// `others`: the parts and the `finish_reason` of the choices behind the first one; a choice that is not there is like the first one.
 ///
 /// Each part counts as a token. `delay`: milliseconds before each of them; `error` follows the parts, in the form of
 /// [`AiError::wire_body`]. Limits and stop strings of the request
@@ -37,8 +38,16 @@ impl Prepared {
     ///
     /// The prepared error if nothing comes before it; 5024 if JSON mode wants another value than the prepared one.
     pub fn new(answer: &Value, request: &TextGenerationRequest, nonce: Nonce) -> Result<Self> {
-        let choices =
-            (0..request.choices.max(1)).map(|index| Choice::new(answer, request, index * MAX_CALLS, nonce)).collect::<Result<_>>()?;
+        let choice = |index: usize| {
+            let other = index.checked_sub(1).and_then(|other| answer["others"].get(other));
+            let mut choice = Choice::new(other.unwrap_or(answer), request, index * MAX_CALLS, nonce)?;
+            if other.is_some() {
+                // The first one's tokens are those of all.
+                choice.completion_tokens = Some(0);
+            }
+            Ok(choice)
+        };
+        let choices = (0..request.choices.max(1)).map(choice).collect::<Result<_>>()?;
         Ok(Self { choices, current: 0 })
     }
 

@@ -3,7 +3,7 @@
 use crate::engine::FinishReason;
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::{ByteStream, LocalFuture, SourceError};
-use crate::output::{Part, Usage};
+use crate::output::{Part, Progress, Usage};
 use serde_json::{Value, json};
 use std::rc::Rc;
 
@@ -70,38 +70,56 @@ pub fn error_of(body: &Value) -> Option<AiError> {
     Some(AiError::new(code, body["description"].as_str().unwrap_or_default()))
 }
 
-/// Collects a local model's answer for a substitute that records.
+/// Collects a local model's answers to a request for a substitute that records.
 pub struct Recorder {
     pub substitute: Rc<dyn Substitute>,
     pub model_id: String,
     pub input: Value,
-    parts: Vec<Value>,
+    /// By their choices; of each its parts and how it ended.
+    choices: Vec<(Vec<Value>, FinishReason)>,
 }
 
 impl Recorder {
     pub fn new(substitute: Rc<dyn Substitute>, model_id: &str, input: Value) -> Self {
-        Self { substitute, model_id: model_id.to_owned(), input, parts: Vec::new() }
+        Self { substitute, model_id: model_id.to_owned(), input, choices: Vec::new() }
     }
 
-    pub fn part(&mut self, part: &Part) {
-        self.parts.push(match part {
-            Part::Thought(thought) => json!({"thought": thought}),
-            Part::Text(text) => json!({"text": text}),
-            Part::Call(call) => json!({"call": {"name": call.name, "arguments": call.arguments}}),
-        });
+    pub fn progress(&mut self, progress: &Progress) {
+        match progress {
+            Progress::Part { choice, part, .. } => self.choice(*choice).0.push(match part {
+                Part::Thought(thought) => json!({"thought": thought}),
+                Part::Text(text) => json!({"text": text}),
+                Part::Call(call) => json!({"call": {"name": call.name, "arguments": call.arguments}}),
+            }),
+            Progress::Finished { choice, reason, .. } => self.choice(*choice).1 = *reason,
+        }
     }
 
-    /// The answer is complete.
-    pub fn finished(self, usage: &Usage, finish_reason: FinishReason) {
-        let answer = json!({"parts": self.parts, "finish_reason": finish_reason.as_str(), "usage": usage});
+    fn choice(&mut self, index: usize) -> &mut (Vec<Value>, FinishReason) {
+        if self.choices.len() <= index {
+            self.choices.resize_with(index + 1, Default::default);
+        }
+        &mut self.choices[index]
+    }
+
+    /// All answers are complete.
+    pub fn finished(mut self, usage: &Usage) {
+        self.choice(0);
+        let mut choices = self.choices.into_iter().map(|(parts, reason)| json!({"parts": parts, "finish_reason": reason.as_str()}));
+        let mut answer = choices.next().unwrap_or_default();
+        answer["usage"] = json!(usage);
+        let others: Vec<Value> = choices.collect();
+        if !others.is_empty() {
+            answer["others"] = Value::from(others);
+        }
         self.substitute.record(&self.model_id, &self.input, &answer);
     }
 
     /// The answer ended with an error. Only errors that the same request causes every time are recorded.
-    pub fn failed(self, error: &AiError) {
+    pub fn failed(mut self, error: &AiError) {
         use ErrorCode::{ContextWindowExceeded, InvalidInput, JsonModeNotMet};
         if matches!(error.code, ContextWindowExceeded | InvalidInput | JsonModeNotMet) {
-            let answer = json!({"parts": self.parts, "error": error.wire_body()});
+            let answer = json!({"parts": self.choice(0).0, "error": error.wire_body()});
             self.substitute.record(&self.model_id, &self.input, &answer);
         }
     }

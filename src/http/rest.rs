@@ -2,7 +2,7 @@
 
 use super::{Request, Response, respond};
 use crate::ai::{Ai, Api, id_of_lora};
-use crate::catalog::{self, Shape};
+use crate::catalog;
 use crate::catalog_embeddings;
 use crate::error::{AiError, Result};
 use crate::input::published_schemas;
@@ -21,7 +21,7 @@ pub fn schema(query: &Value) -> Result<Response> {
         return Ok(envelope(&catalog_embeddings::published_schemas()));
     }
     match catalog::find(model) {
-        Some(card) => Ok(envelope(&published_schemas(card.shape != Shape::Response))),
+        Some(card) => Ok(envelope(&published_schemas(card.shape.is_chat()))),
         None => Err(AiError::no_such_model(model)),
     }
 }

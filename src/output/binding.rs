@@ -24,7 +24,14 @@ pub fn object(whole: &CompleteAnswer, shape: AnswerShape) -> Result<Value> {
     let mut object = Map::new();
     object.insert("response".into(), response);
     if shape.tools_offered {
-        object.insert("tool_calls".into(), choice.calls.iter().map(ToolCall::flat).collect());
+        let call = |call: &ToolCall| {
+            let mut flat = call.flat();
+            if shape.object_arguments {
+                flat["function"]["arguments"] = call.arguments.clone();
+            }
+            flat
+        };
+        object.insert("tool_calls".into(), choice.calls.iter().map(call).collect());
     }
     object.insert("usage".into(), json!(whole.usage));
     object.insert("finish_reason".into(), choice.finish_reason.as_str().into());
@@ -106,5 +113,9 @@ mod tests {
         let call = ToolCall { id: "1".into(), name: "f".into(), arguments: json!({}) };
         let turn = object(&whole("", vec![call]), shape(true, false)).expect("an object");
         assert_eq!((&turn["response"], &turn["tool_calls"][0]["name"]), (&Value::Null, &json!("f")));
+        assert_eq!(turn["tool_calls"][0]["function"]["arguments"], json!("{}"));
+        let shape = AnswerShape { object_arguments: true, ..shape(true, false) };
+        let call = ToolCall { id: "1".into(), name: "f".into(), arguments: json!({"a": 1}) };
+        assert_eq!(object(&whole("", vec![call]), shape).expect("an object")["tool_calls"][0]["function"]["arguments"], json!({"a": 1}));
     }
 }

@@ -141,6 +141,8 @@ pub struct AnswerShape {
     pub json: bool,
     /// The request asks for log probabilities.
     pub logprobs: bool,
+    /// In the binding's own object, the `arguments` of a call's `function` are an object, not JSON text.
+    pub object_arguments: bool,
 }
 
 /// The dialect in which an answer is written, and how far it is written.

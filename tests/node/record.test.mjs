@@ -70,6 +70,39 @@ describe("a recorded answer", () => {
     assert.deepEqual(again, first);
   });
 
+  test("has all of its choices", async () => {
+    const id = "@cf/zai-org/glm-5.2";
+    const input = { ...ASK, n: 3 };
+    const answer = async (ai) => {
+      const { choices, usage } = await ai.run(id, input);
+      return { choices: choices.map(({ message: { content }, finish_reason }) => [content, finish_reason]), usage };
+    };
+    const real = new Ai({ onWarning() {}, record: { folder: path.join(folder, "choices"), mode: "auto" } });
+    const first = await answer(real);
+    assert.equal(new Set(first.choices.map(([content]) => content)).size, 3, "with this temperature they differ");
+    assert.deepEqual(await answer(replaying("choices")), first);
+    await real.close();
+
+    const service = createHttpServer((_, response) => {
+      response.setHeader("content-type", "text/event-stream");
+      const chunk = (index, delta, finish_reason = null) => `data: ${JSON.stringify({ choices: [{ index, delta, finish_reason }] })}\n\n`;
+      const usage = { prompt_tokens: 3, completion_tokens: 4, total_tokens: 7 };
+      response.end([chunk(0, { content: "re" }), chunk(1, { content: "bl" }), chunk(1, { content: "ue" }, "length"), chunk(0, { content: "d" }, "stop"), `data: ${JSON.stringify({ choices: [], usage })}\n\n`, "data: [DONE]\n\n"].join(""));
+    });
+    const { url, close } = await listening(service);
+    const remote = { remote: { [id]: "always" }, account: { id: "a", token: "t", url: `${url}/client/v4` } };
+    const asked = { messages: ASK.messages, n: 2 };
+    try {
+      const ai = new Ai({ ...NO_MODEL, ...remote, record: { folder: path.join(folder, "choices of the service"), mode: "auto" } });
+      await chunksOf(await ai.run(id, { ...asked, stream: true }));
+    } finally {
+      await close();
+    }
+    const { choices, usage } = await replaying("choices of the service").run(id, asked);
+    assert.deepEqual(choices.map(({ index, message, finish_reason }) => [index, message.content, finish_reason]), [[0, "red", "stop"], [1, "blue", "length"]]);
+    assert.equal(usage.completion_tokens, 4);
+  });
+
   test("that is not read to its end is not recorded", async () => {
     const ai = recording("cut");
     const reader = (await ai.run(MODEL, { ...ASK, stream: true })).getReader();

@@ -373,6 +373,13 @@ describe("serve --any-model", () => {
     }
   });
 
+  test("answers them in the Responses API and for embeddings, too", async () => {
+    const response = await (await post("/v1/responses", { model: "gpt-5", input: "Hi", max_output_tokens: 2 })).json();
+    assert.deepEqual([response.model, response.object], [MODEL, "response"]);
+    const embeddings = await (await post("/v1/embeddings", { model: "text-embedding-3-small", input: "Hi" })).json();
+    assert.deepEqual([embeddings.model, embeddings.data[0].embedding.length], ["@cf/sentence-transformers/all-minilm-l6-v2", 384]);
+  });
+
   test("reads no more of a body than the engine does", async () => {
     let pulled = 0;
     const endless = new ReadableStream({ pull: (controller) => (pulled += 1, controller.enqueue(new Uint8Array(10))) });
