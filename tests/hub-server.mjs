@@ -24,7 +24,7 @@ export const sha256Of = (bytes) => createHash("sha256").update(bytes).digest("he
  * @param {Record<string, {gated?: boolean, private?: boolean, revisions?: string[], files: Record<string, Uint8Array>}>} repositories by `owner/repo`;
  *   may be changed later
  * @param {object} [faults] may be changed later
- * @param {(request: {path: string, from: number, count: number}) => {cutAfter?: number, status?: number, headers?: Record<string, string>, bytes?:
+ * @param {(request: {path: string, from: number, count: number}) => {cutAfter?: number, cutAfterMs?: number, status?: number, headers?: Record<string, string>, bytes?:
  *   Uint8Array, etag?: string, ranges?: boolean} | undefined} [faults.cdn] what goes wrong with a request to the CDN: the connection is cut after so
  *   many bytes, another answer, other bytes, another version
  * @param {(request: {path: string, count: number}) => {status: number, headers?: Record<string, string>} | undefined} [faults.hub]
@@ -105,8 +105,8 @@ export async function startHub(repositories, faults = {}) {
     const sent = part ? bytes.subarray(from) : bytes;
     response.writeHead(part ? 206 : 200, { ...CORS, etag, "accept-ranges": "bytes", "content-length": sent.length, ...(part && { "content-range": `bytes ${from}-${bytes.length - 1}/${bytes.length}` }) });
     if (fault.cutAfter === undefined || fault.cutAfter >= sent.length) return void response.end(sent);
-    // What was written is sent before the connection ends.
-    response.write(sent.subarray(0, fault.cutAfter), () => setTimeout(() => response.destroy(), 2));
+    // A client may lose what it has not read yet when the connection ends, unless that takes a while.
+    response.write(sent.subarray(0, fault.cutAfter), () => setTimeout(() => response.destroy(), fault.cutAfterMs ?? 2));
     if (fault.cutAfter === 0) response.destroy();
   }
 

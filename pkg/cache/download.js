@@ -235,7 +235,7 @@ class Transfer {
     // Some file systems do not tell.
     const room = await this.#options.conditions.room(folder).catch(() => Infinity);
     const missing = size - this.#offset + SPARE;
-    if (room < missing) throw noRoom(folder, `it needs ${inMegabytes(missing)}, and ${inMegabytes(room)} are free`);
+    if (room < missing) throw noRoom(folder, `it needs ${inMegabytes(missing)}, and ${Math.floor(room / 1e6).toLocaleString("en")} MB are free`);
   }
 
   /** @param {Response} response */

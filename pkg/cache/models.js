@@ -33,6 +33,8 @@ import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeReco
  *
  * @typedef {{loaded: number, total: number | null}} Progress
  *
+ * @typedef {{path: string, name: string, files: {url: string, size?: number, sha256?: string}[]}} Note what is remembered of a name
+ *
  * @typedef {object} CacheOptions
  * @property {string} [folder] default: the user's, see `modelFolder`
  * @property {{endpoint?: string, token?: string}} [hub] default: `HF_ENDPOINT` and `HF_TOKEN`
@@ -89,9 +91,9 @@ export class ModelCache {
     const parsed = parseName(name);
     if (parsed?.kind === "url") return this.#addressed(parsed.url);
     const hub = hubOf(parsed);
-    if (!hub) return undefined;
+    if (!parsed || !hub) return undefined;
     try {
-      return this.#model(name, JSON.parse(readFileSync(this.#noteOf(hub.name), "utf8")).files);
+      return this.#model(parsed.name, JSON.parse(readFileSync(this.#noteOf(hub.name), "utf8")).files);
     } catch {
       return undefined;
     }
@@ -106,11 +108,12 @@ export class ModelCache {
    */
   async resolve(name, { renew = false } = {}) {
     const known = this.known(name);
-    const hub = hubOf(parseName(name));
+    const parsed = parseName(name);
+    const hub = hubOf(parsed);
     if (known && (!renew || !hub)) return known;
-    if (!hub) throw sourceError("refused", `"${name}" is not the name of a model`);
+    if (!parsed || !hub) throw sourceError("refused", `"${name}" is not the name of a model`);
     const { files } = await resolveHub(hub, { ...this.#hub, signal: this.#options.signal });
-    return this.#model(name, files);
+    return this.#model(parsed.name, files);
   }
 
   /**
@@ -147,7 +150,7 @@ export class ModelCache {
     // Otherwise the hub has another file by now.
     const isSameVersion = record && (file.sha256 === undefined || file.sha256 === record.sha256);
     if (state === "other" && isSameVersion) this.#options.onWarning?.(`workers-ai-local: ${file.path} is no longer the file that was downloaded; it is downloaded again.`);
-    await this.#shared(file.path, onProgress, (report) => this.#locked(model, file, report));
+    await this.#shared(file.path, onProgress, (report) => this.#locked(model, file, report, full));
     await this.#remember(model);
   }
 
@@ -188,8 +191,9 @@ export class ModelCache {
    * @param {Model} model
    * @param {StoredFile} file
    * @param {(progress: Progress) => void} report
+   * @param {boolean} full
    */
-  async #locked(model, file, report) {
+  async #locked(model, file, report, full) {
     const { signal } = this.#options;
     const target = file.path;
     await mkdir(path.dirname(target), { recursive: true }).catch((error) => {
@@ -200,20 +204,20 @@ export class ModelCache {
       const [part, bytes] = await Promise.all([readPart(target), stat(partOf(target)).then(({ size }) => size, () => 0)]);
       if (bytes > 0) report({ loaded: bytes, total: part?.size ?? file.size ?? null });
     };
-    await alone(`${target}.lock`, (holds) => this.#downloaded(model, file, report, holds), { signal, onWait });
+    await alone(`${target}.lock`, (holds) => this.#downloaded(model, file, report, { holds, full }), { signal, onWait });
   }
 
   /**
    * @param {Model} model
    * @param {StoredFile} file
    * @param {(progress: Progress) => void} report
-   * @param {() => Promise<boolean>} holds
+   * @param {{holds: () => Promise<boolean>, full: boolean}} options
    */
-  async #downloaded(model, file, report, holds) {
+  async #downloaded(model, file, report, { holds, full }) {
     const { url, path: target, size, sha256 } = file;
     const names = [model.name];
     // Another process may have done it meanwhile.
-    if ((await compare(target, { ...file, names })) === "good") return;
+    if ((await compare(target, { ...file, names }, { full })) === "good") return;
     const headers = hubHeaders(url, this.#hub);
     /** @param {Response} response */
     const explain = (response) => this.#explained(response, url);
@@ -303,20 +307,17 @@ export class ModelCache {
         models.set(model.name, { ...model, names, size, used, sha256: undefined, bytes: model.bytes + file.bytes, complete: model.complete && file.complete, paths: [...model.paths, file.path] });
       }
     }
-    const all = [...models.values()].map((model) => this.#withMissing(model));
+    const notes = await this.#notes();
+    const all = [...models.values()].map((model) => withMissing(model, notes));
     return all.sort((one, other) => other.used.getTime() - one.used.getTime());
   }
 
-  /**
-   * A split model of which some files are not there is not complete.
-   *
-   * @param {StoredModel} model
-   * @returns {StoredModel}
-   */
-  #withMissing(model) {
-    const files = knownFiles(this, model.name);
-    if (!files || files.length <= model.paths.length) return model;
-    return { ...model, complete: false, size: sizeOf(files) };
+  /** What is remembered of names. @returns {Promise<Note[]>} */
+  async #notes() {
+    const folder = path.join(this.#folder, "models", NAMES);
+    const files = (await readdir(folder).catch(() => [])).map((file) => path.join(folder, file));
+    const notes = await Promise.all(files.map(async (file) => ({ path: file, ...(await readJson(file)) })));
+    return notes.filter(({ name, files }) => typeof name === "string" && Array.isArray(files));
   }
 
   /** Each stored file, complete or not. */
@@ -340,19 +341,15 @@ export class ModelCache {
    * @returns {Promise<boolean>} whether there was one
    */
   async delete(name) {
-    const files = this.#knownPaths(name);
-    const models = (await this.list()).filter((model) => model.names.includes(name) || model.url === name || model.paths.some((file) => file === name || files.has(file)));
-    for (const { paths } of models) for (const file of paths) await this.#remove(file);
-    const hub = hubOf(parseNameOrNot(name));
-    const notes = new Set(models.flatMap(({ names }) => names.flatMap((each) => hubOf(parseNameOrNot(each))?.name ?? [])));
-    if (hub) notes.add(hub.name);
-    for (const note of notes) await rm(this.#noteOf(note), { force: true });
+    const parsed = parseNameOrNot(name);
+    const meant = new Set([name, parsed?.name, hubOf(parsed)?.name]);
+    const notes = await this.#notes();
+    const files = new Set(notes.filter((note) => meant.has(note.name)).flatMap((note) => note.files.map(({ url }) => this.#pathOf(url))));
+    const models = (await this.list()).filter(({ names, url, paths }) => [...names, url].some((each) => meant.has(each)) || paths.some((file) => file === name || files.has(file)));
+    const removed = new Set([...files, ...models.flatMap(({ paths }) => paths)]);
+    for (const file of removed) await this.#remove(file);
+    for (const note of notes) if (note.files.some(({ url }) => removed.has(this.#pathOf(url)))) await rm(note.path, { force: true });
     return models.length > 0;
-  }
-
-  /** @param {string} name */
-  #knownPaths(name) {
-    return new Set(knownFiles(this, name)?.map((file) => file.path));
   }
 
   /** @param {string} file */
@@ -367,18 +364,20 @@ export class ModelCache {
 export const FOR_ENGINES = { ...CONDITIONS, attempts: 1 };
 
 /**
- * @param {ModelCache} cache
- * @param {string} name
+ * A split model of which some files are not there is not complete.
+ *
+ * @param {StoredModel} model
+ * @param {Note[]} notes
+ * @returns {StoredModel}
  */
-function knownFiles(cache, name) {
-  try {
-    return cache.known(name)?.files;
-  } catch {
-    return undefined;
-  }
+function withMissing(model, notes) {
+  const hub = hubOf(parseNameOrNot(model.name));
+  const files = notes.find(({ name }) => name === hub?.name)?.files;
+  if (!files || files.length <= model.paths.length) return model;
+  return { ...model, complete: false, size: sizeOf(files) };
 }
 
-/** The bytes of all files, if they are known. @param {StoredFile[]} files @returns {number | undefined} */
+/** The bytes of all files, if they are known. @param {{size?: number}[]} files @returns {number | undefined} */
 function sizeOf(files) {
   return files.every(({ size }) => size !== undefined) ? files.reduce((sum, { size = 0 }) => sum + size, 0) : undefined;
 }
