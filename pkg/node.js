@@ -53,6 +53,9 @@ const HOST = {
   },
 };
 
+/** Bytes of memory that the machine has, and that an engine can have on the CPU. */
+export const MEMORY = { machine: HOST.memoryBytes ?? Infinity, engine: (builds.wasm64 ? 16 : 4) * 2 ** 30 };
+
 provideGpu(dawn);
 
 export class Ai extends BaseAi {

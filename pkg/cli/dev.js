@@ -6,7 +6,7 @@ import { deriveConfig } from "../dev/config.js";
 import { localEngine } from "../dev/engine.js";
 import { ProjectError, findPackage } from "../dev/project.js";
 import { CommandError, UsageError } from "./arguments.js";
-import { chosenFile, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
+import { absolute, chosenFile, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
 import { helpOf } from "./help.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
@@ -173,8 +173,6 @@ export function read(args) {
  * @returns {AiConfig}
  */
 function engineOptions({ gguf, lora, model, threads, backend, forward }) {
-  /** @param {string} file */
-  const absolute = (file) => (/^[a-z][a-z0-9+.-]+:\/\//i.test(file) ? file : path.resolve(file));
   const computing = engineFrom({ threads, backend, forward: forward.length > 0 ? forward : undefined });
   return { ...weights(gguf.map(absolute), model), ...lorasFrom(lora, absolute), ...computing, onProgress: loadProgress(chosenFile(gguf)), onWarning: note };
 }
@@ -277,7 +275,7 @@ function introduce({ gguf, model, forward }, derived, version, engine) {
   const forwarded = ids.length > 0 ? `\n  Workers AI answers ${ids.join(", ")}, on your account.` : "";
   say(`workers-ai-local: ${places.join(" and ")} is computed on this machine${forwarded ? "" : ", without an account"}.${forwarded}
   ${only ? model : forwarded ? "All else" : "every model id"} is answered ${by}${only ? "; the others by the small default model" : ""}.
-  ${gguf.length > 0 ? "`workers-ai-local models` lists the ids." : "Another model: --gguf FILE, for one id also --model ID. `workers-ai-local models` lists the ids."}
+  ${gguf.length > 0 ? "`workers-ai-local models` lists the ids." : "Another model: --gguf NAME, for one id also --model ID. `workers-ai-local models` lists the ids."}
   wrangler ${version} runs with a copy of the configuration in .wrangler/; its warning about "unsafe" fields is about that copy.
 `);
 }

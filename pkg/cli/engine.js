@@ -1,7 +1,9 @@
 // The options with which every command that computes configures its `Ai`.
 
 import path from "node:path";
+import { ModelCache } from "../cache/models.js";
 import { DEFAULT_MODEL } from "../default-model.js";
+import { parseName } from "../names.js";
 import { UsageError, numberOf } from "./arguments.js";
 
 /**
@@ -65,14 +67,30 @@ function remoteFrom(forward) {
  *
  * @param {string} source a path or a URL
  */
-export const fileNameOf = (source) => path.basename(/^[a-z][a-z0-9+.-]+:\/\//i.test(source) ? source.replace(/[?#].*$/s, "") : source);
+export const fileNameOf = (source) => path.basename(URL_START.test(source) ? source.replace(/[?#].*$/s, "") : source);
 
 /**
  * The name of the model file that a command's options, or the environment, say.
  *
  * @param {string[] | undefined} gguf
  */
-export const chosenFile = (gguf) => fileNameOf(gguf?.[0] ?? process.env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file);
+export const chosenFile = (gguf) => fileNameOf(gguf?.[0] ?? (process.env.WORKERS_AI_LOCAL_MODEL || DEFAULT_MODEL.file));
+
+const URL_START = /^[a-z][a-z0-9+.-]+:\/\//i;
+
+/**
+ * The same source from any folder: a path is made absolute, a name or a URL stays.
+ *
+ * @param {string} source
+ */
+export const absolute = (source) => (URL_START.test(source) || parseName(source) ? source : path.resolve(source));
+
+/**
+ * Where the file of a source is on this machine, if it is.
+ *
+ * @param {string} source a path or a name
+ */
+export const pathOf = (source) => (parseName(source) ? new ModelCache().known(source)?.files[0].path : source);
 
 /**
  * Without `model`, the file serves every id; with it, only this id.

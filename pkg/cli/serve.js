@@ -10,7 +10,7 @@ import { Ai } from "../node.js";
 import { isLoopback, refusal } from "./access.js";
 import { answeringAny } from "./any-model.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
-import { chosenFile, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
+import { chosenFile, engineFrom, fileNameOf, lorasFrom, pathOf, weights } from "./engine.js";
 import { withUploads } from "./finetunes.js";
 import { isRpcProbe, isWrapped, unwrapped } from "./remote-proxy.js";
 import { MODEL_PATHNAME, refuse, staticFiles } from "./static-files.js";
@@ -53,7 +53,7 @@ export async function serve(values, positionals) {
   if (values.strict && values["any-model"]) throw new UsageError("--strict refuses ids that --any-model answers: choose one");
   const file = chosenFile(gguf);
   const ai = new Ai({ ...weights(gguf, model), ...lorasFrom(values.lora), ...computing, remote, cors: origins, onProgress: loadProgress(file), onWarning: note });
-  const modelPath = env.WORKERS_AI_LOCAL_MODEL || path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
+  const modelPath = (env.WORKERS_AI_LOCAL_MODEL && pathOf(env.WORKERS_AI_LOCAL_MODEL)) || path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
   const answered = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, others: Object.keys(remote ?? {}), maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
   const served = withUploads(ai, answered);
   /** @type {Health} */

@@ -11,6 +11,7 @@ import { homedir } from "node:os";
 import path from "node:path";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { AiInternalError, toMessage, wireError } from "../errors.js";
+import { parseName } from "../names.js";
 import { MAX_BODY_BYTES, sendResponse } from "../node-http.js";
 import { Ai } from "../node.js";
 import { isSame } from "../secret.js";
@@ -78,7 +79,7 @@ function idOf(options) {
   const shared = Object.entries(options).filter(([name, value]) => value !== undefined && name !== "onProgress" && name !== "onWarning");
   if (shared.some(([name]) => !SHAREABLE.has(name))) return undefined;
   const { WORKERS_AI_LOCAL_MODEL } = process.env;
-  const fallback = WORKERS_AI_LOCAL_MODEL ? path.resolve(WORKERS_AI_LOCAL_MODEL) : path.join(cacheFolder(), DEFAULT_MODEL.file);
+  const fallback = WORKERS_AI_LOCAL_MODEL ? absolute(WORKERS_AI_LOCAL_MODEL) : path.join(cacheFolder(), DEFAULT_MODEL.file);
   try {
     const plain = sorted({ ...Object.fromEntries(shared), default: options.default ?? fallback });
     return createHash("sha256").update(JSON.stringify([version(), plain])).digest("hex").slice(0, 32);
@@ -86,6 +87,15 @@ function idOf(options) {
     if (error === NOT_PLAIN) return undefined;
     throw error;
   }
+}
+
+/**
+ * A path from the root; a name of a model and a URL as they are. What cannot be a name is the engine's to say.
+ *
+ * @param {string} text
+ */
+function absolute(text) {
+  return /^([a-z][a-z0-9+.-]+:\/\/|hf:)/i.test(text) || parseName(text) ? text : path.resolve(text);
 }
 
 const NOT_PLAIN = new TypeError("not plain data");
@@ -98,7 +108,7 @@ const NOT_PLAIN = new TypeError("not plain data");
  */
 function sorted(value) {
   if (value instanceof URL) return value.href;
-  if (typeof value === "string") return /^[a-z][a-z0-9+.-]+:\/\//i.test(value) || !/[./\\]/.test(value) ? value : path.resolve(value);
+  if (typeof value === "string") return /[./\\]/.test(value) ? absolute(value) : value;
   if (Array.isArray(value)) return value.map(sorted);
   if (value === null || ["number", "boolean", "undefined"].includes(typeof value)) return value;
   if (Object.getPrototypeOf(value) !== Object.prototype) throw NOT_PLAIN;
