@@ -2,6 +2,7 @@
 
 import path from "node:path";
 import { ModelCache } from "../cache/models.js";
+import { withConfigFile } from "../config-file.js";
 import { DEFAULT_MODEL } from "../default-model.js";
 import { parseName } from "../names.js";
 import { UsageError, numberOf } from "./arguments.js";
@@ -70,11 +71,27 @@ function remoteFrom(forward) {
 export const fileNameOf = (source) => path.basename(URL_START.test(source) ? source.replace(/[?#].*$/s, "") : source);
 
 /**
- * The name of the model file that a command's options, or the environment, say.
+ * A command's options with those of the project's configuration file. `--gguf` without `--model` serves every id, so then the file's models do not.
  *
- * @param {string[] | undefined} gguf
+ * @param {AiConfig} options
+ * @returns {AiConfig}
  */
-export const chosenFile = (gguf) => fileNameOf(gguf?.[0] ?? (process.env.WORKERS_AI_LOCAL_MODEL || DEFAULT_MODEL.file));
+export function configured(options) {
+  const merged = withConfigFile({ config: true, ...options });
+  return options.default === undefined ? merged : { ...merged, models: options.models };
+}
+
+/**
+ * The name of the model file that a configuration, or the environment, says.
+ *
+ * @param {AiConfig} config
+ * @param {string} [model] the id for which it is
+ */
+export function chosenFile(config, model = DEFAULT_MODEL.id) {
+  const own = config.models?.[model] ?? config.default;
+  const first = Array.isArray(own) ? own[0] : own;
+  return fileNameOf(typeof first === "string" ? first : process.env.WORKERS_AI_LOCAL_MODEL || DEFAULT_MODEL.file);
+}
 
 const URL_START = /^[a-z][a-z0-9+.-]+:\/\//i;
 

@@ -9,6 +9,7 @@ import { readFileSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
 import { homedir } from "node:os";
 import path from "node:path";
+import { withConfigFile } from "../config-file.js";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { AiInternalError, toMessage, wireError } from "../errors.js";
 import { parseName } from "../names.js";
@@ -34,7 +35,7 @@ const CALLABLE = ["load", "tokenize", "models", "stats"];
 /** How often a request is asked again because the engine that had it ended. */
 const MAX_ATTEMPTS = 3;
 /** Options whose values can be shared with other processes: plain data, to which files are given by path or URL. */
-const SHAREABLE = new Set(["models", "loras", "default", "defaultEmbeddings", "strict", "caches", "queue", "backend", "build", "threads", "onProgress", "onWarning"]);
+const SHAREABLE = new Set(["hub", "models", "loras", "default", "defaultEmbeddings", "strict", "caches", "queue", "backend", "build", "threads", "onProgress", "onWarning"]);
 /** Headers that belong to one connection. */
 export const HOP = new Set(["connection", "keep-alive", "transfer-encoding", "host", "expect", KEY_HEADER]);
 
@@ -45,14 +46,16 @@ const engines = new Map();
  * The engine of this process for these options: its server listens when this resolves. Nothing is loaded before the first request or `load`. Who
  * gets the same one shares it, and each calls `close`.
  *
- * @param {AiConfig} [options] of `new Ai`
+ * @param {AiConfig} [given] of `new Ai`. The project's configuration file is added unless `config` is `false`
+ * @param {string} [folder] the project's
  * @returns {Promise<Engine>}
  */
-export function localEngine(options = {}) {
+export async function localEngine(given = {}, folder) {
+  const options = withConfigFile({ config: true, ...given }, folder);
   const id = idOf(options);
   if (id === undefined) return Engine.start(options);
   const known = engines.get(id);
-  if (known) return known.then((engine) => engine.shared() ?? localEngine(options));
+  if (known) return known.then((engine) => engine.shared() ?? localEngine({ ...options, config: false }));
   const engine = Engine.start(options, id);
   engines.set(id, engine);
   engine.catch(() => engines.delete(id));
