@@ -22,7 +22,9 @@ export type EmbeddingSource = ModelFile | { weights: ModelFile; config?: ModelFi
 
 /**
  * The location of a GGUF file:
- * - a string: a URL, which in a browser may be relative to the page; in Node also a path;
+ * - a string: a URL, which in a browser may be relative to the page; in Node also a path; or a name: `hf:owner/repo`, `hf:owner/repo:Q4_K_M`,
+ *   `hf:owner/repo/file.gguf` on the Hugging Face hub (with `@revision` behind the repository if it is not `main`), or that of a curated model, for
+ *   instance `llama-3.2-1b`;
  * - a `URL`, or `{ url, headers }`;
  * - a `Blob` or `File`;
  * - the bytes themselves;
@@ -162,6 +164,12 @@ export interface AiConfig {
   defaultEmbeddings?: EmbeddingSource;
   /** LoRA adapters by the names that requests give as `lora`. Each is loaded when the first request names it, after its model. */
   loras?: Record<string, LoraAdapter>;
+  /** Where names on the Hugging Face hub are looked up. Default in Node: the environment variables `HF_ENDPOINT` and `HF_TOKEN`. */
+  hub?: HubAccess;
+  /**
+   * In browsers: whether model files from URLs are kept in the origin's storage, from which later loads read them. See `Ai.models`. Default: `true`.
+   */
+  cache?: boolean;
   /** Reject ids without a model file in `models` (error 5007) instead of using the fallback model. Default: `false`. */
   strict?: boolean;
   /**
@@ -233,6 +241,45 @@ export interface AiConfig {
   onProgress?: (progress: ModelProgress) => void;
   /** Called with warnings for developers, for instance that the fallback model answers for an id. Default: `console.warn`. */
   onWarning?: (text: string) => void;
+}
+
+/** A hub of models: Hugging Face's, or a mirror. */
+export interface HubAccess {
+  /** Default: `"https://huggingface.co"`. */
+  endpoint?: string;
+  /** For gated and private repositories. Only the endpoint gets it. In a page, everybody can read it. */
+  token?: string;
+}
+
+/** A model that is stored on this machine: in Node, in the user's cache; in a browser, in the storage of the page's origin. */
+export interface CachedModel {
+  /** The name or URL by which it was loaded; `Ai.models.delete` takes it. */
+  name: string;
+  /** The address of its file, or of the first one of a split model. */
+  url: string;
+  /** Bytes that are stored. */
+  bytes: number;
+  /** Length of the whole file, or of all files that were begun, in bytes, if known. */
+  size?: number;
+  /** Whether all of it is stored. Otherwise the next load continues the download. */
+  complete: boolean;
+  /** SHA-256 of the file. Absent for split models, and until it is known. */
+  sha256?: string;
+  /** When it was last loaded. */
+  used: Date;
+}
+
+/** The stored models. */
+export interface CachedModels {
+  /** The last used one first. */
+  list(): Promise<CachedModel[]>;
+  /**
+   * Removes a model. Where it is loaded, it answers on.
+   *
+   * @param name as in `list()`, or any name or URL by which it can be loaded
+   * @returns whether anything was stored under this name
+   */
+  delete(name: string): Promise<boolean>;
 }
 
 /** An account of Cloudflare, whose token may use Workers AI. */
@@ -816,6 +863,9 @@ export interface TokenizedPrompt {
 
 /** Cloudflare's `env.AI` for text generation, computed locally. Nothing is loaded before the first request. */
 export class Ai {
+  /** The models that are stored on this machine, in browsers and in Node. Not to be confused with the method of the same name: the catalogue. */
+  static readonly models: CachedModels;
+
   /** @throws AiInternalError if the configuration is invalid */
   constructor(config?: AiConfig);
 

@@ -11,6 +11,7 @@ import { toModelSource } from "./source.js";
 /**
  * @import { AiConfig, CustomModelSource, LoraAdapter, ModelsParameters } from "./index.d.ts"
  * @import { WasmInstance } from "./instance.js"
+ * @import { Source } from "./source.js"
  * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, EmbeddingEngine, Engine, Host, HttpAnswer, HttpRequest, Substitute, Task } from "./internal.d.ts"
  */
 
@@ -89,9 +90,14 @@ export class LocalEngine {
     this.#settings = { ...this.#config, loras, ...callbacks, substitute: weakSubstitute(substitute), embeddings: this.#embeddings };
   }
 
-  /** Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced. */
-  async #ready() {
+  /**
+   * Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced.
+   *
+   * @param {string} [model] the id that a request is for, if that is known
+   */
+  async #ready(model) {
     if (this.#closed) throw closed();
+    await this.#prepare(model);
     const instance = this.#instance;
     const host = await this.#host();
     await instance.start(this.#config, host);
@@ -101,6 +107,17 @@ export class LocalEngine {
       this.#started = { core: instance.call(since, () => new (instance.glue().Ai)(settings)), since };
     }
     return this.#started;
+  }
+
+  /**
+   * Lets the sources find out which files a model has: the crate wants to know before it opens one.
+   *
+   * @param {string} [model]
+   */
+  async #prepare(model) {
+    const { models, default: fallback } = this.#config;
+    const asked = model === undefined ? [...Object.values(models), fallback] : [Object.hasOwn(models, model) ? models[model] : fallback];
+    await Promise.all(asked.map((source) => /** @type {Source | undefined} */ (source)?.prepare?.()));
   }
 
   /**
@@ -138,7 +155,7 @@ export class LocalEngine {
     const { facts, whole, chunk, free } = await startAnswer(
       this.#instance,
       async ({ random, created, ticket }) => {
-        const { core, since } = await this.#ready();
+        const { core, since } = await this.#ready(model);
         return { begin: () => core.generate(model, input, random, created, ticket), since };
       },
       (/** @type {CoreAnswer} */ { stream, servedBy, computedBy }) => ({ stream, servedBy, computedBy: JSON.parse(computedBy) }),
@@ -177,11 +194,12 @@ export class LocalEngine {
    * Runs an operation, again if the instance is lost meanwhile.
    *
    * @template T
+   * @param {string} model
    * @param {(core: CoreAi) => Task<T>} begin
    */
-  #drive(begin) {
+  #drive(model, begin) {
     return again(async () => {
-      const { core, since } = await this.#ready();
+      const { core, since } = await this.#ready(model);
       return this.#instance.drive(() => begin(core), undefined, since);
     });
   }
@@ -189,7 +207,7 @@ export class LocalEngine {
   /** Loads the model file that serves an id. */
   async load(model = DEFAULT_MODEL.id) {
     if (this.#substitute?.onlyScript) return { model: "script", backend: null, reason: null };
-    return this.#drive((core) => core.load(model));
+    return this.#drive(model, (core) => core.load(model));
   }
 
   /**
@@ -200,7 +218,7 @@ export class LocalEngine {
    */
   async tokenize(model, input) {
     if (this.#substitute?.onlyScript) throw new AiInternalError("A script has no vocabulary, so tokenize() needs an Ai without one.");
-    return this.#drive((core) => core.tokenize(model, input));
+    return this.#drive(model, (core) => core.tokenize(model, input));
   }
 
   /**
