@@ -75,11 +75,28 @@ function hubSource({ name }, resolve, open) {
     get sha256() {
       return first?.sha256;
     },
-    // `open` says what went wrong.
-    prepare: () => ready().then(() => {}, () => {}),
-    open: async (offset) => (await ready()).open(offset),
+    prepare: async () => void (await ready()),
+    async open(offset) {
+      try {
+        const { size, read, cancel } = await (await ready()).open(offset);
+        return { size, read: () => read().catch(askAgain), cancel };
+      } catch (error) {
+        return askAgain(error);
+      }
+    },
   };
   return source;
+
+  /**
+   * Lets the next load ask what the name stands for, if the file was replaced.
+   *
+   * @param {Error & {kind?: string}} error
+   * @returns {never}
+   */
+  function askAgain(error) {
+    if (error.kind === "changed") files = undefined;
+    throw error;
+  }
 }
 
 /**

@@ -148,6 +148,45 @@ export interface LoraAdapter {
   source: LoraSource;
 }
 
+/** The Hugging Face hub, from which models with names such as `hf:owner/repo:Q4_K_M` come. */
+export interface HubConfig {
+  /** A mirror. Default: `HF_ENDPOINT` in Node, otherwise `https://huggingface.co`. */
+  endpoint?: string;
+  /** A token for repositories that are gated or private. No other origin than the endpoint's gets it. Default: `HF_TOKEN` in Node. */
+  token?: string;
+}
+
+/** A model that is stored on this device. */
+export interface CachedModel {
+  /** The name by which it was fetched first, for instance `hf:owner/repo:Q4_K_M`, or its address. */
+  name: string;
+  /** The address of its file; of a split model, of its first. */
+  url: string;
+  /** Stored bytes. */
+  bytes: number;
+  /** Bytes of the whole model, if they are known. */
+  size?: number;
+  /** Whether all of it is stored. The download of what is not continues when the model is asked for. */
+  complete: boolean;
+  /** The SHA-256 of its file, if it is one and complete. */
+  sha256?: string;
+  /** When it was used last. */
+  used: Date;
+}
+
+/** The models that are stored on this device: in Node in the user's cache folder, in a browser in the storage of the page's origin. */
+export interface AiModels {
+  /** What is stored, the last used first. */
+  list(): Promise<CachedModel[]>;
+  /**
+   * Removes a model.
+   *
+   * @param name a name by which it was fetched, or its address
+   * @returns whether it was stored
+   */
+  delete(name: string): Promise<boolean>;
+}
+
 /** The configuration of an `Ai`. */
 export interface AiConfig {
   /** Model files by model id. The ids need not be in the catalogue. The value for an embedding model is an `EmbeddingSource`. */
@@ -162,10 +201,10 @@ export interface AiConfig {
    * numbers), which is downloaded when the first embedding is asked for, and then cached.
    */
   defaultEmbeddings?: EmbeddingSource;
+  /** Where models with names such as `hf:owner/repo` come from. */
+  hub?: HubConfig;
   /** LoRA adapters by the names that requests give as `lora`. Each is loaded when the first request names it, after its model. */
   loras?: Record<string, LoraAdapter>;
-  /** Where names on the Hugging Face hub are looked up. Default in Node: the environment variables `HF_ENDPOINT` and `HF_TOKEN`. */
-  hub?: HubAccess;
   /**
    * In browsers: whether model files from URLs are kept in the origin's storage, from which later loads read them. See `Ai.models`. Default: `true`.
    */
@@ -241,45 +280,6 @@ export interface AiConfig {
   onProgress?: (progress: ModelProgress) => void;
   /** Called with warnings for developers, for instance that the fallback model answers for an id. Default: `console.warn`. */
   onWarning?: (text: string) => void;
-}
-
-/** A hub of models: Hugging Face's, or a mirror. */
-export interface HubAccess {
-  /** Default: `"https://huggingface.co"`. */
-  endpoint?: string;
-  /** For gated and private repositories. Only the endpoint gets it. In a page, everybody can read it. */
-  token?: string;
-}
-
-/** A model that is stored on this machine: in Node, in the user's cache; in a browser, in the storage of the page's origin. */
-export interface CachedModel {
-  /** The name or URL by which it was loaded; `Ai.models.delete` takes it. */
-  name: string;
-  /** The address of its file, or of the first one of a split model. */
-  url: string;
-  /** Bytes that are stored. */
-  bytes: number;
-  /** Length of the whole file, or of all files that were begun, in bytes, if known. */
-  size?: number;
-  /** Whether all of it is stored. Otherwise the next load continues the download. */
-  complete: boolean;
-  /** SHA-256 of the file. Absent for split models, and until it is known. */
-  sha256?: string;
-  /** When it was last loaded. */
-  used: Date;
-}
-
-/** The stored models. */
-export interface CachedModels {
-  /** The last used one first. */
-  list(): Promise<CachedModel[]>;
-  /**
-   * Removes a model. Where it is loaded, it answers on.
-   *
-   * @param name as in `list()`, or any name or URL by which it can be loaded
-   * @returns whether anything was stored under this name
-   */
-  delete(name: string): Promise<boolean>;
 }
 
 /** An account of Cloudflare, whose token may use Workers AI. */
@@ -863,8 +863,8 @@ export interface TokenizedPrompt {
 
 /** Cloudflare's `env.AI` for text generation, computed locally. Nothing is loaded before the first request. */
 export class Ai {
-  /** The models that are stored on this machine, in browsers and in Node. Not to be confused with the method of the same name: the catalogue. */
-  static readonly models: CachedModels;
+  /** The models that are stored on this device: see `AiModels`. In Node and in browsers. */
+  static readonly models: AiModels;
 
   /** @throws AiInternalError if the configuration is invalid */
   constructor(config?: AiConfig);

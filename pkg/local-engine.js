@@ -93,13 +93,14 @@ export class LocalEngine {
   /**
    * Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced.
    *
-   * @param {string} [model] the id that a request is for, if that is known
+   * @param {Source[]} [sources] what may be read next. The crate wants to know which files a model has before it opens one
    */
-  async #ready(model) {
+  async #ready(sources = []) {
     if (this.#closed) throw closed();
-    await this.#prepare(model);
     const instance = this.#instance;
     const host = await this.#host();
+    // A name that stands for no model is an error when it is read.
+    await Promise.all(sources.map((source) => source.prepare?.().catch(() => {})));
     await instance.start(this.#config, host);
     const since = instance.epoch();
     if (this.#started?.since !== since) {
@@ -109,15 +110,17 @@ export class LocalEngine {
     return this.#started;
   }
 
-  /**
-   * Lets the sources find out which files a model has: the crate wants to know before it opens one.
-   *
-   * @param {string} [model]
-   */
-  async #prepare(model) {
+  /** The sources of all models. */
+  #sources() {
     const { models, default: fallback } = this.#config;
-    const asked = model === undefined ? [...Object.values(models), fallback] : [Object.hasOwn(models, model) ? models[model] : fallback];
-    await Promise.all(asked.map((source) => /** @type {Source | undefined} */ (source)?.prepare?.()));
+    return /** @type {Source[]} */ ([...Object.values(models), fallback].filter((source) => source !== undefined));
+  }
+
+  /** The source of the model that answers for an id. @param {string} model */
+  #sourcesOf(model) {
+    const { models, default: fallback } = this.#config;
+    const source = Object.hasOwn(models, model) ? models[model] : fallback;
+    return source ? [/** @type {Source} */ (source)] : [];
   }
 
   /**
@@ -155,7 +158,7 @@ export class LocalEngine {
     const { facts, whole, chunk, free } = await startAnswer(
       this.#instance,
       async ({ random, created, ticket }) => {
-        const { core, since } = await this.#ready(model);
+        const { core, since } = await this.#ready(this.#sourcesOf(model));
         return { begin: () => core.generate(model, input, random, created, ticket), since };
       },
       (/** @type {CoreAnswer} */ { stream, servedBy, computedBy }) => ({ stream, servedBy, computedBy: JSON.parse(computedBy) }),
@@ -175,7 +178,7 @@ export class LocalEngine {
     const { facts, chunk, free } = await startAnswer(
       this.#instance,
       async ({ random, created, ticket }) => {
-        const { core, since } = await this.#ready();
+        const { core, since } = await this.#ready(this.#sources());
         return { begin: () => core.fetch(method, url, JSON.stringify(headers), body, tooLarge, random, created, ticket), since };
       },
       (/** @type {CoreHttpAnswer} */ { status, headers, body, stream }) => ({ status, headers: JSON.parse(headers), body, stream }),
@@ -199,7 +202,7 @@ export class LocalEngine {
    */
   #drive(model, begin) {
     return again(async () => {
-      const { core, since } = await this.#ready(model);
+      const { core, since } = await this.#ready(this.#sourcesOf(model));
       return this.#instance.drive(() => begin(core), undefined, since);
     });
   }

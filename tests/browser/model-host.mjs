@@ -13,6 +13,7 @@ import { scriptedModel } from "../scripted-model.mjs";
 const PKG = fileURLToPath(new URL("../../pkg/", import.meta.url));
 const TYPES = { ".js": "text/javascript", ".wasm": "application/wasm", ".html": "text/html" };
 const CORS = { "access-control-allow-origin": "*", "access-control-allow-headers": "*", "access-control-expose-headers": "*" };
+const ID = "@cf/meta/llama-3.1-8b-instruct";
 /** Bytes that are written at once. */
 const STEP = 1 << 20;
 const F32 = 0;
@@ -122,3 +123,33 @@ async function send(request, response, file) {
   }
   response.end();
 }
+
+/**
+ * What a new `Ai` of a page answers, or its error; and its warnings.
+ *
+ * @param {import("playwright-core").Page} page
+ * @param {unknown} source of its model; none for the default model
+ * @param {object} [options]
+ * @param {object} [options.config] of the `Ai`
+ * @param {string} [options.before] a script that runs in the engine's Web Worker first
+ */
+export const answerIn = (page, source, { config = {}, before } = {}) =>
+  page.evaluate(
+    async ({ id, source, config, before }) => {
+      const { Ai } = await import("/pkg/browser.js");
+      const script = `${before}\nawait import("${location.origin}/pkg/browser-worker.js");`;
+      const worker = before && (() => new Worker(URL.createObjectURL(new Blob([script], { type: "text/javascript" })), { type: "module" }));
+      const warnings = [];
+      const ai = new Ai({ ...(source && { default: source }), threads: 1, ...(worker && { worker }), ...config, onWarning: (text) => warnings.push(text) });
+      const result = await ai.run(id, { prompt: "Hi" }).then(({ response }) => ({ response }), ({ message }) => ({ error: message }));
+      await ai.close();
+      return { ...result, warnings: warnings.filter((text) => !text.includes("no local weights")) };
+    },
+    { id: ID, source, config, before },
+  );
+
+/** @param {import("playwright-core").Page} page */
+export const listIn = (page) => page.evaluate(async () => (await import("/pkg/browser.js")).Ai.models.list());
+
+/** @param {import("playwright-core").Page} page @param {string} name */
+export const deleteIn = (page, name) => page.evaluate(async (name) => (await import("/pkg/browser.js")).Ai.models.delete(name), name);

@@ -4,10 +4,9 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { launch, openPage } from "./chromium.mjs";
-import { bytesOf, fileOf, paddedModel, startModelHost } from "./model-host.mjs";
+import { launch } from "./chromium.mjs";
+import { answerIn, bytesOf, deleteIn, fileOf, listIn, paddedModel, startModelHost } from "./model-host.mjs";
 
-const ID = "@cf/meta/llama-3.1-8b-instruct";
 const SAYS = ["Kept", " whole", "."];
 /** More than two pieces. */
 const PADDING = 20_000_000;
@@ -45,25 +44,10 @@ async function pageOf(url) {
   return page;
 }
 
-/** What a new `Ai` answers, or its error, and its warnings. `before`, an expression, runs in the engine's Web Worker first. */
-const answer = (source, { config = {}, before, on = page } = {}) =>
-  on.evaluate(
-    async ({ id, source, config, before }) => {
-      const { Ai } = await import("/pkg/browser.js");
-      const warnings = [];
-      const script = `${before}\nawait import("${location.origin}/pkg/browser-worker.js");`;
-      const worker = before && (() => new Worker(URL.createObjectURL(new Blob([script], { type: "text/javascript" })), { type: "module" }));
-      const ai = new Ai({ ...(source && { default: source }), threads: 1, ...(worker && { worker }), ...config, onWarning: (text) => warnings.push(text) });
-      const result = await ai.run(id, { prompt: "Hi" }).then(({ response }) => ({ response }), ({ message }) => ({ error: message }));
-      await ai.close();
-      return { ...result, warnings: warnings.filter((text) => !text.includes("no local weights")) };
-    },
-    { id: ID, source, config, before },
-  );
-
+const answer = (source, { on = page, ...options } = {}) => answerIn(on, source, options);
 const answered = { response: SAYS.join(""), warnings: [] };
-const list = (on = page) => on.evaluate(async () => (await import("/pkg/browser.js")).Ai.models.list());
-const remove = (name) => page.evaluate(async (name) => (await import("/pkg/browser.js")).Ai.models.delete(name), name);
+const list = () => listIn(page);
+const remove = (name) => deleteIn(page, name);
 const usage = () => page.evaluate(async () => (await navigator.storage.estimate()).usage);
 /** The requests for contents. */
 const downloads = () => host.asked.filter(({ method }) => method === "GET");
