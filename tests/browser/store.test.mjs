@@ -266,13 +266,15 @@ describe("where the private file system", () => {
     assert.deepEqual(await list(), []);
   });
 
-  it("has only synchronous files, those keep the models", async () => {
-    const without = "delete FileSystemFileHandle.prototype.createWritable;";
-    assert.deepEqual(await answer(url, { before: without }), answered);
-    assert.deepEqual(await answer(url, { before: without }), answered);
-    assert.equal(downloads().length, 1);
-    assert.equal((await list())[0].complete, true);
-  });
+  for (const missing of ["createWritable", "createSyncAccessHandle", "move"]) {
+    it(`has no files with ${missing}(), the models are kept by the other functions`, async () => {
+      const before = `delete FileSystemFileHandle.prototype.${missing};`;
+      assert.deepEqual(await answer(url, { before }), answered);
+      assert.deepEqual(await answer(url, { before }), answered);
+      assert.equal(downloads().length, 1);
+      assert.equal((await list())[0].complete, true);
+    });
+  }
 
   it("and Cache Storage are missing, the model is downloaded each time", async () => {
     const without = "StorageManager.prototype.getDirectory = () => Promise.reject(new Error('no')); delete self.caches; Object.defineProperty(self, 'caches', { value: undefined });";
@@ -280,6 +282,19 @@ describe("where the private file system", () => {
     assert.deepEqual(await answer(url, { before: without }), answered);
     assert.equal(downloads().length, 2);
     assert.deepEqual(await list(), []);
+  });
+});
+
+describe("a model that is removed", () => {
+  it("while another page downloads it, answers there, and is gone", async () => {
+    files.get("/model.gguf").pause = 100;
+    const other = await pageOf(host.url);
+    const answering = answer(url, { on: other });
+    while (!((await list())[0]?.bytes > 8 * MB)) await sleep(50);
+    assert.equal(await remove(url), true);
+    assert.deepEqual(await answering, answered);
+    assert.deepEqual(await list(), []);
+    assert.ok((await usage()) < MB, `${await usage()} bytes are used`);
   });
 });
 
