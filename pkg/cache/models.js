@@ -151,7 +151,11 @@ export class ModelCache {
     const state = await compare(file.path, expected, { full });
     const record = await readRecord(file.path);
     const replaced = state === "good" && record !== undefined && model.mutable === true && (await this.#isReplaced(file, record));
-    if (state === "good" && !replaced) return void (await markUsed(file.path));
+    if (state === "good" && !replaced) {
+      await markUsed(file.path);
+      // By another name for it.
+      return this.#remember(model).catch(() => {});
+    }
     // Otherwise the hub has another file by now.
     const isSameVersion = record && (file.sha256 === undefined || file.sha256 === record.sha256);
     if (state === "other" && isSameVersion) this.#options.onWarning?.(`workers-ai-local: ${file.path} is no longer the file that was downloaded; it is downloaded again.`);
