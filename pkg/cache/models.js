@@ -13,7 +13,7 @@ import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { ENDPOINT, endpointOf, hubError, hubHeaders, resolveHub } from "../hub.js";
 import { hubOf, parseName } from "../names.js";
 import { partNames, sourceError } from "../source.js";
-import { CONDITIONS, download, isCurrent, partOf, readPart, removePart } from "./download.js";
+import { CONDITIONS, download, isCurrent, partOf, patiently, readPart, removePart } from "./download.js";
 import { alone } from "./lock.js";
 import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeRecord } from "./records.js";
 
@@ -116,7 +116,8 @@ export class ModelCache {
     const hub = hubOf(parsed);
     if (known && (!renew || !hub)) return known;
     if (!parsed || !hub) throw sourceError("refused", `"${name}" is not the name of a model`);
-    const { files } = await resolveHub(hub, { ...this.#hub, signal: this.#options.signal });
+    const { conditions, onWarning: onWait, signal } = this.#options;
+    const { files } = await patiently(() => resolveHub(hub, { ...this.#hub, signal }), { conditions, onWait, signal });
     return this.#model(parsed.name, files.sort((one, other) => Number(other.file === hub.file) - Number(one.file === hub.file)));
   }
 

@@ -16,7 +16,7 @@ import { Random, countOf, forEachCase } from "../random.mjs";
 const NAME = "hf:owner/model";
 const SIZE = 200_000;
 const random = new Random(1);
-const randomBytes = (size) => Buffer.from(Array.from({ length: size }, () => random.int(0, 255)));
+const randomBytes = (size) => Buffer.from([..."GGUF"].map((letter) => letter.charCodeAt(0)).concat(Array.from({ length: size - 4 }, () => random.int(0, 255))));
 const FILE = randomBytes(SIZE);
 const OTHER = randomBytes(SIZE);
 const QUICK = { firstWaitMs: 1, longestWaitMs: 4 };
@@ -293,6 +293,20 @@ describe("a download", () => {
   test("of another length than the hub says is an error", async () => {
     hub.faults.cdn = () => ({ bytes: FILE.subarray(0, 1000) });
     await assert.rejects(pull(), { kind: "changed", message: /^the server has a file of 1000 bytes, not of 200000/ });
+  });
+
+  test("of a page in place of a file ends at its beginning", async () => {
+    const page = Buffer.from("<!doctype html><title>Log in</title>".padEnd(SIZE));
+    hub.faults.cdn = () => ({ bytes: page });
+    await assert.rejects(pull(), { kind: "refused", message: 'what the server sends is not a GGUF file: it begins with "<!doctype html><titl"' });
+    assert.deepEqual(await left(), []);
+  });
+
+  test("waits for a busy hub, too", async () => {
+    hub.faults.hub = ({ path }) => (path.startsWith("/api/") && hub.asked.length === 1 ? { status: 429, headers: { "retry-after": "1" } } : undefined);
+    const started = performance.now();
+    await isWhole((await pull())[0]);
+    assert.ok(performance.now() - started > 990);
   });
 
   test("waits as long as the server asks, but not for ever", async () => {
