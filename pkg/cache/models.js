@@ -157,9 +157,9 @@ export class ModelCache {
       // By another name for it.
       return this.#remember(model).catch(() => {});
     }
-    // Otherwise the hub has another file by now.
-    const isSameVersion = record && (file.sha256 === undefined || file.sha256 === record.sha256);
-    if (state === "other" && isSameVersion) this.#options.onWarning?.(`workers-ai-local: ${file.path} is no longer the file that was downloaded; it is downloaded again.`);
+    // If the record says another SHA-256, the hub has another file by now.
+    const isDamaged = state === "other" && (!record || file.sha256 === undefined || file.sha256 === record.sha256);
+    if (isDamaged) this.#options.onWarning?.(`workers-ai-local: ${file.path} is not the file that it should be; it is downloaded again.`);
     await this.#shared(file.path, onProgress, (report) => this.#locked(model, file, report, { full, replaced }));
     this.#current.add(file.path);
     await this.#remember(model);

@@ -129,7 +129,7 @@ describe("the command", () => {
     hub.faults.hub = undefined;
     await writeFile(stored, "no model");
     const again = await cli("pull", "hf:owner/model");
-    assert.match(again.error, /is no longer the file that was downloaded; it is downloaded again/);
+    assert.match(again.error, /is not the file that it should be; it is downloaded again/);
     assert.deepEqual(await readFile(stored), REPOSITORIES["owner/model"].files["model-Q4_K_M.gguf"]);
   });
 
