@@ -130,7 +130,7 @@ export class Writer {
       await this.#written;
       const expected = this.#entry.sha256;
       if (expected !== undefined && expected.toLowerCase() !== sha256) {
-        await this.#store.remove(this.#key);
+        await this.#store.remove(this.#key).catch(() => {});
         throw sourceError("changed", `its SHA-256 is ${sha256} instead of ${expected}, so it was damaged on its way or replaced`);
       }
       await this.#write(this.#index, last, this.#state);

@@ -148,6 +148,17 @@ describe("a download that is interrupted", () => {
     assert.equal(downloads().length, 2);
   });
 
+  it("makes sure that the file is the same one, on another origin by the answer alone", async () => {
+    files.get("/model.gguf").cutAt = 11_000_000;
+    assert.deepEqual(await answer(url), answered);
+    assert.equal(downloads()[1].condition, '"1"');
+    const other = await startModelHost(new Map([["/model.gguf", { ...paddedModel(PADDING, SAYS), cutAt: 11_000_000 }]]));
+    assert.deepEqual(await answer(`${other.url}/model.gguf`), answered);
+    const [, resumed] = other.asked.filter(({ method }) => method === "GET");
+    await other.close();
+    assert.deepEqual([typeof resumed.range, resumed.condition], ["string", undefined]);
+  });
+
   /** Begins to load and closes the page when some of it is stored. */
   async function closePageMeanwhile() {
     files.get("/model.gguf").pause = 100;
@@ -282,6 +293,83 @@ describe("where the private file system", () => {
     assert.deepEqual(await answer(url, { before: without }), answered);
     assert.equal(downloads().length, 2);
     assert.deepEqual(await list(), []);
+  });
+});
+
+describe("a load that is aborted", () => {
+  it("goes on with the next request", async () => {
+    Object.assign(files.get("/model.gguf"), { pause: 50, delay: 1000 });
+    const outcome = await page.evaluate(
+      async ({ url, id }) => {
+        const { Ai } = await import("/pkg/browser.js");
+        const ai = new Ai({ default: url, threads: 1, onWarning() {} });
+        // One of them while it connects, one while it loads.
+        const aborted = [];
+        for (const wait of [500, 2500]) aborted.push(await ai.run(id, { prompt: "Hi" }, { signal: AbortSignal.timeout(wait) }).catch(({ name }) => name));
+        return [...aborted, (await ai.run(id, { prompt: "Hi" })).response];
+      },
+      { url, id: "@cf/meta/llama-3.1-8b-instruct" },
+    );
+    assert.deepEqual(outcome, ["TimeoutError", "TimeoutError", SAYS.join("")]);
+    const [{ complete, sha256 }] = await list();
+    assert.deepEqual([complete, sha256], [true, createHash("sha256").update(bytesOf(files.get("/model.gguf"))).digest("hex")]);
+  });
+});
+
+describe("the browser", () => {
+  it("is asked not to remove what is stored, when something is", async () => {
+    await page.evaluate(() => {
+      globalThis.asked = 0;
+      StorageManager.prototype.persist = async () => (globalThis.asked += 1) > 0;
+    });
+    await answer(url, { config: { cache: false } });
+    assert.equal(await page.evaluate(() => asked), 0);
+    await answer(url);
+    assert.equal(await page.evaluate(() => asked), 1);
+    await answer(url);
+    assert.equal(await page.evaluate(() => asked), 1);
+  });
+});
+
+describe("in a worker that can start no other", () => {
+  const script = (entry, handle) => `
+    import { Ai } from "${entry}";
+    const text = async (url) => {
+      const ai = new Ai({ default: url, onWarning() {} });
+      const { response } = await ai.run("@cf/meta/llama-3.1-8b-instruct", { prompt: "Hi" });
+      await ai.close();
+      return [response, (await Ai.models.list()).map(({ complete }) => complete)];
+    };
+    const reply = (port) => ({ data }) => text(data).then((value) => port.postMessage(value), (error) => port.postMessage(String(error)));
+    ${handle}`;
+
+  it("models are stored, too", async () => {
+    files.set("/shared.js", script("/pkg/browser.js", 'addEventListener("connect", ({ ports: [port] }) => { port.onmessage = reply(port); });'));
+    files.set("/service.js", script("/pkg/service-worker.js", 'addEventListener("message", (event) => event.waitUntil(reply(event.source)(event)));'));
+    const shared = () =>
+      page.evaluate(
+        (url) =>
+          new Promise((resolve) => {
+            const { port } = new SharedWorker("/shared.js", { type: "module" });
+            port.onmessage = ({ data }) => resolve(data);
+            port.postMessage(url);
+          }),
+        url,
+      );
+    const service = () =>
+      page.evaluate(async (url) => {
+        const registration = await navigator.serviceWorker.register("/service.js", { type: "module" });
+        const replied = new Promise((resolve) => navigator.serviceWorker.addEventListener("message", ({ data }) => resolve(data), { once: true }));
+        navigator.serviceWorker.startMessages();
+        (registration.installing ?? registration.active).postMessage(url);
+        return replied;
+      }, url);
+    for (const replies of [shared, service]) {
+      for (let times = 0; times < 2; times += 1) assert.deepEqual(await replies(), [SAYS.join(""), [true]]);
+      assert.equal(downloads().length, 1);
+      assert.equal(await remove(url), true);
+      host.asked.length = 0;
+    }
   });
 });
 
