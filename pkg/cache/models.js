@@ -13,7 +13,7 @@ import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { ENDPOINT, endpointOf, hubError, hubHeaders, resolveHub } from "../hub.js";
 import { hubOf, parseName } from "../names.js";
 import { partNames, sourceError } from "../source.js";
-import { CONDITIONS, download, isCurrent, partOf, patiently, readPart, removePart } from "./download.js";
+import { CONDITIONS, asDiskError, download, isCurrent, partOf, patiently, readPart, removePart } from "./download.js";
 import { alone } from "./lock.js";
 import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeRecord } from "./records.js";
 
@@ -222,7 +222,7 @@ export class ModelCache {
     const { signal } = this.#options;
     const target = file.path;
     await mkdir(path.dirname(target), { recursive: true }).catch((error) => {
-      throw sourceError("refused", `${path.dirname(target)} cannot be made (${error.code}): set WORKERS_AI_LOCAL_CACHE to another folder`);
+      throw asDiskError(error, target);
     });
     /** Shows what the other process does. */
     const onWait = async () => {
@@ -234,7 +234,7 @@ export class ModelCache {
     } catch (error) {
       // Its own folder, if nothing came.
       if (path.dirname(target) !== this.#folder) await rmdir(path.dirname(target)).catch(() => {});
-      throw error;
+      throw asDiskError(error, target);
     }
   }
 
