@@ -13,7 +13,7 @@ import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { ENDPOINT, endpointOf, hubError, hubHeaders, resolveHub } from "../hub.js";
 import { hubOf, parseName } from "../names.js";
 import { partNames, sourceError } from "../source.js";
-import { CONDITIONS, download, isCurrent, partOf, readPart, removePart } from "./download.js";
+import { CONDITIONS, asDiskError, download, isCurrent, partOf, patiently, readPart, removePart } from "./download.js";
 import { alone } from "./lock.js";
 import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeRecord } from "./records.js";
 
@@ -31,6 +31,7 @@ import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeReco
  * @property {string} name
  * @property {StoredFile[]} files one, or those of a split model: first the one that is named, if the name is that of a file
  * @property {boolean} [mutable] it is at an address whose file may be another one by now, so that the server is asked when it is used
+ * @property {boolean} [assorted] its files are of different kinds, and not what its name stands for
  * @property {string} [help] what else can be done if it cannot be downloaded
  *
  * @typedef {{loaded: number, total: number | null}} Progress
@@ -116,7 +117,8 @@ export class ModelCache {
     const hub = hubOf(parsed);
     if (known && (!renew || !hub)) return known;
     if (!parsed || !hub) throw sourceError("refused", `"${name}" is not the name of a model`);
-    const { files } = await resolveHub(hub, { ...this.#hub, signal: this.#options.signal });
+    const { conditions, onWarning: onWait, signal } = this.#options;
+    const { files } = await patiently(() => resolveHub(hub, { ...this.#hub, signal }), { conditions, onWait, signal });
     return this.#model(parsed.name, files.sort((one, other) => Number(other.file === hub.file) - Number(one.file === hub.file)));
   }
 
@@ -151,10 +153,14 @@ export class ModelCache {
     const state = await compare(file.path, expected, { full });
     const record = await readRecord(file.path);
     const replaced = state === "good" && record !== undefined && model.mutable === true && (await this.#isReplaced(file, record));
-    if (state === "good" && !replaced) return void (await markUsed(file.path));
-    // Otherwise the hub has another file by now.
-    const isSameVersion = record && (file.sha256 === undefined || file.sha256 === record.sha256);
-    if (state === "other" && isSameVersion) this.#options.onWarning?.(`workers-ai-local: ${file.path} is no longer the file that was downloaded; it is downloaded again.`);
+    if (state === "good" && !replaced) {
+      await markUsed(file.path);
+      // By another name for it.
+      return this.#remember(model).catch(() => {});
+    }
+    // If the record says another SHA-256, the hub has another file by now.
+    const isDamaged = state === "other" && (!record || file.sha256 === undefined || file.sha256 === record.sha256);
+    if (isDamaged) this.#options.onWarning?.(`workers-ai-local: ${file.path} is not the file that it should be; it is downloaded again.`);
     await this.#shared(file.path, onProgress, (report) => this.#locked(model, file, report, { full, replaced }));
     this.#current.add(file.path);
     await this.#remember(model);
@@ -176,7 +182,7 @@ export class ModelCache {
   /** Remembers which files a name stands for. @param {Model} model */
   async #remember(model) {
     const hub = hubOf(parseName(model.name));
-    if (!hub) return;
+    if (!hub || model.assorted) return;
     const files = model.files.map(({ url, size, sha256, path: file }) => ({ url, file: path.basename(file), size, sha256 }));
     const note = this.#noteOf(hub.name);
     const before = await readJson(note);
@@ -216,7 +222,7 @@ export class ModelCache {
     const { signal } = this.#options;
     const target = file.path;
     await mkdir(path.dirname(target), { recursive: true }).catch((error) => {
-      throw sourceError("refused", `${path.dirname(target)} cannot be made (${error.code}): set WORKERS_AI_LOCAL_CACHE to another folder`);
+      throw asDiskError(error, target);
     });
     /** Shows what the other process does. */
     const onWait = async () => {
@@ -228,7 +234,7 @@ export class ModelCache {
     } catch (error) {
       // Its own folder, if nothing came.
       if (path.dirname(target) !== this.#folder) await rmdir(path.dirname(target)).catch(() => {});
-      throw error;
+      throw asDiskError(error, target);
     }
   }
 
@@ -300,7 +306,7 @@ export class ModelCache {
   defaultEmbeddings() {
     const { folder, weights, config, tokenizer } = DEFAULT_EMBEDDINGS;
     const files = [weights, config, tokenizer].map(({ url, file, size, sha256 }) => ({ url: this.#onEndpoint(url), path: path.join(this.#folder, folder, file), size, sha256 }));
-    return { name: EMBEDDINGS_NAME, files, help: "or configure another embedding model with new Ai({ defaultEmbeddings })" };
+    return { name: EMBEDDINGS_NAME, files, assorted: true, help: "or configure another embedding model with new Ai({ defaultEmbeddings })" };
   }
 
   /** An address of the hub on the mirror that is configured. @param {string} url */
