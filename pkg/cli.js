@@ -7,7 +7,7 @@ import { readFile } from "node:fs/promises";
 import { CommandError, UsageError, parse } from "./cli/arguments.js";
 import { HELP, helpOf } from "./cli/help.js";
 import { forTerminal } from "./cli/messages.js";
-import { nearest } from "./cli/suggest.js";
+import { nearest } from "./suggest.js";
 
 /** @import { Options } from "./cli/arguments.js" */
 
@@ -84,6 +84,18 @@ const COMMANDS = {
       ...ENGINE_OPTIONS,
     },
     start: async (...args) => (await import("./cli/serve.js")).serve(...args),
+  },
+  pull: {
+    options: {},
+    start: async (...args) => (await import("./cli/pull.js")).pull(...args),
+  },
+  list: {
+    options: { available: { type: "boolean" }, json: { type: "boolean" } },
+    start: async (...args) => (await import("./cli/list.js")).list(...args),
+  },
+  rm: {
+    options: {},
+    start: async (...args) => (await import("./cli/rm.js")).rm(...args),
   },
   models: {
     options: { search: { type: "string" }, json: { type: "boolean" } },

@@ -22,7 +22,9 @@ export type EmbeddingSource = ModelFile | { weights: ModelFile; config?: ModelFi
 
 /**
  * The location of a GGUF file:
- * - a string: a URL, which in a browser may be relative to the page; in Node also a path;
+ * - a string: a URL, which in a browser may be relative to the page; in Node also a path; or a name: `hf:owner/repo`, `hf:owner/repo:Q4_K_M`,
+ *   `hf:owner/repo/file.gguf` on the Hugging Face hub (with `@revision` behind the repository if it is not `main`), or that of a curated model, for
+ *   instance `llama-3.2-1b`;
  * - a `URL`, or `{ url, headers }`;
  * - a `Blob` or `File`;
  * - the bytes themselves;
@@ -42,7 +44,7 @@ export type ModelFile =
   | R2ModelObject
   | CustomModelSource;
 
-/** A file over HTTP. An interrupted download is resumed if the server supports range requests. */
+/** A file over HTTP. An interrupted download is resumed if the server supports range requests. Node stores it nowhere, unlike a URL that is given as a string. */
 export interface HttpModelSource {
   url: string | URL;
   /**
@@ -96,11 +98,11 @@ export interface ModelFileStream {
 
 /** The progress of loading a model. */
 export interface ModelProgress {
-  /** The requested model id; `"download"` while Node downloads the default model into its cache. */
+  /** The requested model id; `"download"` while Node downloads a model into its cache. */
   model: string;
   /**
    * The current phase, in this order:
-   * - `"download"`: Node downloads the default model into its cache;
+   * - `"download"`: Node downloads a model into its cache, or another process does;
    * - `"weights"`: the file is read;
    * - `"compile"` (only on the GPU): waits for the kernels, which are compiled while the file is read;
    * - `"check"` (only on the GPU): compares each kernel with a reference implementation. After a wrong result, `"weights"` follows again,
@@ -146,8 +148,53 @@ export interface LoraAdapter {
   source: LoraSource;
 }
 
+/** The Hugging Face hub, from which models with names such as `hf:owner/repo:Q4_K_M` come. */
+export interface HubConfig {
+  /** A mirror. Default: `HF_ENDPOINT` in Node, otherwise `https://huggingface.co`. */
+  endpoint?: string;
+  /** A token for repositories that are gated or private. No other origin than the endpoint's gets it. Default: `HF_TOKEN` in Node. */
+  token?: string;
+}
+
+/** A model that is stored on this device. */
+export interface CachedModel {
+  /** The name by which it was fetched first, for instance `hf:owner/repo:Q4_K_M`, or its address. */
+  name: string;
+  /** The address of its file; of a split model, of its first. */
+  url: string;
+  /** Stored bytes. */
+  bytes: number;
+  /** Bytes of the whole model, if they are known. */
+  size?: number;
+  /** Whether all of it is stored. The download of what is not continues when the model is asked for. */
+  complete: boolean;
+  /** The SHA-256 of its file, if it is one and complete. */
+  sha256?: string;
+  /** When it was used last. */
+  used: Date;
+}
+
+/** The models that are stored on this device: in Node in the user's cache folder, in a browser in the storage of the page's origin. */
+export interface AiModels {
+  /** What is stored, the last used first. */
+  list(): Promise<CachedModel[]>;
+  /**
+   * Removes a model.
+   *
+   * @param name a name by which it was fetched, or its address
+   * @returns whether it was stored
+   */
+  delete(name: string): Promise<boolean>;
+}
+
 /** The configuration of an `Ai`. */
 export interface AiConfig {
+  /**
+   * Only in Node: the configuration file of the project, `workers-ai-local.json` or `"workers-ai-local"` in package.json (`true`: the nearest one from
+   * the current folder upwards; a string: its path). What it says is added to these options, which win. Default: `false`; `true` for the command line
+   * and the entries for development.
+   */
+  config?: boolean | string;
   /** Model files by model id. The ids need not be in the catalogue. The value for an embedding model is an `EmbeddingSource`. */
   models?: Record<string, ModelSource | EmbeddingSource>;
   /**
@@ -160,8 +207,14 @@ export interface AiConfig {
    * numbers), which is downloaded when the first embedding is asked for, and then cached.
    */
   defaultEmbeddings?: EmbeddingSource;
+  /** Where models with names such as `hf:owner/repo` come from. */
+  hub?: HubConfig;
   /** LoRA adapters by the names that requests give as `lora`. Each is loaded when the first request names it, after its model. */
   loras?: Record<string, LoraAdapter>;
+  /**
+   * In browsers: whether model files from URLs are kept in the origin's storage, from which later loads read them. See `Ai.models`. Default: `true`.
+   */
+  cache?: boolean;
   /** Reject ids without a model file in `models` (error 5007) instead of using the fallback model. Default: `false`. */
   strict?: boolean;
   /**
@@ -816,6 +869,9 @@ export interface TokenizedPrompt {
 
 /** Cloudflare's `env.AI` for text generation, computed locally. Nothing is loaded before the first request. */
 export class Ai {
+  /** The models that are stored on this device: see `AiModels`. In Node and in browsers. */
+  static readonly models: AiModels;
+
   /** @throws AiInternalError if the configuration is invalid */
   constructor(config?: AiConfig);
 

@@ -12,8 +12,9 @@ import { AiInternalError } from "./errors.js";
  * - `identity`: equal for sources of the same bytes only. The crate loads each identity once.
  * - `others`: the other files of the model, if this may be one of several. The crate reads them only if the file says so.
  * - `listed`: whether the configuration lists them; otherwise they follow from the name.
+ * - `prepare`: finds out the others where a name does not say them. It is called before the crate looks at them.
  *
- * @typedef {CustomModelSource & {identity?: string, others?: Source[], listed?: boolean}} Source
+ * @typedef {CustomModelSource & {identity?: string, others?: Source[], listed?: boolean, prepare?(): Promise<void>}} Source
  */
 
 /** Bytes per read from a buffer. The crate copies each piece, so a large buffer must not be one piece. */
@@ -38,18 +39,19 @@ const PART_NAME = /(-|%2d)(\d{5})((?:-|%2d)of(?:-|%2d))(\d{5})(\.gguf)$/i;
  * @param {unknown} value a URL (string or URL), `{url, headers, sha256}`, a Blob, bytes, `{bucket, key}` of R2, an R2 object, or an
  *   object with `name` and `open(offset)`
  * @param {string} place the value's place in the configuration, for error messages
+ * @param {typeof http} [open] makes the source of a URL
  * @returns {Source}
  * @throws {AiInternalError} if the value is none of these
  */
-export function toSource(value, place) {
-  if (typeof value === "string" || value instanceof URL) return files(value);
+export function toSource(value, place, open = http) {
+  if (typeof value === "string" || value instanceof URL) return files(open, value);
   if (typeof Blob === "function" && value instanceof Blob) return remembered(value, () => blob(value));
   if (value instanceof ArrayBuffer) return remembered(value, () => bytes(new Uint8Array(value)));
   if (ArrayBuffer.isView(value)) return remembered(value, () => bytes(new Uint8Array(value.buffer, value.byteOffset, value.byteLength)));
   if (value && typeof value === "object") {
     const source = /** @type {Partial<CustomModelSource & HttpModelSource & R2ModelSource & R2ModelObject>} */ (value);
     if (typeof source.open === "function") return custom(/** @type {CustomModelSource} */ (value));
-    if (source.url) return files(source.url, source.headers, source.sha256);
+    if (source.url) return files(open, source.url, source.headers, source.sha256);
     const { bucket, key } = source;
     if (bucket && typeof bucket.get === "function" && key) return named(key, (each) => r2(bucket, each));
     if (source.body && source.key) return r2Object(/** @type {R2ModelObject} */ (value));
@@ -108,13 +110,14 @@ export function partNames(name) {
  */
 export function named(name, open) {
   const others = partNames(name).filter((other) => other !== name);
-  return { ...open(name), others: others.map(open) };
+  // Not a copy: what a source says may change when reading begins.
+  return Object.assign(open(name), { others: others.map(open) });
 }
 
 /**
  * @param {"not-found" | "refused" | "changed" | "interrupted" | "busy"} kind whether a retry may help: see above
  * @param {string} message
- * @param {{waitMs?: number}} [details]
+ * @param {{waitMs?: number, status?: number, code?: string}} [details]
  */
 export function sourceError(kind, message, details = {}) {
   return Object.assign(new Error(message), { kind, ...details });
@@ -187,7 +190,7 @@ export function fromStream(stream, size, skip = 0) {
  * @param {Promise<T>} promise
  * @returns {Promise<T>}
  */
-async function unstalled(promise) {
+export async function unstalled(promise) {
   /** @type {any} a number in browsers and workerd, an object in Node */
   let timer;
   const stalled = new Promise((_, reject) => {
@@ -204,13 +207,14 @@ async function unstalled(promise) {
 /**
  * A file over HTTP, or the files of a split model: only the last segment of the path differs.
  *
+ * @param {typeof http} open
  * @param {string | URL} url
  * @param {Record<string, string>} [headers]
  * @param {string} [sha256] of the file at `url`
  */
-function files(url, headers, sha256) {
+function files(open, url, headers, sha256) {
   const [, file, query] = /** @type {RegExpExecArray} */ (/^([^?#]*)(.*)$/s.exec(String(url)));
-  return named(file, (each) => http(each + query, headers, each === file ? sha256 : undefined));
+  return named(file, (each) => open(each + query, headers, each === file ? sha256 : undefined));
 }
 
 /**
@@ -220,34 +224,70 @@ function files(url, headers, sha256) {
  * @param {string | URL} url
  * @param {Record<string, string>} [headers]
  * @param {string} [sha256] of the file
+ * @param {typeof globalThis.fetch} [fetch]
  * @returns {Source}
  */
-export function http(url, headers = {}, sha256) {
+export function http(url, headers = {}, sha256, fetch) {
   const name = String(url);
   /** @type {Version | undefined} the file whose beginning was read */
   let first;
   return {
     name,
-    identity: JSON.stringify([name, Object.entries(headers).sort()]),
+    identity: httpIdentity(name, headers),
     sha256,
     async open(offset) {
-      const condition = first?.etag ?? first?.modified;
-      const range = offset > 0 ? { range: `bytes=${offset}-`, ...(condition && { "if-range": condition }) } : {};
-      const response = await request(name, headers, range);
-      const { status } = response;
-      try {
-        if (!response.ok || !response.body) throw statusError(response);
-        const version = versionOf(response);
-        if (offset === 0 || !first) first = version;
-        else checkSame(first, version);
-        if (status === 206) checkRange(response, offset);
-        return fromStream(response.body, version.size, status === 206 ? 0 : offset);
-      } catch (error) {
-        await response.body?.cancel().catch(() => {});
-        throw error;
-      }
+      const { stream, version } = await download(name, headers, offset, first, fetch);
+      if (offset === 0 || !first) first = version;
+      return stream;
     },
   };
+}
+
+/**
+ * Equal for equal requests only.
+ *
+ * @param {string} url
+ * @param {Record<string, string>} headers
+ */
+export const httpIdentity = (url, headers) => JSON.stringify([url, Object.entries(headers).sort()]);
+
+/**
+ * Starts to read a file over HTTP.
+ *
+ * @param {string} url
+ * @param {Record<string, string>} headers
+ * @param {number} offset of the first byte
+ * @param {Version} [first] the file whose beginning was read
+ * @param {typeof globalThis.fetch} [fetch]
+ * @returns {Promise<{stream: ModelFileStream, version: Version}>}
+ * @throws an error with a `kind`: see above
+ */
+export async function download(url, headers, offset, first, fetch) {
+  const condition = isForeign(url) ? undefined : (first?.etag ?? first?.modified);
+  const range = offset > 0 ? { range: `bytes=${offset}-`, ...(condition && { "if-range": condition }) } : {};
+  const response = await request(url, headers, range, { fetch });
+  const { status } = response;
+  try {
+    if (!response.ok || !response.body) throw statusError(response);
+    const version = versionOf(response);
+    if (offset > 0 && first) checkSame(first, version);
+    if (status === 206) checkRange(response, offset);
+    return { stream: fromStream(response.body, version.size, status === 206 ? 0 : offset), version };
+  } catch (error) {
+    await response.body?.cancel().catch(() => {});
+    throw error;
+  }
+}
+
+/**
+ * Whether a page asks another origin. Its server must then allow each header that is not one of a few, to which `range` belongs and `if-range`
+ * does not. Whether the file is the same one shows in the answer, too.
+ *
+ * @param {string} url
+ */
+function isForeign(url) {
+  const { location } = /** @type {{location?: {origin: string}}} */ (globalThis);
+  return location !== undefined && URL.canParse(url) && new URL(url).origin !== location.origin;
 }
 
 /**
@@ -256,15 +296,20 @@ export function http(url, headers = {}, sha256) {
  * @param {string} url
  * @param {Record<string, string>} own headers for the URL's own origin: they may be secret, and another one does not get them
  * @param {Record<string, string>} range headers for every origin
+ * @param {object} [options]
+ * @param {typeof globalThis.fetch} [options.fetch]
+ * @param {AbortSignal} [options.signal]
+ * @param {(response: Response) => void} [options.onRedirect] called with each answer that leads elsewhere
  */
-async function request(url, own, range) {
+export async function request(url, own, range, { fetch = globalThis.fetch, signal, onRedirect = () => {} } = {}) {
   for (let redirects = 0; ; redirects += 1) {
     const headers = { ...own, ...range };
-    const response = await unstalled(fetch(url, { headers, redirect: "manual" }));
+    const response = await unstalled(fetch(url, { headers, redirect: "manual", signal }));
     // A browser hides where a redirect leads, and follows up to 20 of them itself. It withholds `authorization` from other origins.
-    if (/** @type {string} */ (response.type) === "opaqueredirect") return unstalled(fetch(url, { headers }));
+    if (/** @type {string} */ (response.type) === "opaqueredirect") return unstalled(fetch(url, { headers, signal }));
     const location = REDIRECTS.includes(response.status) && response.headers.get("location");
     if (!location) return response;
+    onRedirect(response);
     await response.body?.cancel().catch(() => {});
     if (redirects === MAX_REDIRECTS) throw sourceError("refused", `there are more than ${MAX_REDIRECTS} redirects, the last one from ${url}`);
     const next = redirectTarget(location, url);
@@ -284,12 +329,14 @@ function redirectTarget(location, from) {
 }
 
 /** @param {Response} response */
-function statusError({ status, statusText, headers }) {
+export function statusError({ status, statusText, headers }) {
   const message = `HTTP ${status} ${statusText}`.trim();
+  // For those who know more of this server than its status.
+  const answer = { status, code: headers.get("x-error-code") ?? undefined };
   if (status === 404 || status === 410) return sourceError("not-found", message);
   // Overload and server errors are temporary; other errors are final. (416: the file is shorter than what was read of it.)
   if (status === 416) return sourceError("changed", message);
-  if (status < 500 && status !== 429 && status !== 408) return sourceError("refused", message);
+  if (status < 500 && status !== 429 && status !== 408) return sourceError("refused", message, answer);
   return sourceError("busy", message, { waitMs: waitOf(headers.get("retry-after")) });
 }
 
@@ -303,17 +350,25 @@ function waitOf(value) {
 /**
  * What tells one version of a file from another.
  *
- * @typedef {{etag?: string, modified?: string, size?: number}} Version
+ * @typedef {object} Version
+ * @property {string} [etag] only if it promises the same bytes
+ * @property {string} [tag] the ETag as the server gave it
+ * @property {string} [modified]
+ * @property {number} [size]
+ * @property {boolean} [mayBeStored] whether the server lets clients keep it
+ *
  * @param {Response} response
  * @returns {Version}
  */
-function versionOf(response) {
+export function versionOf(response) {
   const etag = response.headers.get("etag");
   return {
     // A weak one does not promise the same bytes.
     etag: etag && !etag.startsWith("W/") ? etag : undefined,
+    tag: etag ?? undefined,
     modified: response.headers.get("last-modified") ?? undefined,
     size: sizeOf(response),
+    mayBeStored: !/\bno-store\b/i.test(response.headers.get("cache-control") ?? ""),
   };
 }
 
@@ -321,7 +376,7 @@ function versionOf(response) {
  * @param {Version} first
  * @param {Version} now
  */
-function checkSame(first, now) {
+export function checkSame(first, now) {
   for (const key of /** @type {const} */ (["etag", "modified", "size"])) {
     if (first[key] !== undefined && now[key] !== undefined && first[key] !== now[key]) {
       throw sourceError("changed", `the server has another version now (${key} was ${first[key]}, is ${now[key]})`);
@@ -333,7 +388,7 @@ function checkSame(first, now) {
  * @param {Response} response with status 206
  * @param {number} offset
  */
-function checkRange(response, offset) {
+export function checkRange(response, offset) {
   const start = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "")?.[1];
   if (start === undefined) throw sourceError("interrupted", "the server answered a range request with several ranges or none");
   if (Number(start) !== offset) throw sourceError("interrupted", `the server answered with bytes from ${start}, not from ${offset}`);

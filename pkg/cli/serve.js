@@ -10,7 +10,7 @@ import { Ai } from "../node.js";
 import { isLoopback, refusal } from "./access.js";
 import { answeringAny } from "./any-model.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
-import { chosenFile, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
+import { chosenFile, configured, engineFrom, fileNameOf, lorasFrom, pathOf, weights } from "./engine.js";
 import { withUploads } from "./finetunes.js";
 import { isRpcProbe, isWrapped, unwrapped } from "./remote-proxy.js";
 import { MODEL_PATHNAME, refuse, staticFiles } from "./static-files.js";
@@ -48,12 +48,13 @@ export async function serve(values, positionals) {
   const { env } = process;
   const origins = originsFrom(values);
   const access = accessFrom(values, origins);
-  const { remote, ...computing } = engineFrom(values);
+  const config = configured({ ...weights(gguf, model), ...lorasFrom(values.lora), ...engineFrom(values), cors: origins });
+  const { remote } = config;
   if (values["any-model"] && remote && Object.hasOwn(remote, "*")) throw new UsageError("--forward * sends the ids that --any-model answers to the service: choose one");
-  if (values.strict && values["any-model"]) throw new UsageError("--strict refuses ids that --any-model answers: choose one");
-  const file = chosenFile(gguf);
-  const ai = new Ai({ ...weights(gguf, model), ...lorasFrom(values.lora), ...computing, remote, cors: origins, onProgress: loadProgress(file), onWarning: note });
-  const modelPath = env.WORKERS_AI_LOCAL_MODEL || path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
+  if (config.strict && values["any-model"]) throw new UsageError("--strict refuses ids that --any-model answers: choose one");
+  const file = chosenFile(config, model);
+  const ai = new Ai({ ...config, onProgress: loadProgress(file), onWarning: note });
+  const modelPath = (env.WORKERS_AI_LOCAL_MODEL && pathOf(env.WORKERS_AI_LOCAL_MODEL)) || path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
   const answered = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, others: Object.keys(remote ?? {}), maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
   const served = withUploads(ai, answered);
   /** @type {Health} */

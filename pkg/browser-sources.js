@@ -1,0 +1,90 @@
+// Model files in a browser: configured values → sources that are kept in the origin's storage.
+
+import { openStore } from "./browser-store.js";
+import { storedHttp } from "./browser-download.js";
+import { keyOf, nameOfUrl, readEntry, readResolution, writeResolution } from "./browser-models.js";
+import { hubSource } from "./hub-source.js";
+import { endpointOf, hubError, hubHeaders, resolveHub } from "./hub.js";
+import { hubOf, parseName } from "./names.js";
+import { http, toSource } from "./source.js";
+
+/**
+ * @import { StoreObservers } from "./browser-writer.js"
+ * @import { HubFile } from "./hub.js"
+ * @import { AiConfig } from "./index.d.ts"
+ * @import { HubName } from "./names.js"
+ */
+
+/**
+ * What converts configured values; see `toSource`. Strings may be names, too.
+ *
+ * @param {Pick<AiConfig, "cache" | "hub">} config
+ * @param {StoreObservers} observers
+ */
+export function sourcesOf({ cache = true, hub = {} }, observers) {
+  /** @type {typeof http} */
+  const open = (url, headers = {}, sha256) => {
+    const address = new URL(url, location.href).href;
+    if (!cache || !/^https?:/.test(address)) return http(address, headers, sha256);
+    return storedHttp({ url: address, headers, sha256, ownCheck: false, name: nameOfUrl(address) }, observers);
+  };
+  /** @param {HubFile} file @param {string} name */
+  const openHub = ({ url, sha256 }, name) => {
+    const headers = hubHeaders(url, hub);
+    const fetch = fetchOf(hub, name);
+    return cache ? storedHttp({ url, headers, sha256, ownCheck: true, fetch, name }, observers) : http(url, headers, sha256, fetch);
+  };
+  /** @param {unknown} value @param {string} place */
+  const one = (value, place) => {
+    const name = typeof value === "string" ? parseName(value) : undefined;
+    const onHub = hubOf(name);
+    if (name && onHub) return hubSource(onHub, () => filesOf(onHub, hub, cache), (file) => openHub(file, name.name), hub);
+    return toSource(value, place, open);
+  };
+  return { one, open };
+}
+
+/**
+ * A `fetch` that rejects with what to do where the hub refuses a file.
+ *
+ * @param {NonNullable<AiConfig["hub"]>} hub
+ * @param {string} name of the model
+ * @returns {typeof globalThis.fetch}
+ */
+function fetchOf({ endpoint, token }, name) {
+  const { owner, repo } = /** @type {HubName} */ (hubOf(parseName(name)));
+  const page = `${endpointOf(endpoint)}/${owner}/${repo}`;
+  return async (address, init) => {
+    const response = await fetch(address, init);
+    const refused = hubError({ status: response.status, code: response.headers.get("x-error-code") }, `${owner}/${repo}`, { endpoint, token, page });
+    if (!refused) return response;
+    await response.body?.cancel().catch(() => {});
+    throw refused;
+  };
+}
+
+/**
+ * The files that a name stands for: those that are stored under it, if they are all there, or else what the hub says.
+ *
+ * @param {HubName} name
+ * @param {NonNullable<AiConfig["hub"]>} hub
+ * @param {boolean} cache
+ */
+async function filesOf(name, hub, cache) {
+  const endpoint = endpointOf(hub.endpoint);
+  const store = cache ? await openStore() : undefined;
+  const known = store && (await readResolution(store, endpoint, name.name));
+  if (store && known) {
+    const entries = await Promise.all(known.files.map(async (file) => readEntry(store, await keyOf(file))));
+    if (entries.every((entry) => entry?.complete)) return known.files;
+  }
+  try {
+    const { files } = await resolveHub(name, hub);
+    if (store) await writeResolution(store, endpoint, { name: name.name, files }).catch(() => {});
+    return files;
+  } catch (error) {
+    const isOffline = error.kind === "interrupted" || error.kind === "busy";
+    if (known && isOffline) return known.files;
+    throw error;
+  }
+}
