@@ -7,7 +7,7 @@ import { readFile } from "node:fs/promises";
 import { CommandError, UsageError, parse } from "./cli/arguments.js";
 import { HELP, helpOf } from "./cli/help.js";
 import { forTerminal } from "./cli/messages.js";
-import { nearest } from "./cli/suggest.js";
+import { nearest } from "./suggest.js";
 
 /** @import { Options } from "./cli/arguments.js" */
 

@@ -187,7 +187,7 @@ export function fromStream(stream, size, skip = 0) {
  * @param {Promise<T>} promise
  * @returns {Promise<T>}
  */
-async function unstalled(promise) {
+export async function unstalled(promise) {
   /** @type {any} a number in browsers and workerd, an object in Node */
   let timer;
   const stalled = new Promise((_, reject) => {
@@ -256,15 +256,20 @@ export function http(url, headers = {}, sha256) {
  * @param {string} url
  * @param {Record<string, string>} own headers for the URL's own origin: they may be secret, and another one does not get them
  * @param {Record<string, string>} range headers for every origin
+ * @param {object} [options]
+ * @param {typeof globalThis.fetch} [options.fetch]
+ * @param {AbortSignal} [options.signal]
+ * @param {(response: Response) => void} [options.onRedirect] called with each answer that leads elsewhere
  */
-async function request(url, own, range) {
+export async function request(url, own, range, { fetch = globalThis.fetch, signal, onRedirect = () => {} } = {}) {
   for (let redirects = 0; ; redirects += 1) {
     const headers = { ...own, ...range };
-    const response = await unstalled(fetch(url, { headers, redirect: "manual" }));
+    const response = await unstalled(fetch(url, { headers, redirect: "manual", signal }));
     // A browser hides where a redirect leads, and follows up to 20 of them itself. It withholds `authorization` from other origins.
-    if (/** @type {string} */ (response.type) === "opaqueredirect") return unstalled(fetch(url, { headers }));
+    if (/** @type {string} */ (response.type) === "opaqueredirect") return unstalled(fetch(url, { headers, signal }));
     const location = REDIRECTS.includes(response.status) && response.headers.get("location");
     if (!location) return response;
+    onRedirect(response);
     await response.body?.cancel().catch(() => {});
     if (redirects === MAX_REDIRECTS) throw sourceError("refused", `there are more than ${MAX_REDIRECTS} redirects, the last one from ${url}`);
     const next = redirectTarget(location, url);
@@ -284,7 +289,7 @@ function redirectTarget(location, from) {
 }
 
 /** @param {Response} response */
-function statusError({ status, statusText, headers }) {
+export function statusError({ status, statusText, headers }) {
   const message = `HTTP ${status} ${statusText}`.trim();
   if (status === 404 || status === 410) return sourceError("not-found", message);
   // Overload and server errors are temporary; other errors are final. (416: the file is shorter than what was read of it.)
@@ -307,7 +312,7 @@ function waitOf(value) {
  * @param {Response} response
  * @returns {Version}
  */
-function versionOf(response) {
+export function versionOf(response) {
   const etag = response.headers.get("etag");
   return {
     // A weak one does not promise the same bytes.
@@ -321,7 +326,7 @@ function versionOf(response) {
  * @param {Version} first
  * @param {Version} now
  */
-function checkSame(first, now) {
+export function checkSame(first, now) {
   for (const key of /** @type {const} */ (["etag", "modified", "size"])) {
     if (first[key] !== undefined && now[key] !== undefined && first[key] !== now[key]) {
       throw sourceError("changed", `the server has another version now (${key} was ${first[key]}, is ${now[key]})`);
@@ -333,7 +338,7 @@ function checkSame(first, now) {
  * @param {Response} response with status 206
  * @param {number} offset
  */
-function checkRange(response, offset) {
+export function checkRange(response, offset) {
   const start = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "")?.[1];
   if (start === undefined) throw sourceError("interrupted", "the server answered a range request with several ranges or none");
   if (Number(start) !== offset) throw sourceError("interrupted", `the server answered with bytes from ${start}, not from ${offset}`);

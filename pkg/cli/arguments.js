@@ -1,7 +1,7 @@
 // Parses the arguments after the command's name.
 
 import { parseArgs } from "node:util";
-import { nearest } from "./suggest.js";
+import { nearest } from "../suggest.js";
 
 /** @typedef {import("node:util").ParseArgsOptionsConfig} Options */
 

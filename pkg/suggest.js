@@ -1,4 +1,4 @@
-// Suggestions for mistyped commands and options.
+// Suggestions for mistyped commands, options and names.
 
 /** A word that differs in more than a third of its letters is another word. */
 const ALIKE = 1 / 3;
