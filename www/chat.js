@@ -244,16 +244,13 @@ export class Chat {
   }
 
   /**
-   * Says whether JSON fits its schema, and shows it indented.
+   * Says whether JSON fits its schema.
    *
    * @param {StoredTurn} turn
    * @param {TurnView} view
    */
   async #judge(turn, view) {
-    const { pretty, ...verdict } = await checkJson(turn.content, turn.json ?? true);
-    if (pretty) turn.content = pretty;
-    view.grow();
-    view.judge(verdict);
+    view.judge(await checkJson(turn.content, turn.json ?? true));
   }
 
   #scrolling = false;

@@ -40,6 +40,9 @@ export function useKey(key) {
 /** @type {string | null} */
 let given = null;
 
+/** Whether the user has given a key. */
+export const hasKey = () => authorization() !== undefined;
+
 function authorization() {
   try {
     given ??= sessionStorage.getItem(KEY);

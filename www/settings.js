@@ -62,6 +62,17 @@ export class SettingsPanel {
     this.onChange();
   }
 
+  /**
+   * Sets a field, as the user would.
+   *
+   * @param {string} id
+   * @param {string} value
+   */
+  set(id, value) {
+    field(id).value = value;
+    this.#changed();
+  }
+
   /** Shows the fields that the others call for, and marks what cannot be read. */
   #show() {
     const bySchema = field("format").value === "json_schema";

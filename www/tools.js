@@ -43,6 +43,16 @@ export class Tools {
     return this.#tools.filter(({ on }) => on).length;
   }
 
+  /** Offers the example, if no tool is offered. */
+  offerExample() {
+    if (this.offered > 0) return;
+    const known = this.#tools.find(({ name }) => name === EXAMPLE.name);
+    if (known) known.on = true;
+    else this.#tools.push({ ...EXAMPLE, on: true });
+    element("tools-section", HTMLDetailsElement).open = true;
+    this.#changed();
+  }
+
   #changed() {
     remember("tools", this.#tools);
     this.#show();

@@ -15,6 +15,15 @@ import { callsCard } from "./tools.js";
  * @property {((results: {call: ToolCallMessage, content: string}[]) => void) | null} [answerCalls]
  */
 
+/** JSON with line breaks; another text as it is. @param {string} text */
+function indented(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
 const NAMES = { user: "You", assistant: "Model", tool: "Tool" };
 
 export class TurnView {
@@ -53,7 +62,7 @@ export class TurnView {
   #showText(now) {
     if (!this.#body) return;
     const { content, json } = this.#turn;
-    this.#body.text = json && content ? `\`\`\`json\n${content}\n\`\`\`` : content;
+    this.#body.text = json && content ? `\`\`\`json\n${now ? indented(content) : content}\n\`\`\`` : content;
     if (now) this.#body.show();
   }
 
