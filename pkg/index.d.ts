@@ -146,6 +146,45 @@ export interface LoraAdapter {
   source: LoraSource;
 }
 
+/** The Hugging Face hub, from which models with names such as `hf:owner/repo:Q4_K_M` come. */
+export interface HubConfig {
+  /** A mirror. Default: `HF_ENDPOINT` in Node, otherwise `https://huggingface.co`. */
+  endpoint?: string;
+  /** A token for repositories that are gated or private. No other origin than the endpoint's gets it. Default: `HF_TOKEN` in Node. */
+  token?: string;
+}
+
+/** A model that is stored on this device. */
+export interface CachedModel {
+  /** The name by which it was fetched first, for instance `hf:owner/repo:Q4_K_M`, or its address. */
+  name: string;
+  /** The address of its file; of a split model, of its first. */
+  url: string;
+  /** Stored bytes. */
+  bytes: number;
+  /** Bytes of the whole model, if they are known. */
+  size?: number;
+  /** Whether all of it is stored. The download of what is not continues when the model is asked for. */
+  complete: boolean;
+  /** The SHA-256 of its file, if it is one and complete. */
+  sha256?: string;
+  /** When it was used last. */
+  used: Date;
+}
+
+/** The models that are stored on this device: in Node in the user's cache folder, in a browser in the storage of the page's origin. */
+export interface AiModels {
+  /** What is stored, the last used first. */
+  list(): Promise<CachedModel[]>;
+  /**
+   * Removes a model.
+   *
+   * @param name a name by which it was fetched, or its address
+   * @returns whether it was stored
+   */
+  delete(name: string): Promise<boolean>;
+}
+
 /** The configuration of an `Ai`. */
 export interface AiConfig {
   /** Model files by model id. The ids need not be in the catalogue. The value for an embedding model is an `EmbeddingSource`. */
@@ -160,6 +199,8 @@ export interface AiConfig {
    * numbers), which is downloaded when the first embedding is asked for, and then cached.
    */
   defaultEmbeddings?: EmbeddingSource;
+  /** Where models with names such as `hf:owner/repo` come from. */
+  hub?: HubConfig;
   /** LoRA adapters by the names that requests give as `lora`. Each is loaded when the first request names it, after its model. */
   loras?: Record<string, LoraAdapter>;
   /** Reject ids without a model file in `models` (error 5007) instead of using the fallback model. Default: `false`. */
@@ -816,6 +857,9 @@ export interface TokenizedPrompt {
 
 /** Cloudflare's `env.AI` for text generation, computed locally. Nothing is loaded before the first request. */
 export class Ai {
+  /** The models that are stored on this device: see `AiModels`. In Node and in browsers. */
+  static readonly models: AiModels;
+
   /** @throws AiInternalError if the configuration is invalid */
   constructor(config?: AiConfig);
 

@@ -11,6 +11,7 @@ import { toModelSource } from "./source.js";
 /**
  * @import { AiConfig, CustomModelSource, LoraAdapter, ModelsParameters } from "./index.d.ts"
  * @import { WasmInstance } from "./instance.js"
+ * @import { Source } from "./source.js"
  * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, EmbeddingEngine, Engine, Host, HttpAnswer, HttpRequest, Substitute, Task } from "./internal.d.ts"
  */
 
@@ -64,6 +65,8 @@ export class LocalEngine {
   #substitute;
   #embeddings;
   #toSource;
+  /** @type {Promise<unknown> | undefined} */
+  #prepared;
 
   /**
    * @param {WasmInstance} instance
@@ -89,11 +92,20 @@ export class LocalEngine {
     this.#settings = { ...this.#config, loras, ...callbacks, substitute: weakSubstitute(substitute), embeddings: this.#embeddings };
   }
 
+  /** Finds out the files of the models that have names. A name that stands for none is an error only when its model is read. */
+  #prepare() {
+    /** @type {(Source | undefined)[]} */
+    const sources = [this.#config.default, ...Object.values(this.#config.models)];
+    this.#prepared ??= Promise.all(sources.map((source) => source?.prepare?.().catch(() => {})));
+    return this.#prepared;
+  }
+
   /** Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced. */
   async #ready() {
     if (this.#closed) throw closed();
     const instance = this.#instance;
     const host = await this.#host();
+    await this.#prepare();
     await instance.start(this.#config, host);
     const since = instance.epoch();
     if (this.#started?.since !== since) {

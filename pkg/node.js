@@ -1,17 +1,15 @@
 // The entry for Node. The engine runs in this thread; model files can be given by path.
 
-import { createHash } from "node:crypto";
-import { createWriteStream, rmSync, statSync } from "node:fs";
-import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
-import { availableParallelism, homedir, totalmem } from "node:os";
+import { statSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { availableParallelism, totalmem } from "node:os";
 import path from "node:path";
-import { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { Ai as BaseAi } from "./ai.js";
-import { DEFAULT_EMBEDDINGS } from "./default-embeddings.js";
-import { DEFAULT_MODEL, modelFolder } from "./default-model.js";
+import { ModelCache, FOR_ENGINES } from "./cache/models.js";
+import { cachedModel, cachedName, fileAt } from "./cache/source.js";
+import { DEFAULT_MODEL } from "./default-model.js";
 import { provideGpu } from "./gpu.js";
 import { narrow, wide } from "./instance.js";
 import { LocalEngine, weakly } from "./local-engine.js";
@@ -19,21 +17,19 @@ import { dawn } from "./node-gpu.js";
 import { Recordings, answerOfService } from "./recordings.js";
 import { accountOf } from "./service.js";
 import { filesIn } from "./loras.js";
-import { http, named, sourceError, toSource } from "./source.js";
+import { parseName } from "./names.js";
+import { named, toSource } from "./source.js";
 import { substituteOf } from "./substitute.js";
 import { builds } from "./wasm/builds.js";
 import { engineBySize } from "./widening-engine.js";
 
 /**
- * @import { AiConfig, CustomModelSource, LoraAdapter } from "./index.d.ts"
+ * @import { AiConfig, CachedModel, LoraAdapter } from "./index.d.ts"
  * @import { Host } from "./internal.d.ts"
  */
 
 export { AiInternalError, InferenceUpstreamError } from "./errors.js";
 export { DEFAULT_MODEL };
-
-/** Bytes per read of a file. */
-const PIECE = 1 << 20;
 
 /** @type {Host<URL>} */
 const HOST = {
@@ -60,25 +56,53 @@ const HOST = {
 provideGpu(dawn);
 
 export class Ai extends BaseAi {
+  /**
+   * The models that are stored on this machine: see index.d.ts.
+   *
+   * @type {import("./index.d.ts").AiModels}
+   */
+  static models = { list: listModels, delete: (name) => new ModelCache().delete(String(name)) };
+
   /** @param {AiConfig} [config] */
   constructor(config = {}) {
-    const { default: fallback = process.env.WORKERS_AI_LOCAL_MODEL || defaultModel(weakly(config.onProgress)), ...rest } = config;
+    const cache = cacheOf(config);
+    const toFile = nodeSource(cache);
+    const { default: fallback = process.env.WORKERS_AI_LOCAL_MODEL || cachedModel(cache, cache.defaultModel()), ...rest } = config;
     const substitute = substituteOf(config, { account: accountOf(process.env), recordings });
     /** @param {import("./instance.js").WasmInstance} instance */
-    const engine = (instance) => (/** @type {AiConfig} */ settings) => new LocalEngine(instance, () => HOST, settings, nodeSource, substitute, openEmbeddings);
+    const engine = (instance) => (/** @type {AiConfig} */ settings) => new LocalEngine(instance, () => HOST, settings, toFile, substitute, openEmbeddings);
     super(engineBySize({ ...rest, default: fallback, loras: withFolders(config.loras) }, engine(narrow), engine(wide)));
   }
+}
+
+/** @returns {Promise<CachedModel[]>} */
+async function listModels() {
+  return (await new ModelCache().list()).map(({ name, url, bytes, size, complete, sha256, used }) => ({ name, url, bytes, ...(size !== undefined && { size }), complete, ...(sha256 && { sha256 }), used }));
+}
+
+/** Where the files of this configuration are stored. @param {AiConfig} config */
+function cacheOf({ hub, onProgress, onWarning = console.warn }) {
+  const progress = weakly(onProgress);
+  return new ModelCache({
+    hub,
+    onWarning: weakly(onWarning),
+    onProgress: ({ loaded, total }) => progress?.({ model: "download", phase: "download", loaded, total }),
+    conditions: FOR_ENGINES,
+  });
 }
 
 /** @param {AiConfig} config */
 async function openEmbeddings(config) {
   const [{ LocalEmbeddings }, { builds }] = await Promise.all([import("./embedding-engine.js"), import("./wasm/embeddings.js")]);
   const { embeddings } = builds;
-  const { folder, weights, config: sizes, tokenizer } = DEFAULT_EMBEDDINGS;
-  const cached = (/** @type {import("./default-embeddings.js").DefaultFile} */ file) => cachedFile({ ...file, file: path.join(folder, file.file) }, HELP_EMBEDDINGS, config.onProgress);
-  const fallback = () => ({ weights: cached(weights), config: cached(sizes), tokenizer: cached(tokenizer) });
+  const cache = cacheOf(config);
+  const fallback = () => {
+    const model = cache.defaultEmbeddings();
+    const [weights, sizes, tokenizer] = model.files.map((_, index) => cachedModel(cache, model, index));
+    return { weights, config: sizes, tokenizer };
+  };
   const module = embeddings && { glue: embeddings.glue, compile: () => HOST.compile(embeddings.wasm) };
-  return new LocalEmbeddings(config, module, fallback, nodeSource);
+  return new LocalEmbeddings(config, module, fallback, nodeSource(cache));
 }
 
 /** @param {unknown} record */
@@ -90,17 +114,19 @@ function recordings(record) {
 const isUrl = (text) => /^[a-z][a-z0-9+.-]+:\/\//i.test(text);
 
 /**
- * Like `toSource`, but a string that is not a URL is a path, and `file:` URLs are supported.
+ * Like `toSource`, but a string that is not a name is a path, `file:` URLs are supported, and what has a name is stored.
  *
- * @param {unknown} value
- * @param {string} place
+ * @param {ModelCache} cache
+ * @returns {(value: unknown, place: string) => import("./source.js").Source}
  */
-function nodeSource(value, place) {
-  if (typeof value === "string" && !isUrl(value)) return named(value, file);
+const nodeSource = (cache) => (value, place) => {
   // Bytes are not converted to a string: for a model that takes seconds, or fails.
-  if ((typeof value === "string" || value instanceof URL) && String(value).startsWith("file://")) return named(fileURLToPath(value), file);
-  return toSource(value, place);
-}
+  const text = typeof value === "string" || value instanceof URL ? String(value) : undefined;
+  if (text === undefined) return toSource(value, place);
+  if (text.startsWith("file://")) return named(fileURLToPath(text), fileAt);
+  if (parseName(text)) return cachedName(cache, text);
+  return isUrl(text) ? toSource(value, place) : named(text, fileAt);
+};
 
 /**
  * The adapters with the files of those that are given as a folder.
@@ -113,121 +139,4 @@ function withFolders(loras) {
   /** @param {[string, LoraAdapter]} entry */
   const changed = ([name, lora]) => [name, isFolder(lora?.source) ? { ...lora, source: filesIn(path.join(String(lora.source), path.sep)) } : lora];
   return typeof loras !== "object" || loras === null ? loras : Object.fromEntries(Object.entries(loras).map(changed));
-}
-
-/**
- * A source that reads a file on disk.
- *
- * @param {string} filePath
- * @returns {CustomModelSource}
- */
-function file(filePath) {
-  return {
-    name: filePath,
-    async open(offset) {
-      const handle = await open(filePath).catch((error) => {
-        throw error.code === "ENOENT" ? sourceError("not-found", "no such file") : sourceError("refused", error.message);
-      });
-      const { size } = await handle.stat();
-      // While the crate takes one piece, the next one is read, into the other buffer.
-      const buffers = [Buffer.allocUnsafeSlow(PIECE), Buffer.allocUnsafeSlow(PIECE)];
-      let position = offset;
-      let turn = 0;
-      const ahead = () => {
-        const reading = handle.read(/** @type {Buffer} */ (buffers[(turn += 1) % 2]), 0, PIECE, position).then(({ bytesRead, buffer }) => {
-          position += bytesRead;
-          return bytesRead > 0 ? new Uint8Array(buffer.buffer, buffer.byteOffset, bytesRead) : undefined;
-        });
-        // Its failure is that of the `read` that asks for it.
-        reading.catch(() => {});
-        return reading;
-      };
-      let next = ahead();
-      return {
-        size,
-        async read() {
-          const piece = await next.catch((error) => {
-            throw sourceError("refused", error.message);
-          });
-          if (piece) next = ahead();
-          return piece;
-        },
-        cancel: () => void handle.close().catch(() => {}),
-      };
-    },
-  };
-}
-
-/**
- * A file of a default model.
- *
- * @typedef {{file: string, url: string, size: number, sha256: string}} KnownFile
- */
-
-const HELP = "or set WORKERS_AI_LOCAL_MODEL to the path of a GGUF file";
-const HELP_EMBEDDINGS = "or configure another embedding model with new Ai({ defaultEmbeddings })";
-
-/** @param {AiConfig["onProgress"]} onProgress */
-const defaultModel = (onProgress) => cachedFile(DEFAULT_MODEL, HELP, onProgress);
-
-/**
- * The source of a default model: a file in the user's cache folder, downloaded on first use.
- *
- * @param {KnownFile} known
- * @param {string} help what else can be done if it cannot be downloaded
- * @param {AiConfig["onProgress"]} onProgress
- * @returns {CustomModelSource}
- */
-function cachedFile(known, help, onProgress) {
-  const cached = path.join(modelFolder(process.env, homedir()), known.file);
-  return {
-    name: cached,
-    async open(offset) {
-      const found = await stat(cached).catch(() => null);
-      if (found?.size !== known.size) await download(known, cached, help, onProgress);
-      return file(cached).open(offset);
-    },
-  };
-}
-
-/**
- * Downloads a file to `target`, which appears only when it is complete.
- *
- * @param {KnownFile} known
- * @param {string} target
- * @param {string} help
- * @param {AiConfig["onProgress"]} onProgress
- */
-async function download({ url, size, sha256 }, target, help, onProgress) {
-  await mkdir(path.dirname(target), { recursive: true });
-  // A temporary file with a name per process: two processes may download at the same time, and neither sees an incomplete file.
-  const part = `${target}.${process.pid}.part`;
-  const clear = () => rmSync(part, { force: true });
-  // Removes the temporary file if the process ends during the download.
-  process.once("exit", clear);
-  try {
-    const stream = await http(url).open(0);
-    const hash = createHash("sha256");
-    let loaded = 0;
-    const chunks = async function* () {
-      for (let chunk; (chunk = await stream.read()) !== undefined; yield chunk) {
-        loaded += chunk.length;
-        hash.update(chunk);
-        onProgress?.({ model: "download", phase: "download", loaded, total: stream.size ?? size });
-      }
-    };
-    await pipeline(Readable.from(chunks()), createWriteStream(part));
-    if (loaded !== size) throw sourceError("interrupted", `the download has ${loaded} bytes instead of ${size}`);
-    if (hash.digest("hex") !== sha256) throw sourceError("interrupted", "the download has another SHA-256 than the model");
-    await rename(part, target);
-  } catch (error) {
-    clear();
-    const reason = error.cause?.message ?? error.message;
-    throw sourceError(
-      error.kind ?? "interrupted",
-      `the default model could not be downloaded from ${url}: ${reason}. Copy the file to ${target} yourself, ${help}`,
-    );
-  } finally {
-    process.removeListener("exit", clear);
-  }
 }

@@ -12,8 +12,9 @@ import { AiInternalError } from "./errors.js";
  * - `identity`: equal for sources of the same bytes only. The crate loads each identity once.
  * - `others`: the other files of the model, if this may be one of several. The crate reads them only if the file says so.
  * - `listed`: whether the configuration lists them; otherwise they follow from the name.
+ * - `prepare`: finds out the others where a name does not say them. It is called before the crate looks at them.
  *
- * @typedef {CustomModelSource & {identity?: string, others?: Source[], listed?: boolean}} Source
+ * @typedef {CustomModelSource & {identity?: string, others?: Source[], listed?: boolean, prepare?(): Promise<void>}} Source
  */
 
 /** Bytes per read from a buffer. The crate copies each piece, so a large buffer must not be one piece. */

@@ -1,0 +1,372 @@
+// One download into a file: resumed across processes, and compared with what is expected before it is called complete.
+//
+// While it goes on, the bytes are in `FILE.part`, and which version they are of is in `FILE.part.json`.
+
+import { createHash } from "node:crypto";
+import { mkdir, open, rename, rm, stat, statfs } from "node:fs/promises";
+import path from "node:path";
+import { checkRange, checkSame, fromStream, request, sourceError, statusError, versionOf } from "../source.js";
+import { hashed, readJson, writeJson } from "./records.js";
+
+/**
+ * @import { Version } from "../source.js"
+ *
+ * @typedef {object} Wanted
+ * @property {string} url
+ * @property {Record<string, string>} headers for the URL's own origin only
+ * @property {string} target the file
+ * @property {string[]} names for whom it is, which a list of unfinished files shows
+ * @property {number} [size]
+ * @property {string} [sha256]
+ * @property {(response: Response) => Error | undefined} [explain] what to say of an answer that is an error
+ *
+ * @typedef {object} Conditions
+ * @property {number} attempts how often an attempt may fail, one after another, without having brought a byte
+ * @property {number} firstWaitMs the wait before the second attempt; it doubles up to `longestWaitMs`
+ * @property {number} longestWaitMs
+ * @property {number} patienceMs the longest wait that a server's `Retry-After` gets
+ * @property {(folder: string) => Promise<number>} room free bytes of a folder's disk
+ *
+ * @typedef {Version & {url: string, names: string[], sha256?: string}} Part what `FILE.part.json` says
+ */
+
+/** @type {Conditions} */
+export const CONDITIONS = {
+  attempts: 6,
+  firstWaitMs: 500,
+  longestWaitMs: 30_000,
+  patienceMs: 10 * 60_000,
+  async room(folder) {
+    const { bavail, bsize } = await statfs(folder);
+    return bavail * bsize;
+  },
+};
+
+/** What stays free on the disk. */
+const SPARE = 16 << 20;
+/** How often a file may be replaced on the server, or come with other bytes, while it is downloaded. */
+const MAX_RESTARTS = 1;
+const DIGEST = /^(?:W\/)?"?([\da-f]{64})"?$/i;
+/** Errors of a disk that has no room, or not for this user. */
+const FULL = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
+
+/** @param {string} target */
+export const partOf = (target) => `${target}.part`;
+/** @param {string} target */
+const stateOf = (target) => `${target}.part.json`;
+
+/** @param {string} target @returns {Promise<Part | undefined>} */
+export const readPart = (target) => readJson(stateOf(target));
+
+/** Removes what an unfinished download left. @param {string} target */
+export const removePart = (target) => Promise.all([partOf(target), stateOf(target)].map((file) => rm(file, { force: true })));
+
+/**
+ * Downloads a file. `target` appears, or is replaced, only when it is whole and has the expected SHA-256.
+ *
+ * @param {Wanted} wanted
+ * @param {object} [options]
+ * @param {AbortSignal} [options.signal]
+ * @param {(progress: {loaded: number, total: number | null}) => void} [options.onProgress]
+ * @param {(text: string) => void} [options.onWait] called before a wait that a user notices
+ * @param {() => Promise<boolean>} [options.holds] whether this process may still write
+ * @param {Partial<Conditions>} [options.conditions]
+ * @returns {Promise<{sha256: string}>}
+ * @throws an error with a `kind`, see source.js
+ */
+export async function download(wanted, { signal, onProgress = () => {}, onWait = () => {}, holds = async () => true, conditions = {} } = {}) {
+  const all = { ...CONDITIONS, ...conditions };
+  await mkdir(path.dirname(wanted.target), { recursive: true });
+  const transfer = await Transfer.begin(wanted, { signal, onProgress, holds, conditions: all });
+  try {
+    for (let failures = 0, restarts = 0; ; ) {
+      const before = transfer.furthest;
+      try {
+        await transfer.attempt();
+        return await transfer.complete();
+      } catch (error) {
+        signal?.throwIfAborted();
+        const failure = asSourceError(error);
+        if (failure.restart && restarts < MAX_RESTARTS) {
+          restarts += 1;
+          await transfer.restart();
+          transfer.furthest = 0;
+          continue;
+        }
+        failures = transfer.furthest > before ? 1 : failures + 1;
+        const again = (failure.kind === "interrupted" || failure.kind === "busy") && !failure.restart;
+        if (!again || failures >= all.attempts) throw failure;
+        await pause(Math.min(all.firstWaitMs * 2 ** (failures - 1), all.longestWaitMs), failure, { all, onWait, signal });
+      }
+    }
+  } catch (error) {
+    if (error.leaveNothing) await removePart(wanted.target);
+    throw error;
+  } finally {
+    await transfer.close();
+  }
+}
+
+/** A file on its way. */
+class Transfer {
+  #wanted;
+  #options;
+  #handle;
+  #state;
+  #hash = createHash("sha256");
+  #offset = 0;
+  #renewed = performance.now();
+  /** The most bytes that there were. A server that begins anew each time brings nothing new. */
+  furthest = 0;
+
+  /**
+   * @param {Wanted} wanted
+   * @param {{signal?: AbortSignal, onProgress: (progress: {loaded: number, total: number | null}) => void, holds: () => Promise<boolean>, conditions: Conditions}} options
+   */
+  static async begin(wanted, options) {
+    const state = await readPart(wanted.target);
+    const bytes = await stat(partOf(wanted.target)).then(({ size }) => size, () => 0);
+    const continues = bytes > 0 && state !== undefined && isSameFile(state, wanted);
+    const handle = await open(partOf(wanted.target), continues ? "r+" : "w").catch((error) => {
+      throw asDiskError(error, wanted.target);
+    });
+    const fresh = { url: wanted.url, names: wanted.names, size: wanted.size, sha256: wanted.sha256 };
+    const transfer = new Transfer(wanted, options, handle, continues ? { ...state, ...defined(fresh) } : fresh);
+    if (continues) {
+      await hashed(partOf(wanted.target), transfer.#hash);
+      transfer.#offset = transfer.furthest = bytes;
+    }
+    return transfer;
+  }
+
+  /**
+   * @param {Wanted} wanted
+   * @param {Parameters<typeof Transfer.begin>[1]} options
+   * @param {import("node:fs/promises").FileHandle} handle
+   * @param {Part} state
+   */
+  constructor(wanted, options, handle, state) {
+    this.#wanted = wanted;
+    this.#options = options;
+    this.#handle = handle;
+    this.#state = state;
+  }
+
+  /** Forgets what has come. */
+  async restart() {
+    const { url, names, size, sha256 } = this.#wanted;
+    await this.#handle.truncate(0);
+    this.#hash = createHash("sha256");
+    this.#offset = 0;
+    this.#state = { url, names, size, sha256 };
+  }
+
+  /** Asks for what is missing, and writes what comes until the end of the file or of the connection. */
+  async attempt() {
+    const { size, etag, modified, sha256 } = this.#state;
+    if (size !== undefined && this.#offset > size) await this.restart();
+    if (size !== undefined && this.#offset === size && size > 0) return;
+    // Without a validator only the SHA-256 can tell whether the rest belongs to the beginning.
+    if (this.#offset > 0 && !etag && !modified && !sha256) await this.restart();
+    const condition = etag ?? modified;
+    /** @type {Record<string, string>} */
+    const range = this.#offset > 0 ? { range: `bytes=${this.#offset}-`, ...(condition && { "if-range": condition }) } : {};
+    const { url, headers } = this.#wanted;
+    const { signal } = this.#options;
+    const response = await request(url, headers, { "accept-encoding": "identity", ...range }, { signal, onRedirect: (redirect) => this.#learn(redirect) });
+    try {
+      await this.#accept(response);
+      await this.#write(response);
+    } catch (error) {
+      await response.body?.cancel().catch(() => {});
+      throw error;
+    }
+  }
+
+  /**
+   * What the hub says of the file in the answer that leads to it.
+   *
+   * @param {Response} response
+   */
+  #learn({ url, headers }) {
+    if (new URL(url || this.#wanted.url).origin !== new URL(this.#wanted.url).origin) return;
+    const sha256 = DIGEST.exec(headers.get("x-linked-etag") ?? "")?.[1].toLowerCase();
+    const size = Number(headers.get("x-linked-size") ?? NaN);
+    if (sha256 && this.#state.sha256 && sha256 !== this.#state.sha256.toLowerCase()) {
+      throw sourceError("changed", `the server has another version now: its SHA-256 is ${sha256}, not ${this.#state.sha256}`);
+    }
+    if (sha256) this.#state.sha256 = sha256;
+    if (Number.isSafeInteger(size) && size > 0) this.#state.size ??= size;
+  }
+
+  /**
+   * Makes sure that an answer continues what has come, and that the disk has room for it.
+   *
+   * @param {Response} response
+   */
+  async #accept(response) {
+    if (!response.ok || !response.body) {
+      // What is there is more than the server's file has.
+      if (response.status === 416) throw Object.assign(statusError(response), { restart: true });
+      throw this.#wanted.explain?.(response) ?? statusError(response);
+    }
+    const version = versionOf(response);
+    if (response.status === 206) {
+      checkRange(response, this.#offset);
+      check(() => checkSame(this.#state, version));
+    } else if (this.#offset > 0) {
+      // The server sends all of it: it has another version, or knows no ranges.
+      await this.restart();
+    }
+    if (this.#wanted.size !== undefined && version.size !== undefined && version.size !== this.#wanted.size) {
+      throw sourceError("changed", `the server has a file of ${version.size} bytes, not of ${this.#wanted.size}`);
+    }
+    this.#state = { ...this.#state, ...defined(version) };
+    await this.#checkRoom();
+    await writeJson(stateOf(this.#wanted.target), this.#state).catch((error) => {
+      throw asDiskError(error, this.#wanted.target);
+    });
+  }
+
+  async #checkRoom() {
+    const { size } = this.#state;
+    if (size === undefined) return;
+    const folder = path.dirname(this.#wanted.target);
+    // Some file systems do not tell.
+    const room = await this.#options.conditions.room(folder).catch(() => Infinity);
+    const missing = size - this.#offset + SPARE;
+    if (room < missing) throw noRoom(folder, `it needs ${inMegabytes(missing)}, and ${Math.floor(room / 1e6).toLocaleString("en")} MB are free`);
+  }
+
+  /** @param {Response} response */
+  async #write(response) {
+    const { onProgress } = this.#options;
+    const { size } = this.#state;
+    const stream = fromStream(/** @type {ReadableStream} */ (response.body), size);
+    for (let chunk; (chunk = await stream.read()) !== undefined; ) {
+      await this.#mayWrite();
+      for (let done = 0; done < chunk.length; ) {
+        const { bytesWritten } = await this.#handle.write(chunk, done, chunk.length - done, this.#offset + done).catch((error) => {
+          throw asDiskError(error, this.#wanted.target);
+        });
+        done += bytesWritten;
+      }
+      this.#hash.update(chunk);
+      this.#offset += chunk.length;
+      this.furthest = Math.max(this.furthest, this.#offset);
+      onProgress({ loaded: this.#offset, total: size ?? null });
+    }
+    if (size !== undefined && this.#offset < size) throw sourceError("interrupted", `the connection ended after ${this.#offset} of ${size} bytes`);
+    if (size !== undefined && this.#offset > size) throw Object.assign(sourceError("changed", `the server sent more than ${size} bytes`), { restart: true });
+  }
+
+  /** A process that stood still for long may have lost its lock to another, which writes the same file now. */
+  async #mayWrite() {
+    const now = performance.now();
+    if (now - this.#renewed > 5_000 && !(await this.#options.holds())) throw sourceError("interrupted", "another process has taken over this download");
+    this.#renewed = now;
+  }
+
+  /** Compares the SHA-256, and gives the file its name. */
+  async complete() {
+    const { target } = this.#wanted;
+    const digest = this.#hash.copy().digest("hex");
+    const { sha256 = digest } = this.#state;
+    if (digest !== sha256.toLowerCase()) {
+      const error = sourceError("changed", `the download has another SHA-256 than the model: ${digest} instead of ${sha256}`);
+      throw Object.assign(error, { restart: true, leaveNothing: true });
+    }
+    if (!(await this.#options.holds())) throw sourceError("interrupted", "another process has taken over this download");
+    await this.#handle.sync();
+    await rename(partOf(target), target);
+    await rm(stateOf(target), { force: true });
+    return { sha256: digest };
+  }
+
+  async close() {
+    await this.#handle.close().catch(() => {});
+    // Nothing has come.
+    if (this.#offset === 0) await removePart(this.#wanted.target).catch(() => {});
+  }
+}
+
+/**
+ * Whether the beginning that is there is that of the wanted file.
+ *
+ * @param {Part} state
+ * @param {Wanted} wanted
+ */
+function isSameFile(state, { url, sha256 }) {
+  if (state.sha256 && sha256) return state.sha256.toLowerCase() === sha256.toLowerCase();
+  return state.url === url;
+}
+
+/**
+ * An error after which the download begins anew, once.
+ *
+ * @param {() => void} checks
+ */
+function check(checks) {
+  try {
+    checks();
+  } catch (error) {
+    throw Object.assign(error, { restart: true });
+  }
+}
+
+/** @template {object} Value @param {Value} value @returns {Value} without what is undefined */
+const defined = (value) => /** @type {Value} */ (Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)));
+
+/** @param {any} error */
+function asSourceError(error) {
+  if (error.kind) return error;
+  if (FULL.has(error.code)) return asDiskError(error, "");
+  return sourceError("interrupted", error.cause?.message ?? error.message);
+}
+
+/**
+ * @param {any} error
+ * @param {string} target
+ */
+function asDiskError(error, target) {
+  const folder = path.dirname(target);
+  if (FULL.has(error.code)) return noRoom(folder, "it became full");
+  return sourceError("refused", `${folder} cannot be written (${error.code}): set WORKERS_AI_LOCAL_CACHE to a folder that can`);
+}
+
+/**
+ * @param {string} folder
+ * @param {string} why
+ */
+function noRoom(folder, why) {
+  const error = sourceError("refused", `there is no room on the disk of ${folder}: ${why}. Remove models with \`workers-ai-local rm NAME\`, or set WORKERS_AI_LOCAL_CACHE to a folder on another disk`);
+  return Object.assign(error, { leaveNothing: true });
+}
+
+/** @param {number} bytes */
+const inMegabytes = (bytes) => `${Math.ceil(bytes / 1e6).toLocaleString("en")} MB`;
+
+/**
+ * Waits before the next attempt, at least as long as the server asks for.
+ *
+ * @param {number} ms
+ * @param {Error & {waitMs?: number}} failure
+ * @param {{all: Conditions, onWait: (text: string) => void, signal?: AbortSignal}} options
+ */
+async function pause(ms, failure, { all, onWait, signal }) {
+  const { waitMs = 0, message } = failure;
+  if (waitMs > all.patienceMs) throw sourceError("refused", `${message}: the server asks to wait ${Math.ceil(waitMs / 60_000)} minutes. Try again then`);
+  // Clients that were cut off together should not come back together.
+  const wait = Math.max(waitMs, ms * (0.75 + Math.random() / 2));
+  if (wait >= 3_000) onWait(`${message}. Trying again in ${Math.round(wait / 1000)} s.`);
+  await new Promise((resolve, reject) => {
+    const timer = setTimeout(done, wait);
+    function done() {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", done);
+      if (signal?.aborted) reject(signal.reason);
+      else resolve(undefined);
+    }
+    signal?.addEventListener("abort", done);
+  });
+}

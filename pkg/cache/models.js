@@ -1,0 +1,426 @@
+// The models of a user on this machine: names → files in one folder, which all processes share.
+//
+// `models/names/` remembers which files a name stands for, so that a cached model needs no network. Each file is in a folder of its own, by its
+// address; the two small default models are where they have always been.
+
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { mkdir, readdir, rm, rmdir, stat } from "node:fs/promises";
+import { homedir } from "node:os";
+import path from "node:path";
+import { DEFAULT_EMBEDDINGS } from "../default-embeddings.js";
+import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
+import { ENDPOINT, endpointOf, hubError, hubHeaders, resolveHub } from "../hub.js";
+import { hubOf, parseName } from "../names.js";
+import { partNames, sourceError } from "../source.js";
+import { CONDITIONS, download, partOf, readPart, removePart } from "./download.js";
+import { alone } from "./lock.js";
+import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeRecord } from "./records.js";
+
+/**
+ * @import { Conditions } from "./download.js"
+ *
+ * @typedef {object} StoredFile a file of a model
+ * @property {string} url
+ * @property {string} path where it is stored
+ * @property {number} [size] bytes, if they are known
+ * @property {string} [sha256] if it is known
+ *
+ * @typedef {object} Model
+ * @property {string} name
+ * @property {StoredFile[]} files one, or those of a split model in their order
+ * @property {string} [help] what else can be done if it cannot be downloaded
+ *
+ * @typedef {{loaded: number, total: number | null}} Progress
+ *
+ * @typedef {{path: string, name: string, files: {url: string, size?: number, sha256?: string}[]}} Note what is remembered of a name
+ *
+ * @typedef {object} CacheOptions
+ * @property {string} [folder] default: the user's, see `modelFolder`
+ * @property {{endpoint?: string, token?: string}} [hub] default: `HF_ENDPOINT` and `HF_TOKEN`
+ * @property {(progress: Progress) => void} [onProgress]
+ * @property {(text: string) => void} [onWarning]
+ * @property {Partial<Conditions>} [conditions]
+ * @property {AbortSignal} [signal]
+ *
+ * @typedef {object} StoredModel what `list` tells of a model; the public `CachedModel` and its files
+ * @property {string} name the one by which it was fetched first
+ * @property {string[]} names all by which it was fetched
+ * @property {string} url
+ * @property {number} bytes stored
+ * @property {number} [size] of the whole model, if it is known
+ * @property {boolean} complete
+ * @property {string} [sha256] of a model in one file
+ * @property {Date} used
+ * @property {string[]} paths
+ */
+
+const NAMES = "names";
+/** The names of the default models in a list. */
+const DEFAULT_NAME = "smollm2-135m";
+const EMBEDDINGS_NAME = "hf:sentence-transformers/all-MiniLM-L6-v2";
+
+/** Downloads in progress in this process, by the file: who asks for the same one waits for it. @type {Map<string, {done: Promise<void>, listeners: Set<(progress: Progress) => void>}>} */
+const downloads = new Map();
+
+export class ModelCache {
+  #options;
+  #folder;
+  #hub;
+
+  /** @param {CacheOptions} [options] */
+  constructor(options = {}) {
+    const { HF_ENDPOINT, HF_TOKEN } = process.env;
+    this.#options = options;
+    this.#folder = options.folder ?? modelFolder(process.env, homedir());
+    this.#hub = { endpoint: endpointOf(options.hub?.endpoint ?? (HF_ENDPOINT || undefined)), token: options.hub?.token ?? (HF_TOKEN || undefined) };
+  }
+
+  /** The folder in which everything is. */
+  get folder() {
+    return this.#folder;
+  }
+
+  /**
+   * The files of a name, if they are known without asking the hub.
+   *
+   * @param {string} name
+   * @returns {Model | undefined}
+   */
+  known(name) {
+    const parsed = parseName(name);
+    if (parsed?.kind === "url") return this.#addressed(parsed.url);
+    const hub = hubOf(parsed);
+    if (!parsed || !hub) return undefined;
+    try {
+      return this.#model(parsed.name, JSON.parse(readFileSync(this.#noteOf(hub.name), "utf8")).files);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /**
+   * The files of a name. The hub is asked for those that nobody has asked for yet.
+   *
+   * @param {string} name
+   * @param {{renew?: boolean}} [options] `renew`: asks the hub again, whose file may be another by now
+   * @returns {Promise<Model>}
+   */
+  async resolve(name, { renew = false } = {}) {
+    const known = this.known(name);
+    const parsed = parseName(name);
+    const hub = hubOf(parsed);
+    if (known && (!renew || !hub)) return known;
+    if (!parsed || !hub) throw sourceError("refused", `"${name}" is not the name of a model`);
+    const { files } = await resolveHub(hub, { ...this.#hub, signal: this.#options.signal });
+    return this.#model(parsed.name, files);
+  }
+
+  /**
+   * Makes sure that a model is stored and is what it shall be.
+   *
+   * @param {Model} model
+   * @param {{full?: boolean}} [options] `full`: reads all of it in any case
+   * @returns {Promise<string[]>} the paths of its files
+   */
+  async ensure(model, { full = false } = {}) {
+    const total = sizeOf(model.files) ?? null;
+    let before = 0;
+    for (const file of model.files) {
+      const start = before;
+      await this.ensureFile(model, file, { full, onProgress: ({ loaded, total: own }) => this.#options.onProgress?.({ loaded: start + loaded, total: model.files.length === 1 ? own : total }) });
+      before += file.size ?? (await stat(file.path)).size;
+    }
+    await this.#remember(model);
+    return model.files.map(({ path }) => path);
+  }
+
+  /**
+   * The same for one file of a model.
+   *
+   * @param {Model} model
+   * @param {StoredFile} file
+   * @param {{full?: boolean, onProgress?: (progress: Progress) => void}} [options]
+   */
+  async ensureFile(model, file, { full = false, onProgress = (/** @type {Progress} */ progress) => this.#options.onProgress?.(progress) } = {}) {
+    const expected = { ...file, names: [model.name] };
+    const state = await compare(file.path, expected, { full });
+    if (state === "good") return void (await markUsed(file.path));
+    const record = await readRecord(file.path);
+    // Otherwise the hub has another file by now.
+    const isSameVersion = record && (file.sha256 === undefined || file.sha256 === record.sha256);
+    if (state === "other" && isSameVersion) this.#options.onWarning?.(`workers-ai-local: ${file.path} is no longer the file that was downloaded; it is downloaded again.`);
+    await this.#shared(file.path, onProgress, (report) => this.#locked(model, file, report, full));
+    await this.#remember(model);
+  }
+
+  /** Remembers which files a name stands for. @param {Model} model */
+  async #remember(model) {
+    const hub = hubOf(parseName(model.name));
+    if (!hub) return;
+    const files = model.files.map(({ url, size, sha256, path: file }) => ({ url, file: path.basename(file), size, sha256 }));
+    const note = this.#noteOf(hub.name);
+    const before = await readJson(note);
+    if (JSON.stringify(before?.files) === JSON.stringify(files)) return;
+    await mkdir(path.dirname(note), { recursive: true });
+    await writeJson(note, { name: hub.name, endpoint: this.#hub.endpoint, files });
+  }
+
+  /**
+   * Downloads a file unless this process does it already.
+   *
+   * @param {string} file
+   * @param {(progress: Progress) => void} onProgress
+   * @param {(report: (progress: Progress) => void) => Promise<void>} start
+   */
+  async #shared(file, onProgress, start) {
+    const running = downloads.get(file);
+    if (running) {
+      running.listeners.add(onProgress);
+      return running.done.finally(() => running.listeners.delete(onProgress));
+    }
+    const listeners = new Set([onProgress]);
+    const done = start((progress) => listeners.forEach((listener) => listener(progress))).finally(() => downloads.delete(file));
+    downloads.set(file, { done, listeners });
+    return done;
+  }
+
+  /**
+   * Downloads a file unless another process does it.
+   *
+   * @param {Model} model
+   * @param {StoredFile} file
+   * @param {(progress: Progress) => void} report
+   * @param {boolean} full
+   */
+  async #locked(model, file, report, full) {
+    const { signal } = this.#options;
+    const target = file.path;
+    await mkdir(path.dirname(target), { recursive: true }).catch((error) => {
+      throw sourceError("refused", `${path.dirname(target)} cannot be made (${error.code}): set WORKERS_AI_LOCAL_CACHE to another folder`);
+    });
+    /** Shows what the other process does. */
+    const onWait = async () => {
+      const [part, bytes] = await Promise.all([readPart(target), stat(partOf(target)).then(({ size }) => size, () => 0)]);
+      if (bytes > 0) report({ loaded: bytes, total: part?.size ?? file.size ?? null });
+    };
+    await alone(`${target}.lock`, (holds) => this.#downloaded(model, file, report, { holds, full }), { signal, onWait });
+  }
+
+  /**
+   * @param {Model} model
+   * @param {StoredFile} file
+   * @param {(progress: Progress) => void} report
+   * @param {{holds: () => Promise<boolean>, full: boolean}} options
+   */
+  async #downloaded(model, file, report, { holds, full }) {
+    const { url, path: target, size, sha256 } = file;
+    const names = [model.name];
+    // Another process may have done it meanwhile.
+    if ((await compare(target, { ...file, names }, { full })) === "good") return;
+    const headers = hubHeaders(url, this.#hub);
+    /** @param {Response} response */
+    const explain = (response) => this.#explained(response, url);
+    const options = { signal: this.#options.signal, onProgress: report, onWait: this.#options.onWarning, holds, conditions: this.#options.conditions };
+    const done = await download({ url, headers, target, names, size, sha256, explain }, options).catch((error) => {
+      if (error.name === "AbortError") throw error;
+      const what = model.help ? `the default model could not be downloaded from ${url}: ` : "";
+      const otherwise = model.help ? `. Copy the file to ${target} yourself, ${model.help}` : "";
+      throw Object.assign(error, { message: `${what}${error.message}${otherwise}` });
+    });
+    const record = await readRecord(target);
+    await writeRecord(target, { names: [...new Set([...(record?.names ?? []), ...names])], url, sha256: done.sha256 });
+  }
+
+  /**
+   * What the hub means by an error.
+   *
+   * @param {Response} response
+   * @param {string} url
+   */
+  #explained(response, url) {
+    const { endpoint } = this.#hub;
+    const [, owner, repo] = url.startsWith(`${endpoint}/`) ? (/^([^/]+)\/([^/]+)\/resolve\//.exec(url.slice(endpoint.length + 1)) ? url.slice(endpoint.length).split("/") : []) : [];
+    if (!owner || (response.url && new URL(response.url).origin !== new URL(endpoint).origin)) return undefined;
+    return hubError(response, `${owner}/${repo}`, { ...this.#hub, page: `${endpoint}/${owner}/${repo}` });
+  }
+
+  /**
+   * @param {string} name
+   * @param {{url: string, size?: number, sha256?: string}[]} files
+   * @returns {Model}
+   */
+  #model(name, files) {
+    return { name, files: files.map(({ url, size, sha256 }) => ({ url, size, sha256, path: this.#pathOf(url) })) };
+  }
+
+  /**
+   * The model at an address: a file, or all files of a split model.
+   *
+   * @param {string} url
+   */
+  #addressed(url) {
+    const [, file, query] = /** @type {RegExpExecArray} */ (/^([^?#]*)(.*)$/s.exec(url));
+    return this.#model(url, partNames(file).map((each) => ({ url: each + query })));
+  }
+
+  /** The default model. @returns {Model} */
+  defaultModel() {
+    const { url, file, size, sha256 } = DEFAULT_MODEL;
+    return { name: DEFAULT_NAME, files: [{ url: this.#onEndpoint(url), path: path.join(this.#folder, file), size, sha256 }], help: "or set WORKERS_AI_LOCAL_MODEL to the path of a GGUF file" };
+  }
+
+  /** The default embedding model: weights, config and tokenizer. @returns {Model} */
+  defaultEmbeddings() {
+    const { folder, weights, config, tokenizer } = DEFAULT_EMBEDDINGS;
+    const files = [weights, config, tokenizer].map(({ url, file, size, sha256 }) => ({ url: this.#onEndpoint(url), path: path.join(this.#folder, folder, file), size, sha256 }));
+    return { name: EMBEDDINGS_NAME, files, help: "or configure another embedding model with new Ai({ defaultEmbeddings })" };
+  }
+
+  /** An address of the hub on the mirror that is configured. @param {string} url */
+  #onEndpoint(url) {
+    return url.startsWith(`${ENDPOINT}/`) ? this.#hub.endpoint + url.slice(ENDPOINT.length) : url;
+  }
+
+  /** Where the file at an address is stored. @param {string} url */
+  #pathOf(url) {
+    const own = this.defaultModel().files.find((file) => file.url === url);
+    return own?.path ?? path.join(this.#folder, "models", digestOf(url), fileName(url));
+  }
+
+  /** The file that remembers a name. @param {string} name in full */
+  #noteOf(name) {
+    return path.join(this.#folder, "models", NAMES, `${digestOf(`${this.#hub.endpoint} ${name}`)}.json`);
+  }
+
+  /** What is stored. @returns {Promise<StoredModel[]>} the last used first */
+  async list() {
+    /** @type {Map<string, StoredModel>} */
+    const models = new Map();
+    for (const file of await this.#stored()) {
+      const model = models.get(file.names[0]);
+      if (!model) models.set(file.names[0], { ...file, name: file.names[0], paths: [file.path] });
+      else {
+        const names = [...new Set([...model.names, ...file.names])];
+        const size = model.size === undefined || file.size === undefined ? undefined : model.size + file.size;
+        const used = file.used > model.used ? file.used : model.used;
+        models.set(model.name, { ...model, names, size, used, sha256: undefined, bytes: model.bytes + file.bytes, complete: model.complete && file.complete, paths: [...model.paths, file.path] });
+      }
+    }
+    const notes = await this.#notes();
+    const all = [...models.values()].map((model) => withMissing(model, notes));
+    return all.sort((one, other) => other.used.getTime() - one.used.getTime());
+  }
+
+  /** What is remembered of names. @returns {Promise<Note[]>} */
+  async #notes() {
+    const folder = path.join(this.#folder, "models", NAMES);
+    const files = (await readdir(folder).catch(() => [])).map((file) => path.join(folder, file));
+    const notes = await Promise.all(files.map(async (file) => ({ path: file, ...(await readJson(file)) })));
+    return notes.filter(({ name, files }) => typeof name === "string" && Array.isArray(files));
+  }
+
+  /** Each stored file, complete or not. */
+  async #stored() {
+    const found = [];
+    const roots = [this.#folder, path.join(this.#folder, DEFAULT_EMBEDDINGS.folder)];
+    const inside = await readdir(path.join(this.#folder, "models"), { withFileTypes: true }).catch(() => []);
+    const folders = inside.filter((entry) => entry.isDirectory() && entry.name !== NAMES).map(({ name }) => path.join(this.#folder, "models", name));
+    for (const folder of [...roots, ...folders]) {
+      const entries = new Set(await readdir(folder).catch(() => []));
+      const files = new Set([...entries].flatMap((entry) => /^(.+)\.(record|part)\.json$/.exec(entry)?.[1] ?? []));
+      for (const file of files) found.push(...(await storedFile(path.join(folder, file))));
+    }
+    return found;
+  }
+
+  /**
+   * Removes a model.
+   *
+   * @param {string} name one by which it was fetched, or the path of its file
+   * @returns {Promise<boolean>} whether there was one
+   */
+  async delete(name) {
+    const parsed = parseNameOrNot(name);
+    const meant = new Set([name, parsed?.name, hubOf(parsed)?.name]);
+    const notes = await this.#notes();
+    const files = new Set(notes.filter((note) => meant.has(note.name)).flatMap((note) => note.files.map(({ url }) => this.#pathOf(url))));
+    const models = (await this.list()).filter(({ names, url, paths }) => [...names, url].some((each) => meant.has(each)) || paths.some((file) => file === name || files.has(file)));
+    const removed = new Set([...files, ...models.flatMap(({ paths }) => paths)]);
+    for (const file of removed) await this.#remove(file);
+    for (const note of notes) if (note.files.some(({ url }) => removed.has(this.#pathOf(url)))) await rm(note.path, { force: true });
+    return models.length > 0;
+  }
+
+  /** @param {string} file */
+  async #remove(file) {
+    await Promise.all([rm(file, { force: true }), rm(recordOf(file), { force: true }), rm(`${file}.lock`, { force: true }), removePart(file)]);
+    // Its own folder, unless something else is in it.
+    if (path.dirname(file) !== this.#folder) await rmdir(path.dirname(file)).catch(() => {});
+  }
+}
+
+/** What an engine waits for at most; it tries again by itself. */
+export const FOR_ENGINES = { ...CONDITIONS, attempts: 1 };
+
+/**
+ * A split model of which some files are not there is not complete.
+ *
+ * @param {StoredModel} model
+ * @param {Note[]} notes
+ * @returns {StoredModel}
+ */
+function withMissing(model, notes) {
+  const hub = hubOf(parseNameOrNot(model.name));
+  const files = notes.find(({ name }) => name === hub?.name)?.files;
+  if (!files || files.length <= model.paths.length) return model;
+  return { ...model, complete: false, size: sizeOf(files) };
+}
+
+/** The bytes of all files, if they are known. @param {{size?: number}[]} files @returns {number | undefined} */
+function sizeOf(files) {
+  return files.every(({ size }) => size !== undefined) ? files.reduce((sum, { size = 0 }) => sum + size, 0) : undefined;
+}
+
+/** @param {string} name */
+function parseNameOrNot(name) {
+  try {
+    return parseName(name);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * @param {string} file
+ * @returns {Promise<(Omit<StoredModel, "name" | "paths"> & {path: string})[]>} one, or none
+ */
+async function storedFile(file) {
+  const [record, found] = [await readRecord(file), await stat(file).catch(() => undefined)];
+  if (record && found) {
+    const { mtime } = await stat(recordOf(file));
+    return [{ path: file, names: record.names, url: record.url, bytes: found.size, size: record.size, complete: true, sha256: record.sha256, used: mtime }];
+  }
+  const [part, loaded] = [await readPart(file), await stat(partOf(file)).catch(() => undefined)];
+  if (!part || !loaded) return [];
+  return [{ path: file, names: part.names, url: part.url, bytes: loaded.size, size: part.size, complete: false, used: loaded.mtime }];
+}
+
+/** @param {string} text */
+const digestOf = (text) => createHash("sha256").update(text).digest("hex").slice(0, 16);
+
+/**
+ * The name of a file at an address, such as every file system takes.
+ *
+ * @param {string} url
+ */
+function fileName(url) {
+  const last = new URL(url).pathname.split("/").at(-1) ?? "";
+  let name = last;
+  try {
+    name = decodeURIComponent(last);
+  } catch {
+    // As it is written.
+  }
+  return name.replaceAll(/[^\w.+@-]/g, "_").replace(/^\.+/, "").slice(-120) || "model";
+}
