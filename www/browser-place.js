@@ -26,6 +26,7 @@
  *
  * @typedef {object} Choice what this browser is to load
  * @property {string} [source] a name, an address; without it and without files the model of the server, or else the default one
+ * @property {string} [served] the model of the server: a name, or an address
  * @property {File[]} [files] GGUF files of the user
  * @property {{endpoint?: string, token?: string}} [hub]
  */
@@ -40,7 +41,7 @@
  */
 export async function openBrowser(choice, { onProgress, signal }) {
   const { Ai, DEFAULT_MODEL } = await importPackage();
-  const source = choice.files ?? choice.source ?? (await served(DEFAULT_MODEL.file));
+  const source = choice.files ?? choice.source ?? (choice.served || (await served(DEFAULT_MODEL.file)));
   const hub = Object.fromEntries(Object.entries(choice.hub ?? {}).filter(([, value]) => value));
   const config = { ...(source === undefined ? {} : { default: source }), ...(Object.keys(hub).length > 0 ? { hub } : {}), onProgress, onWarning() {} };
   /** @type {Ai} */
@@ -104,10 +105,10 @@ const fileName = (model) => model.replace(/[?#].*$/s, "").replace(/^.*\//s, "");
 
 /**
  * @param {Ai} ai
- * @param {Pick<Facts, "file" | "source" | "id">} known
+ * @param {Pick<Facts, "file" | "source" | "id"> & Partial<Facts>} known
  * @returns {Promise<Facts>}
  */
-async function factsOf(ai, { file, source, id }) {
+async function factsOf(ai, { file, source, id, context }) {
   const { build, threads, memoryBytes, models, wide } = await ai.stats();
   const model = models.at(-1);
   const backend = model?.backend ?? ai.backend;
@@ -122,7 +123,7 @@ async function factsOf(ai, { file, source, id }) {
     threads: usedThreads,
     threadsWhy: usedThreads > 1 ? null : threadsWhy(),
     memoryBytes: usedMemory,
-    context: await contextWindow(ai, id),
+    context: context ?? (await windowOf(ai, id)),
   };
 }
 
@@ -132,17 +133,10 @@ function threadsWhy() {
 }
 
 /**
- * The context window: no interface tells it, but the refusal of an answer that is far too long does, before anything is computed.
- *
  * @param {Ai} ai
- * @param {string} model
+ * @param {string} id
  */
-async function contextWindow(ai, model) {
-  try {
-    await ai.run(model, { prompt: "-", raw: true, max_tokens: 1e8 });
-  } catch (error) {
-    return Number(/limit \((\d+)\)/.exec(/** @type {Error} */ (error).message)?.[1]) || null;
-  }
-  return null;
+async function windowOf(ai, id) {
+  const { contextWindow } = await import("/pkg/context-window.js");
+  return contextWindow(ai, id);
 }
-

@@ -27,13 +27,19 @@ const TITLE_LENGTH = 60;
  * @returns {ChatMessage[]}
  */
 export function messagesOf(turns) {
-  return turns.flatMap((turn) => {
-    const { role, content, calls, callId, name } = turn;
-    if (role === "tool") return [{ role, tool_call_id: callId, name, content }];
-    if (role === "user") return [{ role, content }];
-    if (calls?.length) return [{ role, content: content || null, tool_calls: calls }];
-    return content ? [{ role, content }] : [];
-  });
+  return turns.flatMap(messageOf);
+}
+
+/**
+ * @param {StoredTurn} turn
+ * @returns {ChatMessage[]}
+ */
+function messageOf(turn) {
+  const { role, content, calls, callId, name } = turn;
+  if (role === "tool") return [{ role, tool_call_id: callId, name, content }];
+  if (role === "user") return [{ role, content }];
+  if (calls?.length) return [{ role, content: content || null, tool_calls: calls }];
+  return content ? [{ role, content }] : [];
 }
 
 /**

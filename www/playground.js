@@ -123,7 +123,7 @@ async function useBrowser(choice) {
   models.showPlace("browser");
   again = () => useBrowser(choice);
   const isDefault = !choice.source && !choice.files;
-  const loaded = await load(choice.files?.[0].name ?? choice.source, (options) => openBrowser(choice, options));
+  const loaded = await load(choice.files?.[0].name ?? choice.source, (options) => openBrowser({ ...choice, served: server?.weights }, options));
   // A name that does not load must not be tried again at every visit.
   if (!loaded && !isDefault && !choice.files) models.forgetChoice();
 }
@@ -179,7 +179,7 @@ function showEngine(state, text) {
   page.loading.hidden = state !== "loading";
   page.retry.hidden = page.otherModel.hidden = state !== "failed";
   element("model-name").textContent = state === "ready" && place ? place.facts.file || "prepared answers" : state === "loading" ? "Loading …" : "No model";
-  element("model-place").textContent = state === "ready" && place ? `${place.kind === "server" ? "server" : "browser"} · ${{ cpu: "CPU", webgpu: "GPU" }[place.facts.backend ?? ""] ?? "script"}` : "";
+  element("model-place").textContent = state === "ready" && place ? `${place.kind === "server" ? "server" : "browser"} · ${place.facts.backend ? place.facts.backend.replace("web", "").toUpperCase() : "script"}` : "";
   showState();
 }
 

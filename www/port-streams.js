@@ -14,7 +14,8 @@ export function sendStream(stream, port) {
     try {
       const { done, value } = await reader.read();
       port.postMessage(done ? { done } : { value });
-    } catch (error) {
+    } catch (thrown) {
+      const error = /** @type {any} */ (thrown);
       port.postMessage({ error: { name: error?.name ?? "Error", message: String(error?.message ?? error) } });
     }
   };

@@ -9,6 +9,7 @@
  * @property {string} source
  * @property {string} id
  * @property {Record<string, string>} ids
+ * @property {string} weights
  * @property {Facts["backend"]} backend
  * @property {string | null} reason
  * @property {string | null} build

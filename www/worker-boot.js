@@ -1,32 +1,29 @@
 // Runs inside the sandbox's Web Worker, before the Worker that the user has typed: gives it `env.AI`, sends it a request, passes on its response.
+// The page puts this file and port-streams.js together as one classic script: browsers start no module there.
 
 import { receiveStream, sendStream } from "./port-streams.js";
 
 /**
  * @typedef {{method: string, url: string, headers: [string, string][], body: string | null}} SentRequest
- * @typedef {{message: string, line?: number}} Failure
+ * @typedef {{message: string, name?: string, line?: number}} Failure
  */
 
-/** @type {(value: {request: SentRequest, port: MessagePort}) => void} */
-let begin;
-const begun = new Promise((resolve) => (begin = resolve));
-addEventListener("message", ({ data, ports }) => begin({ request: data.request, port: ports[0] }), { once: true });
+addEventListener("message", ({ data, ports }) => start(data.code, data.request, ports[0]), { once: true });
 
 const NO_HANDLER = "The module has no fetch handler. It ends with: export default { async fetch(request, env, ctx) { … } }";
 const NO_RESPONSE = "The fetch handler returned no Response: end it with return new Response(…) or return Response.json(…)";
 
-/** @type {Record<symbol, unknown>} */ (globalThis)[Symbol.for("start")] = start;
-
 /**
- * @param {Promise<any>} loading the user's module
- * @param {string} address of its code
+ * @param {string} code the user's module
+ * @param {SentRequest} request
+ * @param {MessagePort} port to the page
  */
-async function start(loading, address) {
-  const { request, port } = await begun;
+async function start(code, request, port) {
+  const address = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
   const env = { AI: binding(port) };
   forwardConsole(port);
   try {
-    const { default: worker } = await loading;
+    const { default: worker } = await import(address);
     const handler = typeof worker === "function" && typeof worker.prototype?.fetch === "function" ? Object.assign(new worker(), { env }) : worker;
     if (typeof handler?.fetch !== "function") throw new Error(NO_HANDLER);
     const { method, url, headers, body } = request;
@@ -50,8 +47,9 @@ async function start(loading, address) {
  */
 function failureOf(error, address) {
   const message = error instanceof Error ? `${error.name === "Error" ? "" : `${error.name}: `}${error.message}` : String(error);
-  const place = String(error?.stack ?? "").split(`${address}:`)[1];
-  return { message, line: Number.parseInt(place, 10) || undefined };
+  // Firefox says the line of what cannot be parsed. The stack has the line of what was thrown.
+  const place = error?.lineNumber ?? String(error?.stack ?? "").split(`${address}:`)[1];
+  return { message, name: error?.name, line: Number.parseInt(place, 10) || undefined };
 }
 
 /** `env.AI`, answered by the page. @param {MessagePort} port */

@@ -39,7 +39,7 @@ const ENDED_EARLY = "It could not be started. Its imports cannot be loaded here:
  * @throws {WorkerFailure}
  */
 export async function runWorker({ code, request, place, onLog, signal }) {
-  const [streams, boot] = await Promise.all(["/port-streams.js", "/worker-boot.js"].map(async (file) => (await fetch(file)).text()));
+  const boot = await bootScript();
   // It has an origin of its own, which neither this page's storage nor its server is for.
   const frame = make("iframe", { hidden: true, title: "Sandbox", sandbox: "allow-scripts", src: "/sandbox.html" });
   const { port1, port2 } = new MessageChannel();
@@ -55,7 +55,7 @@ export async function runWorker({ code, request, place, onLog, signal }) {
     const onMessage = (/** @type {MessageEvent} */ { source, data }) => {
       if (source !== frame.contentWindow) return;
       if (data.failed) fail(data.failed);
-      if (data.ready) frame.contentWindow?.postMessage({ streams, boot, code, request }, "*", [port2]);
+      if (data.ready) frame.contentWindow?.postMessage({ boot, code, request }, "*", [port2]);
     };
     addEventListener("message", onMessage);
     signal.addEventListener("abort", () => {
@@ -65,7 +65,7 @@ export async function runWorker({ code, request, place, onLog, signal }) {
     });
     port1.onmessage = async ({ data, ports }) => {
       if (data.log) onLog(data.log.join(" "));
-      else if (data.failed) fail(data.failed);
+      else if (data.failed) fail(data.failed.name === "SyntaxError" && !data.failed.line ? { ...data.failed, line: await lineOfError(frame, code) } : data.failed);
       else if (data.answer) resolve({ ...data.answer, body: data.hasBody ? receiveStream(ports[0]) : null });
       else port1.postMessage(...(await called(data, place(), computing.signal)));
     };
@@ -73,11 +73,38 @@ export async function runWorker({ code, request, place, onLog, signal }) {
   });
 }
 
+/** @type {Promise<string> | undefined} */
+let fetched;
+
+/** The two modules that run in the sandbox, as one classic script. */
+function bootScript() {
+  fetched ??= Promise.all(["/port-streams.js", "/worker-boot.js"].map(async (file) => (await fetch(file)).text())).then((texts) => texts.map((text) => text.replaceAll(/^export |^import .*$/gm, "")).join("\n"));
+  return fetched;
+}
+
+/**
+ * The line of an error that keeps code from being parsed; 0 if it is not known.
+ *
+ * @param {HTMLIFrameElement} frame
+ * @param {string} code
+ * @returns {Promise<number>}
+ */
+function lineOfError(frame, code) {
+  return new Promise((resolve) => {
+    addEventListener("message", function answer({ source, data }) {
+      if (source !== frame.contentWindow || data.line === undefined) return;
+      removeEventListener("message", answer);
+      resolve(data.line);
+    });
+    frame.contentWindow?.postMessage({ parse: code }, "*");
+  });
+}
+
 /** @param {string} message of an error event */
 function readable(message) {
   const text = message.replace(/^Uncaught /, "");
   if (text === "") return ENDED_EARLY;
-  return IMPORTS.test(text) ? `${text}. ${ENDED_EARLY}` : text;
+  return IMPORTS.test(text) ? `${text.replace(/\.$/, "")}. ${ENDED_EARLY}` : text;
 }
 
 /**

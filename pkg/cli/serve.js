@@ -1,10 +1,13 @@
 // `workers-ai-local serve`: an HTTP server for `Ai.fetch` and the playground.
 
 import { once } from "node:events";
+import { statSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { homedir } from "node:os";
 import path from "node:path";
+import { contextWindow } from "../context-window.js";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
+import { parseName } from "../names.js";
 import { MAX_BODY_BYTES, sendResponse, toRequest } from "../node-http.js";
 import { Ai } from "../node.js";
 import { isLoopback, refusal } from "./access.js";
@@ -12,8 +15,9 @@ import { answeringAny } from "./any-model.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
 import { chosenFile, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
 import { withUploads } from "./finetunes.js";
+import { localApi, statusOf } from "./local-api.js";
 import { isRpcProbe, isWrapped, unwrapped } from "./remote-proxy.js";
-import { MODEL_PATHNAME, refuse, staticFiles } from "./static-files.js";
+import { MODEL_PATHNAME, isPagePart, modelPathname, refuse, staticFiles } from "./static-files.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
 /**
@@ -52,20 +56,36 @@ export async function serve(values, positionals) {
   if (values["any-model"] && remote && Object.hasOwn(remote, "*")) throw new UsageError("--forward * sends the ids that --any-model answers to the service: choose one");
   if (values.strict && values["any-model"]) throw new UsageError("--strict refuses ids that --any-model answers: choose one");
   const file = chosenFile(gguf);
-  const ai = new Ai({ ...weights(gguf, model), ...lorasFrom(values.lora), ...computing, remote, cors: origins, onProgress: loadProgress(file), onWarning: note });
-  const modelPath = env.WORKERS_AI_LOCAL_MODEL || path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
+  const showProgress = loadProgress(file);
+  /** @type {import("../index.d.ts").ModelProgress | null} */
+  let progress = null;
+  const onProgress = (/** @type {import("../index.d.ts").ModelProgress} */ step) => {
+    progress = step;
+    showProgress(step);
+  };
+  const ai = new Ai({ ...weights(gguf, model), ...lorasFrom(values.lora), ...computing, remote, cors: origins, onProgress, onWarning: note });
+  const source = gguf?.[0] ?? env.WORKERS_AI_LOCAL_MODEL ?? "";
+  const modelPath = pathOf(source) ?? path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
   const answered = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, others: Object.keys(remote ?? {}), maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
   const served = withUploads(ai, answered);
   /** @type {Health} */
   let health = { status: "loading", model: file, backend: null };
-  const server = createServer(served, { modelPath, log: say, access, health: () => health });
+  /** @type {number | null} */
+  let context = null;
+  const weightsAddress = source && parseName(source) ? source : pathOf(source) ? modelPathname(modelPath) : "";
+  const known = { source, id: model ?? DEFAULT_MODEL.id, weights: weightsAddress, hub: { endpoint: env.HF_ENDPOINT } };
+  const status = () => statusOf(ai, { ...health, ...known, ids: model === undefined ? {} : { [model]: health.model }, context }, progress);
+  const server = createServer(served, { modelPath, log: say, access, health: () => health, local: localApi(ai, status) });
   stopWithSignals(server);
 
   // Listens before the model is loaded, which may take minutes. Requests wait for the model.
   const url = await listen(server, port, values.host ?? HOST);
   const loaded = await ai.load(model).finally(clearStatus);
+  const id = model ?? DEFAULT_MODEL.id;
+  // What the service or nobody computes has no window here.
+  if (loaded.backend && !remote?.[id] && !remote?.["*"]) context = await contextWindow(ai, id);
   health = { status: "ok", model: fileNameOf(loaded.model), backend: loaded.backend };
-  const body = { model: model ?? DEFAULT_MODEL.id, messages: [{ role: "user", content: "Why is the sky blue?" }] };
+  const body = { model: id, messages: [{ role: "user", content: "Why is the sky blue?" }] };
   say(`Listening on ${url} with ${fileNameOf(loaded.model)} (${loaded.backend})
 
   Playground  ${url}/
@@ -75,6 +95,16 @@ Ctrl+C stops.`);
   if (!access.loopback && access.key === undefined) {
     say("Every machine that reaches this address can use the server. --key KEY asks for a bearer token.");
   }
+}
+
+/**
+ * The path of a model's file; `undefined` if the model is given by a name.
+ *
+ * @param {string} source
+ */
+function pathOf(source) {
+  const isFile = source !== "" && !URL.canParse(source) && statSync(source, { throwIfNoEntry: false })?.isFile();
+  return isFile ? path.resolve(source) : undefined;
 }
 
 /**
@@ -154,14 +184,15 @@ async function listen(server, port, host) {
  *
  * @param {{fetch(request: Request): Promise<Response>}} ai
  * @param {object} [options]
- * @param {string} [options.modelPath] path of the default model's file, for the playground
+ * @param {string} [options.modelPath] path of the model's file, for playgrounds that compute it themselves
  * @param {(line: string) => void} [options.log] called with a line for each finished request
  * @param {Access} [options.access] which requests are answered; by default those of this machine
  * @param {() => Health} [options.health] what `GET /health` answers; without it, there is no such path
+ * @param {import("./local-api.js").LocalApi} [options.local] answers under /local/
  * @returns {Server & {stop(ended: () => void): number}} `stop` takes no more requests, and calls `ended` when the last answer has ended; it
  *   returns the number of answers in progress
  */
-export function createServer(ai, { modelPath, log = () => {}, access = {}, health } = {}) {
+export function createServer(ai, { modelPath, log = () => {}, access = {}, health, local } = {}) {
   const sendFile = staticFiles({ modelPath });
   let running = 0;
   let stopping = false;
@@ -184,13 +215,16 @@ export function createServer(ai, { modelPath, log = () => {}, access = {}, healt
     // After an error of the connection, "close" follows.
     response.on("error", () => {});
     try {
-      const refused = refusal(request, isHealth ? { ...access, key: undefined } : access);
+      // The page's own files are public, and a browser cannot send a key with the first of them: the page asks for it.
+      const isOpen = isHealth || ((method === "GET" || method === "HEAD") && isPagePart(pathname));
+      const refused = refusal(request, isOpen ? { ...access, key: undefined } : access);
       if (refused) return refuse(request, response, refused.status, refused.text);
       if (stopping) return refuse(request, response, 503, "the server is stopping", { connection: "close" });
       if (isHealth) return sendHealth(request, response, health());
       if (isRpcProbe(url)) return refuse(request, response, 404, "this server has no WebSocket");
+      if (local && (await local(request, response, pathname))) return;
       if (!isWrapped(request.headers) && (await sendFile(request, response))) return;
-      // The playground uses the default model, which may not have been downloaded to this machine.
+      // A browser that computes the default model itself, which may not have been downloaded to this machine.
       if (pathname === MODEL_PATHNAME) return refuse(request, response, 302, "the model file is not on this server", { location: DEFAULT_MODEL.url });
       const webRequest = toRequest(request, disconnected.signal);
       if (!webRequest) return refuse(request, response, 400, "invalid request");
