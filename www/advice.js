@@ -39,5 +39,5 @@ function loadAdvice(message) {
   return "Choose another model, or try again.";
 }
 
-/** A message with a full stop. @param {string} text */
-const sentence = (text) => (/[.!?…]$/.test(text) ? text : `${text}.`);
+/** A message with a full stop, and without the name of the error's class. @param {string} text */
+const sentence = (text) => text.replace(/^(\d+: )?AiError: /, "$1").replace(/([^.!?…])$/, "$1.");

@@ -193,7 +193,7 @@ export class Chat {
     try {
       const stream = await place.run(model, { ...(await makeInput(place)), stream: true }, signal);
       for await (const piece of pieces(stream)) {
-        if (piece.text || piece.thought) watch.piece();
+        if (piece.text || piece.thought || piece.calls.length > 0) watch.piece();
         this.#add(turn, view, piece);
         // The text also grows when a stop arrives between two pieces.
         if (signal.aborted) break;

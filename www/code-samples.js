@@ -20,7 +20,7 @@
 
 /** What workers-ai-provider passes on, by the AI SDK's own names. */
 const AI_SDK_NAMES = { max_tokens: "maxOutputTokens", temperature: "temperature", top_p: "topP", frequency_penalty: "frequencyPenalty", presence_penalty: "presencePenalty" };
-const LINE = 100;
+const LINE = 92;
 
 /**
  * @param {Request} request
@@ -58,14 +58,14 @@ npx workers-ai-local dev${gguf(source)}`,
  * @param {string} model
  * @param {TextGenerationInput} input
  */
-const streaming = (model, input) => `    const stream = await env.AI.run(${JSON.stringify(model)}, ${literal({ ...input, stream: true }, 4)});
+const streaming = (model, input) => `    const stream = await env.AI.run(${JSON.stringify(model)}, ${literal({ ...input, stream: true }, 4, 36 + model.length)});
     return new Response(stream, { headers: { "content-type": "text/event-stream" } });`;
 
 /**
  * @param {string} model
  * @param {TextGenerationInput} input
  */
-const whole = (model, input) => `    const answer = await env.AI.run(${JSON.stringify(model)}, ${literal(input, 4)});
+const whole = (model, input) => `    const answer = await env.AI.run(${JSON.stringify(model)}, ${literal(input, 4, 36 + model.length)});
     return Response.json(answer);`;
 
 /** @param {Request} request @returns {Sample} */
@@ -91,10 +91,10 @@ function openAi({ model, input, base, hasKey, source }) {
   const format = input.response_format?.type === "json_schema" ? { response_format: { type: "json_schema", json_schema: { name: "answer", schema: input.response_format.json_schema, strict: true } } } : {};
   const body = { model, ...input, ...format };
   const ask = streams(input)
-    ? `const stream = await client.chat.completions.create(${literal({ ...body, stream: true }, 0)});
+    ? `const stream = await client.chat.completions.create(${literal({ ...body, stream: true }, 0, 50)});
 for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta.content ?? "");
 `
-    : `const completion = await client.chat.completions.create(${literal(body, 0)});
+    : `const completion = await client.chat.completions.create(${literal(body, 0, 50)});
 console.log(JSON.stringify(completion.choices[0].message, null, 2));
 `;
   return {
@@ -131,9 +131,9 @@ function aiSdk({ model, input, source }) {
     ...(response_format && { output: code(schema ? `Output.object({ schema: jsonSchema(${literal(schema, 6)}) })` : "Output.json()") }),
   };
   const end = streamed
-    ? `    const { textStream } = streamText(${literal(options, 4)});
+    ? `    const { textStream } = streamText(${literal(options, 4, 40)});
     return new Response(textStream.pipeThrough(new TextEncoderStream()), { headers: { "content-type": "text/plain; charset=utf-8" } });`
-    : `    const { ${response_format ? "output" : "text, toolCalls"} } = await generateText(${literal(options, 4)});
+    : `    const { ${response_format ? "output" : "text, toolCalls"} } = await generateText(${literal(options, 4, 50)});
     return Response.json(${response_format ? "output" : "{ text, toolCalls }"});`;
   const binding = hasRest
     ? `    // What the AI SDK has no names for.
@@ -176,12 +176,12 @@ function sdkMessages(messages) {
 /** @param {Request} request @returns {Sample} */
 function node({ model, input, source }) {
   const answer = streams(input)
-    ? `const stream = await ai.run(${JSON.stringify(model)}, ${literal({ ...input, stream: true }, 0)});
+    ? `const stream = await ai.run(${JSON.stringify(model)}, ${literal({ ...input, stream: true }, 0, 28 + model.length)});
 for await (const data of eventData(stream)) {
   if (data !== "[DONE]") process.stdout.write(JSON.parse(data).response ?? JSON.parse(data).choices[0]?.delta?.content ?? "");
 }
 `
-    : `const answer = await ai.run(${JSON.stringify(model)}, ${literal(input, 0)});
+    : `const answer = await ai.run(${JSON.stringify(model)}, ${literal(input, 0, 28 + model.length)});
 console.log(JSON.stringify(answer, null, 2));
 `;
   return {
@@ -212,19 +212,20 @@ const code = (text) => new Code(text);
  * A value as JavaScript, with as few lines as fit.
  *
  * @param {any} value
- * @param {number} indent columns of the line in which it begins
+ * @param {number} indent columns with which its line begins
+ * @param {number} [column] at which it begins
  * @returns {string}
  */
-export function literal(value, indent) {
+export function literal(value, indent, column = indent) {
   if (value instanceof Code) return value.text;
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
   const isList = Array.isArray(value);
   const entries = isList ? value.map((each) => ["", each]) : Object.entries(value).filter(([, each]) => each !== undefined);
   if (entries.length === 0) return isList ? "[]" : "{}";
-  const part = (/** @type {[string, any]} */ [key, each], /** @type {number} */ at) => `${isList ? "" : `${/^[A-Za-z_$][\w$]*$/.test(key) ? key : JSON.stringify(key)}: `}${literal(each, at)}`;
-  const parts = entries.map((entry) => part(/** @type {[string, any]} */ (entry), indent + 2));
+  const name = (/** @type {string} */ key) => (isList ? "" : `${/^[A-Za-z_$][\w$]*$/.test(key) ? key : JSON.stringify(key)}: `);
+  const parts = entries.map(([key, each]) => `${name(key)}${literal(each, indent + 2, indent + 2 + name(key).length)}`);
   const short = isList ? `[${parts.join(", ")}]` : `{ ${parts.join(", ")} }`;
-  if (short.length + indent <= LINE && !short.includes("\n")) return short;
+  if (short.length + column <= LINE && !short.includes("\n")) return short;
   const pad = " ".repeat(indent + 2);
   return `${isList ? "[" : "{"}\n${parts.map((each) => `${pad}${each},\n`).join("")}${" ".repeat(indent)}${isList ? "]" : "}"}`;
 }

@@ -25,11 +25,13 @@
 export function inputOf({ system, format, schema, tools, toolChoice, sampling, raw }, messages) {
   if (raw) return { prompt: String(messages.findLast(({ role }) => role === "user")?.content ?? ""), raw: true, ...sampling, ...formatOf(format, schema) };
   const offered = tools.filter(({ on }) => on);
+  // A model that must call a tool with every answer would never use what it returns.
+  const choice = toolChoice === "required" && messages.at(-1)?.role === "tool" ? "" : toolChoice;
   return {
     messages: system ? [{ role: "system", content: system }, ...messages] : messages,
     ...sampling,
     ...(offered.length > 0 ? { tools: offered.map(({ on, ...tool }) => ({ type: /** @type {const} */ ("function"), function: tool })) } : {}),
-    ...(offered.length > 0 && toolChoice ? { tool_choice: /** @type {any} */ (toolChoice) } : {}),
+    ...(offered.length > 0 && choice ? { tool_choice: /** @type {any} */ (choice) } : {}),
     ...formatOf(format, schema),
   };
 }

@@ -8,6 +8,9 @@ import { element, make, showError } from "./dom.js";
  * @import { Place } from "./browser-place.js"
  */
 
+/** @param {number} share */
+const shareText = (share) => (share < 0.001 ? "less than 0.1 %" : `${(100 * share).toFixed(1)} %`);
+
 /** What templates write between turns: `<|im_start|>`, `[INST]`, `</s>`. */
 const MARKER = /(<\|[^|<>]*\|>|<\/?[a-z_]+>|\[\/?[A-Z_]+\])/;
 
@@ -29,7 +32,7 @@ export function tokenView(place, request) {
       const { model, input } = request();
       const { tokens, text } = await now.tokenize(model, input);
       const { context } = now.facts;
-      element("token-count").textContent = `${tokens.length} tokens, ${text.length} characters${context ? `; ${((100 * tokens.length) / context).toFixed(1)} % of the ${context.toLocaleString("en")} positions` : ""}. Markers of the chat template are coloured.`;
+      element("token-count").textContent = `${tokens.length} tokens, ${text.length} characters${context ? `; ${shareText(tokens.length / context)} of the ${context.toLocaleString("en")} positions` : ""}. Markers of the chat template are coloured.`;
       element("token-text").append(...text.split(MARKER).map((part, index) => (index % 2 === 1 ? make("mark", {}, part) : part)));
       element("token-ids").textContent = tokens.join(" ");
     } catch (error) {

@@ -18,8 +18,12 @@ export const WORKER_EXAMPLES = [
     path: "/?question=Why+is+the+sky+blue%3F",
     code: `export default {
   async fetch(request, env) {
-    const prompt = new URL(request.url).searchParams.get("question") ?? "Say hello.";
-    const answer = await env.AI.run("${MODEL}", { prompt, max_tokens: 60 });
+    const { searchParams } = new URL(request.url);
+    const prompt = searchParams.get("question") ?? "Say hello.";
+    const answer = await env.AI.run(
+      "${MODEL}",
+      { prompt, max_tokens: 60 },
+    );
     return Response.json(answer);
   },
 };
@@ -30,13 +34,15 @@ export const WORKER_EXAMPLES = [
     path: "/?question=Tell+me+a+short+story.",
     code: `export default {
   async fetch(request, env) {
-    const question = new URL(request.url).searchParams.get("question") ?? "Say hello.";
+    const { searchParams } = new URL(request.url);
+    const question = searchParams.get("question") ?? "Say hello.";
     const stream = await env.AI.run("${MODEL}", {
       messages: [{ role: "user", content: question }],
       max_tokens: 120,
       stream: true,
     });
-    return new Response(stream, { headers: { "content-type": "text/event-stream" } });
+    const headers = { "content-type": "text/event-stream" };
+    return new Response(stream, { headers });
   },
 };
 `,
@@ -45,29 +51,41 @@ export const WORKER_EXAMPLES = [
     title: "A tool",
     method: "POST",
     body: "What is the weather in Paris?",
-    code: `const tools = [
+    code: `const MODEL = "${MODEL}";
+const tools = [
   {
     name: "get_weather",
     description: "The weather in a city at this moment",
-    parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+    parameters: {
+      type: "object",
+      properties: { city: { type: "string" } },
+      required: ["city"],
+    },
   },
 ];
-const functions = { get_weather: ({ city }) => ({ city, celsius: 21, sky: "clear" }) };
+const functions = {
+  get_weather: ({ city }) => ({ city, celsius: 21, sky: "clear" }),
+};
 
 export default {
   async fetch(request, env) {
-    const messages = [{ role: "user", content: await request.text() }];
-    const first = await env.AI.run("${MODEL}", { messages, tools, tool_choice: "required" });
-    const [call] = first.tool_calls;
-    console.log(call.name, call.arguments);
+    const content = await request.text();
+    const messages = [{ role: "user", content }];
+    const { tool_calls } = await env.AI.run(MODEL, {
+      messages,
+      tools,
+      tool_choice: "required",
+    });
+    const [{ id, type, name, arguments: values, function: called }] = tool_calls;
+    console.log(name, values);
 
-    const result = functions[call.name](call.arguments);
+    const result = functions[name](values);
     messages.push(
-      { role: "assistant", content: null, tool_calls: [{ id: call.id, type: "function", function: call.function }] },
-      { role: "tool", tool_call_id: call.id, name: call.name, content: JSON.stringify(result) },
+      { role: "assistant", content: null, tool_calls: [{ id, type, function: called }] },
+      { role: "tool", tool_call_id: id, name, content: JSON.stringify(result) },
     );
-    const { response } = await env.AI.run("${MODEL}", { messages, max_tokens: 80 });
-    return Response.json({ call: { name: call.name, arguments: call.arguments }, result, response });
+    const { response } = await env.AI.run(MODEL, { messages, max_tokens: 80 });
+    return Response.json({ called, result, response });
   },
 };
 `,
@@ -78,7 +96,12 @@ export default {
   type: "object",
   properties: {
     name: { type: "string" },
-    colours: { type: "array", items: { enum: ["red", "green", "blue"] }, minItems: 1, maxItems: 2 },
+    colours: {
+      type: "array",
+      items: { enum: ["red", "green", "blue"] },
+      minItems: 1,
+      maxItems: 2,
+    },
   },
   required: ["name", "colours"],
   additionalProperties: false,
@@ -106,20 +129,23 @@ const documents = [
   "Parking is free for bicycles.",
 ];
 
-const dot = (one, other) => one.reduce((sum, value, index) => sum + value * other[index], 0);
+const dot = (one, other) =>
+  one.reduce((sum, value, index) => sum + value * other[index], 0);
 
 export default {
   async fetch(request, env) {
-    const question = new URL(request.url).searchParams.get("question") ?? "When is the office open?";
+    const { searchParams } = new URL(request.url);
+    const question = searchParams.get("question") ?? "When is lunch?";
     // The first use downloads a small embedding model (91 MB).
-    const { data } = await env.AI.run(EMBEDDINGS, { text: [question, ...documents] });
+    const text = [question, ...documents];
+    const { data } = await env.AI.run(EMBEDDINGS, { text });
     const [asked, ...vectors] = data;
     const scores = vectors.map((vector) => dot(asked, vector));
     const best = documents[scores.indexOf(Math.max(...scores))];
 
     const { response } = await env.AI.run("${MODEL}", {
       messages: [
-        { role: "system", content: \`Answer from this text only: \${best}\` },
+        { role: "system", content: \`Answer from this text: \${best}\` },
         { role: "user", content: question },
       ],
       max_tokens: 60,

@@ -26,7 +26,7 @@ export class WorkerTab {
   #editor = new CodeEditor("Code of the Worker");
   #choice = element("worker-example", HTMLSelectElement);
   #response = element("worker-response");
-  #log = make("pre", { className: "log", ariaLabel: "Console", tabIndex: 0 });
+  #log = make("pre", { className: "log", role: "log", ariaLabel: "Console", tabIndex: 0 });
   /** The run that goes on. @type {AbortController | null} */
   #running = null;
 
@@ -169,7 +169,7 @@ export class WorkerTab {
     const list = make("details", {}, make("summary", {}, `Headers (${headers.length})`), make("pre", { tabIndex: 0 }, headers.map(([name, value]) => `${name}: ${value}`).join("\n")));
     const events = type.startsWith("text/event-stream");
     const said = make("p", { className: "said", hidden: !events });
-    const raw = make("pre", { className: "raw", tabIndex: 0, ariaLabel: "Body" });
+    const raw = make("pre", { className: "raw", role: "region", tabIndex: 0, ariaLabel: "Body" });
     this.#response.replaceChildren(line, list, said, raw, this.#log);
     const text = await this.#read(body, signal, (whole) => {
       raw.textContent = whole;
