@@ -1,24 +1,31 @@
 // The embedding engine in a thread of a browser: in a Web Worker of its own, or where none can be started.
 
-import { cachedHttp } from "./browser-cache.js";
+import { sourcesOf } from "./browser-sources.js";
 import { compile } from "./browser-wasm.js";
 import { DEFAULT_EMBEDDINGS } from "./default-embeddings.js";
 import { LocalEmbeddings } from "./embedding-engine.js";
 import { builds } from "./wasm/embeddings.js";
 
-/** @import { AiConfig } from "./index.d.ts" */
+/**
+ * @import { StoreObservers } from "./browser-writer.js"
+ * @import { AiConfig } from "./index.d.ts"
+ */
 
 /** The name that the build gives the module. */
 const WASM = "embeddings/workers_ai_local_embeddings_bg.wasm";
 
-/** @param {AiConfig} config */
-export async function openEmbeddings(config) {
+/**
+ * @param {AiConfig} config
+ * @param {StoreObservers} observers
+ */
+export async function openEmbeddings(config, observers) {
   const { embeddings } = builds;
   const wasm = embeddings && (addressOf(config.wasmUrl) ?? embeddings.wasm);
   const { weights, config: sizes, tokenizer } = DEFAULT_EMBEDDINGS;
-  const cached = (/** @type {{url: string, sha256: string}} */ { url, sha256 }) => cachedHttp(url, sha256);
-  const fallback = () => ({ weights: cached(weights), config: cached(sizes), tokenizer: cached(tokenizer) });
-  return new LocalEmbeddings(config, embeddings && { glue: embeddings.glue, compile: () => compile(/** @type {URL} */ (wasm)) }, fallback);
+  const { one, open } = sourcesOf(config, observers);
+  const file = (/** @type {{url: string, sha256: string}} */ { url, sha256 }) => open(url, {}, sha256);
+  const fallback = () => ({ weights: file(weights), config: file(sizes), tokenizer: file(tokenizer) });
+  return new LocalEmbeddings(config, embeddings && { glue: embeddings.glue, compile: () => compile(/** @type {URL} */ (wasm)) }, fallback, one);
 }
 
 /**

@@ -22,7 +22,8 @@ addEventListener("message", async ({ data }) => {
   if (data.cancel !== undefined) return void running.get(data.cancel)?.abort();
   if (data.config) {
     const onProgress = (/** @type {unknown} */ progress) => postMessage({ progress });
-    engine = openEmbeddings({ ...data.config, onProgress });
+    const onWarning = (/** @type {string} */ text) => postMessage({ warning: text });
+    engine = openEmbeddings({ ...data.config, onProgress }, { onWarning, onStored: () => postMessage({ stored: true }) });
     return;
   }
   const abort = new AbortController();

@@ -1,14 +1,15 @@
 // The engine in a thread of a browser: in the Web Worker of a page's `Ai`, or where no Web Worker can be started.
 
-import { cachedHttp } from "./browser-cache.js";
+import { sourcesOf } from "./browser-sources.js";
 import { compile } from "./browser-wasm.js";
 import { DEFAULT_MODEL } from "./default-model.js";
-import { LocalEngine } from "./local-engine.js";
+import { LocalEngine, weakly } from "./local-engine.js";
 import { substituteOf } from "./substitute.js";
 
 /**
  * @import { AiConfig, Build } from "./index.d.ts"
  * @import { WasmInstance } from "./instance.js"
+ * @import { StoreObservers } from "./browser-writer.js"
  * @import { Builds, EmbeddingEngine, StartThread } from "./internal.d.ts"
  */
 
@@ -18,12 +19,14 @@ import { substituteOf } from "./substitute.js";
  * @param {AiConfig} config
  * @param {WasmInstance} instance
  * @param {() => Builds<URL> | Promise<Builds<URL>>} loadBuilds called before each use
- * @param {{startThread?: StartThread, widens?: boolean, openEmbeddings: (config: AiConfig) => Promise<EmbeddingEngine>}} abilities without
- *   `startThread`, the engine computes in one thread; `widens`: whether another engine takes what this one cannot hold; `openEmbeddings` loads what
- *   computes embeddings
+ * @param {object} abilities
+ * @param {StartThread} [abilities.startThread] without it, the engine computes in one thread
+ * @param {boolean} [abilities.widens] whether another engine takes what this one cannot hold
+ * @param {() => void} [abilities.onStored] called when a model file begins to be stored
+ * @param {(config: AiConfig, observers: StoreObservers) => Promise<EmbeddingEngine>} abilities.openEmbeddings loads what computes embeddings
  * @throws {AiInternalError} if the configuration is invalid
  */
-export function createEngine(config, instance, loadBuilds, { startThread, widens = false, openEmbeddings }) {
+export function createEngine(config, instance, loadBuilds, { startThread, widens = false, onStored = askToPersist, openEmbeddings }) {
   const host = async () => ({
     builds: placed(await loadBuilds(), config.wasmUrl),
     cores: navigator.hardwareConcurrency ?? 1,
@@ -31,8 +34,15 @@ export function createEngine(config, instance, loadBuilds, { startThread, widens
     ...{ widens: widens && hasWide(config.wasmUrl), widerRuntime: "Chrome or Firefox", memoryBytes: memoryBytes() },
     ...{ compile, startThread },
   });
-  const fallback = config.default ?? cachedHttp(DEFAULT_MODEL.url, DEFAULT_MODEL.sha256);
-  return new LocalEngine(instance, host, { ...config, default: fallback }, undefined, substituteOf(config, {}), openEmbeddings);
+  const observers = { onWarning: weakly(config.onWarning) ?? console.warn, onStored };
+  const { one, open } = sourcesOf(config, observers);
+  const fallback = config.default ?? open(DEFAULT_MODEL.url, {}, DEFAULT_MODEL.sha256);
+  return new LocalEngine(instance, host, { ...config, default: fallback }, one, substituteOf(config, {}), (config) => openEmbeddings(config, observers));
+}
+
+/** Asks the browser not to remove what is stored when the disk fills. Only pages can; some browsers then ask the user. */
+export function askToPersist() {
+  Promise.resolve(navigator.storage?.persist?.()).catch(() => {});
 }
 
 /**

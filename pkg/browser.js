@@ -2,7 +2,8 @@
 // another one (a shared worker), it runs in that thread.
 
 import { Ai as BaseAi } from "./ai.js";
-import { createEngine } from "./browser-engine.js";
+import { askToPersist, createEngine } from "./browser-engine.js";
+import { deleteModel, listModels } from "./browser-models.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { AiInternalError } from "./errors.js";
 import { narrow } from "./instance.js";
@@ -14,6 +15,8 @@ export { AiInternalError, InferenceUpstreamError } from "./errors.js";
 export { DEFAULT_MODEL };
 
 export class Ai extends BaseAi {
+  static models = { list: listModels, delete: deleteModel };
+
   /** @param {import("./index.d.ts").AiConfig} [config] */
   constructor({ worker, wideWorker, ...config } = {}) {
     // A script has functions, which no message can carry, and computes nothing.
@@ -26,7 +29,7 @@ export class Ai extends BaseAi {
  * @param {keyof typeof WORKERS} option
  * @param {import("./index.d.ts").AiConfig["worker"]} given
  */
-const remote = (option, given) => (/** @type {import("./index.d.ts").AiConfig} */ config) => new RemoteEngine(() => startWorker(option, given), config);
+const remote = (option, given) => (/** @type {import("./index.d.ts").AiConfig} */ config) => new RemoteEngine(() => startWorker(option, given), config, askToPersist);
 
 /** Started Web Workers that programs have given: each serves one `Ai`. */
 const used = new WeakSet();
@@ -107,11 +110,11 @@ async function startWorker(option, given) {
 /**
  * The same for embeddings.
  *
- * @param {import("./index.d.ts").AiConfig} config
+ * @type {Parameters<typeof createEngine>[3]["openEmbeddings"]}
  */
-async function loadEmbeddings(config) {
+async function loadEmbeddings(...given) {
   const { openEmbeddings } = await import("./browser-embedding-engine.js");
-  return openEmbeddings(config);
+  return openEmbeddings(...given);
 }
 
 /** Loads the builds only where the engine runs in this thread: a page does not need them. */

@@ -109,9 +109,10 @@ export function serveEngine(instance, builds, startWorker, startEmbeddings, wide
     thread.postMessage(shared);
     return () => thread.terminate();
   };
-  /** @param {AiConfig} config */
-  const openEmbeddings = (config) => openRemoteEmbeddings(startEmbeddings, config);
-  create = (config) => createEngine(config, instance, () => builds, { startThread, widens, openEmbeddings });
+  /** @type {Parameters<typeof createEngine>[3]["openEmbeddings"]} */
+  const openEmbeddings = (config, observers) => openRemoteEmbeddings(startEmbeddings, config, observers);
+  const onStored = () => postMessage({ event: "stored" });
+  create = (config) => createEngine(config, instance, () => builds, { startThread, widens, onStored, openEmbeddings });
   addEventListener("message", async ({ data }) => {
     const notice = /** @type {Handlers} */ (notices)[data.call];
     if (notice) return void notice(data);

@@ -22,7 +22,9 @@ export type EmbeddingSource = ModelFile | { weights: ModelFile; config?: ModelFi
 
 /**
  * The location of a GGUF file:
- * - a string: a URL, which in a browser may be relative to the page; in Node also a path;
+ * - a string: a URL, which in a browser may be relative to the page; in Node also a path; or a name: `hf:owner/repo`, `hf:owner/repo:Q4_K_M`,
+ *   `hf:owner/repo/file.gguf` on the Hugging Face hub (with `@revision` behind the repository if it is not `main`), or that of a curated model, for
+ *   instance `llama-3.2-1b`;
  * - a `URL`, or `{ url, headers }`;
  * - a `Blob` or `File`;
  * - the bytes themselves;
@@ -203,6 +205,10 @@ export interface AiConfig {
   hub?: HubConfig;
   /** LoRA adapters by the names that requests give as `lora`. Each is loaded when the first request names it, after its model. */
   loras?: Record<string, LoraAdapter>;
+  /**
+   * In browsers: whether model files from URLs are kept in the origin's storage, from which later loads read them. See `Ai.models`. Default: `true`.
+   */
+  cache?: boolean;
   /** Reject ids without a model file in `models` (error 5007) instead of using the fallback model. Default: `false`. */
   strict?: boolean;
   /**

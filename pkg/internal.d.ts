@@ -393,13 +393,15 @@ export interface WorkerMessage {
   /** `any`: the type depends on the call or the event. */
   value?: any;
   error?: ErrorMessage;
-  event?: "progress" | "warning";
+  event?: "progress" | "warning" | "stored";
 }
 
 /** Callbacks of the configuration, which a Web Worker calls by `WorkerMessage.event`. */
 export interface Observers {
   progress?: (progress: ModelProgress) => void;
   warning?: (text: string) => void;
+  /** A model file begins to be stored. */
+  stored?: () => void;
 }
 
 /** An error in a form that `postMessage` can clone. */

@@ -65,8 +65,6 @@ export class LocalEngine {
   #substitute;
   #embeddings;
   #toSource;
-  /** @type {Promise<unknown> | undefined} */
-  #prepared;
 
   /**
    * @param {WasmInstance} instance
@@ -92,20 +90,17 @@ export class LocalEngine {
     this.#settings = { ...this.#config, loras, ...callbacks, substitute: weakSubstitute(substitute), embeddings: this.#embeddings };
   }
 
-  /** Finds out the files of the models that have names. A name that stands for none is an error only when its model is read. */
-  #prepare() {
-    /** @type {(Source | undefined)[]} */
-    const sources = [this.#config.default, ...Object.values(this.#config.models)];
-    this.#prepared ??= Promise.all(sources.map((source) => source?.prepare?.().catch(() => {})));
-    return this.#prepared;
-  }
-
-  /** Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced. */
-  async #ready() {
+  /**
+   * Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced.
+   *
+   * @param {Source[]} [sources] what may be read next. The crate wants to know which files a model has before it opens one
+   */
+  async #ready(sources = []) {
     if (this.#closed) throw closed();
     const instance = this.#instance;
     const host = await this.#host();
-    await this.#prepare();
+    // A name that stands for no model is an error when it is read.
+    await Promise.all(sources.map((source) => source.prepare?.().catch(() => {})));
     await instance.start(this.#config, host);
     const since = instance.epoch();
     if (this.#started?.since !== since) {
@@ -113,6 +108,19 @@ export class LocalEngine {
       this.#started = { core: instance.call(since, () => new (instance.glue().Ai)(settings)), since };
     }
     return this.#started;
+  }
+
+  /** The sources of all models. */
+  #sources() {
+    const { models, default: fallback } = this.#config;
+    return /** @type {Source[]} */ ([...Object.values(models), fallback].filter((source) => source !== undefined));
+  }
+
+  /** The source of the model that answers for an id. @param {string} model */
+  #sourcesOf(model) {
+    const { models, default: fallback } = this.#config;
+    const source = Object.hasOwn(models, model) ? models[model] : fallback;
+    return source ? [/** @type {Source} */ (source)] : [];
   }
 
   /**
@@ -150,7 +158,7 @@ export class LocalEngine {
     const { facts, whole, chunk, free } = await startAnswer(
       this.#instance,
       async ({ random, created, ticket }) => {
-        const { core, since } = await this.#ready();
+        const { core, since } = await this.#ready(this.#sourcesOf(model));
         return { begin: () => core.generate(model, input, random, created, ticket), since };
       },
       (/** @type {CoreAnswer} */ { stream, servedBy, computedBy }) => ({ stream, servedBy, computedBy: JSON.parse(computedBy) }),
@@ -170,7 +178,7 @@ export class LocalEngine {
     const { facts, chunk, free } = await startAnswer(
       this.#instance,
       async ({ random, created, ticket }) => {
-        const { core, since } = await this.#ready();
+        const { core, since } = await this.#ready(this.#sources());
         return { begin: () => core.fetch(method, url, JSON.stringify(headers), body, tooLarge, random, created, ticket), since };
       },
       (/** @type {CoreHttpAnswer} */ { status, headers, body, stream }) => ({ status, headers: JSON.parse(headers), body, stream }),
@@ -189,11 +197,12 @@ export class LocalEngine {
    * Runs an operation, again if the instance is lost meanwhile.
    *
    * @template T
+   * @param {string} model
    * @param {(core: CoreAi) => Task<T>} begin
    */
-  #drive(begin) {
+  #drive(model, begin) {
     return again(async () => {
-      const { core, since } = await this.#ready();
+      const { core, since } = await this.#ready(this.#sourcesOf(model));
       return this.#instance.drive(() => begin(core), undefined, since);
     });
   }
@@ -201,7 +210,7 @@ export class LocalEngine {
   /** Loads the model file that serves an id. */
   async load(model = DEFAULT_MODEL.id) {
     if (this.#substitute?.onlyScript) return { model: "script", backend: null, reason: null };
-    return this.#drive((core) => core.load(model));
+    return this.#drive(model, (core) => core.load(model));
   }
 
   /**
@@ -212,7 +221,7 @@ export class LocalEngine {
    */
   async tokenize(model, input) {
     if (this.#substitute?.onlyScript) throw new AiInternalError("A script has no vocabulary, so tokenize() needs an Ai without one.");
-    return this.#drive((core) => core.tokenize(model, input));
+    return this.#drive(model, (core) => core.tokenize(model, input));
   }
 
   /**

@@ -4,6 +4,7 @@ import { AiInternalError, aiError, fromMessage } from "./errors.js";
 import { loaded } from "./module-worker.js";
 
 /**
+ * @import { StoreObservers } from "./browser-writer.js"
  * @import { AiConfig } from "./index.d.ts"
  * @import { EmbeddingEngine, EmbeddingVectors } from "./internal.d.ts"
  */
@@ -11,10 +12,11 @@ import { loaded } from "./module-worker.js";
 /**
  * @param {() => Worker} startWorker
  * @param {AiConfig} config
+ * @param {StoreObservers} observers
  * @returns {Promise<EmbeddingEngine>}
  * @throws {AiInternalError} if the Web Worker cannot be loaded
  */
-export async function openRemoteEmbeddings(startWorker, { onProgress, onWarning, script, record, remote, ...config }) {
+export async function openRemoteEmbeddings(startWorker, { onProgress, onWarning, script, record, remote, ...config }, observers) {
   /** @type {Worker} */
   let worker;
   try {
@@ -25,8 +27,10 @@ export async function openRemoteEmbeddings(startWorker, { onProgress, onWarning,
   /** @type {Map<number, {resolve(value: EmbeddingVectors): void, reject(error: Error): void}>} */
   const waiting = new Map();
   let next = 0;
-  worker.addEventListener("message", ({ data: { id, value, error, progress } }) => {
+  worker.addEventListener("message", ({ data: { id, value, error, progress, warning, stored } }) => {
     if (progress) return void onProgress?.(progress);
+    if (warning) return observers.onWarning(warning);
+    if (stored) return observers.onStored();
     const call = waiting.get(id);
     waiting.delete(id);
     if (error) call?.reject(fromMessage(error));

@@ -4,6 +4,7 @@ import { checkBuild } from "./builds.js";
 import { hasWeights } from "./embeddings.js";
 import { AiInternalError, abortError, aiError, closed, fromMessage } from "./errors.js";
 import { withFiles } from "./loras.js";
+import { hubOf, parseName } from "./names.js";
 
 /**
  * @import { AiConfig, CustomModelSource, EmbeddingSource, HttpModelSource, ModelFile, ModelSource, ModelsParameters } from "./index.d.ts"
@@ -63,13 +64,14 @@ export class RemoteEngine {
   /**
    * @param {() => Promise<Worker>} startWorker resolves when the worker has loaded
    * @param {AiConfig} config
+   * @param {() => void} [onStored] called when a model file begins to be stored
    * @throws {AiInternalError} if the configuration is invalid, or has a source with `open()`, which cannot be sent to a worker
    */
-  constructor(startWorker, { onProgress, onWarning, ...config }) {
+  constructor(startWorker, { onProgress, onWarning, ...config }, onStored) {
     checkBuild(config);
     this.#startWorker = startWorker;
     this.#config = config;
-    this.#observers = { progress: onProgress, warning: onWarning };
+    this.#observers = { progress: onProgress, warning: onWarning, stored: onStored };
     /** @type {unknown[]} */
     const files = [config.default, config.defaultEmbeddings, ...Object.values(config.models ?? {})].flat().flatMap((source) => (hasWeights(source) ? Object.values(source ?? {}) : [source]));
     withFiles(config.loras, (file) => (files.push(file), file));
@@ -330,6 +332,8 @@ function absolute(config) {
    * @param {Source} source
    */
   const resolveOne = (source) => {
+    // A name on the hub, or that of a curated model, is no address.
+    if (typeof source === "string" && hubOf(parseName(source))) return source;
     if (typeof source === "string" || source instanceof URL) return new URL(source, location.href).href;
     const file = /** @type {Partial<HttpModelSource>} */ (source ?? {});
     return file.url ? { ...file, url: new URL(file.url, location.href).href } : source;

@@ -4,6 +4,7 @@
 import { Ai as BaseAi } from "./ai.js";
 import { openEmbeddings } from "./browser-embedding-engine.js";
 import { createEngine } from "./browser-engine.js";
+import { deleteModel, listModels } from "./browser-models.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { narrow } from "./instance.js";
 import { builds } from "./wasm/single-builds.js";
@@ -12,6 +13,8 @@ export { AiInternalError, InferenceUpstreamError } from "./errors.js";
 export { DEFAULT_MODEL };
 
 export class Ai extends BaseAi {
+  static models = { list: listModels, delete: deleteModel };
+
   /** @param {import("./index.d.ts").AiConfig} [config] */
   constructor(config = {}) {
     super(createEngine(config, narrow, () => builds, { openEmbeddings }));

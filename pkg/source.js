@@ -39,18 +39,19 @@ const PART_NAME = /(-|%2d)(\d{5})((?:-|%2d)of(?:-|%2d))(\d{5})(\.gguf)$/i;
  * @param {unknown} value a URL (string or URL), `{url, headers, sha256}`, a Blob, bytes, `{bucket, key}` of R2, an R2 object, or an
  *   object with `name` and `open(offset)`
  * @param {string} place the value's place in the configuration, for error messages
+ * @param {typeof http} [open] makes the source of a URL
  * @returns {Source}
  * @throws {AiInternalError} if the value is none of these
  */
-export function toSource(value, place) {
-  if (typeof value === "string" || value instanceof URL) return files(value);
+export function toSource(value, place, open = http) {
+  if (typeof value === "string" || value instanceof URL) return files(open, value);
   if (typeof Blob === "function" && value instanceof Blob) return remembered(value, () => blob(value));
   if (value instanceof ArrayBuffer) return remembered(value, () => bytes(new Uint8Array(value)));
   if (ArrayBuffer.isView(value)) return remembered(value, () => bytes(new Uint8Array(value.buffer, value.byteOffset, value.byteLength)));
   if (value && typeof value === "object") {
     const source = /** @type {Partial<CustomModelSource & HttpModelSource & R2ModelSource & R2ModelObject>} */ (value);
     if (typeof source.open === "function") return custom(/** @type {CustomModelSource} */ (value));
-    if (source.url) return files(source.url, source.headers, source.sha256);
+    if (source.url) return files(open, source.url, source.headers, source.sha256);
     const { bucket, key } = source;
     if (bucket && typeof bucket.get === "function" && key) return named(key, (each) => r2(bucket, each));
     if (source.body && source.key) return r2Object(/** @type {R2ModelObject} */ (value));
@@ -109,7 +110,8 @@ export function partNames(name) {
  */
 export function named(name, open) {
   const others = partNames(name).filter((other) => other !== name);
-  return { ...open(name), others: others.map(open) };
+  // Not a copy: what a source says may change when reading begins.
+  return Object.assign(open(name), { others: others.map(open) });
 }
 
 /**
@@ -205,13 +207,14 @@ export async function unstalled(promise) {
 /**
  * A file over HTTP, or the files of a split model: only the last segment of the path differs.
  *
+ * @param {typeof http} open
  * @param {string | URL} url
  * @param {Record<string, string>} [headers]
  * @param {string} [sha256] of the file at `url`
  */
-function files(url, headers, sha256) {
+function files(open, url, headers, sha256) {
   const [, file, query] = /** @type {RegExpExecArray} */ (/^([^?#]*)(.*)$/s.exec(String(url)));
-  return named(file, (each) => http(each + query, headers, each === file ? sha256 : undefined));
+  return named(file, (each) => open(each + query, headers, each === file ? sha256 : undefined));
 }
 
 /**
@@ -229,26 +232,61 @@ export function http(url, headers = {}, sha256) {
   let first;
   return {
     name,
-    identity: JSON.stringify([name, Object.entries(headers).sort()]),
+    identity: httpIdentity(name, headers),
     sha256,
     async open(offset) {
-      const condition = first?.etag ?? first?.modified;
-      const range = offset > 0 ? { range: `bytes=${offset}-`, ...(condition && { "if-range": condition }) } : {};
-      const response = await request(name, headers, range);
-      const { status } = response;
-      try {
-        if (!response.ok || !response.body) throw statusError(response);
-        const version = versionOf(response);
-        if (offset === 0 || !first) first = version;
-        else checkSame(first, version);
-        if (status === 206) checkRange(response, offset);
-        return fromStream(response.body, version.size, status === 206 ? 0 : offset);
-      } catch (error) {
-        await response.body?.cancel().catch(() => {});
-        throw error;
-      }
+      const { stream, version } = await download(name, headers, offset, first);
+      if (offset === 0 || !first) first = version;
+      return stream;
     },
   };
+}
+
+/**
+ * Equal for equal requests only.
+ *
+ * @param {string} url
+ * @param {Record<string, string>} headers
+ */
+export const httpIdentity = (url, headers) => JSON.stringify([url, Object.entries(headers).sort()]);
+
+/**
+ * Starts to read a file over HTTP.
+ *
+ * @param {string} url
+ * @param {Record<string, string>} headers
+ * @param {number} offset of the first byte
+ * @param {Version} [first] the file whose beginning was read
+ * @param {typeof globalThis.fetch} [fetch]
+ * @returns {Promise<{stream: ModelFileStream, version: Version}>}
+ * @throws an error with a `kind`: see above
+ */
+export async function download(url, headers, offset, first, fetch) {
+  const condition = isForeign(url) ? undefined : (first?.etag ?? first?.modified);
+  const range = offset > 0 ? { range: `bytes=${offset}-`, ...(condition && { "if-range": condition }) } : {};
+  const response = await request(url, headers, range, { fetch });
+  const { status } = response;
+  try {
+    if (!response.ok || !response.body) throw statusError(response);
+    const version = versionOf(response);
+    if (offset > 0 && first) checkSame(first, version);
+    if (status === 206) checkRange(response, offset);
+    return { stream: fromStream(response.body, version.size, status === 206 ? 0 : offset), version };
+  } catch (error) {
+    await response.body?.cancel().catch(() => {});
+    throw error;
+  }
+}
+
+/**
+ * Whether a page asks another origin. Its server must then allow each header that is not one of a few, to which `range` belongs and `if-range`
+ * does not. Whether the file is the same one shows in the answer, too.
+ *
+ * @param {string} url
+ */
+function isForeign(url) {
+  const { location } = /** @type {{location?: {origin: string}}} */ (globalThis);
+  return location !== undefined && URL.canParse(url) && new URL(url).origin !== location.origin;
 }
 
 /**
@@ -309,7 +347,13 @@ function waitOf(value) {
 /**
  * What tells one version of a file from another.
  *
- * @typedef {{etag?: string, modified?: string, size?: number}} Version
+ * @typedef {object} Version
+ * @property {string} [etag] only if it promises the same bytes
+ * @property {string} [tag] the ETag as the server gave it
+ * @property {string} [modified]
+ * @property {number} [size]
+ * @property {boolean} [mayBeStored] whether the server lets clients keep it
+ *
  * @param {Response} response
  * @returns {Version}
  */
@@ -318,8 +362,10 @@ export function versionOf(response) {
   return {
     // A weak one does not promise the same bytes.
     etag: etag && !etag.startsWith("W/") ? etag : undefined,
+    tag: etag ?? undefined,
     modified: response.headers.get("last-modified") ?? undefined,
     size: sizeOf(response),
+    mayBeStored: !/\bno-store\b/i.test(response.headers.get("cache-control") ?? ""),
   };
 }
 

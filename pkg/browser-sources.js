@@ -1,0 +1,126 @@
+// Model files in a browser: configured values → sources that are kept in the origin's storage.
+
+import { openStore } from "./browser-store.js";
+import { storedHttp } from "./browser-download.js";
+import { keyOf, nameOfUrl, readEntry, readResolution, writeResolution } from "./browser-models.js";
+import { endpointOf, hubHeaders, resolveHub } from "./hub.js";
+import { hubOf, parseName } from "./names.js";
+import { http, toSource } from "./source.js";
+
+/**
+ * @import { StoreObservers } from "./browser-writer.js"
+ * @import { HubFile } from "./hub.js"
+ * @import { AiConfig } from "./index.d.ts"
+ * @import { HubName } from "./names.js"
+ * @import { Source } from "./source.js"
+ */
+
+/**
+ * What converts configured values; see `toSource`. Strings may be names, too.
+ *
+ * @param {Pick<AiConfig, "cache" | "hub">} config
+ * @param {StoreObservers} observers
+ */
+export function sourcesOf({ cache = true, hub = {} }, observers) {
+  /** @type {typeof http} */
+  const open = (url, headers = {}, sha256) => {
+    const address = new URL(url, location.href).href;
+    if (!cache || !/^https?:/.test(address)) return http(address, headers, sha256);
+    return storedHttp({ url: address, headers, sha256, ownCheck: false, name: nameOfUrl(address) }, observers);
+  };
+  /** @param {HubFile} file @param {string} name */
+  const openHub = ({ url, sha256 }, name) => {
+    const headers = hubHeaders(url, hub);
+    return cache ? storedHttp({ url, headers, sha256, ownCheck: true, name }, observers) : http(url, headers, sha256);
+  };
+  /** @param {unknown} value @param {string} place */
+  const one = (value, place) => {
+    const name = typeof value === "string" ? parseName(value) : undefined;
+    const onHub = hubOf(name);
+    if (name && onHub) return hubSource(onHub, () => filesOf(onHub, hub, cache), (file) => openHub(file, name.name));
+    return toSource(value, place, open);
+  };
+  return { one, open };
+}
+
+/**
+ * A model on the hub.
+ *
+ * @param {HubName} hub
+ * @param {() => Promise<HubFile[]>} resolve
+ * @param {(file: HubFile) => Source} open
+ * @returns {Source}
+ */
+function hubSource({ name }, resolve, open) {
+  /** @type {Promise<Source[]> | undefined} */
+  let files;
+  /** @type {Source | undefined} */
+  let first;
+  const ready = async () => {
+    files ??= resolve().then((found) => found.map(open));
+    try {
+      const [found, ...others] = await files;
+      first = found;
+      if (others.length > 0) Object.assign(source, { others, listed: true });
+      return found;
+    } catch (error) {
+      files = undefined;
+      throw error;
+    }
+  };
+  /** @type {Source} */
+  const source = {
+    name,
+    identity: JSON.stringify(["hub", name]),
+    get sha256() {
+      return first?.sha256;
+    },
+    prepare: async () => void (await ready()),
+    async open(offset) {
+      try {
+        const { size, read, cancel } = await (await ready()).open(offset);
+        return { size, read: () => read().catch(askAgain), cancel };
+      } catch (error) {
+        return askAgain(error);
+      }
+    },
+  };
+  return source;
+
+  /**
+   * Lets the next load ask what the name stands for, if the file was replaced.
+   *
+   * @param {Error & {kind?: string}} error
+   * @returns {never}
+   */
+  function askAgain(error) {
+    if (error.kind === "changed") files = undefined;
+    throw error;
+  }
+}
+
+/**
+ * The files that a name stands for: those that are stored under it, if they are all there, or else what the hub says.
+ *
+ * @param {HubName} name
+ * @param {NonNullable<AiConfig["hub"]>} hub
+ * @param {boolean} cache
+ */
+async function filesOf(name, hub, cache) {
+  const endpoint = endpointOf(hub.endpoint);
+  const store = cache ? await openStore() : undefined;
+  const known = store && (await readResolution(store, endpoint, name.name));
+  if (store && known) {
+    const entries = await Promise.all(known.files.map(async (file) => readEntry(store, await keyOf(file))));
+    if (entries.every((entry) => entry?.complete)) return known.files;
+  }
+  try {
+    const { files } = await resolveHub(name, hub);
+    if (store) await writeResolution(store, endpoint, { name: name.name, files }).catch(() => {});
+    return files;
+  } catch (error) {
+    const isOffline = error.kind === "interrupted" || error.kind === "busy";
+    if (known && isOffline) return known.files;
+    throw error;
+  }
+}
