@@ -19,24 +19,31 @@ export function answerError(error) {
   return [`The answer failed. ${message}`, BY_CODE[code]].filter(Boolean).join(" ");
 }
 
+/** What messages of the package say about programs, as it is on this page. @type {[RegExp, string][]} */
+const ON_THIS_PAGE = [
+  [/^\d+: /, ""],
+  [/\?\./g, "?"],
+  [/Check the address in the configuration\./, "Check the name or the address."],
+  [/ in HF_TOKEN, or in hub: \{ token \} of new Ai\(\)/, " under “Hub” in the dialog “Model”"],
+  [/ \(hub\.endpoint, or HF_ENDPOINT\)/, " under “Hub” in the dialog “Model”"],
+];
+
+/** What helps where a message does not say it itself. @type {[RegExp, string][]} */
+const LOAD_ADVICE = [
+  [/cannot be used as a model/, "Download it again, or choose another file."],
+  [/memory|too large|does not fit/i, "Choose a smaller model, or a smaller quantisation of it, such as Q4_0."],
+  [/Failed to fetch|NetworkError|Load failed/i, "The server must also allow pages of other origins (CORS); hubs do."],
+];
+
 /**
  * @param {unknown} error
  * @param {string} [what] the file or name that was chosen
  */
 export function loadError(error, what) {
-  const message = sentence(String(/** @type {any} */ (error)?.message || error));
-  return [`${what ? `${what} cannot be loaded` : "The model cannot be loaded"}. ${message}`, loadAdvice(message)].filter(Boolean).join(" ");
-}
-
-/** @param {string} message */
-function loadAdvice(message) {
-  if (/run `npm run build`|Start it again/.test(message)) return "";
-  if (/unsupported.*architecture|architecture.*(not supported|unsupported|unknown)|unknown.*architecture/i.test(message)) return "Choose a model of one of the families that docs/models.md lists, such as Llama, Qwen, Gemma, Mistral or Phi.";
-  if (/401|403|gated|authori[sz]|token/i.test(message)) return "Accept the model’s terms on its page, and give a token under “Hub”.";
-  if (/memory|GiB|too (large|big)/i.test(message)) return "Choose a smaller model, or a smaller quantisation of it, such as Q4_0.";
-  if (/not a GGUF|magic|GGUF/i.test(message)) return "Choose another file: one whose name ends in .gguf, downloaded to its end.";
-  if (/fetch|network|connect|interrupted/i.test(message)) return "Check the address and the connection, then try again.";
-  return "Choose another model, or try again.";
+  let message = sentence(String(/** @type {any} */ (error)?.message || error));
+  for (const [pattern, text] of ON_THIS_PAGE) message = message.replace(pattern, text);
+  const advice = LOAD_ADVICE.find(([pattern]) => pattern.test(message))?.[1];
+  return [`${what ? `${what} cannot be loaded` : "The model cannot be loaded"}. ${message}`, advice].filter(Boolean).join(" ");
 }
 
 /** A message with a full stop, and without the name of the error's class. @param {string} text */

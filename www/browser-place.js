@@ -51,9 +51,9 @@ export async function openBrowser(choice, { onProgress, signal }) {
   try {
     const loaded = await ai.load();
     signal.throwIfAborted();
-    const file = choice.files?.[0].name ?? fileName(loaded.model);
-    const named = choice.source && !choice.source.startsWith("/") ? choice.source : "";
-    const first = await factsOf(ai, { file, source: named || (choice.files ? `./${file}` : ""), id: DEFAULT_MODEL.id });
+    const named = [choice.source, choice.served].find((source) => source && !source.startsWith("/")) ?? "";
+    const file = choice.files?.[0].name ?? (named && !URL.canParse(named.replace(/^hf:/, "")) ? named : fileName(loaded.model));
+    const first = await factsOf(ai, { file, source: choice.files ? `./${file}` : named, id: DEFAULT_MODEL.id });
     return {
       kind: "browser",
       facts: first,

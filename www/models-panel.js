@@ -136,7 +136,7 @@ export class ModelsPanel {
         return;
       }
       const { usage, quota } = (await navigator.storage?.estimate?.()) ?? {};
-      element("stored").replaceChildren(...models.sort((one, other) => Number(other.used) - Number(one.used)).map((model) => this.#storedRow(model)));
+      element("stored").replaceChildren(...models.map((model) => this.#storedRow(model)));
       const room = quota === undefined || usage === undefined ? "" : ` Room for another ${sizeText(quota - usage)}.`;
       element("stored-note").textContent = `${models.length === 0 ? "Nothing yet: what you load by a name or an address is kept, and loads without the network the next time." : ""}${room}`;
     } catch (error) {
@@ -188,7 +188,7 @@ const packageAi = async () => (await import("/pkg/browser.js")).Ai;
 /** @returns {Promise<CachedModel[] | null>} `null` where nothing can be stored */
 async function storedModels() {
   const Ai = await packageAi();
-  return globalThis.isSecureContext && Ai.models ? Ai.models.list() : null;
+  return globalThis.isSecureContext ? Ai.models.list() : null;
 }
 
 /**

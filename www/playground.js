@@ -177,7 +177,8 @@ function showEngine(state, text) {
   document.body.dataset.engine = state;
   page.status.textContent = text;
   page.loading.hidden = state !== "loading";
-  page.retry.hidden = page.otherModel.hidden = state !== "failed";
+  page.retry.hidden = state !== "failed";
+  page.otherModel.hidden = state === "ready";
   element("model-name").textContent = state === "ready" && place ? place.facts.file || "prepared answers" : state === "loading" ? "Loading …" : "No model";
   element("model-place").textContent = state === "ready" && place ? `${place.kind === "server" ? "server" : "browser"} · ${place.facts.backend ? place.facts.backend.replace("web", "").toUpperCase() : "script"}` : "";
   showState();
