@@ -72,7 +72,7 @@ export class MarkdownView {
 function blockOf(token, all) {
   if (token.type === "code") return codeBlock(token.text, token.lang ?? "");
   const list = Object.assign([token], { links: all.links });
-  const block = make("div", { className: "block" }, DOMPurify.sanitize(marked.parser(/** @type {any} */ (list)), SAFE));
+  const block = make("div", { className: "block" }, DOMPurify.sanitize(marked.parser(/** @type {any} */ (list)).trim(), SAFE));
   for (const link of block.querySelectorAll("a")) Object.assign(link, { target: "_blank", rel: "noopener noreferrer" });
   for (const code of block.querySelectorAll("pre > code")) {
     const language = /language-(\S+)/.exec(code.className)?.[1] ?? "";

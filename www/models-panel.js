@@ -1,7 +1,5 @@
 // The dialog "Model": what computes, which model this browser loads, and which ones it has stored.
 
-import { parseName } from "/pkg/names.js";
-import { CURATED_MODELS } from "/pkg/curated-models.js";
 import { element, iconButton, make, messageOf, showError, sizeText } from "./dom.js";
 import { recall, remember } from "./store.js";
 
@@ -47,7 +45,8 @@ export class ModelsPanel {
     for (const radio of radios()) radio.addEventListener("change", () => this.#choosePlace(radio.value));
     input("hub-endpoint").value = recall("hub") ?? "";
     input("hub-endpoint").addEventListener("change", () => remember("hub", input("hub-endpoint").value.trim() || undefined));
-    element("curated").append(...CURATED_MODELS.map((model) => this.#curatedRow(model)));
+    // Not needed before the dialog is opened, and the page says itself if the package is missing.
+    import("/pkg/curated-models.js").then(({ CURATED_MODELS }) => element("curated").append(...CURATED_MODELS.map((model) => this.#curatedRow(model))), () => {});
     this.#acceptDrops();
   }
 
@@ -94,8 +93,8 @@ export class ModelsPanel {
   }
 
   /** @param {string} text */
-  #loadNamed(text) {
-    const problem = problemOfName(text);
+  async #loadNamed(text) {
+    const problem = await problemOfName(text);
     showError(element("source-error"), problem);
     if (problem) return input("source").focus();
     dialog.close();
@@ -111,7 +110,7 @@ export class ModelsPanel {
     this.#options.onBrowser({ files: files.sort((one, other) => (one.name < other.name ? -1 : 1)), hub: this.#hub() });
   }
 
-  /** @param {(typeof CURATED_MODELS)[number]} model */
+  /** @param {import("../pkg/curated-models.js").CuratedModel} model */
   #curatedRow({ name, size, parameters, about, license, context }) {
     const load = make("button", { type: "button", ariaLabel: `Load ${name}` }, "Load");
     load.addEventListener("click", () => this.#loadNamed(name));
@@ -196,9 +195,10 @@ async function storedModels() {
  *
  * @param {string} text
  */
-function problemOfName(text) {
+async function problemOfName(text) {
   if (text === "") return "Enter a name or an address, or open a file.";
   try {
+    const { parseName } = await import("/pkg/names.js");
     const parsed = parseName(text);
     if (parsed?.kind === "url" && /^http:/i.test(text) && !/^http:\/\/(localhost|127\.0\.0\.1)[:/]/i.test(text)) return "Only https addresses can be loaded, and those of this machine.";
     return parsed || text.startsWith("/") ? null : `There is no short name “${text}”. Choose one of the list, or give a name such as hf:OWNER/REPO:Q4_K_M or an address that begins with https://.`;
