@@ -19,7 +19,7 @@
  */
 
 /** What workers-ai-provider passes on, by the AI SDK's own names. */
-const AI_SDK_NAMES = { max_tokens: "maxOutputTokens", temperature: "temperature", top_p: "topP", frequency_penalty: "frequencyPenalty", presence_penalty: "presencePenalty" };
+const AI_SDK_NAMES = { max_tokens: "maxOutputTokens", temperature: "temperature", top_p: "topP" };
 const LINE = 92;
 
 /**
@@ -136,7 +136,7 @@ function aiSdk({ model, input, source }) {
     : `    const { ${response_format ? "output" : "text, toolCalls"} } = await generateText(${literal(options, 4, 50)});
     return Response.json(${response_format ? "output" : "{ text, toolCalls }"});`;
   const binding = hasRest
-    ? `    // What the AI SDK has no names for.
+    ? `    // What workers-ai-provider does not pass on.
     const more = ${literal(rest, 4)};
     const binding = { run: (model, input, options) => env.AI.run(model, { ...input, ...more }, options) };
     const workersai = createWorkersAI({ binding });`
