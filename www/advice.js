@@ -30,6 +30,7 @@ const ON_THIS_PAGE = [
 
 /** What helps where a message does not say it itself. @type {[RegExp, string][]} */
 const LOAD_ADVICE = [
+  [/HTTP 40[13](?!.*under “Hub”)/, "Accept the model’s terms on its page, and give a token under “Hub” in the dialog “Model”."],
   [/cannot be used as a model/, "Download it again, or choose another file."],
   [/memory|too large|does not fit/i, "Choose a smaller model, or a smaller quantisation of it, such as Q4_0."],
   [/Failed to fetch|NetworkError|Load failed/i, "The server must also allow pages of other origins (CORS); hubs do."],
