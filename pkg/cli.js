@@ -85,6 +85,18 @@ const COMMANDS = {
     },
     start: async (...args) => (await import("./cli/serve.js")).serve(...args),
   },
+  pull: {
+    options: {},
+    start: async (...args) => (await import("./cli/pull.js")).pull(...args),
+  },
+  list: {
+    options: { available: { type: "boolean" }, json: { type: "boolean" } },
+    start: async (...args) => (await import("./cli/list.js")).list(...args),
+  },
+  rm: {
+    options: {},
+    start: async (...args) => (await import("./cli/rm.js")).rm(...args),
+  },
   models: {
     options: { search: { type: "string" }, json: { type: "boolean" } },
     start: async (...args) => (await import("./cli/models.js")).models(...args),

@@ -189,6 +189,12 @@ export interface AiModels {
 
 /** The configuration of an `Ai`. */
 export interface AiConfig {
+  /**
+   * Only in Node: the configuration file of the project, `workers-ai-local.json` or `"workers-ai-local"` in package.json (`true`: the nearest one from
+   * the current folder upwards; a string: its path). What it says is added to these options, which win. Default: `false`; `true` for the command line
+   * and the entries for development.
+   */
+  config?: boolean | string;
   /** Model files by model id. The ids need not be in the catalogue. The value for an embedding model is an `EmbeddingSource`. */
   models?: Record<string, ModelSource | EmbeddingSource>;
   /**

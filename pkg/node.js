@@ -9,6 +9,7 @@ import { Worker } from "node:worker_threads";
 import { Ai as BaseAi } from "./ai.js";
 import { ModelCache, FOR_ENGINES } from "./cache/models.js";
 import { cachedModel, cachedName, fileAt } from "./cache/source.js";
+import { withConfigFile } from "./config-file.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { provideGpu } from "./gpu.js";
 import { narrow, wide } from "./instance.js";
@@ -53,6 +54,9 @@ const HOST = {
   },
 };
 
+/** Bytes of memory that the machine has, and that an engine can have on the CPU. */
+export const MEMORY = { machine: HOST.memoryBytes ?? Infinity, engine: (builds.wasm64 ? 16 : 4) * 2 ** 30 };
+
 provideGpu(dawn);
 
 export class Ai extends BaseAi {
@@ -63,8 +67,9 @@ export class Ai extends BaseAi {
    */
   static models = { list: listModels, delete: (name) => new ModelCache().delete(String(name)) };
 
-  /** @param {AiConfig} [config] */
-  constructor(config = {}) {
+  /** @param {AiConfig} [given] */
+  constructor(given = {}) {
+    const config = withConfigFile(given);
     const cache = cacheOf(config);
     const toFile = nodeSource(cache);
     const { default: fallback = process.env.WORKERS_AI_LOCAL_MODEL || cachedModel(cache, cache.defaultModel()), ...rest } = config;

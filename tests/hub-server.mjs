@@ -100,6 +100,7 @@ export async function startHub(repositories, faults = {}) {
     if (fault.status) return void response.writeHead(fault.status, { ...CORS, ...fault.headers }).end("fault");
     const bytes = fault.bytes ?? repositories[name].files[decodeURIComponent(path)];
     const etag = fault.etag ?? `"${sha256Of(bytes)}"`;
+    if (request.headers["if-none-match"] === etag) return void response.writeHead(304, { ...CORS, etag }).end();
     const part = fault.ranges !== false && request.headers.range !== undefined && (request.headers["if-range"] ?? etag) === etag;
     if (part && from >= bytes.length) return void response.writeHead(416, { ...CORS, "content-range": `bytes */${bytes.length}` }).end();
     const sent = part ? bytes.subarray(from) : bytes;

@@ -46,6 +46,8 @@ export const CONDITIONS = {
 const SPARE = 16 << 20;
 /** How often a file may be replaced on the server, or come with other bytes, while it is downloaded. */
 const MAX_RESTARTS = 1;
+/** So long may a server take to say whether a stored file is still the one that it has. */
+const ANSWER_LIMIT_MS = 5_000;
 const DIGEST = /^(?:W\/)?"?([\da-f]{64})"?$/i;
 /** Errors of a disk that has no room, or not for this user. */
 const FULL = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
@@ -71,7 +73,7 @@ export const removePart = (target) => Promise.all([partOf(target), stateOf(targe
  * @param {(text: string) => void} [options.onWait] called before a wait that a user notices
  * @param {() => Promise<boolean>} [options.holds] whether this process may still write
  * @param {Partial<Conditions>} [options.conditions]
- * @returns {Promise<{sha256: string}>}
+ * @returns {Promise<Pick<Version, "etag" | "modified"> & {sha256: string}>}
  * @throws an error with a `kind`, see source.js
  */
 export async function download(wanted, { signal, onProgress = () => {}, onWait = () => {}, holds = async () => true, conditions = {} } = {}) {
@@ -93,10 +95,10 @@ export async function download(wanted, { signal, onProgress = () => {}, onWait =
           transfer.furthest = 0;
           continue;
         }
-        failures = transfer.furthest > before ? 1 : failures + 1;
+        failures = transfer.furthest > before ? 0 : failures + 1;
         const again = (failure.kind === "interrupted" || failure.kind === "busy") && !failure.restart;
         if (!again || failures >= all.attempts) throw failure;
-        await pause(Math.min(all.firstWaitMs * 2 ** (failures - 1), all.longestWaitMs), failure, { all, onWait, signal });
+        await pause(Math.min(all.firstWaitMs * 2 ** Math.max(0, failures - 1), all.longestWaitMs), failure, { all, onWait, signal });
       }
     }
   } catch (error) {
@@ -104,6 +106,44 @@ export async function download(wanted, { signal, onProgress = () => {}, onWait =
     throw error;
   } finally {
     await transfer.close();
+  }
+}
+
+/**
+ * Whether the server still has the version that is stored; `undefined` if it does not answer. One that gives its files neither ETag nor
+ * Last-Modified cannot tell, so its file counts as another one.
+ *
+ * @param {string} url
+ * @param {Record<string, string>} headers for the URL's own origin only
+ * @param {{etag?: string, modified?: string, sha256: string}} stored
+ * @returns {Promise<boolean | undefined>}
+ */
+export async function isCurrent(url, headers, { etag, modified, sha256 }) {
+  if (!etag && !modified) return false;
+  const answered = new AbortController();
+  /** @type {boolean | undefined} */
+  let said;
+  /** @param {Response} redirect */
+  const onRedirect = (redirect) => {
+    const linked = DIGEST.exec(redirect.headers.get("x-linked-etag") ?? "")?.[1];
+    if (linked === undefined) return;
+    said = linked.toLowerCase() === sha256;
+    // The hub has said it all.
+    answered.abort();
+  };
+  /** @type {Record<string, string>} */
+  const condition = etag ? { "if-none-match": etag } : { "if-modified-since": String(modified) };
+  try {
+    const signal = AbortSignal.any([answered.signal, AbortSignal.timeout(ANSWER_LIMIT_MS)]);
+    const response = await request(url, headers, { "accept-encoding": "identity", ...condition }, { signal, onRedirect });
+    answered.abort();
+    if (response.status === 304) return true;
+    // What it cannot give now is no reason to go without what is stored.
+    if (!response.ok) return undefined;
+    const version = versionOf(response);
+    return etag ? version.etag === etag : version.modified === modified;
+  } catch {
+    return said;
   }
 }
 
@@ -126,7 +166,9 @@ class Transfer {
   static async begin(wanted, options) {
     const state = await readPart(wanted.target);
     const bytes = await stat(partOf(wanted.target)).then(({ size }) => size, () => 0);
-    const continues = bytes > 0 && state !== undefined && isSameFile(state, wanted);
+    // Without a validator only the SHA-256 can tell whether the rest belongs to the beginning that another process has left.
+    const tells = state?.etag ?? state?.modified ?? state?.sha256;
+    const continues = bytes > 0 && state !== undefined && tells !== undefined && isSameFile(state, wanted);
     const handle = await open(partOf(wanted.target), continues ? "r+" : "w").catch((error) => {
       throw asDiskError(error, wanted.target);
     });
@@ -163,11 +205,9 @@ class Transfer {
 
   /** Asks for what is missing, and writes what comes until the end of the file or of the connection. */
   async attempt() {
-    const { size, etag, modified, sha256 } = this.#state;
+    const { size, etag, modified } = this.#state;
     if (size !== undefined && this.#offset > size) await this.restart();
     if (size !== undefined && this.#offset === size && size > 0) return;
-    // Without a validator only the SHA-256 can tell whether the rest belongs to the beginning.
-    if (this.#offset > 0 && !etag && !modified && !sha256) await this.restart();
     const condition = etag ?? modified;
     /** @type {Record<string, string>} */
     const range = this.#offset > 0 ? { range: `bytes=${this.#offset}-`, ...(condition && { "if-range": condition }) } : {};
@@ -280,7 +320,8 @@ class Transfer {
     await this.#handle.sync();
     await rename(partOf(target), target);
     await rm(stateOf(target), { force: true });
-    return { sha256: digest };
+    const { etag, modified } = this.#state;
+    return { sha256: digest, etag, modified };
   }
 
   async close() {

@@ -13,12 +13,13 @@ import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { ENDPOINT, endpointOf, hubError, hubHeaders, resolveHub } from "../hub.js";
 import { hubOf, parseName } from "../names.js";
 import { partNames, sourceError } from "../source.js";
-import { CONDITIONS, download, partOf, readPart, removePart } from "./download.js";
+import { CONDITIONS, download, isCurrent, partOf, readPart, removePart } from "./download.js";
 import { alone } from "./lock.js";
 import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeRecord } from "./records.js";
 
 /**
  * @import { Conditions } from "./download.js"
+ * @import { FileRecord } from "./records.js"
  *
  * @typedef {object} StoredFile a file of a model
  * @property {string} url
@@ -28,7 +29,8 @@ import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeReco
  *
  * @typedef {object} Model
  * @property {string} name
- * @property {StoredFile[]} files one, or those of a split model in their order
+ * @property {StoredFile[]} files one, or those of a split model: first the one that is named, if the name is that of a file
+ * @property {boolean} [mutable] it is at an address whose file may be another one by now, so that the server is asked when it is used
  * @property {string} [help] what else can be done if it cannot be downloaded
  *
  * @typedef {{loaded: number, total: number | null}} Progress
@@ -67,6 +69,8 @@ export class ModelCache {
   #options;
   #folder;
   #hub;
+  /** The files of addresses whose servers were asked whether they still have them. @type {Set<string>} */
+  #current = new Set();
 
   /** @param {CacheOptions} [options] */
   constructor(options = {}) {
@@ -113,7 +117,7 @@ export class ModelCache {
     if (known && (!renew || !hub)) return known;
     if (!parsed || !hub) throw sourceError("refused", `"${name}" is not the name of a model`);
     const { files } = await resolveHub(hub, { ...this.#hub, signal: this.#options.signal });
-    return this.#model(parsed.name, files);
+    return this.#model(parsed.name, files.sort((one, other) => Number(other.file === hub.file) - Number(one.file === hub.file)));
   }
 
   /**
@@ -145,13 +149,28 @@ export class ModelCache {
   async ensureFile(model, file, { full = false, onProgress = (/** @type {Progress} */ progress) => this.#options.onProgress?.(progress) } = {}) {
     const expected = { ...file, names: [model.name] };
     const state = await compare(file.path, expected, { full });
-    if (state === "good") return void (await markUsed(file.path));
     const record = await readRecord(file.path);
+    const replaced = state === "good" && record !== undefined && model.mutable === true && (await this.#isReplaced(file, record));
+    if (state === "good" && !replaced) return void (await markUsed(file.path));
     // Otherwise the hub has another file by now.
     const isSameVersion = record && (file.sha256 === undefined || file.sha256 === record.sha256);
     if (state === "other" && isSameVersion) this.#options.onWarning?.(`workers-ai-local: ${file.path} is no longer the file that was downloaded; it is downloaded again.`);
-    await this.#shared(file.path, onProgress, (report) => this.#locked(model, file, report, full));
+    await this.#shared(file.path, onProgress, (report) => this.#locked(model, file, report, { full, replaced }));
+    this.#current.add(file.path);
     await this.#remember(model);
+  }
+
+  /**
+   * Whether the server has another file at an address by now. It is asked once.
+   *
+   * @param {StoredFile} file
+   * @param {FileRecord} record
+   */
+  async #isReplaced({ path: file, url }, record) {
+    if (this.#current.has(file)) return false;
+    const current = await isCurrent(url, hubHeaders(url, this.#hub), record);
+    this.#current.add(file);
+    return current === false;
   }
 
   /** Remembers which files a name stands for. @param {Model} model */
@@ -191,9 +210,9 @@ export class ModelCache {
    * @param {Model} model
    * @param {StoredFile} file
    * @param {(progress: Progress) => void} report
-   * @param {boolean} full
+   * @param {{full: boolean, replaced: boolean}} options
    */
-  async #locked(model, file, report, full) {
+  async #locked(model, file, report, options) {
     const { signal } = this.#options;
     const target = file.path;
     await mkdir(path.dirname(target), { recursive: true }).catch((error) => {
@@ -204,20 +223,26 @@ export class ModelCache {
       const [part, bytes] = await Promise.all([readPart(target), stat(partOf(target)).then(({ size }) => size, () => 0)]);
       if (bytes > 0) report({ loaded: bytes, total: part?.size ?? file.size ?? null });
     };
-    await alone(`${target}.lock`, (holds) => this.#downloaded(model, file, report, { holds, full }), { signal, onWait });
+    try {
+      await alone(`${target}.lock`, (holds) => this.#downloaded(model, file, report, { ...options, holds }), { signal, onWait });
+    } catch (error) {
+      // Its own folder, if nothing came.
+      if (path.dirname(target) !== this.#folder) await rmdir(path.dirname(target)).catch(() => {});
+      throw error;
+    }
   }
 
   /**
    * @param {Model} model
    * @param {StoredFile} file
    * @param {(progress: Progress) => void} report
-   * @param {{holds: () => Promise<boolean>, full: boolean}} options
+   * @param {{holds: () => Promise<boolean>, full: boolean, replaced: boolean}} options
    */
-  async #downloaded(model, file, report, { holds, full }) {
+  async #downloaded(model, file, report, { holds, full, replaced }) {
     const { url, path: target, size, sha256 } = file;
     const names = [model.name];
     // Another process may have done it meanwhile.
-    if ((await compare(target, { ...file, names }, { full })) === "good") return;
+    if (!replaced && (await compare(target, { ...file, names }, { full })) === "good") return;
     const headers = hubHeaders(url, this.#hub);
     /** @param {Response} response */
     const explain = (response) => this.#explained(response, url);
@@ -229,7 +254,7 @@ export class ModelCache {
       throw Object.assign(error, { message: `${what}${error.message}${otherwise}` });
     });
     const record = await readRecord(target);
-    await writeRecord(target, { names: [...new Set([...(record?.names ?? []), ...names])], url, sha256: done.sha256 });
+    await writeRecord(target, { ...done, names: [...new Set([...(record?.names ?? []), ...names])], url });
   }
 
   /**
@@ -261,7 +286,8 @@ export class ModelCache {
    */
   #addressed(url) {
     const [, file, query] = /** @type {RegExpExecArray} */ (/^([^?#]*)(.*)$/s.exec(url));
-    return this.#model(url, partNames(file).map((each) => ({ url: each + query })));
+    const others = partNames(file).filter((each) => each !== file);
+    return { ...this.#model(url, [file, ...others].map((each) => ({ url: each + query }))), mutable: true };
   }
 
   /** The default model. @returns {Model} */

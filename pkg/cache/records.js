@@ -10,6 +10,8 @@ import { readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises"
  * @property {string} url
  * @property {number} size bytes
  * @property {string} sha256 of the whole file, as 64 hexadecimal digits
+ * @property {string} [etag] what the server called this version
+ * @property {string} [modified] the server's Last-Modified
  * @property {Stamp} checked what the file looked like when its SHA-256 was last seen to be this one
  *
  * @typedef {{size: number, mtimeMs: number, ctimeMs: number}} Stamp whatever writes to a file changes one of these; no program can set `ctimeMs`
@@ -59,7 +61,7 @@ export async function compare(file, { names, url, size, sha256 }, { full = false
   const known = record?.sha256 === wanted && isSame(record.checked, stampOf(found));
   if ((full || !known) && (await sha256Of(file)) !== wanted) return "other";
   const all = [...new Set([...(record?.names ?? []), ...names])];
-  if (full || !known || all.length > (record?.names.length ?? 0)) await writeRecord(file, { names: all, url, sha256: wanted }).catch(() => {});
+  if (full || !known || all.length > (record?.names.length ?? 0)) await writeRecord(file, { ...record, names: all, url, sha256: wanted }).catch(() => {});
   return "good";
 }
 

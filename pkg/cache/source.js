@@ -20,12 +20,13 @@ const PIECE = 1 << 20;
  * @param {ModelCache} cache
  * @param {Model} model
  * @param {number} [index] of the file
+ * @param {string} [name] for messages
  * @returns {Source}
  */
-export function cachedModel(cache, model, index = 0) {
+export function cachedModel(cache, model, index = 0, name = model.files[index].path) {
   const file = model.files[index];
   return {
-    name: file.path,
+    name,
     identity: JSON.stringify(["stored", file.path]),
     async open(offset) {
       await cache.ensureFile(model, file);
@@ -57,13 +58,11 @@ export function cachedName(cache, name) {
   };
   const known = () => (model ??= cache.known(name));
   return {
-    get name() {
-      return known()?.files[0].path ?? name;
-    },
+    name,
     identity: JSON.stringify(["stored", name]),
     get others() {
       const found = known();
-      return found ? found.files.slice(1).map((_, index) => cachedModel(cache, found, index + 1)) : [];
+      return found ? found.files.slice(1).map(({ url }, index) => cachedModel(cache, found, index + 1, url)) : [];
     },
     async prepare() {
       if (!known()) await resolve();
@@ -133,5 +132,5 @@ export function fileAt(filePath) {
 export function suggestion(text) {
   if (/[\\/]|\.gguf$/i.test(text)) return "";
   const meant = nearest(text, CURATED_MODELS.map(({ name }) => name));
-  return meant ? `, and no model of this name: did you mean ${meant}?` : ", and no model of this name";
+  return `, and no model of this name${meant ? ` (did you mean ${meant}?)` : ""}`;
 }

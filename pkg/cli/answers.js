@@ -7,7 +7,7 @@ import { Ai } from "../node.js";
 import { pieceOf } from "../pieces.js";
 import { eventData } from "../sse.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
-import { chosenFile, engineFrom, lorasFrom, weights } from "./engine.js";
+import { chosenFile, configured, engineFrom, lorasFrom, weights } from "./engine.js";
 import { clearStatus, loadProgress, note, showStatus } from "./terminal.js";
 
 /**
@@ -30,7 +30,8 @@ const { stdout } = process;
  */
 export function engineFor(values) {
   const model = values.model ?? DEFAULT_MODEL.id;
-  const ai = new Ai({ ...weights(values.gguf, model), ...lorasFrom(values.lora), ...engineFrom(values), onProgress: loadProgress(chosenFile(values.gguf)), onWarning: note });
+  const config = configured({ ...weights(values.gguf, model), ...lorasFrom(values.lora), ...engineFrom(values) });
+  const ai = new Ai({ ...config, onProgress: loadProgress(chosenFile(config, model)), onWarning: note });
   return { ai, model };
 }
 

@@ -6,7 +6,7 @@ import { deriveConfig } from "../dev/config.js";
 import { localEngine } from "../dev/engine.js";
 import { ProjectError, findPackage } from "../dev/project.js";
 import { CommandError, UsageError } from "./arguments.js";
-import { chosenFile, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
+import { absolute, chosenFile, configured, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
 import { helpOf } from "./help.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
@@ -76,18 +76,19 @@ async function start(own, given) {
   const installed = await wranglerOf();
   /** @type {ServiceAccount} */
   const account = {};
-  const ai = await localEngine({ ...engineOptions(own), ...(own.forward.length > 0 && { account }) });
+  const options = engineOptions(own);
+  const ai = await localEngine({ ...options, ...(options.remote && { account }), config: false });
   // A download can take minutes. `exit` also removes the copies.
   const leave = () => process.exit(130);
   for (const signal of SIGNALS) process.on(signal, leave);
   const derived = await deriveAll(given, ai.link);
   // As for wrangler, what the configuration says comes before the environment. The engine asks for it with each request.
   const accounts = new Set(derived.flatMap(({ account }) => account ?? []));
-  if (own.forward.length > 0 && accounts.size > 1) throw new UsageError("--forward needs one account, and the configurations name several");
+  if (options.remote && accounts.size > 1) throw new UsageError("--forward needs one account, and the configurations name several");
   [account.id] = accounts;
   try {
     const { pid, loaded } = await ai.load(own.model).finally(clearStatus);
-    introduce(own, derived, installed.version, loaded ?? pid);
+    introduce(own, options, derived, installed.version, loaded ?? pid);
     const types = () => updateTypes(installed.bin, given, derived);
     types();
     const stops = derived.map(({ original, watch }) =>
@@ -173,10 +174,9 @@ export function read(args) {
  * @returns {AiConfig}
  */
 function engineOptions({ gguf, lora, model, threads, backend, forward }) {
-  /** @param {string} file */
-  const absolute = (file) => (/^[a-z][a-z0-9+.-]+:\/\//i.test(file) ? file : path.resolve(file));
   const computing = engineFrom({ threads, backend, forward: forward.length > 0 ? forward : undefined });
-  return { ...weights(gguf.map(absolute), model), ...lorasFrom(lora, absolute), ...computing, onProgress: loadProgress(chosenFile(gguf)), onWarning: note };
+  const config = configured({ ...weights(gguf.map(absolute), model), ...lorasFrom(lora, absolute), ...computing });
+  return { ...config, onProgress: loadProgress(chosenFile(config, model)), onWarning: note };
 }
 
 /** The project's wrangler. @throws {ProjectError} */
@@ -264,20 +264,22 @@ function updateTypes(wrangler, given, derived) {
 
 /**
  * @param {Own} own
+ * @param {AiConfig} options with those of the configuration file
  * @param {Derived[]} derived
  * @param {string} version wrangler's
  * @param {import("../internal.d.ts").LoadedModel | number} engine what was loaded here, or the process that has the engine
  */
-function introduce({ gguf, model, forward }, derived, version, engine) {
+function introduce({ gguf, model }, { remote = {}, models = {} }, derived, version, engine) {
   const bound = derived.filter(({ bindings }) => bindings.length > 0);
   const places = bound.map(({ bindings, original }) => `${bindings.map((name) => `env.${name}`).join(", ")} of ${path.relative("", original)}`);
   const by = typeof engine === "number" ? `by the engine of process ${engine}, which is already running` : `by ${fileNameOf(engine.model)} (${engine.backend})`;
   const only = gguf.length > 0 && model !== undefined;
-  const ids = forward.map((text) => text.replace("=", " ").replace(/^\*/, "every other id"));
+  const ids = Object.entries(remote).map(([id, when]) => `${id.replace(/^\*/, "every other id")}${when === "always" ? "" : ` ${when}`}`);
+  const others = Object.keys(models).filter((id) => id !== model);
   const forwarded = ids.length > 0 ? `\n  Workers AI answers ${ids.join(", ")}, on your account.` : "";
   say(`workers-ai-local: ${places.join(" and ")} is computed on this machine${forwarded ? "" : ", without an account"}.${forwarded}
-  ${only ? model : forwarded ? "All else" : "every model id"} is answered ${by}${only ? "; the others by the small default model" : ""}.
-  ${gguf.length > 0 ? "`workers-ai-local models` lists the ids." : "Another model: --gguf FILE, for one id also --model ID. `workers-ai-local models` lists the ids."}
+  ${only ? model : forwarded ? "All else" : "every model id"} is answered ${by}${only ? "; the others by the small default model" : ""}${others.length > 0 ? `, but ${others.join(", ")} by models of their own` : ""}.
+  ${gguf.length > 0 ? "`workers-ai-local models` lists the ids." : "Another model: --gguf NAME, for one id also --model ID. `workers-ai-local models` lists the ids."}
   wrangler ${version} runs with a copy of the configuration in .wrangler/; its warning about "unsafe" fields is about that copy.
 `);
 }

@@ -1,7 +1,10 @@
 // The options with which every command that computes configures its `Ai`.
 
 import path from "node:path";
+import { ModelCache } from "../cache/models.js";
+import { withConfigFile } from "../config-file.js";
 import { DEFAULT_MODEL } from "../default-model.js";
+import { parseName } from "../names.js";
 import { UsageError, numberOf } from "./arguments.js";
 
 /**
@@ -65,14 +68,46 @@ function remoteFrom(forward) {
  *
  * @param {string} source a path or a URL
  */
-export const fileNameOf = (source) => path.basename(/^[a-z][a-z0-9+.-]+:\/\//i.test(source) ? source.replace(/[?#].*$/s, "") : source);
+export const fileNameOf = (source) => path.basename(URL_START.test(source) ? source.replace(/[?#].*$/s, "") : source);
 
 /**
- * The name of the model file that a command's options, or the environment, say.
+ * A command's options with those of the project's configuration file. `--gguf` without `--model` serves every id, so then the file's models do not.
  *
- * @param {string[] | undefined} gguf
+ * @param {AiConfig} options
+ * @returns {AiConfig}
  */
-export const chosenFile = (gguf) => fileNameOf(gguf?.[0] ?? process.env.WORKERS_AI_LOCAL_MODEL ?? DEFAULT_MODEL.file);
+export function configured(options) {
+  const merged = withConfigFile({ config: true, ...options });
+  return options.default === undefined ? merged : { ...merged, models: options.models };
+}
+
+/**
+ * The name of the model file that a configuration, or the environment, says.
+ *
+ * @param {AiConfig} config
+ * @param {string} [model] the id for which it is
+ */
+export function chosenFile(config, model = DEFAULT_MODEL.id) {
+  const own = config.models?.[model] ?? config.default;
+  const first = Array.isArray(own) ? own[0] : own;
+  return fileNameOf(typeof first === "string" ? first : process.env.WORKERS_AI_LOCAL_MODEL || DEFAULT_MODEL.file);
+}
+
+const URL_START = /^[a-z][a-z0-9+.-]+:\/\//i;
+
+/**
+ * The same source from any folder: a path is made absolute, a name or a URL stays.
+ *
+ * @param {string} source
+ */
+export const absolute = (source) => (URL_START.test(source) || parseName(source) ? source : path.resolve(source));
+
+/**
+ * Where the file of a source is on this machine, if it is.
+ *
+ * @param {string} source a path or a name
+ */
+export const pathOf = (source) => (parseName(source) ? new ModelCache().known(source)?.files[0].path : source);
 
 /**
  * Without `model`, the file serves every id; with it, only this id.

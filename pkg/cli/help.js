@@ -16,6 +16,10 @@ Commands:
                       OpenAI-compatible API, and the playground
   dev [arguments]     \`wrangler dev\` of the project in this folder, with env.AI
                       computed on this machine
+  pull NAME           fetch a model, such as llama-3.2-1b, or any GGUF of the
+                      Hugging Face hub: hf:owner/repo:Q4_K_M
+  list                list the models that are stored on this machine
+  rm NAME             remove one
   models              list the model ids
 
   workers-ai-local <command> --help prints the options of a command.
@@ -24,20 +28,22 @@ Commands:
   -v, --version       print the version
 
 The default model, ${DEFAULT_MODEL.file} (${SIZE}), is downloaded once.
-Set WORKERS_AI_LOCAL_MODEL=FILE to use another file instead, or
-WORKERS_AI_LOCAL_CACHE=FOLDER to store it in another folder.
+Set WORKERS_AI_LOCAL_MODEL=NAME to use another model or file instead, or
+WORKERS_AI_LOCAL_CACHE=FOLDER to store models in another folder.
 
 Examples:
   workers-ai-local run "Tell me a joke about Cloudflare"
   git diff | workers-ai-local run "Summarise this change:" -
-  workers-ai-local chat --gguf ./model.gguf
+  workers-ai-local chat --gguf llama-3.2-1b
   workers-ai-local serve --port 8080 --cors http://localhost:5173
   workers-ai-local dev --env staging --port 8787`;
 
 const MODEL = `  --model ID          model id (default: ${DEFAULT_MODEL.id})
-  --gguf FILE|URL     the model's weights, a GGUF file; without it, the small
-                      default model answers for every id. A URL is downloaded
-                      again at every start. A split model: any of its files, if
+  --gguf NAME         the model's weights: a GGUF file, a URL, hf:owner/repo,
+                      hf:owner/repo:QUANT, hf:owner/repo/file.gguf, or a name
+                      of \`list --available\`; all but files are fetched once
+                      and then stored. Without it, the small default model
+                      answers for every id. A split model: any of its files, if
                       their names end in -00001-of-00003.gguf; otherwise repeat
                       the option for each file`;
 
@@ -144,7 +150,7 @@ loaded (/health).
                       from this machine; 0.0.0.0 is every address)
   --model ID          model id to load at the start (default: the default
                       model's)
-  --gguf FILE|URL     the model's weights, as for run: for the id of --model, or
+  --gguf NAME         the model's weights, as for run: for the id of --model, or
                       without --model for every id
 ${LORA};
                       requests name it as "lora"; repeatable
@@ -170,7 +176,7 @@ Example:
 Starts \`wrangler dev\` of the project in this folder, with env.AI computed on this
 machine. No file of the project changes. \`dev pages\` starts \`wrangler pages dev\`.
 
-  --gguf FILE|URL     the model's weights, as for run: for the id of --model, or
+  --gguf NAME         the model's weights, as for run: for the id of --model, or
                       without --model for every id
   --model ID          the model id to which --gguf belongs
 ${LORA};
@@ -182,6 +188,42 @@ ${OWN}
 
 Example:
   workers-ai-local dev --env staging --port 8787`,
+
+  pull: `Usage: workers-ai-local pull NAME…
+
+Fetches models and stores them for all programs of this user. An interrupted
+download is continued by the same command. A model that is stored is verified,
+and fetched again if the hub has another file by now. The paths of the files are
+printed on stdout.
+
+  NAME                llama-3.2-1b and the like: see \`list --available\`
+                      hf:owner/repo            the repository's Q4_K_M, or Q4_0
+                      hf:owner/repo:Q8_0       another quantisation
+                      hf:owner/repo/file.gguf  a file
+                      hf:owner/repo@revision…  of a branch, tag or commit
+                      https://…                a file anywhere
+${OWN}
+
+HF_TOKEN is the hub's token for gated models, HF_ENDPOINT the address of a mirror.
+
+Example:
+  workers-ai-local pull hf:bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M`,
+
+  list: `Usage: workers-ai-local list [options]
+
+Lists the models that are stored on this machine: their sizes, whether they fit
+its memory, and when they were used last.
+
+  --available         list a few models to fetch, instead
+  --json              print the list as JSON
+${OWN}`,
+
+  rm: `Usage: workers-ai-local rm NAME…
+
+Removes stored models, by the names that \`list\` shows. An unfinished download is
+removed in the same way.
+
+${OWN}`,
 
   models: `Usage: workers-ai-local models [options]
 

@@ -1,7 +1,6 @@
 // `workers-ai-local serve`: an HTTP server for `Ai.fetch` and the playground.
 
 import { once } from "node:events";
-import { statSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { homedir } from "node:os";
 import path from "node:path";
@@ -13,7 +12,7 @@ import { Ai } from "../node.js";
 import { isLoopback, refusal } from "./access.js";
 import { answeringAny } from "./any-model.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
-import { chosenFile, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
+import { chosenFile, configured, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
 import { withUploads } from "./finetunes.js";
 import { localApi, statusOf } from "./local-api.js";
 import { isRpcProbe, isWrapped, unwrapped } from "./remote-proxy.js";
@@ -52,10 +51,12 @@ export async function serve(values, positionals) {
   const { env } = process;
   const origins = originsFrom(values);
   const access = accessFrom(values, origins);
-  const { remote, ...computing } = engineFrom(values);
+  const config = configured({ ...weights(gguf, model), ...lorasFrom(values.lora), ...engineFrom(values), cors: origins });
+  const { remote } = config;
   if (values["any-model"] && remote && Object.hasOwn(remote, "*")) throw new UsageError("--forward * sends the ids that --any-model answers to the service: choose one");
-  if (values.strict && values["any-model"]) throw new UsageError("--strict refuses ids that --any-model answers: choose one");
-  const file = chosenFile(gguf);
+  if (config.strict && values["any-model"]) throw new UsageError("--strict refuses ids that --any-model answers: choose one");
+  const file = chosenFile(config, model);
+  const id = model ?? DEFAULT_MODEL.id;
   const showProgress = loadProgress(file);
   /** @type {import("../index.d.ts").ModelProgress | null} */
   let progress = null;
@@ -63,25 +64,25 @@ export async function serve(values, positionals) {
     progress = step;
     showProgress(step);
   };
-  const ai = new Ai({ ...weights(gguf, model), ...lorasFrom(values.lora), ...computing, remote, cors: origins, onProgress, onWarning: note });
-  const source = gguf?.[0] ?? env.WORKERS_AI_LOCAL_MODEL ?? "";
-  const modelPath = pathOf(source) ?? path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
+  const ai = new Ai({ ...config, onProgress, onWarning: note });
+  const source = sourceOf(config.models?.[id] ?? config.default) ?? env.WORKERS_AI_LOCAL_MODEL ?? "";
+  const isNamed = source === "" || parseName(source) !== undefined;
+  const modelPath = isNamed ? path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file) : path.resolve(source);
   const answered = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, others: Object.keys(remote ?? {}), maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
   const served = withUploads(ai, answered);
   /** @type {Health} */
   let health = { status: "loading", model: file, backend: null };
   /** @type {number | null} */
   let context = null;
-  const weightsAddress = source && parseName(source) ? source : pathOf(source) ? modelPathname(modelPath) : "";
-  const known = { source, id: model ?? DEFAULT_MODEL.id, weights: weightsAddress, hub: { endpoint: env.HF_ENDPOINT } };
-  const status = () => statusOf(ai, { ...health, ...known, ids: model === undefined ? {} : { [model]: health.model }, context }, progress);
+  const ids = Object.fromEntries(Object.entries(config.models ?? {}).map(([each, own]) => [each, fileNameOf(sourceOf(own) ?? "")]));
+  const known = { source, id, ids, weights: isNamed ? source : modelPathname(modelPath), hub: { endpoint: config.hub?.endpoint ?? env.HF_ENDPOINT } };
+  const status = () => statusOf(ai, { ...health, ...known, context }, progress);
   const server = createServer(served, { modelPath, log: say, access, health: () => health, local: localApi(ai, status) });
   stopWithSignals(server);
 
   // Listens before the model is loaded, which may take minutes. Requests wait for the model.
   const url = await listen(server, port, values.host ?? HOST);
   const loaded = await ai.load(model).finally(clearStatus);
-  const id = model ?? DEFAULT_MODEL.id;
   // What the service or nobody computes has no window here.
   if (loaded.backend && !remote?.[id] && !remote?.["*"]) context = await contextWindow(ai, id);
   health = { status: "ok", model: fileNameOf(loaded.model), backend: loaded.backend };
@@ -98,13 +99,14 @@ Ctrl+C stops.`);
 }
 
 /**
- * The path of a model's file; `undefined` if the model is given by a name.
+ * The name, address or path of a model's first file; `undefined` if it is given in another form.
  *
- * @param {string} source
+ * @param {unknown} own what a configuration has for a model
+ * @returns {string | undefined}
  */
-function pathOf(source) {
-  const isFile = source !== "" && !URL.canParse(source) && statSync(source, { throwIfNoEntry: false })?.isFile();
-  return isFile ? path.resolve(source) : undefined;
+function sourceOf(own) {
+  const first = Array.isArray(own) ? own[0] : own;
+  return typeof first === "string" ? first : undefined;
 }
 
 /**

@@ -8,6 +8,8 @@ const BAR_WIDTH = 24;
 /** In a log, progress starts after a delay and then appears at intervals. */
 const FIRST_LINE_AFTER_MS = 2_000;
 const LINE_EVERY_MS = 5_000;
+/** The speed of a download is that of the last seconds. */
+const SPEED_OVER_MS = 10_000;
 
 const { stderr } = process;
 
@@ -60,15 +62,46 @@ export function note(text) {
  */
 export function loadProgress(file) {
   let nextLine = performance.now() + FIRST_LINE_AFTER_MS;
+  const speed = speedometer();
   return ({ phase, loaded, total, kernels }) => {
     const action = ACTIONS[phase](file);
-    const progress = kernels ? `${kernels.ready} of ${kernels.total}` : amount(loaded, total);
+    const pace = phase === "download" ? speed(loaded, total) : "";
+    const progress = kernels ? `${kernels.ready} of ${kernels.total}` : amount(loaded, total) + pace;
     const done = kernels ? bar(kernels.ready, kernels.total) : bar(loaded, total);
     if (isTerminal) return showStatus([action, done, progress].filter(Boolean).join("  "));
     if (performance.now() < nextLine) return;
     nextLine = performance.now() + LINE_EVERY_MS;
     say(`${action}: ${progress}`);
   };
+}
+
+/**
+ * Creates a function that tells the speed of a download, and how long the rest takes at it; empty until that is known.
+ *
+ * @param {() => number} [now] milliseconds
+ */
+export function speedometer(now = () => performance.now()) {
+  /** What was there at each moment of the last seconds. @type {{at: number, loaded: number}[]} */
+  let seen = [];
+  return (/** @type {number} */ loaded, /** @type {number | null} */ total) => {
+    const at = now();
+    // What was stored before, and another file, are not downloaded at this speed.
+    const last = seen.at(-1);
+    if (last && loaded < last.loaded) seen = [];
+    if (!last || at - last.at >= 250 || seen.length === 0) seen.push({ at, loaded });
+    while (seen.length > 2 && at - seen[0].at > SPEED_OVER_MS) seen.shift();
+    const [first] = seen;
+    if (at - first.at < 1_000 || loaded <= first.loaded) return "";
+    const perSecond = (loaded - first.loaded) / ((at - first.at) / 1000);
+    const rest = total ? `, ${duration((total - loaded) / perSecond)} left` : "";
+    return `, ${perSecond < 1e6 ? `${Math.round(perSecond / 1e3)} kB/s` : `${(perSecond / 1e6).toFixed(1)} MB/s`}${rest}`;
+  };
+}
+
+/** @param {number} seconds */
+function duration(seconds) {
+  if (seconds < 90) return `${Math.ceil(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
 /**

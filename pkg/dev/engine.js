@@ -9,8 +9,10 @@ import { readFileSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
 import { homedir } from "node:os";
 import path from "node:path";
+import { withConfigFile } from "../config-file.js";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { AiInternalError, toMessage, wireError } from "../errors.js";
+import { parseName } from "../names.js";
 import { MAX_BODY_BYTES, sendResponse } from "../node-http.js";
 import { Ai } from "../node.js";
 import { isSame } from "../secret.js";
@@ -33,7 +35,7 @@ const CALLABLE = ["load", "tokenize", "models", "stats"];
 /** How often a request is asked again because the engine that had it ended. */
 const MAX_ATTEMPTS = 3;
 /** Options whose values can be shared with other processes: plain data, to which files are given by path or URL. */
-const SHAREABLE = new Set(["models", "loras", "default", "defaultEmbeddings", "strict", "caches", "queue", "backend", "build", "threads", "onProgress", "onWarning"]);
+const SHAREABLE = new Set(["hub", "models", "loras", "default", "defaultEmbeddings", "strict", "caches", "queue", "backend", "build", "threads", "onProgress", "onWarning"]);
 /** Headers that belong to one connection. */
 export const HOP = new Set(["connection", "keep-alive", "transfer-encoding", "host", "expect", KEY_HEADER]);
 
@@ -44,14 +46,16 @@ const engines = new Map();
  * The engine of this process for these options: its server listens when this resolves. Nothing is loaded before the first request or `load`. Who
  * gets the same one shares it, and each calls `close`.
  *
- * @param {AiConfig} [options] of `new Ai`
+ * @param {AiConfig} [given] of `new Ai`. The project's configuration file is added unless `config` is `false`
+ * @param {string} [folder] the project's
  * @returns {Promise<Engine>}
  */
-export function localEngine(options = {}) {
+export async function localEngine(given = {}, folder) {
+  const options = withConfigFile({ config: true, ...given }, folder);
   const id = idOf(options);
   if (id === undefined) return Engine.start(options);
   const known = engines.get(id);
-  if (known) return known.then((engine) => engine.shared() ?? localEngine(options));
+  if (known) return known.then((engine) => engine.shared() ?? localEngine({ ...options, config: false }));
   const engine = Engine.start(options, id);
   engines.set(id, engine);
   engine.catch(() => engines.delete(id));
@@ -78,7 +82,7 @@ function idOf(options) {
   const shared = Object.entries(options).filter(([name, value]) => value !== undefined && name !== "onProgress" && name !== "onWarning");
   if (shared.some(([name]) => !SHAREABLE.has(name))) return undefined;
   const { WORKERS_AI_LOCAL_MODEL } = process.env;
-  const fallback = WORKERS_AI_LOCAL_MODEL ? path.resolve(WORKERS_AI_LOCAL_MODEL) : path.join(cacheFolder(), DEFAULT_MODEL.file);
+  const fallback = WORKERS_AI_LOCAL_MODEL ? absolute(WORKERS_AI_LOCAL_MODEL) : path.join(cacheFolder(), DEFAULT_MODEL.file);
   try {
     const plain = sorted({ ...Object.fromEntries(shared), default: options.default ?? fallback });
     return createHash("sha256").update(JSON.stringify([version(), plain])).digest("hex").slice(0, 32);
@@ -86,6 +90,15 @@ function idOf(options) {
     if (error === NOT_PLAIN) return undefined;
     throw error;
   }
+}
+
+/**
+ * A path from the root; a name of a model and a URL as they are. What cannot be a name is the engine's to say.
+ *
+ * @param {string} text
+ */
+function absolute(text) {
+  return /^([a-z][a-z0-9+.-]+:\/\/|hf:)/i.test(text) || parseName(text) ? text : path.resolve(text);
 }
 
 const NOT_PLAIN = new TypeError("not plain data");
@@ -98,7 +111,7 @@ const NOT_PLAIN = new TypeError("not plain data");
  */
 function sorted(value) {
   if (value instanceof URL) return value.href;
-  if (typeof value === "string") return /^[a-z][a-z0-9+.-]+:\/\//i.test(value) || !/[./\\]/.test(value) ? value : path.resolve(value);
+  if (typeof value === "string") return /[./\\]/.test(value) ? absolute(value) : value;
   if (Array.isArray(value)) return value.map(sorted);
   if (value === null || ["number", "boolean", "undefined"].includes(typeof value)) return value;
   if (Object.getPrototypeOf(value) !== Object.prototype) throw NOT_PLAIN;

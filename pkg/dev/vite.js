@@ -41,7 +41,7 @@ export function localAi(options = {}) {
       // Otherwise Cloudflare's plugin asks for an account, for the sake of the `ai` binding.
       process.env.CLOUDFLARE_VITE_FORCE_LOCAL = "true";
       const { AI_PLUGIN } = await miniflareOf(path.resolve(root));
-      const engine = await localEngine(speaking(options, "localAi("));
+      const engine = await localEngine(speaking(options, "localAi("), path.resolve(root));
       const former = engines.get(AI_PLUGIN);
       if (!former) redirect(AI_PLUGIN);
       engines.set(AI_PLUGIN, engine);

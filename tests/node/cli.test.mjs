@@ -12,6 +12,7 @@ import { fileURLToPath } from "node:url";
 import { Ai } from "workers-ai-local";
 import { engineFrom } from "../../pkg/cli/engine.js";
 import { table } from "../../pkg/cli/models.js";
+import "../own-cache.mjs";
 import { MODEL } from "../real-model.mjs";
 import { CHATML, USER_DEFINED, scriptedFile } from "../scripted-model.mjs";
 

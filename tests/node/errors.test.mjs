@@ -144,10 +144,10 @@ describe("a file that cannot be read", () => {
   before(async () => {
     server = await startModelServer();
     const files = ["missing", "forbidden", "locked", "broken", "cut", "cut-without-range", "cut-for-good", "busy-once"];
-    const models = Object.fromEntries(files.map((name) => [`@cf/http/${name}`, `${server.url}/${name}.gguf`]));
+    const models = Object.fromEntries(files.map((name) => [`@cf/http/${name}`, { url: `${server.url}/${name}.gguf` }]));
     const gone = await startModelServer();
     await gone.close();
-    models["@cf/http/gone"] = `${gone.url}/model.gguf`;
+    models["@cf/http/gone"] = { url: `${gone.url}/model.gguf` };
     models["@cf/path/missing"] = "no-such-file.gguf";
     models["@cf/path/folder"] = tmpdir();
     ai = new Ai({ models });

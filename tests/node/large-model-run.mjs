@@ -15,7 +15,7 @@ const SMALL = "@cf/meta/llama-3.2-1b-instruct";
 /** Runs in Node 24. */
 async function answers(Ai, { url, config, small, LARGE, SMALL, prompt }) {
   const progress = [];
-  const ai = new Ai({ ...config, backend: "cpu", models: { [LARGE]: url, [SMALL]: small }, onProgress: ({ model, loaded, total }) => progress.push({ model, loaded, total }) });
+  const ai = new Ai({ ...config, backend: "cpu", models: { [LARGE]: { url }, [SMALL]: small }, onProgress: ({ model, loaded, total }) => progress.push({ model, loaded, total }) });
   let most = 0;
   const watch = setInterval(() => (most = Math.max(most, process.memoryUsage().rss)), 200);
   const started = Date.now();

@@ -88,6 +88,28 @@ describe("a model that is fetched", () => {
     assert.deepEqual(await pull(direct), [other]);
   });
 
+  test("by an address is asked for once in each process, and fetched again when the server has another one", async () => {
+    const url = `${hub.cdn}/owner/model/x/model-Q4_K_M.gguf`;
+    const [file] = await pull(url);
+    const condition = () => fromCdn().at(-1).headers["if-none-match"];
+    const own = cache();
+    await own.ensure(own.known(url));
+    await own.ensure(own.known(url));
+    assert.deepEqual([fromCdn().length, condition()], [2, `"${sha256Of(FILE)}"`]);
+    // By the hub's own address its redirect says enough.
+    const onHub = `${hub.url}/owner/model/resolve/main/model-Q4_K_M.gguf`;
+    await pull(onHub);
+    const asked = fromCdn().length;
+    await pull(onHub);
+    assert.equal(fromCdn().length, asked);
+    hub.faults.cdn = () => ({ status: 503 });
+    await isWhole((await pull(url))[0]);
+    hub.faults.cdn = () => ({ bytes: OTHER });
+    assert.deepEqual(await pull(url), [file]);
+    await isWhole(file, OTHER);
+    assert.deepEqual(warnings, []);
+  });
+
   test("may be split, and is complete when all its files are there", async () => {
     repositories["owner/split"] = { files: { "s-Q4_0-00001-of-00002.gguf": FILE, "s-Q4_0-00002-of-00002.gguf": OTHER } };
     hub.faults.cdn = ({ path }) => (path.includes("00002-of") ? { status: 500 } : undefined);

@@ -7,6 +7,7 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { Ai } from "workers-ai-local";
+import "../own-cache.mjs";
 import { startModelServer } from "../model-server.mjs";
 import { MODEL, MODEL_PATH } from "../real-model.mjs";
 

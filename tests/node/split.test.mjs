@@ -12,6 +12,7 @@ import { after, before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { Ai, AiInternalError, DEFAULT_MODEL, InferenceUpstreamError } from "workers-ai-local";
+import "../own-cache.mjs";
 import { listening } from "../../scripts/lib/ports.mjs";
 import { parseHeader, partName, splitFile, withEntry } from "../gguf-fixtures.mjs";
 import { MODEL as REAL, MODEL_PATH } from "../real-model.mjs";
@@ -231,7 +232,7 @@ describe("loading a split model", () => {
       response.writeHead(200, { "content-length": PARTS[2].length });
       response.write(PARTS[2].subarray(0, 400_000), () => response.destroy());
     };
-    assert.equal(await ask(address(0)), SAYS);
+    assert.equal(await ask({ url: address(0) }), SAYS);
     assert.deepEqual(asked.filter(({ path }) => path.includes("00003-of")).map(({ range }) => range), [undefined, undefined, "bytes=400000-"]);
   });
 
@@ -313,7 +314,7 @@ describe("a split model of which something is wrong is an error:", () => {
   test("a file that becomes another between its header and its weights", async () => {
     serve(PARTS);
     served[partName("/models/model", 1, COUNT)] = (request, response, { turn }) => send(turn === 1 ? PARTS[1] : other[2], request, response);
-    await rejected(address(0), 3008, /-00002-of-00003\.gguf changed while it was read: its header lists other tensors now\. Try again\./);
+    await rejected({ url: address(0) }, 3008, /-00002-of-00003\.gguf changed while it was read: its header lists other tensors now\. Try again\./);
   });
 
   test("numbers that no model has", async () => {

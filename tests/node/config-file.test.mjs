@@ -1,0 +1,148 @@
+// The configuration file: where it is found, what it says, what wins over it, and what is said of mistakes in it.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, beforeEach, describe, test } from "node:test";
+import { promisify } from "node:util";
+import { Ai } from "workers-ai-local";
+import { findConfig, withConfigFile } from "../../pkg/config-file.js";
+import { startHub } from "../hub-server.mjs";
+import { CACHE } from "../own-cache.mjs";
+import { scriptedModel } from "../scripted-model.mjs";
+import { CLI } from "../serve-process.mjs";
+
+const HI = { messages: [{ role: "user", content: "Hi" }] };
+const file = (says) => Buffer.from(scriptedModel({ script: [says] }).bytes);
+let folder;
+let hub;
+const own = process.env.WORKERS_AI_LOCAL_MODEL;
+before(async () => {
+  // It would come before the file.
+  delete process.env.WORKERS_AI_LOCAL_MODEL;
+  hub = await startHub({ "owner/model": { files: { "model-Q4_K_M.gguf": file("From the hub.") } } });
+});
+after(async () => {
+  if (own !== undefined) process.env.WORKERS_AI_LOCAL_MODEL = own;
+  await hub.close();
+});
+beforeEach(async (t) => {
+  folder = await mkdtemp(path.join(tmpdir(), "workers-ai-local-config-"));
+  const made = folder;
+  t.after?.(() => rm(made, { recursive: true, force: true }));
+});
+const write = (content, name = "workers-ai-local.json") => writeFile(path.join(folder, name), typeof content === "string" ? content : JSON.stringify(content));
+const merged = (options = {}, from = folder) => withConfigFile({ config: true, ...options }, from);
+
+describe("the file", () => {
+  test("names models, adapters and ids; paths are relative to it", async () => {
+    await write({
+      $schema: "./node_modules/workers-ai-local/pkg/config.schema.json",
+      models: { "@cf/a": "hf:owner/model", "@cf/b": ["./b-1.gguf", "b-2.gguf"], "@cf/e": { weights: "e.safetensors", config: "https://models.example/config.json" } },
+      default: "llama-3.2-1b",
+      loras: { one: "one.gguf", two: { model: "@cf/a", source: "./two/" } },
+      remote: { "*": "when-missing" },
+      strict: true,
+      hub: { endpoint: "https://mirror.example" },
+    });
+    const at = (name) => path.join(folder, name);
+    assert.deepEqual(merged(), {
+      models: { "@cf/a": "hf:owner/model", "@cf/b": [at("b-1.gguf"), at("b-2.gguf")], "@cf/e": { weights: at("e.safetensors"), config: "https://models.example/config.json" } },
+      default: "llama-3.2-1b",
+      loras: { one: { source: at("one.gguf") }, two: { model: "@cf/a", source: at("two") } },
+      remote: { "*": "when-missing" },
+      strict: true,
+      hub: { endpoint: "https://mirror.example" },
+    });
+  });
+
+  test("is found from the folders in it, up to the repository's", async () => {
+    await write({ default: "./m.gguf" });
+    const inner = path.join(folder, "a", "b");
+    await mkdir(inner, { recursive: true });
+    assert.equal(merged({}, inner).default, path.join(folder, "m.gguf"));
+    await mkdir(path.join(folder, "a", ".git"));
+    assert.deepEqual(merged({}, inner), {});
+  });
+
+  test("may be in package.json", async () => {
+    await write({ name: "x", "workers-ai-local": { default: "./m.gguf" } }, "package.json");
+    assert.equal(merged().default, path.join(folder, "m.gguf"));
+    await write({ default: "smollm2-360m" });
+    assert.equal(merged().default, "smollm2-360m", "its own file comes first");
+    assert.equal(merged({ config: "package.json" }).default, path.join(folder, "m.gguf"));
+  });
+
+  test("is read only if it is asked for", async () => {
+    await write("not JSON");
+    for (const config of [undefined, false]) assert.deepEqual(withConfigFile({ config, strict: true }, folder), { strict: true });
+  });
+
+  test("gives way to options and to the environment", async () => {
+    await write({ models: { "@cf/a": "./a.gguf", "@cf/b": "./b.gguf" }, default: "./d.gguf", strict: true });
+    const config = merged({ models: { "@cf/a": "hf:owner/model" }, default: "./mine.gguf", strict: undefined });
+    assert.deepEqual(config, { models: { "@cf/a": "hf:owner/model", "@cf/b": path.join(folder, "b.gguf") }, default: "./mine.gguf", strict: true });
+    process.env.WORKERS_AI_LOCAL_MODEL = "other.gguf";
+    try {
+      assert.equal("default" in merged(), false);
+    } finally {
+      delete process.env.WORKERS_AI_LOCAL_MODEL;
+    }
+  });
+
+  test("sends nothing to the service where a script answers", async () => {
+    await write({ remote: { "*": "always" } });
+    assert.equal(merged({ script: [] }).remote, undefined);
+  });
+
+  for (const [content, message] of [
+    [{ model: {} }, /unknown key "model": did you mean "models"\?$/],
+    [{ colour: 1 }, /unknown key "colour": the keys are models, default, defaultEmbeddings, loras, remote, strict, hub$/],
+    [{ models: ["a"] }, /"models" must be an object such as/],
+    [{ models: { "@cf/a": 1 } }, /"models" must be an object such as/],
+    [{ default: "" }, /"default" must be the name, URL or path of a model/],
+    [{ loras: { one: { path: "x" } } }, /"loras" must be an object such as/],
+    [{ remote: { "@cf/a": "never" } }, /"remote" must be an object such as/],
+    [{ hub: { token: "hf_x" } }, /"hub" must be .* a token is a secret, which belongs into HF_TOKEN/],
+    [{ default: "hf:owner" }, /"hf:owner" is not the name of a model/],
+    [[], /it must be an object/],
+    ["{", /it is not JSON/],
+  ]) {
+    test(`is refused: ${JSON.stringify(content)}`, async () => {
+      await write(content);
+      assert.throws(() => merged(), { name: "AiInternalError", message });
+    });
+  }
+
+  test("that is named must be there", () => assert.throws(() => merged({ config: "other.json" }), { name: "AiInternalError", message: /other\.json: there is no such file\.$/ }));
+
+  test("has a schema with the same keys", async () => {
+    const schema = JSON.parse(await readFile(new URL("../../pkg/config.schema.json", import.meta.url), "utf8"));
+    await write({ zzzzzzzzzz: 1 });
+    const [, keys] = /the keys are (.*)$/.exec(await Promise.resolve().then(() => merged()).catch(({ message }) => message));
+    assert.deepEqual(Object.keys(schema.properties).filter((key) => key !== "$schema").sort(), keys.split(", ").sort());
+  });
+});
+
+describe("its models answer", () => {
+  const MODEL = "@cf/own/model";
+  beforeEach(() => write({ models: { [MODEL]: "hf:owner/model" }, default: "./default.gguf", hub: { endpoint: hub.url } }).then(() => writeFile(path.join(folder, "default.gguf"), file("The default."))));
+  const cli = (...args) => promisify(execFile)(process.execPath, [CLI, ...args], { cwd: folder, env: { ...process.env, WORKERS_AI_LOCAL_CACHE: CACHE, WORKERS_AI_LOCAL_MODEL: "" } });
+
+  test("in a program that asks for the file", async () => {
+    const ai = new Ai({ config: path.join(findConfig(folder).file), onWarning() {} });
+    assert.equal((await ai.run(MODEL, HI)).response, "From the hub.");
+    assert.equal((await ai.run("@cf/meta/llama-3.1-8b-instruct", HI)).response, "The default.");
+    await ai.close();
+  });
+
+  test("in the terminal, unless an option says otherwise", async () => {
+    assert.equal((await cli("run", "Hi")).stdout, "The default.\n");
+    assert.equal((await cli("run", "--model", MODEL, "Hi")).stdout, "From the hub.\n");
+    assert.equal((await cli("run", "--gguf", "hf:owner/model", "Hi")).stdout, "From the hub.\n");
+    await write({ modls: {} });
+    await assert.rejects(cli("run", "Hi"), { code: 1, stderr: /^error: .*workers-ai-local\.json: unknown key "modls": did you mean "models"\?\n$/ });
+  });
+});
