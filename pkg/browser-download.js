@@ -54,8 +54,8 @@ class Reading {
   /** The SHA-256 that somebody else must compare. @type {string | undefined} */
   unverified;
   #plain;
-  /** The writing that goes on after a stream was given up. */
-  #settled = Promise.resolve();
+  /** The last stream. @type {StoredStream | undefined} */
+  #stream;
   /** What is stored of the file whose beginning was read. @type {Entry | undefined} */
   #entry;
 
@@ -75,7 +75,8 @@ class Reading {
    * @returns {Promise<ModelFileStream>}
    */
   async open(offset) {
-    await this.#settled;
+    // What it still writes comes first. And nobody may have ended it, if a load was aborted while it was opened.
+    await this.#stream?.end();
     const store = await openStore();
     if (!store) return this.#plain.open(offset);
     const key = await keyOf(this.file);
@@ -84,17 +85,12 @@ class Reading {
       if (this.#entry?.complete) noteUse(store, key).catch(() => {});
     }
     const stream = new StoredStream(this, store, key, offset, this.#entry);
+    this.#stream = stream;
     await stream.start();
     this.#entry = stream.entry;
     const { sha256, ownCheck } = this.file;
     this.unverified = stream.entry && (ownCheck || stream.entry.complete) ? undefined : sha256;
-    return {
-      size: stream.size,
-      read: () => stream.read(),
-      cancel: () => {
-        this.#settled = stream.end().catch(() => {});
-      },
-    };
+    return { size: stream.size, read: () => stream.read(), cancel: () => void stream.end() };
   }
 
   /** The stored bytes are lost, and the crate reads on: what remains is the network. @param {Entry} entry */
@@ -151,7 +147,12 @@ class StoredStream {
   #writer;
   /** The next piece, which is read while the engine takes this one. @type {{index: number, bytes: Promise<Uint8Array | undefined>} | undefined} */
   #ahead;
+  /** The read in progress, if there is one. @type {Promise<unknown> | undefined} */
+  #pending;
   #failed = false;
+  #givenUp = false;
+  /** @type {Promise<void> | undefined} */
+  #ended;
 
   /**
    * @param {Reading} reading
@@ -170,12 +171,30 @@ class StoredStream {
   }
 
   /** Finds out where the file comes from, and its size. */
-  async start() {
-    if (!this.entry) await this.#connect();
+  start() {
+    return this.entry ? undefined : this.#tracked(this.#connect());
   }
 
   /** @returns {Promise<Uint8Array | undefined>} */
-  async read() {
+  read() {
+    return this.#tracked(this.#next());
+  }
+
+  /**
+   * @template T
+   * @param {Promise<T>} work
+   */
+  async #tracked(work) {
+    this.#pending = work;
+    try {
+      return await work;
+    } finally {
+      this.#pending = undefined;
+    }
+  }
+
+  /** @returns {Promise<Uint8Array | undefined>} */
+  async #next() {
     try {
       for (;;) {
         if (this.size !== undefined && this.#position >= this.size) return undefined;
@@ -266,6 +285,7 @@ class StoredStream {
       if (release) return this.#download(release);
       await this.#adopt();
       if (this.entry && (await this.#hasMore(this.entry))) return;
+      if (this.#givenUp) throw sourceError("interrupted", "nobody waits for it any more");
       if (waited >= LOOK_FOR_MS) return this.#readPlainly();
       await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
     }
@@ -380,8 +400,20 @@ class StoredStream {
     return { id: crypto.randomUUID(), name, url, size, etag, tag, modified, sha256, complete: false, used: Date.now() };
   }
 
-  /** Ends the reading. A file whose last bytes nobody wanted is still stored whole. */
-  async end() {
+  /** Ends the reading. A file whose last bytes nobody wanted is still stored whole. Does not reject. */
+  end() {
+    this.#ended ??= this.#finishOrPause().catch(() => {});
+    return this.#ended;
+  }
+
+  async #finishOrPause() {
+    this.#givenUp = true;
+    if (this.#pending) {
+      // Given up in the middle of a read, which may also be one that waits or connects.
+      this.#network?.cancel();
+      await this.#pending.catch(() => {});
+      this.#failed = true;
+    }
     const writer = this.#writer;
     const isSmallRest = this.size !== undefined && this.size - this.#position <= Math.max(PIECE_BYTES, this.size * SMALL_REST);
     try {

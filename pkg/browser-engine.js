@@ -37,7 +37,9 @@ export function createEngine(config, instance, loadBuilds, { startThread, widens
   const observers = { onWarning: weakly(config.onWarning) ?? console.warn, onStored };
   const { one, open } = sourcesOf(config, observers);
   const fallback = config.default ?? open(DEFAULT_MODEL.url, {}, DEFAULT_MODEL.sha256);
-  return new LocalEngine(instance, host, { ...config, default: fallback }, one, substituteOf(config, {}), (config) => openEmbeddings(config, observers));
+  // Embeddings need no model of text, and a source cannot be sent to their Web Worker.
+  const embeddings = (/** @type {AiConfig} */ settings) => openEmbeddings({ ...settings, default: undefined }, observers);
+  return new LocalEngine(instance, host, { ...config, default: fallback }, one, substituteOf(config, {}), embeddings);
 }
 
 /** Asks the browser not to remove what is stored when the disk fills. Only pages can; some browsers then ask the user. */

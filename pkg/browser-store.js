@@ -5,12 +5,17 @@
  * @property {() => Promise<string[]>} folders
  * @property {(folder: string) => Promise<{name: string, size: number}[]>} files of a folder; none if there is no such folder
  * @property {(folder: string, name: string) => Promise<Blob | undefined>} read
- * @property {(folder: string, name: string, content: Uint8Array<ArrayBuffer> | string) => Promise<void>} write replaces the file; rejects where there is no room
+ * @property {(folder: string, name: string, text: string) => Promise<void>} write creates or replaces a small file, with its folder
+ * @property {(folder: string, name: string, bytes: Uint8Array<ArrayBuffer>) => Promise<void>} add creates or replaces a large file in a folder that is
+ *   there. Rejects with a `QuotaExceededError` where there is no room, and in OPFS with a `NotFoundError` if the folder has been removed
  * @property {(folder: string) => Promise<void>} remove a folder with its files
  */
 
 /** The name of the folder, and of the cache, that hold everything. */
 const ROOT = "workers-ai-local";
+/** How often a folder is tried to be removed in which another tab writes, and the time between. */
+const REMOVAL_TRIES = 50;
+const REMOVAL_PAUSE_MS = 50;
 
 /**
  * The store of this thread, opened once.
@@ -70,40 +75,97 @@ function inFiles(root) {
       const handle = await (await existing(folder))?.getFileHandle(name).catch(unlessMissing);
       return handle?.getFile().catch(unlessMissing);
     },
-    async write(folder, name, content) {
-      const handle = await (await root.getDirectoryHandle(folder, { create: true })).getFileHandle(name, { create: true });
-      await writeFile(handle, content);
+    async write(folder, name, text) {
+      await writeText(await root.getDirectoryHandle(folder, { create: true }), name, text);
+    },
+    async add(folder, name, bytes) {
+      await writeBytes(await root.getDirectoryHandle(folder), name, bytes);
     },
     async remove(folder) {
-      await root.removeEntry(folder, { recursive: true }).catch(unlessMissing);
+      for (let tries = 1; ; tries += 1) {
+        try {
+          return await root.removeEntry(folder, { recursive: true });
+        } catch (error) {
+          if (error.name === "NotFoundError") return;
+          // Another tab is writing a file in it, which takes less than a second.
+          if (error.name !== "NoModificationAllowedError" || tries === REMOVAL_TRIES) throw error;
+          await new Promise((resolve) => setTimeout(resolve, REMOVAL_PAUSE_MS));
+        }
+      }
     },
   };
 }
 
 /**
- * @param {FileSystemFileHandle} handle
+ * What only some browsers have, and the types not at all.
+ *
+ * @typedef {object} SyncAccess
+ * @property {(bytes: Uint8Array, options: {at: number}) => number} write
+ * @property {(size: number) => void} truncate
+ * @property {() => void} close
+ *
+ * @typedef {{createWritable?: FileSystemFileHandle["createWritable"], createSyncAccessHandle?: () => Promise<SyncAccess>, move?: (name: string) => Promise<void>}} FileHandle
+ */
+
+/**
+ * Writes a large file. In dedicated workers that is done synchronously, three times as fast.
+ *
+ * @param {FileSystemDirectoryHandle} folder
+ * @param {string} name
+ * @param {Uint8Array<ArrayBuffer>} bytes
+ */
+async function writeBytes(folder, name, bytes) {
+  const handle = /** @type {FileHandle} */ (await folder.getFileHandle(name + UNFINISHED, { create: true }));
+  if (!handle.createSyncAccessHandle || !handle.move) {
+    await folder.removeEntry(name + UNFINISHED);
+    return writeSlowly(folder, name, bytes);
+  }
+  await writeSynchronously(handle, bytes);
+  // It appears under its name at once, so that no other tab sees a half.
+  await handle.move(name);
+}
+
+/** A file whose writing has begun has this behind its name. */
+const UNFINISHED = ".part";
+
+/**
+ * Writes a small file that may be there already. Other tabs see the old one or the new one, except in Safari before 26.
+ *
+ * @param {FileSystemDirectoryHandle} folder
+ * @param {string} name
+ * @param {string} text
+ */
+async function writeText(folder, name, text) {
+  const handle = /** @type {FileHandle} */ (await folder.getFileHandle(name, { create: true }));
+  if (handle.createWritable) await writeSlowly(folder, name, text);
+  else await writeSynchronously(handle, new TextEncoder().encode(text));
+}
+
+/**
+ * @param {FileSystemDirectoryHandle} folder
+ * @param {string} name
  * @param {Uint8Array<ArrayBuffer> | string} content
  */
-async function writeFile(handle, content) {
-  // Takes the file's place at once when it is closed, so that nobody sees a half.
-  if ("createWritable" in handle) {
-    const stream = await handle.createWritable();
-    try {
-      await stream.write(content);
-      await stream.close();
-    } catch (error) {
-      await stream.abort().catch(() => {});
-      throw error;
-    }
-    return;
-  }
-  // Safari before 26 has only this one, and only in dedicated workers. A half that it leaves is shorter than what its reader expects.
-  const access = await /** @type {any} */ (handle).createSyncAccessHandle();
+async function writeSlowly(folder, name, content) {
+  const stream = await (await folder.getFileHandle(name, { create: true })).createWritable();
   try {
-    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+    await stream.write(content);
+    await stream.close();
+  } catch (error) {
+    await stream.abort().catch(() => {});
+    throw error;
+  }
+}
+
+/**
+ * @param {FileHandle} handle
+ * @param {Uint8Array} bytes
+ */
+async function writeSynchronously(handle, bytes) {
+  const access = await /** @type {NonNullable<FileHandle["createSyncAccessHandle"]>} */ (handle.createSyncAccessHandle).call(handle);
+  try {
     access.truncate(0);
     if (access.write(bytes, { at: 0 }) !== bytes.length) throw new DOMException("there is no room", "QuotaExceededError");
-    access.flush();
   } finally {
     access.close();
   }
@@ -141,7 +203,8 @@ function inCache(cache) {
       return files;
     },
     read: async (folder, name) => (await cache.match(prefix(folder) + name))?.blob(),
-    write: (folder, name, content) => cache.put(prefix(folder) + name, new Response(content)),
+    write: (folder, name, text) => cache.put(prefix(folder) + name, new Response(text)),
+    add: (folder, name, bytes) => cache.put(prefix(folder) + name, new Response(bytes)),
     async remove(folder) {
       for (const url of await addresses()) if (url.startsWith(prefix(folder))) await cache.delete(url);
     },

@@ -1,6 +1,6 @@
 // Stores a file piece by piece while it is downloaded, and compares its SHA-256.
 
-import { freeBytes, readEntry, writeEntry } from "./browser-models.js";
+import { freeBytes, writeEntry } from "./browser-models.js";
 import { PIECE_BYTES, sealed } from "./browser-pieces.js";
 import { finishHash, hashBlocks } from "./sha256.js";
 import { sourceError } from "./source.js";
@@ -130,7 +130,7 @@ export class Writer {
       await this.#written;
       const expected = this.#entry.sha256;
       if (expected !== undefined && expected.toLowerCase() !== sha256) {
-        await this.#store.remove(this.#key);
+        await this.#store.remove(this.#key).catch(() => {});
         throw sourceError("changed", `its SHA-256 is ${sha256} instead of ${expected}, so it was damaged on its way or replaced`);
       }
       await this.#write(this.#index, last, this.#state);
@@ -160,12 +160,7 @@ export class Writer {
    */
   async #write(index, piece, before) {
     if (!this.#isStoring) return;
-    await this.#attempt(async () => {
-      // Somebody may have removed the file.
-      const entry = await readEntry(this.#store, this.#key);
-      if (entry?.id !== this.#entry.id) this.#isStoring = false;
-      else await this.#store.write(this.#key, pieceName(entry, index), await sealed(piece, before));
-    });
+    await this.#attempt(async () => this.#store.add(this.#key, pieceName(this.#entry, index), await sealed(piece, before)));
   }
 
   /**
@@ -178,6 +173,8 @@ export class Writer {
       await write();
     } catch (error) {
       this.#isStoring = false;
+      // Somebody has removed the file meanwhile.
+      if (error.name === "NotFoundError") return;
       const reason = error.name === "QuotaExceededError" ? "there is no more room" : error.message;
       this.#observers.onWarning(noRoom(this.#entry.name, reason));
       await this.#store.remove(this.#key).catch(() => {});

@@ -19,9 +19,10 @@ export async function startEmbeddingServer() {
       const name = request.url?.slice(1) ?? "";
       const headers = { "access-control-allow-origin": "*" };
       if (!(name in EMBEDDING_FILES)) return response.writeHead(404, headers).end();
-      asked.push(name);
       const { size } = await stat(EMBEDDING_FILES[name]);
-      response.writeHead(200, { ...headers, "content-length": size });
+      response.writeHead(200, { ...headers, "content-length": size, "last-modified": "Sat, 01 Aug 2026 00:00:00 GMT" });
+      if (request.method === "HEAD") return response.end();
+      asked.push(name);
       createReadStream(EMBEDDING_FILES[name]).pipe(response);
     }),
   );

@@ -3,7 +3,8 @@
 import { chromium } from "playwright-core";
 import { ensureBrowser } from "../../scripts/setup/browser.mjs";
 
-const ARGS = [
+/** Flags of every Chromium of the tests. */
+export const ARGS = [
   // Test machines run as root, where Chromium's sandbox does not start.
   "--no-sandbox",
   // Tests make no requests to the network.

@@ -72,6 +72,25 @@ describe("embeddings in Chromium", () => {
     assert.deepEqual((await run(EMBEDDING_MODEL, { text: "a" })).shape, [1, 384]);
   });
 
+  it("has its files stored, and answers without their server", async () => {
+    await files.close();
+    const shape = await page.evaluate(
+      async ({ model, defaultEmbeddings }) => {
+        const { Ai } = await import("/pkg/browser.js");
+        const other = new Ai({ defaultEmbeddings, threads: 1 });
+        const { shape } = await other.run(model, { text: "a" });
+        await other.close();
+        return shape;
+      },
+      { model: EMBEDDING_MODEL, defaultEmbeddings: files.files },
+    );
+    assert.deepEqual(shape, [1, 384]);
+    assert.deepEqual(files.asked.toSorted(), ["config", "tokenizer", "weights"]);
+    // The browser reports requests that failed.
+    assert.ok(problems.every((text) => text.includes("ERR_CONNECTION_REFUSED")), String(problems));
+    problems.length = 0;
+  });
+
   it("close() ends its Web Worker too", async () => {
     await page.evaluate(() => ai.close());
     for (const end = Date.now() + 5_000; page.workers().length > 0 && Date.now() < end; ) await new Promise((resolve) => setTimeout(resolve, 50));

@@ -266,13 +266,15 @@ describe("where the private file system", () => {
     assert.deepEqual(await list(), []);
   });
 
-  it("has only synchronous files, those keep the models", async () => {
-    const without = "delete FileSystemFileHandle.prototype.createWritable;";
-    assert.deepEqual(await answer(url, { before: without }), answered);
-    assert.deepEqual(await answer(url, { before: without }), answered);
-    assert.equal(downloads().length, 1);
-    assert.equal((await list())[0].complete, true);
-  });
+  for (const missing of ["createWritable", "createSyncAccessHandle", "move"]) {
+    it(`has no files with ${missing}(), the models are kept by the other functions`, async () => {
+      const before = `delete FileSystemFileHandle.prototype.${missing};`;
+      assert.deepEqual(await answer(url, { before }), answered);
+      assert.deepEqual(await answer(url, { before }), answered);
+      assert.equal(downloads().length, 1);
+      assert.equal((await list())[0].complete, true);
+    });
+  }
 
   it("and Cache Storage are missing, the model is downloaded each time", async () => {
     const without = "StorageManager.prototype.getDirectory = () => Promise.reject(new Error('no')); delete self.caches; Object.defineProperty(self, 'caches', { value: undefined });";
@@ -280,6 +282,96 @@ describe("where the private file system", () => {
     assert.deepEqual(await answer(url, { before: without }), answered);
     assert.equal(downloads().length, 2);
     assert.deepEqual(await list(), []);
+  });
+});
+
+describe("a load that is aborted", () => {
+  it("goes on with the next request", async () => {
+    files.get("/model.gguf").pause = 100;
+    const outcome = await page.evaluate(
+      async ({ url, id }) => {
+        const { Ai } = await import("/pkg/browser.js");
+        const ai = new Ai({ default: url, threads: 1, onWarning() {} });
+        // One of them while it connects, one while it loads.
+        const aborted = [];
+        for (const wait of [0, 1500]) aborted.push(await ai.run(id, { prompt: "Hi" }, { signal: AbortSignal.timeout(wait) }).catch(({ name }) => name));
+        return [...aborted, (await ai.run(id, { prompt: "Hi" })).response];
+      },
+      { url, id: "@cf/meta/llama-3.1-8b-instruct" },
+    );
+    assert.deepEqual(outcome, ["TimeoutError", "TimeoutError", SAYS.join("")]);
+    const [{ complete, sha256 }] = await list();
+    assert.deepEqual([complete, sha256], [true, createHash("sha256").update(bytesOf(files.get("/model.gguf"))).digest("hex")]);
+  });
+});
+
+describe("the browser", () => {
+  it("is asked not to remove what is stored, when something is", async () => {
+    await page.evaluate(() => {
+      globalThis.asked = 0;
+      StorageManager.prototype.persist = async () => (globalThis.asked += 1) > 0;
+    });
+    await answer(url, { config: { cache: false } });
+    assert.equal(await page.evaluate(() => asked), 0);
+    await answer(url);
+    assert.equal(await page.evaluate(() => asked), 1);
+    await answer(url);
+    assert.equal(await page.evaluate(() => asked), 1);
+  });
+});
+
+describe("in a worker that can start no other", () => {
+  const script = (entry, handle) => `
+    import { Ai } from "${entry}";
+    const text = async (url) => {
+      const ai = new Ai({ default: url, onWarning() {} });
+      const { response } = await ai.run("@cf/meta/llama-3.1-8b-instruct", { prompt: "Hi" });
+      await ai.close();
+      return [response, (await Ai.models.list()).map(({ complete }) => complete)];
+    };
+    const reply = (port) => ({ data }) => text(data).then((value) => port.postMessage(value), (error) => port.postMessage(String(error)));
+    ${handle}`;
+
+  it("models are stored, too", async () => {
+    files.set("/shared.js", script("/pkg/browser.js", 'addEventListener("connect", ({ ports: [port] }) => { port.onmessage = reply(port); });'));
+    files.set("/service.js", script("/pkg/service-worker.js", 'addEventListener("message", (event) => event.waitUntil(reply(event.source)(event)));'));
+    const shared = () =>
+      page.evaluate(
+        (url) =>
+          new Promise((resolve) => {
+            const { port } = new SharedWorker("/shared.js", { type: "module" });
+            port.onmessage = ({ data }) => resolve(data);
+            port.postMessage(url);
+          }),
+        url,
+      );
+    const service = () =>
+      page.evaluate(async (url) => {
+        const registration = await navigator.serviceWorker.register("/service.js", { type: "module" });
+        const replied = new Promise((resolve) => navigator.serviceWorker.addEventListener("message", ({ data }) => resolve(data), { once: true }));
+        navigator.serviceWorker.startMessages();
+        (registration.installing ?? registration.active).postMessage(url);
+        return replied;
+      }, url);
+    for (const replies of [shared, service]) {
+      for (let times = 0; times < 2; times += 1) assert.deepEqual(await replies(), [SAYS.join(""), [true]]);
+      assert.equal(downloads().length, 1);
+      assert.equal(await remove(url), true);
+      host.asked.length = 0;
+    }
+  });
+});
+
+describe("a model that is removed", () => {
+  it("while another page downloads it, answers there, and is gone", async () => {
+    files.get("/model.gguf").pause = 100;
+    const other = await pageOf(host.url);
+    const answering = answer(url, { on: other });
+    while (!((await list())[0]?.bytes > 8 * MB)) await sleep(50);
+    assert.equal(await remove(url), true);
+    assert.deepEqual(await answering, answered);
+    assert.deepEqual(await list(), []);
+    assert.ok((await usage()) < MB, `${await usage()} bytes are used`);
   });
 });
 
