@@ -113,6 +113,14 @@ describe("the playground of a server with --gguf and --model", () => {
     await page.waitForSelector("#worker-response .code-block");
     assert.equal(JSON.parse(await page.textContent("#worker-response .code-block pre")).response, "I am served.");
     assert.equal(page.frames().length, 1, "the sandbox is gone");
+  });
+
+  it("runs the Worker that finds documents, with the server's embedding model", async () => {
+    await page.selectOption("#worker-example", { label: "Answers from documents (RAG)" });
+    await page.click("#worker-send");
+    await page.waitForFunction(() => document.querySelector("#worker-response .code-block, #worker-response .error"), undefined, { timeout: LOAD_LIMIT_MS });
+    const { found, response } = JSON.parse(await page.textContent("#worker-response .code-block pre"));
+    assert.deepEqual([found, response], ["The office is open from nine to five, on weekdays only.", "I am served."]);
     await page.click("#tab-chat");
   });
 
