@@ -17,7 +17,7 @@ const GLUE = ["workers_ai_local.js", "workers_ai_local_bg.wasm"];
 /** The module for embeddings. */
 const EMBEDDINGS = ["embeddings.js", "workerd-embeddings.js", "embeddings/workers_ai_local_embeddings.js", "embeddings/workers_ai_local_embeddings_bg.wasm"];
 const LISTS = ["builds.js", "single-builds.js", "thread-builds.js", "wide-builds.js", "workerd-builds.js", "dot-product.wasm"];
-const OTHERS = ["LICENSE", "README.md", "docs/run.svg"];
+const OTHERS = ["LICENSE", "README.md", "docs/run.svg", "docs/playground.png"];
 
 const exists = async (file) => (await stat(inProject(file)).catch(() => null)) !== null;
 

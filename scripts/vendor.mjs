@@ -9,6 +9,18 @@ import { UserError, main } from "./lib/report.mjs";
 const ENTRIES = ["markdown", "json-schema"];
 export const VENDOR_FILES = ENTRIES.map((name) => `www/vendor/${name}.js`);
 
+/** The terms of the MIT licence, for a package that names the licence but does not carry its text. */
+const MIT = `Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation files (the "Software"), to
+deal in the Software without restriction, including without limitation the rights to use, copy, modify, merge, publish, distribute, sublicense, and/or
+sell copies of the Software, and to permit persons to whom the Software is furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN
+THE SOFTWARE.`;
+
 /** Takes less than a second, so it is never up to date but always done. @returns {Promise<string[]>} the packages that the bundles contain */
 export async function vendor({ write = true } = {}) {
   // An npm package, which `npm run build` may only just have installed.
@@ -43,11 +55,14 @@ export async function vendorNotices() {
 /** @param {string} name */
 async function noticeOf(name) {
   const folder = inProject("node_modules", ...name.split("/"));
-  const { version, license } = JSON.parse(await readFile(path.join(folder, "package.json"), "utf8"));
+  const { version, license, author } = JSON.parse(await readFile(path.join(folder, "package.json"), "utf8"));
   const file = (await readdir(folder)).find((entry) => /^licen[cs]e/i.test(entry));
+  const title = `${name} ${version} (${license}), https://www.npmjs.com/package/${name}`;
+  // @cfworker/json-schema has the file in its repository only.
+  if (!file && license === "MIT" && author) return { title, text: `Copyright (c) ${(author.name ?? author).replace(/ *<.*>/, "")}\n\n${MIT}` };
   if (!file) throw new UserError(`the npm package ${name} ${version} (${license}) has no licence text: see scripts/vendor.mjs`);
   const text = (await readFile(path.join(folder, file), "utf8")).replaceAll("\r\n", "\n").trim();
-  return { title: `${name} ${version} (${license}), https://www.npmjs.com/package/${name}`, text };
+  return { title, text };
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await main(vendor);
