@@ -179,6 +179,8 @@ export class Chat {
     const { signal } = controller;
     this.#answering = controller;
     const view = this.#views.get(turn) ?? this.#show(turn);
+    // Kept already, in case the page is closed or another conversation opened before the end.
+    this.#options.onTurns();
     view.growing = true;
     this.#offerAll();
     this.#options.onState();

@@ -47,9 +47,16 @@ ${streams(input) ? streaming(model, input) : whole(model, input)}
   },
 };
 `,
-    note: "src/index.js of a Worker with the binding AI. It runs unchanged at Cloudflare.",
-    run: `npx wrangler init my-worker        # or a Worker of yours
-printf '\\n[ai]\\nbinding = "AI"\\n' >> wrangler.toml
+    note: "Save it as src/index.js. It runs unchanged at Cloudflare.",
+    run: `cat > wrangler.toml <<END
+name = "my-worker"
+main = "src/index.js"
+compatibility_date = "2026-01-01"
+
+[ai]
+binding = "AI"
+END
+npm install --save-dev wrangler workers-ai-local
 npx workers-ai-local dev${gguf(source)}`,
   };
 }
@@ -59,7 +66,8 @@ npx workers-ai-local dev${gguf(source)}`,
  * @param {TextGenerationInput} input
  */
 const streaming = (model, input) => `    const stream = await env.AI.run(${JSON.stringify(model)}, ${literal({ ...input, stream: true }, 4, 36 + model.length)});
-    return new Response(stream, { headers: { "content-type": "text/event-stream" } });`;
+    const headers = { "content-type": "text/event-stream" };
+    return new Response(stream, { headers });`;
 
 /**
  * @param {string} model

@@ -46,6 +46,9 @@ const page = {
 };
 /** What code is shown for before anything is typed. */
 const FIRST_PROMPT = "Why is the sky blue?";
+/** The id for code, unless the server was started for another one: one that Cloudflare has too, unlike that of the default model. */
+const ID_FOR_CODE = "@cf/meta/llama-3.1-8b-instruct";
+const ID_OF_DEFAULT = "@cf/huggingface/smollm2-135m-instruct";
 /** Where `workers-ai-local serve` listens by default. */
 const DEFAULT_SERVER = "http://127.0.0.1:8788";
 
@@ -205,7 +208,9 @@ function showProgress(progress, rate) {
  */
 function offerModels(catalogue, { id, file }) {
   const remembered = recall("model");
-  const chosen = catalogue.some(({ name }) => name === remembered) ? remembered : id;
+  const isKnown = (/** @type {string} */ wanted) => catalogue.some(({ name }) => name === wanted);
+  const own = id === ID_OF_DEFAULT && isKnown(ID_FOR_CODE) ? ID_FOR_CODE : id;
+  const chosen = isKnown(remembered) ? remembered : own;
   // By maker, which is what an id begins with.
   /** @type {Map<string, HTMLOptGroupElement>} */
   const groups = new Map();

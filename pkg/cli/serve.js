@@ -203,8 +203,10 @@ export function createServer(ai, { modelPath, log = () => {}, access = {}, healt
     const pathname = url.replace(/\?.*$/s, "");
     const started = performance.now();
     const disconnected = new AbortController();
-    // Who watches the server has no key, and learns nothing but its state. It asks often, so the log omits it.
+    // Who watches the server has no key, and learns nothing but its state.
     const isHealth = health !== undefined && pathname === "/health" && (method === "GET" || method === "HEAD");
+    // Asked for often, so the log omits them.
+    const isQuiet = isHealth || pathname === "/local/status";
     running += 1;
     response.once("close", () => {
       running -= 1;
@@ -212,7 +214,7 @@ export function createServer(ai, { modelPath, log = () => {}, access = {}, healt
       if (stopping) setImmediate(() => server.closeIdleConnections());
       disconnected.abort();
       const end = response.writableFinished ? "" : ", cut off";
-      if (!isHealth) log(`${method} ${pathname} ${response.statusCode} ${Math.round(performance.now() - started)} ms${end}`);
+      if (!isQuiet) log(`${method} ${pathname} ${response.statusCode} ${Math.round(performance.now() - started)} ms${end}`);
     });
     // After an error of the connection, "close" follows.
     response.on("error", () => {});

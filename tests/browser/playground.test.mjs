@@ -61,7 +61,7 @@ describe("the playground", () => {
     const [, llamas] = groups.find(([label]) => label === "@cf/meta/");
     assert.ok(llamas.some(([value, text]) => value === "@cf/meta/llama-3.1-8b-instruct" && text === "llama-3.1-8b-instruct"));
     for (const [label, models] of groups) for (const [value, text] of models) assert.equal(value, label + text);
-    assert.match(await page.textContent("#model-note"), /^@cf\/huggingface\/smollm2-135m-instruct: The small model /);
+    assert.match(await page.textContent("#model-note"), /^@cf\/meta\/llama-3\.1-8b-instruct: /);
     await page.selectOption("#model", "@cf/google/gemma-3-12b-it");
     assert.match(await page.textContent("#model-note"), /^@cf\/google\/gemma-3-12b-it: Google Gemma 3 12B.* Here \S+\.gguf answers for it\.$/);
     assert.match(await page.textContent("#model-name"), /^[^/ ]+\.gguf$/);
