@@ -3,6 +3,7 @@
 import { openStore } from "./browser-store.js";
 import { storedHttp } from "./browser-download.js";
 import { keyOf, nameOfUrl, readEntry, readResolution, writeResolution } from "./browser-models.js";
+import { hubSource } from "./hub-source.js";
 import { endpointOf, hubHeaders, resolveHub } from "./hub.js";
 import { hubOf, parseName } from "./names.js";
 import { http, toSource } from "./source.js";
@@ -12,7 +13,6 @@ import { http, toSource } from "./source.js";
  * @import { HubFile } from "./hub.js"
  * @import { AiConfig } from "./index.d.ts"
  * @import { HubName } from "./names.js"
- * @import { Source } from "./source.js"
  */
 
 /**
@@ -37,66 +37,10 @@ export function sourcesOf({ cache = true, hub = {} }, observers) {
   const one = (value, place) => {
     const name = typeof value === "string" ? parseName(value) : undefined;
     const onHub = hubOf(name);
-    if (name && onHub) return hubSource(onHub, () => filesOf(onHub, hub, cache), (file) => openHub(file, name.name));
+    if (name && onHub) return hubSource(onHub, () => filesOf(onHub, hub, cache), (file) => openHub(file, name.name), hub);
     return toSource(value, place, open);
   };
   return { one, open };
-}
-
-/**
- * A model on the hub.
- *
- * @param {HubName} hub
- * @param {() => Promise<HubFile[]>} resolve
- * @param {(file: HubFile) => Source} open
- * @returns {Source}
- */
-function hubSource({ name }, resolve, open) {
-  /** @type {Promise<Source[]> | undefined} */
-  let files;
-  /** @type {Source | undefined} */
-  let first;
-  const ready = async () => {
-    files ??= resolve().then((found) => found.map(open));
-    try {
-      const [found, ...others] = await files;
-      first = found;
-      if (others.length > 0) Object.assign(source, { others, listed: true });
-      return found;
-    } catch (error) {
-      files = undefined;
-      throw error;
-    }
-  };
-  /** @type {Source} */
-  const source = {
-    name,
-    identity: JSON.stringify(["hub", name]),
-    get sha256() {
-      return first?.sha256;
-    },
-    prepare: async () => void (await ready()),
-    async open(offset) {
-      try {
-        const { size, read, cancel } = await (await ready()).open(offset);
-        return { size, read: () => read().catch(askAgain), cancel };
-      } catch (error) {
-        return askAgain(error);
-      }
-    },
-  };
-  return source;
-
-  /**
-   * Lets the next load ask what the name stands for, if the file was replaced.
-   *
-   * @param {Error & {kind?: string}} error
-   * @returns {never}
-   */
-  function askAgain(error) {
-    if (error.kind === "changed") files = undefined;
-    throw error;
-  }
 }
 
 /**

@@ -84,12 +84,11 @@ export function hubHeaders(url, { endpoint, token }) {
 /**
  * What went wrong with a request, if the hub says that the file is not for everybody or not there; `undefined` for all else.
  *
- * @param {Response} response
+ * @param {{status?: number, code?: string | null}} answer its status, and the header `x-error-code`
  * @param {string} what the repository or the file, for the message
  * @param {{endpoint?: string, token?: string, page?: string}} hub `page`: where the repository is shown
  */
-export function hubError({ status, headers }, what, { endpoint, token, page }) {
-  const code = headers.get("x-error-code");
+export function hubError({ status, code }, what, { endpoint, token, page }) {
   const home = endpointOf(endpoint);
   const tokens = `${home}/settings/tokens`;
   const how = "in HF_TOKEN, or in hub: { token } of new Ai()";
@@ -163,7 +162,7 @@ async function listingError(response, { owner, repo, revision }, endpoint, token
   const page = `${endpoint}/${owner}/${repo}`;
   const code = response.headers.get("x-error-code");
   await response.body?.cancel().catch(() => {});
-  const refused = hubError(response, `${owner}/${repo}`, { endpoint, token, page });
+  const refused = hubError({ status: response.status, code }, `${owner}/${repo}`, { endpoint, token, page });
   if (refused) return refused;
   if (response.status === 404 && code === "RevisionNotFound") return sourceError("not-found", `${owner}/${repo} has no revision ${revision}: see ${page}/tree/main`);
   if (response.status === 404) return sourceError("not-found", `there is no repository ${owner}/${repo} on ${endpoint}: check its name`);

@@ -117,7 +117,7 @@ export function named(name, open) {
 /**
  * @param {"not-found" | "refused" | "changed" | "interrupted" | "busy"} kind whether a retry may help: see above
  * @param {string} message
- * @param {{waitMs?: number}} [details]
+ * @param {{waitMs?: number, status?: number, code?: string}} [details]
  */
 export function sourceError(kind, message, details = {}) {
   return Object.assign(new Error(message), { kind, ...details });
@@ -330,10 +330,12 @@ function redirectTarget(location, from) {
 /** @param {Response} response */
 export function statusError({ status, statusText, headers }) {
   const message = `HTTP ${status} ${statusText}`.trim();
+  // For those who know more of this server than its status.
+  const answer = { status, code: headers.get("x-error-code") ?? undefined };
   if (status === 404 || status === 410) return sourceError("not-found", message);
   // Overload and server errors are temporary; other errors are final. (416: the file is shorter than what was read of it.)
   if (status === 416) return sourceError("changed", message);
-  if (status < 500 && status !== 429 && status !== 408) return sourceError("refused", message);
+  if (status < 500 && status !== 429 && status !== 408) return sourceError("refused", message, answer);
   return sourceError("busy", message, { waitMs: waitOf(headers.get("retry-after")) });
 }
 

@@ -3,16 +3,20 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
 import type { AiConfig, AiOptions, AiStats, ModelListing, ModelsParameters, TextEmbeddingsInput, TextEmbeddingsOutput, TextGenerationInput, TextGenerationOutput } from "./index.d.ts";
 
-/** A key in the bucket `MODELS` or a URL; or those of all files of a split model. */
+/** A name (`hf:owner/repo:Q4_K_M`, `llama-3.2-1b`), a key in the bucket `MODELS` or a URL; or those of all files of a split model. */
 export type ModelLocation = string | string[];
 
-/** Keys in the bucket `MODELS` or URLs of an embedding model's files. */
+/** Names, keys in the bucket `MODELS` or URLs of an embedding model's files. */
 export type EmbeddingLocation = { weights: string; config?: string; tokenizer?: string };
 
 /** The Worker's bindings and variables. Each is optional; without any, the default model is downloaded. */
 export interface LocalAiEnv {
   /** The R2 bucket with the model files. */
   MODELS?: R2Bucket;
+  /** A secret: the Hugging Face hub's token, for gated models that are named. */
+  HF_TOKEN?: string;
+  /** A mirror of the hub. */
+  HF_ENDPOINT?: string;
   /** The model of ids without their own. */
   DEFAULT_MODEL?: ModelLocation;
   /** The embedding model of ids without their own, as a string or as JSON text. */

@@ -4,6 +4,7 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { DEFAULT_EMBEDDINGS } from "./default-embeddings.js";
 import { withFiles } from "./loras.js";
+import { parseName } from "./names.js";
 import { Ai as LocalAi, DEFAULT_MODEL } from "./workerd.js";
 
 const GREETING = `This is the local AI Worker. Bind its entrypoint "Ai" as AI in your own Worker and call env.AI.run(model, input), or
@@ -15,12 +16,14 @@ call this Worker over HTTP: POST /client/v4/accounts/local/ai/run/<model>, POST 
 /**
  * The Worker's bindings and variables.
  *
- * @typedef {string | string[]} File a key or URL, or those of all files of a split model
- * @typedef {{weights: string, config?: string, tokenizer?: string}} Files of an embedding model: keys or URLs
+ * @typedef {string | string[]} File a name (`hf:owner/repo:Q4_K_M`, `llama-3.2-1b`), key or URL, or those of all files of a split model
+ * @typedef {{weights: string, config?: string, tokenizer?: string}} Files of an embedding model: names, keys or URLs
  * @typedef {object} Env
  * @property {R2Bucket} [MODELS] an R2 bucket with model files
- * @property {File} [DEFAULT_MODEL] the key in `MODELS` or the URL of the model file for ids without their own
- * @property {string | Record<string, File | Files>} [AI_MODELS] `{"@cf/…": key or URL}`, the model files of single ids; may be JSON text
+ * @property {File} [DEFAULT_MODEL] the name, the key in `MODELS` or the URL of the model for ids without their own
+ * @property {string} [HF_TOKEN] a secret: the hub's token for gated repositories
+ * @property {string} [HF_ENDPOINT] a mirror of the hub
+ * @property {string | Record<string, File | Files>} [AI_MODELS] `{"@cf/…": name, key or URL}`, the model files of single ids; may be JSON text
  * @property {string | Files} [DEFAULT_EMBEDDINGS] the embedding model for ids without their own: the key or URL of a GGUF file, or an object with those
  *   of `weights`, `config` and `tokenizer`; may be JSON text
  * @property {string | Record<string, string | {model?: string, source: string | {config: string, weights: string}}>} [AI_LORAS] LoRA adapters by name: `{"my-adapter":
@@ -42,7 +45,7 @@ let shared;
 /** @param {Env} env */
 function localAi(env) {
   /** @param {string} value */
-  const one = (value) => (/^https?:/.test(value) || !env.MODELS ? value : { bucket: env.MODELS, key: value });
+  const one = (value) => (parseName(value) || !env.MODELS ? value : { bucket: env.MODELS, key: value });
   /** @param {File | Files} value */
   const file = (value) => (typeof value === "string" ? one(value) : Array.isArray(value) ? value.map(one) : files(value));
   /** @param {object} value */
@@ -53,6 +56,7 @@ function localAi(env) {
     ...(env.DEFAULT_MODEL || env.MODELS ? { default: /** @type {ModelSource} */ (file(jsonOr(env.DEFAULT_MODEL ?? DEFAULT_MODEL.file))) } : {}),
     ...(env.DEFAULT_EMBEDDINGS || env.MODELS ? { defaultEmbeddings: /** @type {EmbeddingSource} */ (file(jsonOr(env.DEFAULT_EMBEDDINGS ?? EMBEDDINGS_IN_BUCKET))) } : {}),
     loras: withFiles(lorasOf(env), (value) => one(String(value))),
+    hub: { endpoint: env.HF_ENDPOINT || undefined, token: env.HF_TOKEN || undefined },
     strict: String(env.STRICT) === "true",
     queue: env.QUEUE === undefined ? undefined : Number(env.QUEUE),
     build: env.BUILD,
@@ -73,7 +77,7 @@ function forWorker(text) {
   );
   return ofEmbeddings.replace(
     /\bGive it a GGUF with new Ai\(\{ models: \{ ("[^"]*"): source \} \}\), or set strict: true to refuse it\./,
-    'Give it a GGUF with the variable AI_MODELS = { $1 = "key or URL" }, or refuse it with STRICT = "true".',
+    'Give it a GGUF with the variable AI_MODELS = { $1 = "name, key or URL" }, or refuse it with STRICT = "true".',
   );
 }
 

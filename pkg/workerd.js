@@ -5,6 +5,7 @@ import { Ai as BaseAi } from "./ai.js";
 import { DEFAULT_EMBEDDINGS } from "./default-embeddings.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { toEmbeddingFiles } from "./embeddings.js";
+import { streamed } from "./hub-source.js";
 import { narrow, wide } from "./instance.js";
 import { LocalEngine } from "./local-engine.js";
 import { substituteOf } from "./substitute.js";
@@ -41,7 +42,7 @@ async function openEmbeddings(config) {
   const { embeddings } = builds;
   const { weights, config: sizes, tokenizer } = DEFAULT_EMBEDDINGS;
   const fallback = () => toEmbeddingFiles({ weights, config: sizes, tokenizer }, "defaultEmbeddings");
-  return new LocalEmbeddings(config, embeddings && { glue: embeddings.glue, compile: () => HOST.compile(embeddings.wasm) }, fallback);
+  return new LocalEmbeddings(config, embeddings && { glue: embeddings.glue, compile: () => HOST.compile(embeddings.wasm) }, fallback, streamed(config.hub));
 }
 
 /** @extends {LocalEngine<() => Promise<{default: WebAssembly.Module}>>} */
@@ -95,7 +96,7 @@ export class Ai extends BaseAi {
     const settings = { default: { url: DEFAULT_MODEL.url, sha256: DEFAULT_MODEL.sha256 }, ...config };
     const substitute = substituteOf(config, { account: {} });
     /** @param {import("./instance.js").WasmInstance} instance */
-    const engine = (instance) => (/** @type {AiConfig} */ settings) => new WorkerdEngine(instance, () => HOST, settings, undefined, substitute, openEmbeddings);
+    const engine = (instance) => (/** @type {AiConfig} */ settings) => new WorkerdEngine(instance, () => HOST, settings, streamed(config.hub), substitute, openEmbeddings);
     super(engineBySize(settings, engine(narrow), engine(wide)));
   }
 }

@@ -267,7 +267,7 @@ export class ModelCache {
     const { endpoint } = this.#hub;
     const [, owner, repo] = url.startsWith(`${endpoint}/`) ? (/^([^/]+)\/([^/]+)\/resolve\//.exec(url.slice(endpoint.length + 1)) ? url.slice(endpoint.length).split("/") : []) : [];
     if (!owner || (response.url && new URL(response.url).origin !== new URL(endpoint).origin)) return undefined;
-    return hubError(response, `${owner}/${repo}`, { ...this.#hub, page: `${endpoint}/${owner}/${repo}` });
+    return hubError({ status: response.status, code: response.headers.get("x-error-code") }, `${owner}/${repo}`, { ...this.#hub, page: `${endpoint}/${owner}/${repo}` });
   }
 
   /**

@@ -27,6 +27,7 @@ const F32 = 0;
  * @property {Record<string, string>} headers
  * @property {number} [cutAt] the first connection that comes to this byte is cut there
  * @property {number} [pause] milliseconds after each step
+ * @property {number} [delay] milliseconds before the answer
  * @property {boolean} [ranges] whether it answers to ranges; default: yes
  */
 
@@ -74,7 +75,7 @@ export function bytesOf({ size, read }) {
  * Starts the host. `/` is an empty page, `/pkg/` the package, other paths are those of `files`.
  *
  * @param {Map<string, HostedFile | string>} files may be changed later; texts are scripts
- * @returns {Promise<{url: string, asked: {method: string, path: string, range?: string, authorization?: string}[], close(): Promise<void>}>}
+ * @returns {Promise<{url: string, asked: {method: string, path: string, range?: string, condition?: string, authorization?: string}[], close(): Promise<void>}>}
  *   `asked`: the requests for `files`
  */
 export async function startModelHost(files) {
@@ -84,8 +85,9 @@ export async function startModelHost(files) {
     if (request.method === "OPTIONS") return response.writeHead(204, CORS).end();
     const file = files.get(pathname);
     if (typeof file === "object") {
-      const { range, authorization } = request.headers;
-      asked.push({ method: request.method, path: pathname, ...(range && { range }), ...(authorization && { authorization }) });
+      const { range, authorization, "if-range": condition } = request.headers;
+      asked.push({ method: request.method, path: pathname, ...(range && { range }), ...(condition && { condition }), ...(authorization && { authorization }) });
+      if (file.delay) await sleep(file.delay);
       return send(request, response, file);
     }
     const page = pathname === "/" ? "<!doctype html><link rel=icon href='data:,'>" : file;

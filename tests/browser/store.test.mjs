@@ -148,6 +148,17 @@ describe("a download that is interrupted", () => {
     assert.equal(downloads().length, 2);
   });
 
+  it("makes sure that the file is the same one, on another origin by the answer alone", async () => {
+    files.get("/model.gguf").cutAt = 11_000_000;
+    assert.deepEqual(await answer(url), answered);
+    assert.equal(downloads()[1].condition, '"1"');
+    const other = await startModelHost(new Map([["/model.gguf", { ...paddedModel(PADDING, SAYS), cutAt: 11_000_000 }]]));
+    assert.deepEqual(await answer(`${other.url}/model.gguf`), answered);
+    const [, resumed] = other.asked.filter(({ method }) => method === "GET");
+    await other.close();
+    assert.deepEqual([typeof resumed.range, resumed.condition], ["string", undefined]);
+  });
+
   /** Begins to load and closes the page when some of it is stored. */
   async function closePageMeanwhile() {
     files.get("/model.gguf").pause = 100;
@@ -287,14 +298,14 @@ describe("where the private file system", () => {
 
 describe("a load that is aborted", () => {
   it("goes on with the next request", async () => {
-    files.get("/model.gguf").pause = 100;
+    Object.assign(files.get("/model.gguf"), { pause: 50, delay: 1000 });
     const outcome = await page.evaluate(
       async ({ url, id }) => {
         const { Ai } = await import("/pkg/browser.js");
         const ai = new Ai({ default: url, threads: 1, onWarning() {} });
         // One of them while it connects, one while it loads.
         const aborted = [];
-        for (const wait of [0, 1500]) aborted.push(await ai.run(id, { prompt: "Hi" }, { signal: AbortSignal.timeout(wait) }).catch(({ name }) => name));
+        for (const wait of [500, 2500]) aborted.push(await ai.run(id, { prompt: "Hi" }, { signal: AbortSignal.timeout(wait) }).catch(({ name }) => name));
         return [...aborted, (await ai.run(id, { prompt: "Hi" })).response];
       },
       { url, id: "@cf/meta/llama-3.1-8b-instruct" },

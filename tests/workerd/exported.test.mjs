@@ -19,6 +19,6 @@ test("a warning advises the Worker's variables", async () => {
   await worker.run("@cf/meta/llama-3.1-8b-instruct", { ...PARIS, max_tokens: 1 });
   await eventually("the log has the warning", () => worker.logs.some((line) => /has no local weights/.test(line)));
   const warning = worker.logs.find((line) => /has no local weights/.test(line));
-  assert.match(warning, /Give it a GGUF with the variable AI_MODELS = \{ "@cf\/meta\/llama-3\.1-8b-instruct" = "key or URL" \}, or refuse it with STRICT = "true"\./);
+  assert.match(warning, /Give it a GGUF with the variable AI_MODELS = \{ "@cf\/meta\/llama-3\.1-8b-instruct" = "name, key or URL" \}, or refuse it with STRICT = "true"\./);
   assert.doesNotMatch(worker.logs.join("\n"), /new Ai/);
 });

@@ -1,0 +1,87 @@
+// A model on the hub as a source: its files are known only when the hub has answered.
+
+import { endpointOf, hubError, hubHeaders, resolveHub } from "./hub.js";
+import { hubOf, parseName } from "./names.js";
+import { http, toSource } from "./source.js";
+
+/**
+ * @import { HubFile } from "./hub.js"
+ * @import { HubConfig } from "./index.d.ts"
+ * @import { HubName } from "./names.js"
+ * @import { Source } from "./source.js"
+ */
+
+/**
+ * Like `toSource`, but a string may be a name. Nothing is stored: for runtimes that have no place for it.
+ *
+ * @param {HubConfig} [hub]
+ * @returns {(value: unknown, place: string) => Source}
+ */
+export const streamed = (hub = {}) => (value, place) => {
+  const name = typeof value === "string" ? hubOf(parseName(value)) : undefined;
+  if (!name) return toSource(value, place);
+  const ordered = async () => {
+    const { files } = await resolveHub(name, hub);
+    // In a list, each name stands for its own file.
+    return files.sort((one, other) => Number(other.file === name.file) - Number(one.file === name.file));
+  };
+  return hubSource(name, ordered, (file) => http(file.url, hubHeaders(file.url, hub), file.sha256), hub);
+};
+
+/**
+ * A model on the hub.
+ *
+ * @param {HubName} hub
+ * @param {() => Promise<HubFile[]>} resolve
+ * @param {(file: HubFile) => Source} open
+ * @param {HubConfig} [hub]
+ * @returns {Source}
+ */
+export function hubSource({ name, owner, repo }, resolve, open, hub = {}) {
+  /** @type {Promise<Source[]> | undefined} */
+  let files;
+  /** @type {Source | undefined} */
+  let first;
+  const ready = async () => {
+    files ??= resolve().then((found) => found.map(open));
+    try {
+      const [found, ...others] = await files;
+      first = found;
+      if (others.length > 0) Object.assign(source, { others, listed: true });
+      return found;
+    } catch (error) {
+      files = undefined;
+      throw error;
+    }
+  };
+  /** @type {Source} */
+  const source = {
+    name,
+    identity: JSON.stringify(["hub", name]),
+    get sha256() {
+      return first?.sha256;
+    },
+    prepare: async () => void (await ready()),
+    async open(offset) {
+      try {
+        const { size, read, cancel } = await (await ready()).open(offset);
+        return { size, read: () => read().catch(askAgain), cancel };
+      } catch (error) {
+        const page = `${endpointOf(hub.endpoint)}/${owner}/${repo}`;
+        return askAgain((error.kind === "refused" && hubError(error, `${owner}/${repo}`, { ...hub, page })) || error);
+      }
+    },
+  };
+  return source;
+
+  /**
+   * Lets the next load ask what the name stands for, if the file was replaced.
+   *
+   * @param {Error & {kind?: string}} error
+   * @returns {never}
+   */
+  function askAgain(error) {
+    if (error.kind === "changed") files = undefined;
+    throw error;
+  }
+}
