@@ -44,7 +44,7 @@ export type ModelFile =
   | R2ModelObject
   | CustomModelSource;
 
-/** A file over HTTP. An interrupted download is resumed if the server supports range requests. */
+/** A file over HTTP. An interrupted download is resumed if the server supports range requests. Node stores it nowhere, unlike a URL that is given as a string. */
 export interface HttpModelSource {
   url: string | URL;
   /**
@@ -98,11 +98,11 @@ export interface ModelFileStream {
 
 /** The progress of loading a model. */
 export interface ModelProgress {
-  /** The requested model id; `"download"` while Node downloads the default model into its cache. */
+  /** The requested model id; `"download"` while Node downloads a model into its cache. */
   model: string;
   /**
    * The current phase, in this order:
-   * - `"download"`: Node downloads the default model into its cache;
+   * - `"download"`: Node downloads a model into its cache, or another process does;
    * - `"weights"`: the file is read;
    * - `"compile"` (only on the GPU): waits for the kernels, which are compiled while the file is read;
    * - `"check"` (only on the GPU): compares each kernel with a reference implementation. After a wrong result, `"weights"` follows again,

@@ -42,6 +42,9 @@ export const CONDITIONS = {
   },
 };
 
+/** How every GGUF file begins. */
+const GGUF = Buffer.from("GGUF");
+const GGUF_FILE = /\.gguf$/i;
 /** What stays free on the disk. */
 const SPARE = 16 << 20;
 /** How often a file may be replaced on the server, or come with other bytes, while it is downloaded. */
@@ -98,7 +101,7 @@ export async function download(wanted, { signal, onProgress = () => {}, onWait =
         failures = transfer.furthest > before ? 0 : failures + 1;
         const again = (failure.kind === "interrupted" || failure.kind === "busy") && !failure.restart;
         if (!again || failures >= all.attempts) throw failure;
-        await pause(Math.min(all.firstWaitMs * 2 ** Math.max(0, failures - 1), all.longestWaitMs), failure, { all, onWait, signal });
+        await pause(waitAfter(failures, all), failure, { all, onWait, signal });
       }
     }
   } catch (error) {
@@ -106,6 +109,26 @@ export async function download(wanted, { signal, onProgress = () => {}, onWait =
     throw error;
   } finally {
     await transfer.close();
+  }
+}
+
+/**
+ * Does what may fail for the moment, as often and with such waits as a download.
+ *
+ * @template T
+ * @param {() => Promise<T>} work
+ * @param {{conditions?: Partial<Conditions>, onWait?: (text: string) => void, signal?: AbortSignal}} [options]
+ * @returns {Promise<T>}
+ */
+export async function patiently(work, { conditions = {}, onWait = () => {}, signal } = {}) {
+  const all = { ...CONDITIONS, ...conditions };
+  for (let failures = 1; ; failures += 1) {
+    try {
+      return await work();
+    } catch (error) {
+      if ((error.kind !== "interrupted" && error.kind !== "busy") || failures >= all.attempts) throw error;
+      await pause(waitAfter(failures, all), error, { all, onWait, signal });
+    }
   }
 }
 
@@ -285,6 +308,7 @@ class Transfer {
     const stream = fromStream(/** @type {ReadableStream} */ (response.body), size);
     for (let chunk; (chunk = await stream.read()) !== undefined; ) {
       await this.#mayWrite();
+      if (this.#offset === 0) this.#checkKind(chunk);
       for (let done = 0; done < chunk.length; ) {
         const { bytesWritten } = await this.#handle.write(chunk, done, chunk.length - done, this.#offset + done).catch((error) => {
           throw asDiskError(error, this.#wanted.target);
@@ -298,6 +322,17 @@ class Transfer {
     }
     if (size !== undefined && this.#offset < size) throw sourceError("interrupted", `the connection ended after ${this.#offset} of ${size} bytes`);
     if (size !== undefined && this.#offset > size) throw Object.assign(sourceError("changed", `the server sent more than ${size} bytes`), { restart: true });
+  }
+
+  /**
+   * Some servers answer with a page where they have no file, and gigabytes later is late to say so.
+   *
+   * @param {Uint8Array} start
+   */
+  #checkKind(start) {
+    if (!GGUF_FILE.test(new URL(this.#wanted.url).pathname) || start.length < GGUF.length || GGUF.equals(start.subarray(0, GGUF.length))) return;
+    const text = Buffer.from(start.subarray(0, 20)).toString("latin1").replaceAll(/[^ -~]/g, "·");
+    throw Object.assign(sourceError("refused", `what the server sends is not a GGUF file: it begins with "${text}"`), { leaveNothing: true });
   }
 
   /** A process that stood still for long may have lost its lock to another, which writes the same file now. */
@@ -386,6 +421,12 @@ function noRoom(folder, why) {
 
 /** @param {number} bytes */
 const inMegabytes = (bytes) => `${Math.ceil(bytes / 1e6).toLocaleString("en")} MB`;
+
+/**
+ * @param {number} failures one after another
+ * @param {Conditions} conditions
+ */
+const waitAfter = (failures, { firstWaitMs, longestWaitMs }) => Math.min(firstWaitMs * 2 ** Math.max(0, failures - 1), longestWaitMs);
 
 /**
  * Waits before the next attempt, at least as long as the server asks for.

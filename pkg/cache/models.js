@@ -13,7 +13,7 @@ import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { ENDPOINT, endpointOf, hubError, hubHeaders, resolveHub } from "../hub.js";
 import { hubOf, parseName } from "../names.js";
 import { partNames, sourceError } from "../source.js";
-import { CONDITIONS, download, isCurrent, partOf, readPart, removePart } from "./download.js";
+import { CONDITIONS, download, isCurrent, partOf, patiently, readPart, removePart } from "./download.js";
 import { alone } from "./lock.js";
 import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeRecord } from "./records.js";
 
@@ -116,7 +116,8 @@ export class ModelCache {
     const hub = hubOf(parsed);
     if (known && (!renew || !hub)) return known;
     if (!parsed || !hub) throw sourceError("refused", `"${name}" is not the name of a model`);
-    const { files } = await resolveHub(hub, { ...this.#hub, signal: this.#options.signal });
+    const { conditions, onWarning: onWait, signal } = this.#options;
+    const { files } = await patiently(() => resolveHub(hub, { ...this.#hub, signal }), { conditions, onWait, signal });
     return this.#model(parsed.name, files.sort((one, other) => Number(other.file === hub.file) - Number(one.file === hub.file)));
   }
 
@@ -151,10 +152,14 @@ export class ModelCache {
     const state = await compare(file.path, expected, { full });
     const record = await readRecord(file.path);
     const replaced = state === "good" && record !== undefined && model.mutable === true && (await this.#isReplaced(file, record));
-    if (state === "good" && !replaced) return void (await markUsed(file.path));
-    // Otherwise the hub has another file by now.
-    const isSameVersion = record && (file.sha256 === undefined || file.sha256 === record.sha256);
-    if (state === "other" && isSameVersion) this.#options.onWarning?.(`workers-ai-local: ${file.path} is no longer the file that was downloaded; it is downloaded again.`);
+    if (state === "good" && !replaced) {
+      await markUsed(file.path);
+      // By another name for it.
+      return this.#remember(model).catch(() => {});
+    }
+    // If the record says another SHA-256, the hub has another file by now.
+    const isDamaged = state === "other" && (!record || file.sha256 === undefined || file.sha256 === record.sha256);
+    if (isDamaged) this.#options.onWarning?.(`workers-ai-local: ${file.path} is not the file that it should be; it is downloaded again.`);
     await this.#shared(file.path, onProgress, (report) => this.#locked(model, file, report, { full, replaced }));
     this.#current.add(file.path);
     await this.#remember(model);

@@ -4,7 +4,6 @@ import { ModelCache } from "../cache/models.js";
 import { nearest } from "../suggest.js";
 import { CommandError, UsageError } from "./arguments.js";
 import { megabytes } from "./list.js";
-import { say } from "./terminal.js";
 
 /**
  * @param {object} _values none
@@ -23,7 +22,7 @@ export async function rm(_values, names) {
     }
     const rest = new Set((await cache.list()).map((model) => model.name));
     const freed = before.filter((model) => !rest.has(model.name)).reduce((sum, { bytes }) => sum + bytes, 0);
-    say(`${name}: removed, ${megabytes(freed)}`);
+    console.log(`${name}: removed, ${megabytes(freed)}`);
   }
   if (missing.length === 0) return;
   const texts = missing.map(({ name, meant, stored }) => `${name} is not stored${meant ? `: did you mean ${meant}?` : stored > 0 ? ": `list` shows what is" : ""}`);

