@@ -27,6 +27,7 @@
  * @typedef {object} Choice what this browser is to load
  * @property {string} [source] a name, an address; without it and without files the model of the server, or else the default one
  * @property {string} [served] the model of the server: a name, or an address
+ * @property {Record<string, string>} [servedHeaders] of requests for it
  * @property {File[]} [files] GGUF files of the user
  * @property {{endpoint?: string, token?: string}} [hub]
  */
@@ -41,7 +42,8 @@
  */
 export async function openBrowser(choice, { onProgress, signal }) {
   const { Ai, DEFAULT_MODEL } = await importPackage();
-  const source = choice.files ?? choice.source ?? (choice.served || (await served(DEFAULT_MODEL.file)));
+  const ofServer = choice.servedHeaders && choice.served?.startsWith("/") ? { url: choice.served, headers: choice.servedHeaders } : choice.served;
+  const source = choice.files ?? choice.source ?? (ofServer || (await served(DEFAULT_MODEL.file)));
   const hub = Object.fromEntries(Object.entries(choice.hub ?? {}).filter(([, value]) => value));
   const config = { ...(source === undefined ? {} : { default: source }), ...(Object.keys(hub).length > 0 ? { hub } : {}), onProgress, onWarning() {} };
   /** @type {Ai} */

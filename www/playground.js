@@ -12,7 +12,7 @@ import { EXAMPLES } from "./examples.js";
 import { ModelsPanel } from "./models-panel.js";
 import { Rate, backendName, phaseText, progressShare } from "./progress.js";
 import { inputOf } from "./request.js";
-import { KeyNeeded, findServer, hasKey, openServer, useKey } from "./server-place.js";
+import { KeyNeeded, authorization, findServer, hasKey, openServer, useKey } from "./server-place.js";
 import { SettingsPanel } from "./settings.js";
 import { showCode } from "./show-code.js";
 import { recall, remember } from "./store.js";
@@ -111,7 +111,7 @@ async function useServer() {
   remember("place", undefined);
   models.showPlace("server");
   again = useServer;
-  await load("the server’s model", async (options) => {
+  await load("The server’s model", async (options) => {
     const status = await findServer();
     if (!status) throw new Error("The server does not answer. Start it again with `workers-ai-local serve`.");
     server = status;
@@ -126,7 +126,7 @@ async function useBrowser(choice) {
   models.showPlace("browser");
   again = () => useBrowser(choice);
   const isDefault = !choice.source && !choice.files;
-  const loaded = await load(choice.files?.[0].name ?? choice.source, (options) => openBrowser({ ...choice, served: server?.weights }, options));
+  const loaded = await load(choice.files?.[0].name ?? choice.source, (options) => openBrowser({ ...choice, served: server?.weights, servedHeaders: authorization() }, options));
   // A name that does not load must not be tried again at every visit.
   if (!loaded && !isDefault && !choice.files) models.forgetChoice();
 }

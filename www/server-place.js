@@ -44,7 +44,8 @@ let given = null;
 /** Whether the user has given a key. */
 export const hasKey = () => authorization() !== undefined;
 
-function authorization() {
+/** The headers of requests to a server with a key. */
+export function authorization() {
   try {
     given ??= sessionStorage.getItem(KEY);
   } catch {

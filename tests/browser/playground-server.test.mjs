@@ -151,6 +151,13 @@ describe("the playground of a server with a key", () => {
     await page.press("#key", "Enter");
     await ready(page);
     assert.equal(await answer(page), "I am served.");
+    // The model's file needs the key too.
+    await page.click("#open-models");
+    await page.getByRole("radio", { name: /This browser/ }).check();
+    await page.waitForFunction((file) => document.querySelector("#model-place").textContent.startsWith("browser") && document.querySelector("#model-name").textContent === file, FILE);
+    await page.click("#open-models");
+    await page.getByRole("radio", { name: /The server of this page/ }).check();
+    await page.waitForFunction(() => document.querySelector("#model-place").textContent.startsWith("server"));
     await page.click("#open-code");
     await page.getByRole("tab", { name: "curl" }).click();
     const code = await page.textContent("#code");
