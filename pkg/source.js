@@ -224,9 +224,10 @@ function files(open, url, headers, sha256) {
  * @param {string | URL} url
  * @param {Record<string, string>} [headers]
  * @param {string} [sha256] of the file
+ * @param {typeof globalThis.fetch} [fetch]
  * @returns {Source}
  */
-export function http(url, headers = {}, sha256) {
+export function http(url, headers = {}, sha256, fetch) {
   const name = String(url);
   /** @type {Version | undefined} the file whose beginning was read */
   let first;
@@ -235,7 +236,7 @@ export function http(url, headers = {}, sha256) {
     identity: httpIdentity(name, headers),
     sha256,
     async open(offset) {
-      const { stream, version } = await download(name, headers, offset, first);
+      const { stream, version } = await download(name, headers, offset, first, fetch);
       if (offset === 0 || !first) first = version;
       return stream;
     },

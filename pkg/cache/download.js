@@ -396,15 +396,17 @@ const defined = (value) => /** @type {Value} */ (Object.fromEntries(Object.entri
 /** @param {any} error */
 function asSourceError(error) {
   if (error.kind) return error;
-  if (FULL.has(error.code)) return asDiskError(error, "");
   return sourceError("interrupted", error.cause?.message ?? error.message);
 }
 
 /**
+ * What an error of the file system means for the one who wants the file.
+ *
  * @param {any} error
  * @param {string} target
  */
-function asDiskError(error, target) {
+export function asDiskError(error, target) {
+  if (error.kind || typeof error.code !== "string") return error;
   const folder = path.dirname(target);
   if (FULL.has(error.code)) return noRoom(folder, "it became full");
   return sourceError("refused", `${folder} cannot be written (${error.code}): set WORKERS_AI_LOCAL_CACHE to a folder that can`);

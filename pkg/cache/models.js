@@ -13,7 +13,7 @@ import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { ENDPOINT, endpointOf, hubError, hubHeaders, resolveHub } from "../hub.js";
 import { hubOf, parseName } from "../names.js";
 import { partNames, sourceError } from "../source.js";
-import { CONDITIONS, download, isCurrent, partOf, patiently, readPart, removePart } from "./download.js";
+import { CONDITIONS, asDiskError, download, isCurrent, partOf, patiently, readPart, removePart } from "./download.js";
 import { alone } from "./lock.js";
 import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeRecord } from "./records.js";
 
@@ -31,6 +31,7 @@ import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeReco
  * @property {string} name
  * @property {StoredFile[]} files one, or those of a split model: first the one that is named, if the name is that of a file
  * @property {boolean} [mutable] it is at an address whose file may be another one by now, so that the server is asked when it is used
+ * @property {boolean} [assorted] its files are of different kinds, and not what its name stands for
  * @property {string} [help] what else can be done if it cannot be downloaded
  *
  * @typedef {{loaded: number, total: number | null}} Progress
@@ -181,7 +182,7 @@ export class ModelCache {
   /** Remembers which files a name stands for. @param {Model} model */
   async #remember(model) {
     const hub = hubOf(parseName(model.name));
-    if (!hub) return;
+    if (!hub || model.assorted) return;
     const files = model.files.map(({ url, size, sha256, path: file }) => ({ url, file: path.basename(file), size, sha256 }));
     const note = this.#noteOf(hub.name);
     const before = await readJson(note);
@@ -221,7 +222,7 @@ export class ModelCache {
     const { signal } = this.#options;
     const target = file.path;
     await mkdir(path.dirname(target), { recursive: true }).catch((error) => {
-      throw sourceError("refused", `${path.dirname(target)} cannot be made (${error.code}): set WORKERS_AI_LOCAL_CACHE to another folder`);
+      throw asDiskError(error, target);
     });
     /** Shows what the other process does. */
     const onWait = async () => {
@@ -233,7 +234,7 @@ export class ModelCache {
     } catch (error) {
       // Its own folder, if nothing came.
       if (path.dirname(target) !== this.#folder) await rmdir(path.dirname(target)).catch(() => {});
-      throw error;
+      throw asDiskError(error, target);
     }
   }
 
@@ -305,7 +306,7 @@ export class ModelCache {
   defaultEmbeddings() {
     const { folder, weights, config, tokenizer } = DEFAULT_EMBEDDINGS;
     const files = [weights, config, tokenizer].map(({ url, file, size, sha256 }) => ({ url: this.#onEndpoint(url), path: path.join(this.#folder, folder, file), size, sha256 }));
-    return { name: EMBEDDINGS_NAME, files, help: "or configure another embedding model with new Ai({ defaultEmbeddings })" };
+    return { name: EMBEDDINGS_NAME, files, assorted: true, help: "or configure another embedding model with new Ai({ defaultEmbeddings })" };
   }
 
   /** An address of the hub on the mirror that is configured. @param {string} url */

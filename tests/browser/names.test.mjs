@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { CURATED_MODELS } from "../../pkg/curated-models.js";
 import { partName, splitFile } from "../gguf-fixtures.mjs";
-import { TOKEN, sha256Of, startHub } from "../hub-server.mjs";
+import { POOR_TOKEN, TOKEN, sha256Of, startHub } from "../hub-server.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
 import { launch } from "./chromium.mjs";
 import { answerIn, bytesOf, deleteIn, listIn, paddedModel, startModelHost } from "./model-host.mjs";
@@ -100,7 +100,8 @@ describe("a name on the hub", () => {
   });
 
   it("needs the token of a gated repository, which nobody but the hub gets", async () => {
-    assert.match((await answer("hf:some/gated")).error, /some\/gated\S* is gated \(HTTP 401\)|cannot be read: HTTP 401/);
+    for (const cache of [true, false]) assert.match((await answer("hf:some/gated", { cache })).error, /^3003: .*some\/gated is gated \(HTTP 401\)\. Accept its licence at \S+\/some\/gated, .*hub: \{ token \}/);
+    assert.match((await answer("hf:some/gated", { token: POOR_TOKEN })).error, /^3003: .*the hub's token has no access \(HTTP 403\)/);
     assert.deepEqual(await answer("hf:some/gated", { token: TOKEN }), says("Secret."));
     assert.deepEqual(hub.asked.filter(({ to, headers }) => to === "cdn" && headers.authorization), []);
     assert.deepEqual(await answer("hf:some/gated"), says("Secret."));

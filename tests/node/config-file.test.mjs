@@ -9,6 +9,7 @@ import { after, before, beforeEach, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { Ai } from "workers-ai-local";
 import { findConfig, withConfigFile } from "../../pkg/config-file.js";
+import { localEngine } from "../../pkg/dev/engine.js";
 import { startHub } from "../hub-server.mjs";
 import { CACHE } from "../own-cache.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
@@ -136,6 +137,19 @@ describe("its models answer", () => {
     assert.equal((await ai.run(MODEL, HI)).response, "From the hub.");
     assert.equal((await ai.run("@cf/meta/llama-3.1-8b-instruct", HI)).response, "The default.");
     await ai.close();
+  });
+
+  test("in the entries for development, unless they are told not to read it", async () => {
+    const named = async (options) => {
+      const engine = await localEngine({ onWarning() {}, ...options }, folder);
+      try {
+        return (await engine.load(MODEL)).loaded.model;
+      } finally {
+        await engine.close();
+      }
+    };
+    assert.equal(await named({}), "hf:owner/model");
+    assert.equal(await named({ config: false, default: path.join(folder, "default.gguf") }).catch(({ message }) => message), "5007: No such model @cf/own/model or task");
   });
 
   test("in the terminal, unless an option says otherwise", async () => {

@@ -357,6 +357,12 @@ describe("a download", () => {
     assert.deepEqual(await left(), []);
   });
 
+  test("says where it cannot write", async () => {
+    const file = path.join(folder, "a-file");
+    await writeFile(file, "");
+    await assert.rejects(pull(NAME, { folder: file }), { kind: "refused", message: /^\/\S+ cannot be written \(ENOTDIR\): set WORKERS_AI_LOCAL_CACHE to a folder that can$/ });
+  });
+
   test("leaves nothing where the disk becomes full", async () => {
     // The system lets this process write files of 100 blocks only.
     const command = `ulimit -f 100; exec "${process.execPath}" --input-type=module -e '${PULL.replaceAll("'", "\"")}'`;

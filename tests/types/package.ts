@@ -152,6 +152,8 @@ export function configurations(bucket: R2Bucket, own: { name: string; open(offse
   const config: AiConfig = {
     models: { [MODEL]: { url: "https://example.com/model.gguf" } },
     default: DEFAULT_MODEL.url,
+    hub: { endpoint: "https://hub.example.com", token: "secret" },
+    cache: false,
     strict: true,
     caches: 2,
     queue: 8,
@@ -200,6 +202,11 @@ export async function members(ai: Ai): Promise<void> {
   same<number>()((await ai.stats()).memoryBytes);
   same<number | undefined>()((await ai.stats()).models[0]?.tokens);
   same<string | undefined>()((await ai.models())[0]?.name);
+  const [model] = await Ai.models.list();
+  same<string | undefined>()(model?.name);
+  same<number | undefined>()(model?.bytes);
+  same<Date | undefined>()(model?.used);
+  same<boolean>()(await Ai.models.delete("llama-3.2-1b"));
   same<[]>()(ai.getLogs());
   same<Response>()(await ai.fetch("/v1/models"));
   same<Response>()(await ai.fetch(new Request("https://example.com/v1/models"), { signal: AbortSignal.timeout(1000) }));
