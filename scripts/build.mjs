@@ -1,5 +1,5 @@
 // `npm run build`: src/ → pkg/wasm/, by cargo, wasm-bindgen and wasm-opt. Six builds, for one thread and for several: with SIMD, with relaxed
-// SIMD, and with 64-bit memory; and a module of its own for embeddings. `npm run build -- --only simd128` makes one of them.
+// SIMD, and with 64-bit memory; and a module of its own for embeddings; and the playground's libraries. `npm run build -- --only simd128` makes one of them.
 
 import { copyFile, mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -19,6 +19,7 @@ import { FEATURES, bind, cargoEnvironment, optimise } from "./lib/wasm.mjs";
 import { ensurePackages } from "./setup/packages.mjs";
 import { STD_SOURCES_HELP, WASM64_TARGET, WASM_TARGET, ensureToolchain, ensureToolchainWithStd } from "./setup/toolchain.mjs";
 import { ensureWasmBindgen } from "./setup/wasm-bindgen.mjs";
+import { vendor } from "./vendor.mjs";
 
 /** The crate of a build and its profile, unless the build says otherwise. */
 const CRATE = { package: "workers-ai-local", profile: "wasm" };
@@ -112,6 +113,7 @@ const EVERYTHING = Object.keys(BUILDS);
 /** Makes those of `only` that are missing in pkg/wasm/ or older than the sources. Builds that are older and not made now are left out of the index. */
 export async function build(only = EVERYTHING) {
   await ensurePackages();
+  await vendor();
   await mkdir(OUTPUT, { recursive: true });
   // Hashed before the work, so that a change made meanwhile is built next time.
   const inputs = await hashFiles(...INPUTS);

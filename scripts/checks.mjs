@@ -11,7 +11,7 @@ import { WASM_TARGET, pathToolchainHasWasm, requireCargo } from "./setup/toolcha
 
 /** ARCHITECTURE.md has a line for each source file in these folders, except where one line speaks for a whole folder. */
 const MAPPED = ["src", "kernels/src", "embeddings/src", "pkg", "www", "scripts"];
-const MAPPED_AS_FOLDERS = ["src/backend/webgpu/shaders", "scripts/bench", "pkg/wasm"];
+const MAPPED_AS_FOLDERS = ["src/backend/webgpu/shaders", "scripts/bench", "pkg/wasm", "www/vendor"];
 const SOURCES = /\.(rs|js|mjs)$/;
 
 /** TypeScript projects: the package's types as a program sees them, its JavaScript, the examples, and others' types of answers. */

@@ -17,6 +17,8 @@ export async function startPlayground({ port = 0, ...files } = {}) {
   const answer = staticFiles(files);
   const server = createServer(async (request, response) => {
     try {
+      // The page asks whether this server computes. It has only files.
+      if (request.url === "/local/status") return void response.writeHead(204).end();
       if (await answer(request, response)) return;
       if (request.method === "GET" || request.method === "HEAD") refuse(request, response, 404, `no ${request.url}`);
       else refuse(request, response, 405, "GET or HEAD only", { allow: "GET, HEAD" });

@@ -9,6 +9,7 @@ import { inProject } from "./lib/project.mjs";
 import { which } from "./lib/process.mjs";
 import { UserError, main } from "./lib/report.mjs";
 import { WASM_TARGET, ensureToolchain } from "./setup/toolchain.mjs";
+import { VENDOR_FILES, vendorNotices } from "./vendor.mjs";
 
 const NOTICES = "THIRD-PARTY-NOTICES";
 /** The files of a build, and those that `npm run build` writes beside them. */
@@ -16,7 +17,7 @@ const GLUE = ["workers_ai_local.js", "workers_ai_local_bg.wasm"];
 /** The module for embeddings. */
 const EMBEDDINGS = ["embeddings.js", "workerd-embeddings.js", "embeddings/workers_ai_local_embeddings.js", "embeddings/workers_ai_local_embeddings_bg.wasm"];
 const LISTS = ["builds.js", "single-builds.js", "thread-builds.js", "wide-builds.js", "workerd-builds.js", "dot-product.wasm"];
-const OTHERS = ["LICENSE", "README.md", "docs/run.svg"];
+const OTHERS = ["LICENSE", "README.md", "docs/run.svg", "docs/playground.png"];
 
 const exists = async (file) => (await stat(inProject(file)).catch(() => null)) !== null;
 
@@ -28,7 +29,7 @@ async function missing(files) {
 
 await main(async () => {
   const wanted = process.env.WORKERS_AI_LOCAL_BUILDS?.split(",") ?? ALL_BUILDS;
-  const unbuilt = await missing([...LISTS, ...wanted.flatMap((build) => GLUE.map((file) => `${build}/${file}`)), ...EMBEDDINGS].map((file) => `pkg/wasm/${file}`));
+  const unbuilt = await missing([...LISTS, ...wanted.flatMap((build) => GLUE.map((file) => `${build}/${file}`)), ...EMBEDDINGS].map((file) => `pkg/wasm/${file}`).concat(VENDOR_FILES));
   if (unbuilt.length > 0) throw new UserError(`the package is not built, ${unbuilt[0]} is missing: run npm run build`);
   const { builds } = await import(pathToFileURL(inProject("pkg/wasm/builds.js")).href);
   const unlisted = wanted.find((build) => !builds[build]);
@@ -38,7 +39,7 @@ await main(async () => {
   if (unlisted) throw new UserError(`the build "${unlisted}" is older than its sources: run npm run build`);
 
   const cargo = which("cargo") ?? (await ensureToolchain()).cargo;
-  await writeFile(inProject(NOTICES), await thirdPartyNotices({ cargo, target: WASM_TARGET }));
+  await writeFile(inProject(NOTICES), await thirdPartyNotices({ cargo, target: WASM_TARGET, libraries: await vendorNotices() }));
 
   const { files, exports, bin } = JSON.parse(await readFile(inProject("package.json"), "utf8"));
   const entries = (value) => (typeof value === "string" ? [value] : Object.values(value).flatMap(entries));

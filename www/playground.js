@@ -1,311 +1,391 @@
-// The playground: a conversation with the local model through the package's `Ai`.
+// The playground: puts the parts of the page together.
 
-import { backendName, fileName, openEngine, phaseText, progressShare, progressText, reasonOf } from "./engine.js";
-import { Stopwatch } from "./speed.js";
-import { Turn } from "./turn.js";
+import "./theme.js";
+import { loadError } from "./advice.js";
+import { openBrowser } from "./browser-place.js";
+import { Chat } from "./chat.js";
+import { messagesOf } from "./conversation.js";
+import { ConversationList } from "./conversation-list.js";
+import { drawIcons, element, make, sizeText } from "./dom.js";
+import { conversationsDrawer, settingsDrawer } from "./drawers.js";
+import { EXAMPLES } from "./examples.js";
+import { ModelsPanel } from "./models-panel.js";
+import { Rate, backendName, phaseText, progressShare } from "./progress.js";
+import { inputOf } from "./request.js";
+import { KeyNeeded, authorization, findServer, hasKey, openServer, useKey } from "./server-place.js";
+import { SettingsPanel } from "./settings.js";
+import { showCode } from "./show-code.js";
+import { recall, remember } from "./store.js";
+import { tabs } from "./tabs.js";
+import { tokenView } from "./token-view.js";
+import { Tools } from "./tools.js";
+import { WorkerTab } from "./worker-tab.js";
 
 /**
- * @import { ChatMessage, ModelListing, MessagesInput, ModelProgress } from "../pkg/index.d.ts"
- * @import { Piece } from "../pkg/pieces.js"
- * @import { Engine } from "./engine.js"
- * @typedef {Pick<Piece, "usage" | "finish_reason">} End
+ * @import { ModelListing, ModelProgress } from "../pkg/index.d.ts"
+ * @import { Choice, Facts, Place } from "./browser-place.js"
+ * @import { Status } from "./server-place.js"
  */
 
-/** Interval in milliseconds at which the facts under a growing answer are updated. */
-const FACTS_EVERY_MS = 200;
-/** Ids of the number fields; they are also the names of the input's fields. */
-const NUMBERS = ["max_tokens", "temperature", "top_p", "top_k", "seed"];
-
-/**
- * An element of index.html.
- *
- * @template {HTMLElement} T
- * @param {string} id
- * @param {new () => T} type
- * @returns {T}
- */
-function element(id, type) {
-  const found = document.getElementById(id);
-  if (!(found instanceof type)) throw new Error(`The page has no ${type.name} "${id}".`);
-  return found;
-}
-
+const input = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ (element(id));
 /** The elements that change or are read. */
 const page = {
-  engine: element("engine", HTMLElement),
-  engineStatus: element("engine-status", HTMLElement),
-  loading: element("loading", HTMLElement),
+  engine: element("engine"),
+  status: element("engine-status"),
+  loading: element("loading"),
   progress: element("progress", HTMLProgressElement),
-  progressText: element("progress-text", HTMLElement),
+  progressText: element("progress-text"),
+  keyForm: element("key-form", HTMLFormElement),
   retry: element("retry", HTMLButtonElement),
+  otherModel: element("other-model", HTMLButtonElement),
   model: element("model", HTMLSelectElement),
-  modelNote: element("model-note", HTMLElement),
-  system: element("system", HTMLTextAreaElement),
-  settings: element("settings", HTMLDetailsElement),
-  empty: element("empty", HTMLElement),
-  conversation: element("conversation", HTMLElement),
   composer: element("composer", HTMLFormElement),
   prompt: element("prompt", HTMLTextAreaElement),
-  newConversation: element("new", HTMLButtonElement),
   stop: element("stop", HTMLButtonElement),
   send: element("send", HTMLButtonElement),
 };
-/** The number fields. */
-const numbers = NUMBERS.map((id) => element(id, HTMLInputElement));
+/** What code is shown for before anything is typed. */
+const FIRST_PROMPT = "Why is the sky blue?";
+/** The id for code, unless the server was started for another one: one that Cloudflare has too, unlike that of the default model. */
+const ID_FOR_CODE = "@cf/meta/llama-3.1-8b-instruct";
+const ID_OF_DEFAULT = "@cf/huggingface/smollm2-135m-instruct";
+/** Where `workers-ai-local serve` listens by default. */
+const DEFAULT_SERVER = "http://127.0.0.1:8788";
 
-/** @type {Engine | null} */
-let engine = null;
-let ready = false;
+/** The server of this page; `null` if it only has files. @type {Status | null} */
+let server = null;
+/** What computes; `null` while it loads. @type {Place | null} */
+let place = null;
+/** The loading that goes on or went wrong: what to try again. @type {() => void} */
+let again = start;
+let loading = new AbortController();
+
+drawIcons();
+const tools = new Tools();
+const settings = new SettingsPanel();
+settings.tools = () => tools.all;
+settings.onChange = showModes;
+tools.onChange = showModes;
+const models = new ModelsPanel({ onBrowser: useBrowser, onServer: useServer });
+const chat = new Chat({ place: () => place, settings: () => settings.settings, onState: showState, onTurns: () => conversations.keep() });
+const conversations = new ConversationList((turns, byUser) => {
+  chat.open(turns);
+  showState();
+  if (!byUser) return;
+  conversationsDrawer.leave();
+  page.prompt.focus();
+});
+
+// ── What computes ──
+
+/** Finds out what this page's server is, and begins with what the user had chosen. */
+async function start() {
+  showEngine("loading", "Starting …");
+  page.keyForm.hidden = true;
+  try {
+    server = await findServer();
+  } catch (error) {
+    if (error instanceof KeyNeeded) return askForKey(error.message);
+    throw error;
+  }
+  models.offerServer(server);
+  if (server && recall("place") !== "browser") await useServer();
+  else await useBrowser(models.lastChoice());
+}
+
+/** @param {string} text */
+function askForKey(text) {
+  showEngine("failed", text);
+  page.retry.hidden = page.otherModel.hidden = true;
+  page.keyForm.hidden = false;
+  input("key").focus();
+}
+
+page.keyForm.addEventListener("submit", (event) => {
+  event.preventDefault();
+  useKey(input("key").value);
+  start();
+});
+
+async function useServer() {
+  remember("place", undefined);
+  models.showPlace("server");
+  again = useServer;
+  await load("The server’s model", async (options) => {
+    const status = await findServer();
+    if (!status) throw new Error("The server does not answer. Start it again with `workers-ai-local serve`.");
+    server = status;
+    models.offerServer(status);
+    return openServer(status, options);
+  });
+}
+
+/** @param {Choice} choice */
+async function useBrowser(choice) {
+  if (server) remember("place", "browser");
+  models.showPlace("browser");
+  again = () => useBrowser(choice);
+  const isDefault = !choice.source && !choice.files;
+  const loaded = await load(choice.files?.[0].name ?? choice.source, (options) => openBrowser({ ...choice, served: server?.weights, servedHeaders: authorization() }, options));
+  // A name that does not load must not be tried again at every visit.
+  if (!loaded && !isDefault && !choice.files) models.forgetChoice();
+}
+
 /**
- * The conversation so far. Every turn sends all of it, but the engine only computes the new part.
+ * Loads a model, in place of the one before.
  *
- * @type {ChatMessage[]}
+ * @param {string | undefined} what the user has chosen
+ * @param {(options: {onProgress: (progress: ModelProgress) => void, signal: AbortSignal}) => Promise<Place>} open
+ * @returns {Promise<boolean>} whether it is loaded
  */
-let messages = [];
-/**
- * The AbortController of the answer that is being computed; `null` if there is none.
- *
- * @type {AbortController | null}
- */
-let answering = null;
-
-// ── Loading ──
-
-async function load() {
+async function load(what, open) {
+  loading.abort();
+  chat.stop();
+  const { signal } = (loading = new AbortController());
+  const before = place;
+  place = null;
   showEngine("loading", "Starting the engine …");
   page.progress.removeAttribute("value");
   page.progressText.textContent = "";
+  await before?.close();
+  const started = performance.now();
+  const rate = new Rate();
   try {
-    engine ??= await openEngine(showProgress);
-    const started = performance.now();
-    const [{ model, backend }, catalogue] = await Promise.all([engine.ai.load(), engine.ai.models({ task: "Text Generation" })]);
+    const opened = await open({ signal, onProgress: (progress) => !signal.aborted && showProgress(progress, rate) });
+    // Another one was chosen meanwhile.
+    if (signal.aborted) return false;
+    place = opened;
+    await offerModels(await place.models(), place.facts);
+    const { file, backend } = place.facts;
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
-    offerModels(catalogue, fileName(model));
-    // `null` only for scripted answers, which this page does not have.
-    showEngine("ready", `Ready: ${fileName(model)}, computed on the ${backendName(backend ?? "cpu")}. Loaded in ${seconds} s.`);
+    const where = place.kind === "server" ? "by the server " : "";
+    showEngine("ready", backend ? `Ready: ${file}, computed ${where}on the ${backendName(backend)}. Loaded in ${seconds} s.` : `Ready: ${where}prepared answers.`);
+    showFacts(place.facts);
+    return true;
   } catch (error) {
-    showEngine("failed", `The model cannot be loaded. ${await reasonOf(error)}`);
+    if (signal.aborted) return false;
+    showEngine("failed", loadError(error, what));
+    return false;
   }
 }
+
+page.retry.addEventListener("click", () => again());
 
 /**
  * @param {"loading" | "ready" | "failed"} state
  * @param {string} text
  */
 function showEngine(state, text) {
-  ready = state === "ready";
   page.engine.dataset.state = state;
-  page.engineStatus.textContent = text;
+  document.body.dataset.engine = state;
+  page.status.textContent = text;
   page.loading.hidden = state !== "loading";
   page.retry.hidden = state !== "failed";
-  enableButtons();
+  page.otherModel.hidden = state === "ready";
+  element("model-name").textContent = state === "ready" && place ? place.facts.file || "prepared answers" : state === "loading" ? "Loading …" : "No model";
+  element("model-place").textContent = state === "ready" && place ? `${place.kind === "server" ? "server" : "browser"} · ${place.facts.backend ? place.facts.backend.replace("web", "").toUpperCase() : "script"}` : "";
+  showState();
 }
 
-/** @param {ModelProgress} progress */
-function showProgress(progress) {
+/**
+ * @param {ModelProgress} progress
+ * @param {Rate} rate
+ */
+function showProgress(progress, rate) {
   // A last report may arrive after the load has ended.
   if (page.engine.dataset.state !== "loading") return;
   // The text is only changed when it differs, because screen readers read every change.
   const status = phaseText(progress);
-  if (page.engineStatus.textContent !== status) page.engineStatus.textContent = status;
+  if (page.status.textContent !== status) page.status.textContent = status;
   const share = progressShare(progress);
   if (share !== null) page.progress.value = share;
-  page.progressText.textContent = progressText(progress);
+  page.progressText.textContent = rate.text(progress, performance.now());
 }
 
 /**
  * @param {ModelListing[]} catalogue
- * @param {string} defaultFile
+ * @param {Facts} facts
  */
-function offerModels(catalogue, defaultFile) {
-  const chosen = page.model.value;
+function offerModels(catalogue, { id, file }) {
+  const remembered = recall("model");
+  const isKnown = (/** @type {string} */ wanted) => catalogue.some(({ name }) => name === wanted);
+  const own = id === ID_OF_DEFAULT && isKnown(ID_FOR_CODE) ? ID_FOR_CODE : id;
+  const chosen = isKnown(remembered) ? remembered : own;
   // By maker, which is what an id begins with.
   /** @type {Map<string, HTMLOptGroupElement>} */
   const groups = new Map();
   for (const { name } of catalogue) {
-    const [, maker, rest] = /^(.*\/)(.*)$/.exec(name) ?? ["", "", name];
-    const group = groups.get(maker) ?? Object.assign(document.createElement("optgroup"), { label: maker });
+    const [, maker, rest] = /^(.*\/)(.*)$/.exec(name) ?? ["", "other ids", name];
+    const group = groups.get(maker) ?? make("optgroup", { label: maker });
     groups.set(maker, group);
     group.append(new Option(rest, name, name === chosen, name === chosen));
   }
   page.model.replaceChildren(...groups.values());
   const note = () => {
     const { name, description } = /** @type {ModelListing} */ (catalogue.find(({ name }) => name === page.model.value));
-    page.modelNote.textContent = `${name}: ${description}. Ids without weights on this machine are answered by the small default model, ${defaultFile}.`;
+    const answers = server?.ids[name] && place?.kind === "server" ? server.ids[name] : file;
+    element("model-note").textContent = `${name}: ${description.replace(/\.?$/, ".")} ${answers ? `Here ${answers} answers for it.` : ""}`;
   };
-  page.model.onchange = note;
+  page.model.onchange = () => {
+    remember("model", page.model.value);
+    note();
+  };
   note();
 }
 
-// ── Asking ──
-
-/** @param {string} prompt */
-async function ask(prompt) {
-  page.empty.hidden = true;
-  new Turn(page.conversation, "user", prompt);
-  const turn = new Turn(page.conversation, "assistant");
-  turn.growing = true;
-  following = true;
-  scrollToEnd();
-
-  const asked = [...messages, { role: "user", content: prompt }];
-  const controller = new AbortController();
-  answering = controller;
-  enableButtons();
-
-  const watch = new Stopwatch();
-  const showFacts = () => (turn.facts = factsSoFar(watch));
-  showFacts();
-  const ticking = setInterval(showFacts, FACTS_EVERY_MS);
-  try {
-    const end = await answer(asked, turn, watch, controller.signal);
-    turn.facts = factsAtEnd(watch, end);
-  } catch (error) {
-    if (controller.signal.aborted) {
-      turn.facts = turn.text ? `${factsSoFar(watch)} · stopped` : "Stopped";
-    } else {
-      turn.facts = "";
-      turn.fail(`The answer failed. ${/** @type {Error} */ (error).message || error}`);
-    }
-  } finally {
-    clearInterval(ticking);
-    turn.growing = false;
-    // Skipped if a new conversation was started in the meantime.
-    if (answering === controller) {
-      answering = null;
-      // A turn without an answer is not added to the conversation. Its prompt returns to the field, so that it can be sent again.
-      if (turn.text) messages = [...asked, { role: "assistant", content: turn.text }];
-      else page.prompt.value ||= prompt;
-      enableButtons();
-    }
-    scrollIfFollowing();
-  }
+/** @param {Facts} facts */
+function showFacts({ file, backend, why, build, threads, threadsWhy, memoryBytes, context }) {
+  const rows = [
+    ["File", file],
+    ["Where", place?.kind === "server" ? "the server of this page" : "this browser"],
+    ["Backend", backend ? backendName(backend) : "none: prepared answers"],
+    ["Why", why],
+    ["Build", build],
+    ["Threads", threads && [String(threads), threadsWhy].filter(Boolean).join(". ")],
+    ["Memory", memoryBytes && `${sizeText(memoryBytes)} (WebAssembly)`],
+    ["Context", context && `${context.toLocaleString("en")} tokens`],
+  ];
+  element("facts-list").replaceChildren(...rows.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", {}, String(name)), make("dd", {}, String(value))]));
 }
 
-/**
- * Streams the answer into `turn` and returns how it ended.
- *
- * @param {ChatMessage[]} asked
- * @param {Turn} turn
- * @param {Stopwatch} watch
- * @param {AbortSignal} signal
- */
-async function answer(asked, turn, watch, signal) {
-  // Nobody can ask before the engine is ready.
-  const { ai, eventData, pieceOf } = /** @type {Engine} */ (engine);
-  const system = page.system.value.trim();
-  /** @type {MessagesInput & {stream: true}} */
-  const input = {
-    messages: system ? [{ role: "system", content: system }, ...asked] : asked,
-    stream: true,
-    ...Object.fromEntries(numbers.filter(({ value }) => value !== "").map(({ id, valueAsNumber }) => [id, valueAsNumber])),
-  };
-  const stream = await ai.run(page.model.value, input, { signal });
-  /** @type {End} */
-  let end = {};
-  for await (const data of eventData(stream)) {
-    if (data === "[DONE]") return end;
-    const { text, thought, usage = end.usage, finish_reason = end.finish_reason } = pieceOf(data);
-    end = { usage, finish_reason };
-    if (!text && !thought) continue;
-    watch.piece();
-    if (thought) turn.think(thought);
-    if (text) turn.append(text);
-    scrollIfFollowing();
-  }
-  // A complete stream ends with [DONE].
-  throw new Error("The stream ended before the answer was complete.");
-}
+// ── The composer ──
 
-/** @param {Stopwatch} watch */
-function factsSoFar(watch) {
-  if (watch.firstAfter === null) return `Reading the prompt … ${watch.elapsed.toFixed(1)} s`;
-  const speed = watch.tokensPerSecond();
-  return [`about ${watch.pieces} tokens`, speed && `${speed.toFixed(1)} tokens/s`].filter(Boolean).join(" · ");
-}
-
-/**
- * @param {Stopwatch} watch
- * @param {End} end
- */
-function factsAtEnd(watch, end) {
-  const { prompt_tokens, completion_tokens, prompt_tokens_details, completion_tokens_details } = end.usage ?? {};
-  const speed = watch.tokensPerSecond(completion_tokens);
-  const cached = prompt_tokens_details?.cached_tokens;
-  const thoughts = completion_tokens_details?.reasoning_tokens;
-  return [
-    speed && `${speed.toFixed(1)} tokens/s`,
-    `${completion_tokens} tokens${thoughts ? `, ${thoughts} of them thoughts` : ""}`,
-    watch.firstAfter !== null && `first token after ${watch.firstAfter.toFixed(2)} s`,
-    `prompt ${prompt_tokens} tokens${cached ? `, ${cached} of them cached` : ""}`,
-    end.finish_reason === "length" && "cut off at max_tokens",
-  ]
-    .filter(Boolean)
-    .join(" · ");
-}
-
-// ── The page ──
-
-function enableButtons() {
+function showState() {
+  const answering = chat.isAnswering;
   const [send, stop, focused] = [page.send, page.stop, document.activeElement];
-  send.disabled = !ready || answering !== null;
-  stop.disabled = answering === null;
-  // A button that is disabled loses the keyboard focus, so the other button receives it.
-  if (focused === send && send.disabled) stop.focus();
-  if (focused === stop && stop.disabled) send.focus();
+  send.disabled = !place || answering;
+  send.hidden = answering;
+  stop.hidden = !answering;
+  // A button that is hidden loses the keyboard focus, so the other button receives it.
+  if (focused === send && answering) stop.focus();
+  if (focused === stop && !answering) send.focus();
+  showContext();
+  if (place && !answering) place.refresh().then((facts) => place && showFacts(facts), () => {});
 }
 
-/** Whether the page is scrolled to its end. Only then does it follow a growing answer. */
-let following = true;
-addEventListener("scroll", () => {
-  const page = document.documentElement;
-  following = page.scrollHeight - page.clientHeight - page.scrollTop < 40;
-});
-
-function scrollIfFollowing() {
-  if (following) scrollToEnd();
+function showContext() {
+  const context = place?.facts.context;
+  const usage = chat.turns.findLast(({ usage }) => usage)?.usage;
+  element("context").hidden = !context || !usage;
+  if (!context || !usage) return;
+  const share = usage.total_tokens / context;
+  element("context-meter", HTMLMeterElement).value = Math.min(share, 1);
+  element("context-text").textContent = `${usage.total_tokens.toLocaleString("en")} of ${context.toLocaleString("en")} tokens`;
 }
 
-let scrolling = false;
-function scrollToEnd() {
-  // At most once per frame, however fast the text arrives.
-  if (scrolling) return;
-  scrolling = true;
-  requestAnimationFrame(() => {
-    scrolling = false;
-    scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
-  });
+/** Says beside the prompt what is not as usual with the next answer. */
+function showModes() {
+  const { format, raw } = settings.settings;
+  const modes = [raw && "raw prompt", format !== "text" && (format === "json_schema" ? "JSON of a schema" : "JSON"), !raw && tools.offered > 0 && `${tools.offered} ${tools.offered === 1 ? "tool" : "tools"}`];
+  element("modes").replaceChildren(
+    ...modes.filter((mode) => typeof mode === "string").map((mode) => {
+      const button = make("button", { type: "button", className: "mode", ariaLabel: `${mode}: settings` }, mode);
+      button.addEventListener("click", () => settingsDrawer.open());
+      return button;
+    }),
+  );
 }
+
+function fitPrompt() {
+  page.prompt.style.height = "auto";
+  page.prompt.style.height = `${page.prompt.scrollHeight + 2}px`;
+}
+page.prompt.addEventListener("input", fitPrompt);
 
 page.composer.addEventListener("submit", (event) => {
   event.preventDefault();
   const prompt = page.prompt.value.trim();
   if (page.send.disabled || !prompt) return;
   page.prompt.value = "";
+  fitPrompt();
   ask(prompt);
 });
 
+/** @param {string} prompt */
+async function ask(prompt) {
+  settingsDrawer.leave();
+  await chat.ask(prompt);
+  const [question, answer] = chat.turns.slice(-2);
+  // A prompt without an answer returns to the field, so that it can be sent again.
+  if (answer?.error && question?.content === prompt) {
+    page.prompt.value ||= prompt;
+    fitPrompt();
+  }
+}
+
 page.prompt.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  // With an input method, Enter only ends a word.
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   page.composer.requestSubmit();
 });
 
-// The browser cannot show a validation message for a field inside a closed <details>, so open it.
-for (const field of numbers) field.addEventListener("invalid", () => (page.settings.open = true));
+page.stop.addEventListener("click", () => chat.stop());
 
-page.stop.addEventListener("click", () => answering?.abort());
-
-page.newConversation.addEventListener("click", () => {
-  answering?.abort();
-  answering = null;
-  messages = [];
-  page.conversation.replaceChildren();
-  page.empty.hidden = false;
-  enableButtons();
-  page.prompt.focus();
+addEventListener("keydown", ({ key }) => {
+  if (key === "Escape" && chat.isAnswering && !document.querySelector("dialog[open]")) chat.stop();
 });
 
-page.retry.addEventListener("click", load);
+element("examples").append(
+  ...EXAMPLES.map(({ title, prompt, needs }) => {
+    const button = make("button", { type: "button", className: "example" }, make("b", {}, title), make("span", {}, prompt));
+    button.addEventListener("click", () => {
+      if (needs === "json_schema") settings.set("format", "json_schema");
+      if (needs === "tool") {
+        tools.offerExample();
+        settings.set("tool_choice", "required");
+      }
+      page.prompt.value = prompt;
+      fitPrompt();
+      page.prompt.focus();
+      page.composer.requestSubmit();
+    });
+    return button;
+  }),
+);
 
-load();
+// ── Dialogs and tabs ──
+
+/** The request that the page would send now, or has sent last. */
+function currentRequest() {
+  const now = settings.settings;
+  const typed = page.prompt.value.trim();
+  const turns = typed ? [...chat.turns, { role: /** @type {const} */ ("user"), content: typed }] : chat.turns.slice(0, chat.turns.findLastIndex(({ role }) => role !== "assistant") + 1);
+  const messages = messagesOf(turns);
+  return { model: now.model, input: inputOf(now, messages.length > 0 ? messages : [{ role: "user", content: FIRST_PROMPT }]) };
+}
+
+const worker = new WorkerTab({ place: () => place });
+const chooseTab = tabs(element("tabs"), ({ id }) => {
+  const name = id.replace("tab-", "");
+  document.body.dataset.tab = name;
+  element("chat").hidden = name !== "chat";
+  element("worker").hidden = name !== "worker";
+  element("open-code").hidden = name !== "chat";
+  remember("tab", name);
+  if (name === "worker") worker.show(takeAlong());
+});
+
+/** The name of the model as a command outside of this page takes it. */
+const takeAlong = () => place?.facts.source ?? "";
+
+showCode(
+  () => ({ ...currentRequest(), base: place?.kind === "browser" ? DEFAULT_SERVER : location.origin, hasKey: hasKey(), source: takeAlong() }),
+  (code) => {
+    worker.open(code);
+    chooseTab(element("tab-worker"));
+    element("tab-worker").focus();
+  },
+);
+tokenView(() => place, currentRequest);
+
+for (const dialog of document.querySelectorAll("dialog")) {
+  dialog.querySelector(".close")?.addEventListener("click", () => dialog.close());
+  // A click beside the dialog hits the dialog itself.
+  dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
+}
+
+showModes();
+conversations.restore();
+if (recall("tab") === "worker") chooseTab(element("tab-worker"));
+start();

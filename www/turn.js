@@ -1,29 +1,69 @@
-// One turn of the conversation on the page. The text of users and models is inserted as text, never as HTML.
+// One turn of the conversation on the page.
 
-const NAMES = { user: "You", assistant: "Model" };
+import { copyButton, icon, iconButton, make } from "./dom.js";
+import { MarkdownView } from "./markdown.js";
+import { callsCard } from "./tools.js";
 
-export class Turn {
-  #body = document.createTextNode("");
+/**
+ * @import { ToolCallMessage } from "../pkg/index.d.ts"
+ * @import { StoredTurn } from "./conversation.js"
+ *
+ * @typedef {object} TurnActions what the user can do with a turn; what is missing is not offered
+ * @property {(text: string) => void} [edit]
+ * @property {() => void} [regenerate]
+ * @property {() => void} [goOn]
+ * @property {((results: {call: ToolCallMessage, content: string}[]) => void) | null} [answerCalls]
+ */
+
+/** JSON with line breaks; another text as it is. @param {string} text */
+function indented(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
+const NAMES = { user: "You", assistant: "Model", tool: "Tool" };
+
+export class TurnView {
+  #turn;
+  #body;
   #thought = document.createTextNode("");
-  #facts = make("p", "facts");
-  #element = make("article", "turn");
+  #facts = make("p", { className: "facts", "aria-live": "off" });
+  #actions = make("div", { className: "turn-actions" });
+  element = make("article", { className: "turn" });
 
   /**
-   * @param {HTMLElement} conversation
-   * @param {"user" | "assistant"} role
-   * @param {string} text
+   * @param {StoredTurn} turn
+   * @param {Map<string, string>} [results] of its calls
+   * @param {TurnActions} [actions]
    */
-  constructor(conversation, role, text = "") {
-    this.#element.dataset.role = role;
-    const paragraph = make("p", "text");
-    this.#body.data = text;
-    paragraph.append(this.#body);
-    const who = make("h3", "who");
-    who.textContent = NAMES[role];
-    // Screen readers should not read numbers that change many times a second.
-    this.#facts.setAttribute("aria-live", "off");
-    this.#element.append(who, paragraph, this.#facts);
-    conversation.append(this.#element);
+  constructor(turn, results = new Map(), actions = {}) {
+    this.#turn = turn;
+    this.element.dataset.role = turn.role;
+    const isUser = turn.role === "user";
+    this.#body = isUser ? null : new MarkdownView();
+    const text = this.#body?.element ?? make("p", { className: "text" }, turn.content);
+    this.element.append(make("h3", { className: "who" }, NAMES[turn.role]), text, make("footer", {}, this.#facts, this.#actions));
+    if (turn.thought) this.think(turn.thought);
+    this.#showText(true);
+    if (turn.facts) this.facts = turn.facts;
+    if (turn.error) this.fail(turn.error);
+    this.offer(actions, results);
+  }
+
+  /** Shows the text again, after it has changed in the turn. */
+  grow() {
+    this.#showText(false);
+  }
+
+  /** @param {boolean} now */
+  #showText(now) {
+    if (!this.#body) return;
+    const { content, json } = this.#turn;
+    this.#body.text = json && content ? `\`\`\`json\n${now ? indented(content) : content}\n\`\`\`` : content;
+    if (now) this.#body.show();
   }
 
   /**
@@ -33,28 +73,10 @@ export class Turn {
    */
   think(text) {
     if (!this.#thought.isConnected) {
-      const details = make("details", "thought");
-      const summary = document.createElement("summary");
-      summary.textContent = "Thoughts";
-      const paragraph = make("p", "");
-      paragraph.append(this.#thought);
-      details.append(summary, paragraph);
-      this.#element.querySelector(".text")?.before(details);
+      const paragraph = make("p", {}, this.#thought);
+      this.element.querySelector(".text")?.before(make("details", { className: "thought" }, make("summary", {}, "Thoughts"), paragraph));
     }
     this.#thought.appendData(text);
-  }
-
-  get text() {
-    return this.#body.data;
-  }
-
-  /**
-   * Appends text. The cost does not depend on the length of the answer so far.
-   *
-   * @param {string} text
-   */
-  append(text) {
-    this.#body.appendData(text);
   }
 
   /**
@@ -63,8 +85,9 @@ export class Turn {
    * @param {boolean} growing
    */
   set growing(growing) {
-    this.#element.toggleAttribute("data-growing", growing);
-    this.#element.setAttribute("aria-busy", String(growing));
+    this.element.toggleAttribute("data-growing", growing);
+    this.element.setAttribute("aria-busy", String(growing));
+    if (!growing) this.#showText(true);
   }
 
   /**
@@ -82,19 +105,63 @@ export class Turn {
    * @param {string} text
    */
   fail(text) {
-    const error = make("p", "error");
-    error.setAttribute("role", "alert");
-    error.textContent = text;
-    this.#element.append(error);
+    this.element.querySelector("footer")?.before(make("p", { className: "error", role: "alert" }, text));
   }
-}
 
-/**
- * @param {string} tag
- * @param {string} className
- */
-function make(tag, className) {
-  const element = document.createElement(tag);
-  element.className = className;
-  return element;
+  /**
+   * Whether JSON fits its schema.
+   *
+   * @param {{valid: boolean, text: string}} verdict
+   */
+  judge({ valid, text }) {
+    this.element.querySelector(".verdict")?.remove();
+    this.element.querySelector("footer")?.before(make("p", { className: "verdict", "data-valid": String(valid) }, icon(valid ? "check" : "close"), make("span", {}, text)));
+  }
+
+  /**
+   * @param {TurnActions} actions
+   * @param {Map<string, string>} [results]
+   */
+  offer({ edit, regenerate, goOn, answerCalls = null }, results = new Map()) {
+    const { content, calls } = this.#turn;
+    this.element.querySelector(".calls")?.remove();
+    if (calls?.length) this.element.querySelector("footer")?.before(callsCard(calls, results, answerCalls));
+    const buttons = [
+      goOn && iconButton("more", "Continue", goOn, { shown: true }),
+      edit && iconButton("edit", "Edit", () => this.#edit(edit)),
+      regenerate && iconButton("again", "Regenerate", regenerate),
+      content && copyButton(() => content, "Copy the text"),
+    ];
+    this.#actions.replaceChildren(...buttons.filter((button) => button instanceof Node));
+  }
+
+  /** @param {(text: string) => void} save */
+  #edit(save) {
+    if (this.element.querySelector(".edit")) return;
+    const field = make("textarea", { value: this.#turn.content, rows: Math.min(10, this.#turn.content.split("\n").length + 1), ariaLabel: "Your text" });
+    const form = make("form", { className: "edit" }, field, make("div", { className: "row" }, make("button", { type: "submit", className: "primary" }, "Ask again"), make("button", { type: "button" }, "Cancel")));
+    const text = /** @type {HTMLElement} */ (this.element.querySelector(".text"));
+    const close = () => {
+      form.remove();
+      text.hidden = false;
+      this.#actions.querySelector("button")?.focus();
+    };
+    form.querySelector("[type=button]")?.addEventListener("click", close);
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (!field.value.trim()) return field.focus();
+      close();
+      save(field.value.trim());
+    });
+    field.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") close();
+      else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+        event.preventDefault();
+        form.requestSubmit();
+      }
+    });
+    text.hidden = true;
+    text.after(form);
+    field.focus();
+  }
 }

@@ -4,16 +4,19 @@ import { once } from "node:events";
 import { createServer as createHttpServer } from "node:http";
 import { homedir } from "node:os";
 import path from "node:path";
+import { contextWindow } from "../context-window.js";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
+import { parseName } from "../names.js";
 import { MAX_BODY_BYTES, sendResponse, toRequest } from "../node-http.js";
 import { Ai } from "../node.js";
 import { isLoopback, refusal } from "./access.js";
 import { answeringAny } from "./any-model.js";
 import { CommandError, UsageError, numberOf } from "./arguments.js";
-import { chosenFile, configured, engineFrom, fileNameOf, lorasFrom, pathOf, weights } from "./engine.js";
+import { chosenFile, configured, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
 import { withUploads } from "./finetunes.js";
+import { localApi, statusOf } from "./local-api.js";
 import { isRpcProbe, isWrapped, unwrapped } from "./remote-proxy.js";
-import { MODEL_PATHNAME, refuse, staticFiles } from "./static-files.js";
+import { MODEL_PATHNAME, isPagePart, modelPathname, refuse, staticFiles } from "./static-files.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
 /**
@@ -53,20 +56,37 @@ export async function serve(values, positionals) {
   if (values["any-model"] && remote && Object.hasOwn(remote, "*")) throw new UsageError("--forward * sends the ids that --any-model answers to the service: choose one");
   if (config.strict && values["any-model"]) throw new UsageError("--strict refuses ids that --any-model answers: choose one");
   const file = chosenFile(config, model);
-  const ai = new Ai({ ...config, onProgress: loadProgress(file), onWarning: note });
-  const modelPath = (env.WORKERS_AI_LOCAL_MODEL && pathOf(env.WORKERS_AI_LOCAL_MODEL)) || path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file);
+  const id = model ?? DEFAULT_MODEL.id;
+  const showProgress = loadProgress(file);
+  /** @type {import("../index.d.ts").ModelProgress | null} */
+  let progress = null;
+  const onProgress = (/** @type {import("../index.d.ts").ModelProgress} */ step) => {
+    progress = step;
+    showProgress(step);
+  };
+  const ai = new Ai({ ...config, onProgress, onWarning: note });
+  const source = sourceOf(config.models?.[id] ?? config.default) ?? env.WORKERS_AI_LOCAL_MODEL ?? "";
+  const isNamed = source === "" || parseName(source) !== undefined;
+  const modelPath = isNamed ? path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file) : path.resolve(source);
   const answered = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, others: Object.keys(remote ?? {}), maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
   const served = withUploads(ai, answered);
   /** @type {Health} */
   let health = { status: "loading", model: file, backend: null };
-  const server = createServer(served, { modelPath, log: say, access, health: () => health });
+  /** @type {number | null} */
+  let context = null;
+  const ids = Object.fromEntries(Object.entries(config.models ?? {}).map(([each, own]) => [each, fileNameOf(sourceOf(own) ?? "")]));
+  const known = { source, id, ids, weights: isNamed ? source : modelPathname(modelPath), hub: { endpoint: config.hub?.endpoint ?? env.HF_ENDPOINT } };
+  const status = () => statusOf(ai, { ...health, ...known, context }, progress);
+  const server = createServer(served, { modelPath, log: say, access, health: () => health, local: localApi(ai, status) });
   stopWithSignals(server);
 
   // Listens before the model is loaded, which may take minutes. Requests wait for the model.
   const url = await listen(server, port, values.host ?? HOST);
   const loaded = await ai.load(model).finally(clearStatus);
+  // What the service or nobody computes has no window here.
+  if (loaded.backend && !remote?.[id] && !remote?.["*"]) context = await contextWindow(ai, id);
   health = { status: "ok", model: fileNameOf(loaded.model), backend: loaded.backend };
-  const body = { model: model ?? DEFAULT_MODEL.id, messages: [{ role: "user", content: "Why is the sky blue?" }] };
+  const body = { model: id, messages: [{ role: "user", content: "Why is the sky blue?" }] };
   say(`Listening on ${url} with ${fileNameOf(loaded.model)} (${loaded.backend})
 
   Playground  ${url}/
@@ -76,6 +96,17 @@ Ctrl+C stops.`);
   if (!access.loopback && access.key === undefined) {
     say("Every machine that reaches this address can use the server. --key KEY asks for a bearer token.");
   }
+}
+
+/**
+ * The name, address or path of a model's first file; `undefined` if it is given in another form.
+ *
+ * @param {unknown} own what a configuration has for a model
+ * @returns {string | undefined}
+ */
+function sourceOf(own) {
+  const first = Array.isArray(own) ? own[0] : own;
+  return typeof first === "string" ? first : undefined;
 }
 
 /**
@@ -155,14 +186,15 @@ async function listen(server, port, host) {
  *
  * @param {{fetch(request: Request): Promise<Response>}} ai
  * @param {object} [options]
- * @param {string} [options.modelPath] path of the default model's file, for the playground
+ * @param {string} [options.modelPath] path of the model's file, for playgrounds that compute it themselves
  * @param {(line: string) => void} [options.log] called with a line for each finished request
  * @param {Access} [options.access] which requests are answered; by default those of this machine
  * @param {() => Health} [options.health] what `GET /health` answers; without it, there is no such path
+ * @param {import("./local-api.js").LocalApi} [options.local] answers under /local/
  * @returns {Server & {stop(ended: () => void): number}} `stop` takes no more requests, and calls `ended` when the last answer has ended; it
  *   returns the number of answers in progress
  */
-export function createServer(ai, { modelPath, log = () => {}, access = {}, health } = {}) {
+export function createServer(ai, { modelPath, log = () => {}, access = {}, health, local } = {}) {
   const sendFile = staticFiles({ modelPath });
   let running = 0;
   let stopping = false;
@@ -171,8 +203,10 @@ export function createServer(ai, { modelPath, log = () => {}, access = {}, healt
     const pathname = url.replace(/\?.*$/s, "");
     const started = performance.now();
     const disconnected = new AbortController();
-    // Who watches the server has no key, and learns nothing but its state. It asks often, so the log omits it.
+    // Who watches the server has no key, and learns nothing but its state.
     const isHealth = health !== undefined && pathname === "/health" && (method === "GET" || method === "HEAD");
+    // Asked for often, so the log omits them.
+    const isQuiet = isHealth || pathname === "/local/status";
     running += 1;
     response.once("close", () => {
       running -= 1;
@@ -180,18 +214,21 @@ export function createServer(ai, { modelPath, log = () => {}, access = {}, healt
       if (stopping) setImmediate(() => server.closeIdleConnections());
       disconnected.abort();
       const end = response.writableFinished ? "" : ", cut off";
-      if (!isHealth) log(`${method} ${pathname} ${response.statusCode} ${Math.round(performance.now() - started)} ms${end}`);
+      if (!isQuiet) log(`${method} ${pathname} ${response.statusCode} ${Math.round(performance.now() - started)} ms${end}`);
     });
     // After an error of the connection, "close" follows.
     response.on("error", () => {});
     try {
-      const refused = refusal(request, isHealth ? { ...access, key: undefined } : access);
+      // The page's own files are public, and a browser cannot send a key with the first of them: the page asks for it.
+      const isOpen = isHealth || ((method === "GET" || method === "HEAD") && isPagePart(pathname));
+      const refused = refusal(request, isOpen ? { ...access, key: undefined } : access);
       if (refused) return refuse(request, response, refused.status, refused.text);
       if (stopping) return refuse(request, response, 503, "the server is stopping", { connection: "close" });
       if (isHealth) return sendHealth(request, response, health());
       if (isRpcProbe(url)) return refuse(request, response, 404, "this server has no WebSocket");
+      if (local && (await local(request, response, pathname))) return;
       if (!isWrapped(request.headers) && (await sendFile(request, response))) return;
-      // The playground uses the default model, which may not have been downloaded to this machine.
+      // A browser that computes the default model itself, which may not have been downloaded to this machine.
       if (pathname === MODEL_PATHNAME) return refuse(request, response, 302, "the model file is not on this server", { location: DEFAULT_MODEL.url });
       const webRequest = toRequest(request, disconnected.signal);
       if (!webRequest) return refuse(request, response, 400, "invalid request");

@@ -38,15 +38,21 @@ const HEADERS = {
   "accept-ranges": "bytes",
 };
 
-/** The path from which the playground loads its model. */
+/** The path at which a browser asks for the server's model, whatever its name is. */
 export const MODEL_PATHNAME = `/models/${DEFAULT_MODEL.file}`;
+
+/** The path of a model's file by its own name. @param {string} file */
+export const modelPathname = (file) => `/models/${encodeURIComponent(path.basename(file))}`;
+
+/** Whether a path is that of a file of the playground or of the package, which are public. @param {string} pathname */
+export const isPagePart = (pathname) => pathname === "/" || /^\/(pkg|vendor)\//.test(pathname) || /^\/[\w-]+\.(html|js|css|svg)$/.test(pathname);
 
 /**
  * Returns a handler that answers a request with a file. It resolves to `false`, without a response, if there is no such file.
  *
  * @param {object} [options]
- * @param {string} [options.modelPath] the file served as /models/<the default model's name>; if it is a part of a split model, all parts are
- *   served by their own names, too
+ * @param {string} [options.modelPath] the file served as /models/<the default model's name> and by its own name; if it is a part of a split
+ *   model, all parts are served by theirs
  * @param {string} [options.wwwFolder] a folder instead of `www/`, for tests with other pages
  * @returns {(request: IncomingMessage, response: ServerResponse) => Promise<boolean>}
  */
@@ -75,9 +81,9 @@ export function staticFiles({ modelPath, wwwFolder = path.join(PACKAGE, "www") }
     const file = pathname ? locate(pathname) : null;
     const found = file ? await stat(file).catch(() => null) : null;
     if (!file || !found?.isFile()) return false;
-    // By this name a client finds the other parts.
+    // By this name a client finds the other parts, and knows which model it is.
     /** @type {Record<string, string>} */
-    const own = pathname === MODEL_PATHNAME && parts.length > 1 ? { "content-location": `/models/${encodeURIComponent(path.basename(file))}` } : {};
+    const own = pathname === MODEL_PATHNAME && path.basename(file) !== DEFAULT_MODEL.file ? { "content-location": modelPathname(file) } : {};
     await send(request, response, file, found, own);
     return true;
   };

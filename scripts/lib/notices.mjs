@@ -1,4 +1,4 @@
-// The notices that the licences of the compiled crates ask for: of everything that cargo compiles into the package's WebAssembly.
+// The notices that licences ask for: of everything that cargo compiles into the package's WebAssembly, and of the playground's libraries.
 
 import { execFile } from "node:child_process";
 import { readFile, readdir } from "node:fs/promises";
@@ -18,9 +18,10 @@ const RULE = "-".repeat(80);
  * @param {object} options
  * @param {string} options.cargo
  * @param {string} options.target the target for which the crates are compiled
+ * @param {{title: string, text: string}[]} options.libraries the npm packages in `www/vendor/`
  * @throws {UserError} if a crate's licence has no text
  */
-export async function thirdPartyNotices({ cargo, target }) {
+export async function thirdPartyNotices({ cargo, target, libraries }) {
   const crates = await compiledCrates(cargo, target);
   const [apache, others] = [crates.filter(mayBeApache), crates.filter((crate) => !mayBeApache(crate))];
   /** Crates by the text that they share. */
@@ -37,6 +38,8 @@ export async function thirdPartyNotices({ cargo, target }) {
     `Used under Apache-2.0, the licence in the file LICENSE:\n\n${apache.map(credit).join("\n")}`,
     ...notices,
     ...[...byText].map(([text, users]) => `${users.map(title).join("\n")}\n\n${text}`),
+    "The playground (www/vendor/) contains code of the following npm packages.",
+    ...libraries.map(({ title, text }) => `${title}\n\n${text}`),
   ].join(`\n\n${RULE}\n\n`)}\n`;
 }
 

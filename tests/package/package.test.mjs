@@ -38,7 +38,7 @@ describe("the packed package", () => {
     const { exports, bin, main, types, typesVersions } = JSON.parse(await textOf("package.json"));
     const named = (value) => (typeof value === "string" ? [value] : Object.values(value).flatMap(named));
     const entries = [exports, bin, main, types, typesVersions].flatMap(named).filter((file) => !file.includes("*"));
-    for (const file of [...entries, "wrangler.toml", "README.md", "LICENSE", "THIRD-PARTY-NOTICES", "www/index.html"]) {
+    for (const file of [...entries, "wrangler.toml", "README.md", "LICENSE", "THIRD-PARTY-NOTICES", "www/index.html", "www/vendor/markdown.js", "www/vendor/json-schema.js"]) {
       assert.ok(files.includes(path.normalize(file)), `${file} is missing`);
     }
     for (const list of ["builds.js", "single-builds.js", "thread-builds.js", "wide-builds.js", "workerd-builds.js"]) {
@@ -57,6 +57,8 @@ describe("the packed package", () => {
     const notices = await textOf("THIRD-PARTY-NOTICES");
     // A crate under each kind of licence, and one whose text is that of another crate of its repository.
     for (const crate of ["candle-core", "wgpu", "llguidance", "foldhash", "yoke", "pulp-wasm-simd-flag"]) assert.match(notices, new RegExp(`^(- )?${crate} \\d`, "m"));
+    // What the playground contains.
+    for (const name of ["marked", "dompurify", "highlight.js", "@cfworker/json-schema"]) assert.match(notices, new RegExp(`^${name} \\d`, "m"));
     assert.match(notices, /Permission is hereby granted, free of charge/);
     assert.match(notices, /UNICODE LICENSE V3/);
     assert.doesNotMatch(notices, /workers-ai-local-kernels|^- syn /m, "neither our own crates nor those that only run while it is compiled");

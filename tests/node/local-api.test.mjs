@@ -1,0 +1,71 @@
+// What `serve` answers about itself, under /local/.
+
+import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { scriptedModel } from "../scripted-model.mjs";
+import { startServe } from "../serve-process.mjs";
+
+const MODEL = "@cf/meta/llama-3.1-8b-instruct";
+const CONTEXT = 640;
+
+let folder;
+let file;
+let server;
+before(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), "workers-ai-local-api-"));
+  file = path.join(folder, "tiny.gguf");
+  await writeFile(file, scriptedModel({ context: CONTEXT }).bytes);
+  server = await startServe("--port", "0", "--gguf", file, "--model", MODEL, "--threads", "1", "--key", "secret");
+});
+after(async () => {
+  await server?.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+const ask = (path, body, headers = { authorization: "Bearer secret" }) => fetch(server.url + path, { headers, ...(body !== undefined && { method: "POST", body }) });
+
+test("the status says which model runs, and how", async () => {
+  const status = await (await ask("/local/status")).json();
+  const { reason, build, memoryBytes, ...rest } = status;
+  assert.deepEqual(rest, { status: "ok", model: "tiny.gguf", backend: "cpu", source: file, id: MODEL, ids: { [MODEL]: "tiny.gguf" }, weights: "/models/tiny.gguf", hub: {}, context: CONTEXT, threads: 1, progress: null });
+  assert.match(reason, /WebGPU/);
+  assert.match(build, /^(simd128|relaxed)$/);
+  assert.ok(memoryBytes > 1e6);
+});
+
+test("the model that a browser is to compute itself is the one that the server runs", async () => {
+  const { weights } = await (await ask("/local/status")).json();
+  const response = await ask(weights);
+  assert.deepEqual(new Uint8Array(await response.arrayBuffer()), new Uint8Array(scriptedModel({ context: CONTEXT }).bytes));
+});
+
+test("the tokens of a prompt", async () => {
+  const response = await ask("/local/tokenize", JSON.stringify({ model: MODEL, messages: [{ role: "user", content: "Hi" }] }));
+  const { tokens, text } = await response.json();
+  assert.equal(text, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+  assert.ok(tokens.length > 3 && tokens.every(Number.isInteger));
+});
+
+for (const [body, status, message] of [
+  ["{", 400, /the body must be JSON/],
+  ["[]", 400, /the body must be JSON/],
+  [JSON.stringify({ model: "@cf/no/such", prompt: "Hi" }), 400, /5007|No such model/],
+  [JSON.stringify({ model: MODEL }), 400, /prompt/],
+]) {
+  test(`an error has a status and a text: ${body}`, async () => {
+    const response = await ask("/local/tokenize", body);
+    assert.equal(response.status, status);
+    const { errors } = await response.json();
+    assert.match(errors[0].message, message);
+  });
+}
+
+test("without the key there is the page, and nothing else", async () => {
+  for (const path of ["/", "/playground.js", "/vendor/markdown.js", "/pkg/browser.js", "/sandbox.html"]) assert.equal((await ask(path, undefined, {})).status, 200, path);
+  for (const path of ["/local/status", "/models/tiny.gguf", "/v1/models"]) assert.equal((await ask(path, undefined, {})).status, 401, path);
+  assert.equal((await ask("/local/tokenize", "{}", {})).status, 401);
+  assert.equal((await ask("/", "{}", {})).status, 401);
+});
