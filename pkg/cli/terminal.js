@@ -5,6 +5,7 @@ import { forTerminal } from "./messages.js";
 /** @import { ModelProgress } from "../index.d.ts" */
 
 const BAR_WIDTH = 24;
+const SHORTEST_BAR = 6;
 /** In a log, progress starts after a delay and then appears at intervals. */
 const FIRST_LINE_AFTER_MS = 2_000;
 const LINE_EVERY_MS = 5_000;
@@ -67,8 +68,11 @@ export function loadProgress(file) {
     const action = ACTIONS[phase](file);
     const pace = phase === "download" ? speed(loaded, total) : "";
     const progress = kernels ? `${kernels.ready} of ${kernels.total}` : amount(loaded, total) + pace;
-    const done = kernels ? bar(kernels.ready, kernels.total) : bar(loaded, total);
-    if (isTerminal) return showStatus([action, done, progress].filter(Boolean).join("  "));
+    if (isTerminal) {
+      const room = lineWidth() - action.length - progress.length - 4;
+      const done = kernels ? bar(kernels.ready, kernels.total, room) : bar(loaded, total, room);
+      return showStatus([action, done, progress].filter(Boolean).join("  "));
+    }
     if (performance.now() < nextLine) return;
     nextLine = performance.now() + LINE_EVERY_MS;
     say(`${action}: ${progress}`);
@@ -117,13 +121,17 @@ const ACTIONS = {
 };
 
 /**
+ * A bar, as wide as there is room for.
+ *
  * @param {number} loaded
  * @param {number | null} total
+ * @param {number} room characters
  */
-function bar(loaded, total) {
-  if (!total) return "";
-  const full = Math.round((Math.min(loaded, total) / total) * BAR_WIDTH);
-  return "█".repeat(full) + "░".repeat(BAR_WIDTH - full);
+function bar(loaded, total, room) {
+  const width = Math.min(room, BAR_WIDTH);
+  if (!total || width < SHORTEST_BAR) return "";
+  const full = Math.round((Math.min(loaded, total) / total) * width);
+  return "█".repeat(full) + "░".repeat(width - full);
 }
 
 /**
@@ -142,5 +150,7 @@ function amount(loaded, total) {
  * @param {string} text
  */
 function clip(text) {
-  return text.slice(0, (stderr.columns || 80) - 1);
+  return text.slice(0, lineWidth());
 }
+
+const lineWidth = () => (stderr.columns || 80) - 1;
