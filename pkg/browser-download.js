@@ -21,7 +21,6 @@ import { download, http, httpIdentity, sourceError } from "./source.js";
  * @property {Record<string, string>} headers
  * @property {string} [sha256] that the file must have
  * @property {boolean} ownCheck whether this source compares the SHA-256 of a file that it stores. Otherwise the crate does, too, whose error says more
- * @property {typeof globalThis.fetch} [fetch]
  * @property {string} name of the model, in the list of the stored ones
  */
 
@@ -67,7 +66,7 @@ class Reading {
   constructor(file, observers) {
     this.file = file;
     this.observers = observers;
-    this.#plain = http(file.url, file.headers, undefined, file.fetch);
+    this.#plain = http(file.url, file.headers);
     this.unverified = file.sha256;
   }
 
@@ -130,16 +129,8 @@ class Reading {
   }
 }
 
-/**
- * The browser's HTTP cache would keep a second copy, and make range requests of its own.
- *
- * @param {typeof globalThis.fetch} [ask]
- * @returns {typeof globalThis.fetch}
- */
-const withoutHttpCache =
-  (ask = fetch) =>
-  (address, init) =>
-    ask(address, { ...init, cache: "no-store" });
+/** The browser's HTTP cache would keep a second copy, and make range requests of its own. @type {typeof fetch} */
+const withoutHttpCache = (address, init) => fetch(address, { ...init, cache: "no-store" });
 
 /** One reading from an offset to the end of the file, or until it is given up. */
 class StoredStream {
@@ -381,10 +372,10 @@ class StoredStream {
    * @param {Entry | undefined} entry what is stored of the file
    */
   async #open(entry) {
-    const { url, headers, sha256, fetch } = this.#reading.file;
+    const { url, headers, sha256 } = this.#reading.file;
     // Where the SHA-256 is known, it decides. The same bytes may come from another address, with another ETag.
     const first = entry && (sha256 === undefined ? entry : { size: entry.size });
-    const { stream, version } = await download(url, headers, this.#position, first, withoutHttpCache(fetch));
+    const { stream, version } = await download(url, headers, this.#position, first, withoutHttpCache);
     this.#network = stream;
     this.size = version.size ?? this.size;
     return version;

@@ -4,7 +4,7 @@ import { openStore } from "./browser-store.js";
 import { storedHttp } from "./browser-download.js";
 import { keyOf, nameOfUrl, readEntry, readResolution, writeResolution } from "./browser-models.js";
 import { hubSource } from "./hub-source.js";
-import { endpointOf, hubError, hubHeaders, resolveHub } from "./hub.js";
+import { endpointOf, hubHeaders, resolveHub } from "./hub.js";
 import { hubOf, parseName } from "./names.js";
 import { http, toSource } from "./source.js";
 
@@ -31,8 +31,7 @@ export function sourcesOf({ cache = true, hub = {} }, observers) {
   /** @param {HubFile} file @param {string} name */
   const openHub = ({ url, sha256 }, name) => {
     const headers = hubHeaders(url, hub);
-    const fetch = fetchOf(hub, name);
-    return cache ? storedHttp({ url, headers, sha256, ownCheck: true, fetch, name }, observers) : http(url, headers, sha256, fetch);
+    return cache ? storedHttp({ url, headers, sha256, ownCheck: true, name }, observers) : http(url, headers, sha256);
   };
   /** @param {unknown} value @param {string} place */
   const one = (value, place) => {
@@ -42,25 +41,6 @@ export function sourcesOf({ cache = true, hub = {} }, observers) {
     return toSource(value, place, open);
   };
   return { one, open };
-}
-
-/**
- * A `fetch` that rejects with what to do where the hub refuses a file.
- *
- * @param {NonNullable<AiConfig["hub"]>} hub
- * @param {string} name of the model
- * @returns {typeof globalThis.fetch}
- */
-function fetchOf({ endpoint, token }, name) {
-  const { owner, repo } = /** @type {HubName} */ (hubOf(parseName(name)));
-  const page = `${endpointOf(endpoint)}/${owner}/${repo}`;
-  return async (address, init) => {
-    const response = await fetch(address, init);
-    const refused = hubError({ status: response.status, code: response.headers.get("x-error-code") }, `${owner}/${repo}`, { endpoint, token, page });
-    if (!refused) return response;
-    await response.body?.cancel().catch(() => {});
-    throw refused;
-  };
 }
 
 /**

@@ -65,23 +65,23 @@ export function hubSource({ name, owner, repo }, resolve, open, hub = {}) {
     async open(offset) {
       try {
         const { size, read, cancel } = await (await ready()).open(offset);
-        return { size, read: () => read().catch(askAgain), cancel };
+        return { size, read: () => read().catch(fail), cancel };
       } catch (error) {
-        const page = `${endpointOf(hub.endpoint)}/${owner}/${repo}`;
-        return askAgain((error.kind === "refused" && hubError(error, `${owner}/${repo}`, { ...hub, page })) || error);
+        return fail(error);
       }
     },
   };
   return source;
 
   /**
-   * Lets the next load ask what the name stands for, if the file was replaced.
+   * Says what to do where the hub refuses a file, and lets the next load ask what the name stands for if the file was replaced.
    *
-   * @param {Error & {kind?: string}} error
+   * @param {Error & {kind?: string, status?: number, code?: string | null}} error
    * @returns {never}
    */
-  function askAgain(error) {
+  function fail(error) {
     if (error.kind === "changed") files = undefined;
-    throw error;
+    const page = `${endpointOf(hub.endpoint)}/${owner}/${repo}`;
+    throw (error.kind === "refused" && hubError(error, `${owner}/${repo}`, { ...hub, page })) || error;
   }
 }

@@ -224,10 +224,9 @@ function files(open, url, headers, sha256) {
  * @param {string | URL} url
  * @param {Record<string, string>} [headers]
  * @param {string} [sha256] of the file
- * @param {typeof globalThis.fetch} [fetch]
  * @returns {Source}
  */
-export function http(url, headers = {}, sha256, fetch) {
+export function http(url, headers = {}, sha256) {
   const name = String(url);
   /** @type {Version | undefined} the file whose beginning was read */
   let first;
@@ -236,7 +235,7 @@ export function http(url, headers = {}, sha256, fetch) {
     identity: httpIdentity(name, headers),
     sha256,
     async open(offset) {
-      const { stream, version } = await download(name, headers, offset, first, fetch);
+      const { stream, version } = await download(name, headers, offset, first);
       if (offset === 0 || !first) first = version;
       return stream;
     },

@@ -115,7 +115,7 @@ async function send(request, response, file) {
     if (at >= cutAt) {
       file.cutAt = undefined;
       // Later, because what a client has not read yet may be lost with the connection.
-      await sleep(300);
+      await sleep(1000);
       return void response.destroy();
     }
     const piece = file.read(at, Math.min(size, at + STEP, cutAt));

@@ -151,7 +151,7 @@ describe("a name on the hub", () => {
   });
 
   it("goes on where a connection was cut", async () => {
-    hub.faults.cdn = ({ count }) => (count === 1 ? { cutAfter: 6_000_000, cutAfterMs: 300 } : undefined);
+    hub.faults.cdn = ({ count }) => (count === 1 ? { cutAfter: 6_000_000, cutAfterMs: 1000 } : undefined);
     assert.deepEqual(await answer("hf:some/models"), says("Large."));
     const ranges = hub.asked.filter(({ to }) => to === "cdn").map(({ headers }) => headers.range);
     assert.deepEqual([ranges.length, ranges[0]], [2, undefined]);
