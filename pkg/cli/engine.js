@@ -1,7 +1,6 @@
 // The options with which every command that computes configures its `Ai`.
 
 import path from "node:path";
-import { ModelCache } from "../cache/models.js";
 import { withConfigFile } from "../config-file.js";
 import { DEFAULT_MODEL } from "../default-model.js";
 import { parseName } from "../names.js";
@@ -101,13 +100,6 @@ const URL_START = /^[a-z][a-z0-9+.-]+:\/\//i;
  * @param {string} source
  */
 export const absolute = (source) => (URL_START.test(source) || parseName(source) ? source : path.resolve(source));
-
-/**
- * Where the file of a source is on this machine, if it is.
- *
- * @param {string} source a path or a name
- */
-export const pathOf = (source) => (parseName(source) ? new ModelCache().known(source)?.files[0].path : source);
 
 /**
  * Without `model`, the file serves every id; with it, only this id.
