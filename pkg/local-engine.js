@@ -79,6 +79,8 @@ export class LocalEngine {
     checkBuild(config);
     this.#instance = instance;
     this.#host = host;
+    const callbacks = { onProgress: weakly(config.onProgress), onWarning: weakly(config.onWarning) };
+    this.#embeddings = embeddingsOf({ ...config, ...callbacks }, openEmbeddings, toSource);
     const models = modelsForCrate(config.models).map(([id, value]) => [id, toModelSource(value, `models["${id}"]`, toSource)]);
     const defaultModel = config.default === undefined ? undefined : toModelSource(config.default, "default", toSource);
     const embeddingsFile = aloneFile(config.defaultEmbeddings);
@@ -87,8 +89,6 @@ export class LocalEngine {
     this.#config = { ...config, models: Object.fromEntries(models), default: defaultModel };
     this.#substitute = substitute;
     this.#toSource = toSource;
-    const callbacks = { onProgress: weakly(config.onProgress), onWarning: weakly(config.onWarning) };
-    this.#embeddings = embeddingsOf({ ...config, ...callbacks }, openEmbeddings, toSource);
     this.#settings = { ...this.#config, loras, ...callbacks, substitute: weakSubstitute(substitute), embeddings: this.#embeddings, defaultEmbeddings };
   }
 

@@ -39,8 +39,9 @@ struct Json {
     num_attention_heads: usize,
     intermediate_size: usize,
     max_position_embeddings: usize,
-    #[serde(default = "one")]
-    pad_token_id: usize,
+    /// Of RoBERTa. Other kinds may have anything here.
+    #[serde(default)]
+    pad_token_id: serde_json::Value,
     #[serde(default = "two")]
     type_vocab_size: usize,
     #[serde(default = "small")]
@@ -49,10 +50,6 @@ struct Json {
     hidden_act: String,
     #[serde(default)]
     position_embedding_type: String,
-}
-
-const fn one() -> usize {
-    1
 }
 
 const fn two() -> usize {
@@ -98,7 +95,8 @@ impl Config {
             "relu" => Activation::Relu,
             other => return Err(Error::invalid(format!("config.json has the unknown hidden_act '{other}'"))),
         };
-        let first_position = if is_roberta { json.pad_token_id.saturating_add(1) } else { 0 };
+        let padding = || json.pad_token_id.as_u64().and_then(|id| usize::try_from(id).ok()).unwrap_or(1);
+        let first_position = if is_roberta { padding().saturating_add(1) } else { 0 };
         let config = Self {
             vocabulary: json.vocab_size,
             width: json.hidden_size,
@@ -167,6 +165,8 @@ mod tests {
         let config = Config::from_json(of(2, "gelu_new").as_bytes()).expect("a configuration");
         assert_eq!((config.token_types, config.activation), (2, Activation::GeluTanh));
         assert_eq!((config.positions, config.first_position), (32, 0));
+        let without_padding = of(2, "gelu").replacen('{', r#"{"pad_token_id": null, "#, 1);
+        assert!(Config::from_json(without_padding.as_bytes()).is_ok());
         let roberta = of(2, "gelu").replacen('{', r#"{"model_type": "xlm-roberta", "#, 1);
         let config = Config::from_json(roberta.as_bytes()).expect("a configuration");
         assert_eq!((config.positions, config.first_position), (30, 2));

@@ -146,7 +146,7 @@ impl Encoding {
         let (mut width, tokens) = (model.architecture.sizes.width, self.texts.iter().map(|text| text.tokens.len()).sum());
         let mut vectors = Operand::default();
         for text in self.texts {
-            let scale = if self.pooling == TextPooling::Mean { 1.0 / text.tokens.len() as f32 } else { 1.0 };
+            let scale = if self.pooling == TextPooling::Mean { 1.0 / text.tokens.len().max(1) as f32 } else { 1.0 };
             vectors.values.extend(text.pooled.iter().map(|number| number * scale));
         }
         for (index, outputs) in model.architecture.dense().iter().enumerate() {
