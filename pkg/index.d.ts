@@ -862,6 +862,8 @@ export interface AiStats {
 export interface TokenizedPrompt {
   /** Ids in the vocabulary of the model file. */
   tokens: number[];
+  /** The text of each token, names of control tokens included. `\ufffd` stands for bytes that are only a part of a character. */
+  pieces: string[];
   text: string;
 }
 

@@ -1,6 +1,5 @@
 //! The embedding models of the catalogue: their cards.
 
-use crate::catalog::ModelListing;
 use serde_json::{Value, json};
 
 /// What is published about one embedding model (cloudflare-docs, `src/content/workers-ai-models/`, and the models' own cards).
@@ -21,7 +20,8 @@ pub const DEFAULT_ID: &str = "@cf/sentence-transformers/all-minilm-l6-v2";
 
 /// Id of the Text Embeddings task in the models API.
 pub const TASK_ID: &str = "0137cdcf-162a-4108-94f2-1ca59e8c65ee";
-const TASK: &str = "Text Embeddings";
+/// Its name.
+pub const TASK: &str = "Text Embeddings";
 
 /// The embedding models in Cloudflare's documentation, then the small one that stands in for them.
 pub const CARDS: &[Card] = &[
@@ -84,22 +84,6 @@ pub fn find(id: &str) -> Option<&'static Card> {
 /// Whether a lower-case filter of the models API asks for this task.
 pub fn is_task(filter: &str) -> bool {
     filter == "text embeddings" || filter == "text-embeddings" || filter == TASK_ID
-}
-
-impl From<&'static Card> for ModelListing {
-    fn from(card: &'static Card) -> Self {
-        let property = |id: &str, value: u32| json!({"property_id": id, "value": value.to_string()});
-        let limit = card.max_input_tokens.map(|tokens| property("max_input_tokens", tokens));
-        Self {
-            id: card.uuid,
-            source: 1,
-            name: card.id,
-            description: card.description,
-            task: json!({"id": TASK_ID, "name": TASK, "description": "Models that turn texts into vectors, such that texts of similar meaning have similar vectors."}),
-            tags: Vec::new(),
-            properties: limit.into_iter().chain([property("output_dimensions", card.dimensions)]).collect(),
-        }
-    }
 }
 
 /// The JSON Schemas of input and output, as the models API returns them.

@@ -7,7 +7,7 @@
 //!
 //! [`grammar`] restricts which tokens may come next, [`tools`] defines tools and calls. [`ai`] connects the modules;
 //! [`http`] serves them over HTTP requests and responses. [`gguf`] and [`model`] load the weights, [`lora`] the adapters beside
-//! them; [`catalog`] lists the model ids, [`error`] the error codes. Only `js` depends on JavaScript, so everything else is tested natively.
+//! them; [`catalog`] has the model ids, [`error`] the error codes. Only `js` depends on JavaScript, so everything else is tested natively.
 
 pub mod ai;
 pub mod backend;
@@ -22,6 +22,7 @@ pub mod http;
 pub mod input;
 #[cfg(target_family = "wasm")]
 mod js;
+mod listing;
 pub mod lora;
 pub mod model;
 pub mod output;

@@ -2,7 +2,7 @@
 
 use crate::config::{Activation, Config};
 use crate::error::{Error, Result};
-use crate::reader::{Header, Numbers, Place};
+use crate::header::{Header, Numbers, Place};
 use crate::tokenizer::{self, WordPieces};
 use candle_core::quantized::gguf_file::{Content, Value};
 use std::collections::HashMap;

@@ -8,6 +8,7 @@ mod config;
 mod embedder;
 mod error;
 mod gguf;
+mod header;
 #[cfg(target_family = "wasm")]
 mod js;
 mod reader;

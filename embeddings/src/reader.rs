@@ -3,49 +3,15 @@
 use crate::config::Config;
 use crate::embedder::Embedder;
 use crate::error::{Error, Result};
+use crate::header::{Header, Numbers, Place};
 use crate::{gguf, safetensors, tokenizer};
-use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};
+use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use std::collections::HashMap;
-use tokenizers::Tokenizer;
 
 /// A header larger than this is not one of an embedding model.
 const MAX_HEADER: usize = 64 << 20;
-
-/// The type of a tensor's numbers in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Numbers {
-    F32,
-    F16,
-    Bf16,
-    /// Of a GGUF, possibly quantised.
-    Ggml(GgmlDType),
-}
-
-/// A tensor's place in the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// As candle's BERT calls it.
-    pub name: String,
-    pub numbers: Numbers,
-    pub dims: Vec<usize>,
-    /// Bytes from the start of the file.
-    pub start: u64,
-    pub bytes: usize,
-}
-
-/// What the header of a file says.
-#[derive(Debug)]
-pub struct Header {
-    /// The tensors that the model needs, by their start.
-    pub places: Vec<Place>,
-    /// A GGUF has the first and may have both; safetensors come with two more files.
-    pub config: Option<Config>,
-    pub tokenizer: Option<Tokenizer>,
-    /// Where the tensors begin.
-    pub end: u64,
-}
 
 enum State {
     /// Collects the header. `tried`: how many of its bytes were parsed in vain.

@@ -1,7 +1,7 @@
 //! The header of a safetensors file: its length, then JSON with the place of each tensor.
 
 use crate::error::{Error, Result};
-use crate::reader::{Header, Numbers, Place};
+use crate::header::{Header, Numbers, Place};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
 //! Embedding models that the engine's own code computes: decoders such as Qwen3-Embedding, and EmbeddingGemma. They compute on the CPU.
 
 use super::backends::{BackendChoice, LoadProgress, ModelFile, load_on_cpu};
-use super::embeddings::Vectors;
 use super::memory::{Memory, Taken};
 use super::slot::{Claim, Slot};
+use super::vectors::Vectors;
 use crate::backend::cpu::{CpuModel, Encoding};
 use crate::error::{AiError, ErrorCode, Result};
 use crate::gguf::{Header, Source};

@@ -2,6 +2,7 @@
 
 use super::embedder::{Computer, Embedder};
 use super::substitute::{Forwarded, Recorder, Reply};
+use super::vectors::Vectors;
 use super::{Ai, Api, LoadProgress, Substituted};
 use crate::catalog_embeddings;
 use crate::error::{AiError, Result};
@@ -21,20 +22,6 @@ pub trait Embeddings {
     ///
     /// 5007 if the configuration has no model for the id; those of its load.
     fn embed<'a>(&'a self, model_id: &'a str, texts: &'a [String], pooling: Pooling) -> LocalFuture<'a, Result<Vectors>>;
-}
-
-/// The vectors of texts.
-pub struct Vectors {
-    /// One after the other.
-    pub numbers: Vec<f32>,
-    /// Length of each.
-    pub width: usize,
-    /// Tokens of all texts.
-    pub tokens: usize,
-    /// How those of a text's tokens became one, if the request determines it.
-    pub pooling: Option<Pooling>,
-    /// Name of the model's file.
-    pub served_by: String,
 }
 
 /// A loaded embedding model.

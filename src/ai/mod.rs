@@ -17,17 +17,19 @@ mod store;
 mod substitute;
 mod templates;
 mod thinking;
+mod vectors;
 
 pub use adapters::{Lora, id_of as id_of_lora};
 pub use answer::Answer;
 pub use backends::{BackendChoice, LoadProgress, Phase, ShaderProgress};
 pub use choices::Choices;
-pub use embeddings::{Embedded, Embeddings, Vectors};
+pub use embeddings::{Embedded, Embeddings};
 pub use memory::Memory;
 pub use model::{ComputedBy, Model};
 pub use nonce::Nonce;
 pub use prepared::Prepared;
 pub use substitute::{Forwarded, Reply, Substitute, error_of};
+pub use vectors::Vectors;
 
 use crate::catalog::{self, Shape};
 use crate::catalog_embeddings;
@@ -42,6 +44,7 @@ use crate::tools::ToolChoice;
 use adapters::{AdapterStore, for_another_model};
 use embedder::EmbedderStore;
 use generation::Plan;
+use serde::Serialize;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -240,16 +243,18 @@ impl Ai {
         self.config.models.get(model_id).or(default).is_some_and(|own| own.identity() == source.identity())
     }
 
-    /// The tokens of a request's prompt and its text, as the model would continue it. Computes no answer.
+    /// A request's prompt, as the model would continue it. Computes no answer.
     ///
     /// # Errors
     ///
     /// The errors of [`Ai::load`]; 5004 if the chat template fails.
-    pub async fn tokenize(&self, model_id: &str, mut request: TextGenerationRequest) -> Result<(Vec<u32>, String)> {
+    pub async fn tokenize(&self, model_id: &str, mut request: TextGenerationRequest) -> Result<TokenizedPrompt> {
         settle_effort(model_id, &mut request);
         let model = self.load(model_id).await?;
         let (text, ..) = self.rendered(&model, &request)?;
-        Ok((model.tokenizer.encode(&text)?, model.tokenizer.without_marks(text)))
+        let tokens = model.tokenizer.encode(&text)?;
+        let pieces = tokens.iter().map(|token| model.tokenizer.piece(*token)).collect();
+        Ok(TokenizedPrompt { tokens, pieces, text: model.tokenizer.without_marks(text) })
     }
 
     /// The text that the model continues, the chat template that rendered it, and whether a thought comes first.
@@ -366,6 +371,15 @@ impl Ai {
         }
         Ok(Rc::clone(source))
     }
+}
+
+/// A prompt as the model reads it.
+#[derive(Debug, Serialize)]
+pub struct TokenizedPrompt {
+    pub tokens: Vec<u32>,
+    /// The text of each token; see [`Tokenizer::piece`](crate::tokenizer::Tokenizer::piece).
+    pub pieces: Vec<String>,
+    pub text: String,
 }
 
 /// The API by which a request came, which determines how its answer is written.

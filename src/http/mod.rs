@@ -119,9 +119,9 @@ async fn route(ai: &Ai, request: &Request) -> Response {
     let id = request.nonce.request_id();
     let response = match &route {
         Route::BindingRun => binding_run(ai, request).await,
-        Route::BindingModels => Ok(Response::json(200, &json!({"result": crate::catalog::search(&query)}))),
+        Route::BindingModels => Ok(Response::json(200, &json!({"result": crate::listing::search(&query)}))),
         Route::RestRun(model) => rest::run(ai, model, request).await,
-        Route::RestModels => Ok(rest::envelope(&json!(crate::catalog::search(&query)))),
+        Route::RestModels => Ok(rest::envelope(&json!(crate::listing::search(&query)))),
         Route::RestSchema => rest::schema(&query),
         Route::RestFinetunes => Ok(rest::finetunes(ai)),
         Route::ChatCompletions => openai::answer(ai, request, Api::ChatCompletions).await,

@@ -7,12 +7,12 @@ use super::source::{HostSource, JsSource};
 use super::substitute::{HostSubstitute, JsSubstitute};
 use super::task::Task;
 use crate::ai::{self, Embeddings, Nonce, Substitute};
-use crate::catalog;
 use crate::engine::{Limits, blame};
 use crate::error::{AiError, ErrorCode};
 use crate::gguf::Source;
 use crate::http::{self, Cors};
 use crate::input::{self, TextGenerationRequest};
+use crate::listing;
 use crate::lora::AdapterFiles;
 use js_sys::{Array, Function, Object};
 use serde_json::json;
@@ -151,7 +151,7 @@ impl Ai {
         })
     }
 
-    /// Renders and tokenises a request without computing an answer. The task resolves to `{tokens, text}`. `input` is JSON text.
+    /// Renders and tokenises a request without computing an answer. The task resolves to `{tokens, pieces, text}`. `input` is JSON text.
     pub fn tokenize(&self, model: String, input: String) -> Task {
         let inner = Rc::clone(&self.inner);
         Task::new(async move {
@@ -159,8 +159,7 @@ impl Ai {
                 Ok(request) => inner.tokenize(&model, request).await,
                 Err(error) => Err(error),
             };
-            let (tokens, text) = tokenized.map_err(|error| to_error(&error))?;
-            Ok(to_js(&json!({"tokens": tokens, "text": text})))
+            Ok(to_js(&tokenized.map_err(|error| to_error(&error))?))
         })
     }
 
@@ -265,7 +264,7 @@ pub fn max_body_bytes() -> usize {
 /// The catalogue, filtered and paged by `params` (JSON text).
 #[wasm_bindgen]
 pub fn models(params: &str) -> JsValue {
-    to_js(&catalog::search(&serde_json::from_str(params).unwrap_or_default()))
+    to_js(&listing::search(&serde_json::from_str(params).unwrap_or_default()))
 }
 
 /// Multiplies random matrices with the kernels of this build and with their reference implementation. Returns

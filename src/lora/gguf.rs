@@ -1,7 +1,7 @@
 //! Adapters in GGUF, as llama.cpp's `convert_lora_to_gguf.py` writes them: `general.type` is "adapter", and the tensors `NAME.lora_a` and
 //! `NAME.lora_b` belong to the model's tensor `NAME`.
 
-use super::load::{Half, Listing, Order, Side, Tensor};
+use super::listing::{Half, Listing, Order, Side, Tensor};
 use super::unsupported;
 use crate::error::Result;
 use crate::gguf::{Header, Reader};

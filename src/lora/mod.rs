@@ -4,6 +4,7 @@
 //! against its model and reads its numbers. The backends compute with an [`Adapter`]; the model's own weights are never changed.
 
 mod gguf;
+mod listing;
 mod load;
 mod peft;
 mod safetensors;

@@ -1,7 +1,7 @@
 //! Adapters as the Python library PEFT writes them: `adapter_config.json`, and `adapter_model.safetensors` with the tensors
 //! `base_model.model.….lora_A.weight` and `….lora_B.weight`.
 
-use super::load::{Half, Listing, Order, Side, Tensor};
+use super::listing::{Half, Listing, Order, Side, Tensor};
 use super::{safetensors, unsupported};
 use crate::error::Result;
 use crate::gguf::Reader;

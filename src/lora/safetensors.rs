@@ -1,7 +1,7 @@
 //! The header of a safetensors file: eight bytes with its length, then JSON with the place of every tensor. Format:
 //! <https://github.com/huggingface/safetensors#format>.
 
-use super::load::{Tensor, read_bytes};
+use super::listing::{Tensor, read_bytes};
 use super::unsupported;
 use crate::error::Result;
 use crate::gguf::Reader;

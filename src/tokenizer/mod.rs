@@ -289,6 +289,11 @@ impl Tokenizer {
         control.then(|| self.inner.id_to_token(token)).flatten()
     }
 
+    /// The text of one token, for display: the name of a control token; U+FFFD stands for what is only a part of a character.
+    pub fn piece(&self, token: u32) -> String {
+        self.control_name(token).unwrap_or_else(|| String::from_utf8_lossy(&self.token_bytes(token)).into_owned())
+    }
+
     /// A decoder for an answer. `continues`: the answer continues a text (a raw prompt), so a space at its start belongs to it.
     pub fn stream_decoder(&self, continues: bool) -> StreamDecoder {
         StreamDecoder::new(self.space_prefix && !continues)
