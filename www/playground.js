@@ -6,7 +6,7 @@ import { openBrowser } from "./browser-place.js";
 import { Chat } from "./chat.js";
 import { messagesOf } from "./conversation.js";
 import { ConversationList } from "./conversation-list.js";
-import { drawIcons, element, make, sizeText } from "./dom.js";
+import { drawIcons, element, make, messageOf, sizeText } from "./dom.js";
 import { conversationsDrawer, settingsDrawer } from "./drawers.js";
 import { EXAMPLES } from "./examples.js";
 import { ModelsPanel } from "./models-panel.js";
@@ -67,7 +67,7 @@ settings.tools = () => tools.all;
 settings.onChange = showModes;
 tools.onChange = showModes;
 const models = new ModelsPanel({ onBrowser: useBrowser, onServer: useServer });
-const chat = new Chat({ place: () => place, settings: () => settings.settings, onState: showState, onTurns: () => conversations.keep() });
+const chat = new Chat({ place: () => place, settings: () => settings.settings, onState: showState, onTurns: (turns) => conversations.keep(turns) });
 const conversations = new ConversationList((turns, byUser) => {
   chat.open(turns);
   showState();
@@ -80,13 +80,14 @@ const conversations = new ConversationList((turns, byUser) => {
 
 /** Finds out what this page's server is, and begins with what the user had chosen. */
 async function start() {
+  again = start;
   showEngine("loading", "Starting …");
   page.keyForm.hidden = true;
   try {
     server = await findServer();
   } catch (error) {
     if (error instanceof KeyNeeded) return askForKey(error.message);
-    throw error;
+    return showEngine("failed", `The server of this page does not say what it computes with: ${messageOf(error)}`);
   }
   models.offerServer(server);
   if (server && recall("place") !== "browser") await useServer();
@@ -148,14 +149,16 @@ async function load(what, open) {
   page.progress.removeAttribute("value");
   page.progressText.textContent = "";
   await before?.close();
+  if (signal.aborted) return false;
   const started = performance.now();
   const rate = new Rate();
   try {
     const opened = await open({ signal, onProgress: (progress) => !signal.aborted && showProgress(progress, rate) });
+    const catalogue = await opened.models();
     // Another one was chosen meanwhile.
     if (signal.aborted) return false;
     place = opened;
-    await offerModels(await place.models(), place.facts);
+    offerModels(catalogue, place.facts);
     const { file, backend } = place.facts;
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     const where = place.kind === "server" ? "by the server " : "";
@@ -184,6 +187,7 @@ function showEngine(state, text) {
   page.otherModel.hidden = state === "ready";
   element("model-name").textContent = state === "ready" && place ? place.facts.file || "prepared answers" : state === "loading" ? "Loading …" : "No model";
   element("model-place").textContent = state === "ready" && place ? `${place.kind === "server" ? "server" : "browser"} · ${place.facts.backend ? place.facts.backend.replace("web", "").toUpperCase() : "script"}` : "";
+  chat.offerAll();
   showState();
 }
 
