@@ -129,7 +129,7 @@ async function useBrowser(choice) {
   const isDefault = !choice.source && !choice.files;
   const loaded = await load(choice.files?.[0].name ?? choice.source, (options) => openBrowser({ ...choice, served: server?.weights, servedHeaders: authorization() }, options));
   // A name that does not load must not be tried again at every visit.
-  if (!loaded && !isDefault && !choice.files) models.forgetChoice();
+  if (loaded === "failed" && !isDefault && !choice.files) models.forgetChoice();
 }
 
 /**
@@ -137,7 +137,7 @@ async function useBrowser(choice) {
  *
  * @param {string | undefined} what the user has chosen
  * @param {(options: {onProgress: (progress: ModelProgress) => void, signal: AbortSignal}) => Promise<Place>} open
- * @returns {Promise<boolean>} whether it is loaded
+ * @returns {Promise<"ready" | "failed" | "given up">} "given up": another one was chosen meanwhile
  */
 async function load(what, open) {
   loading.abort();
@@ -149,14 +149,13 @@ async function load(what, open) {
   page.progress.removeAttribute("value");
   page.progressText.textContent = "";
   await before?.close();
-  if (signal.aborted) return false;
+  if (signal.aborted) return "given up";
   const started = performance.now();
   const rate = new Rate();
   try {
     const opened = await open({ signal, onProgress: (progress) => !signal.aborted && showProgress(progress, rate) });
     const catalogue = await opened.models();
-    // Another one was chosen meanwhile.
-    if (signal.aborted) return false;
+    if (signal.aborted) return "given up";
     place = opened;
     offerModels(catalogue, place.facts);
     const { file, backend } = place.facts;
@@ -164,11 +163,11 @@ async function load(what, open) {
     const where = place.kind === "server" ? "by the server " : "";
     showEngine("ready", backend ? `Ready: ${file}, computed ${where}on the ${backendName(backend)}. Loaded in ${seconds} s.` : `Ready: ${where}prepared answers.`);
     showFacts(place.facts);
-    return true;
+    return "ready";
   } catch (error) {
-    if (signal.aborted) return false;
+    if (signal.aborted) return "given up";
     showEngine("failed", loadError(error, what));
-    return false;
+    return "failed";
   }
 }
 
