@@ -46,6 +46,8 @@ export async function openBrowser(choice, { onProgress, signal }) {
   const source = choice.files ?? choice.source ?? (ofServer || (await served(DEFAULT_MODEL.file)));
   const hub = Object.fromEntries(Object.entries(choice.hub ?? {}).filter(([, value]) => value));
   const config = { ...(source === undefined ? {} : { default: source }), ...(Object.keys(hub).length > 0 ? { hub } : {}), onProgress, onWarning() {} };
+  // Another one was chosen meanwhile.
+  signal.throwIfAborted();
   /** @type {Ai} */
   const ai = new Ai(config);
   const close = () => ai.close().catch(() => {});

@@ -19,7 +19,7 @@ import { TurnView } from "./turn.js";
  * @property {() => Place | null} place
  * @property {() => Settings} settings
  * @property {() => void} onState called when an answer begins or ends
- * @property {() => void} onTurns called when the turns have changed and are worth keeping
+ * @property {(turns: StoredTurn[]) => void} onTurns called with turns that have changed and are worth keeping
  */
 
 /** Interval in milliseconds at which the facts under a growing answer are updated. */
@@ -55,6 +55,11 @@ export class Chat {
     return this.#answering !== null;
   }
 
+  /** Whether something can be asked now. */
+  get #isIdle() {
+    return !this.isAnswering && this.#options.place() !== null;
+  }
+
   /** @param {StoredTurn[]} turns of another conversation */
   open(turns) {
     this.stop();
@@ -82,7 +87,7 @@ export class Chat {
     element("empty").hidden = this.#turns.length > 0;
     this.#list.replaceChildren();
     for (const turn of this.#turns) if (turn.role !== "tool") this.#show(turn);
-    this.#offerAll();
+    this.offerAll();
   }
 
   /** @param {StoredTurn} turn */
@@ -94,10 +99,10 @@ export class Chat {
     return view;
   }
 
-  /** Offers for each turn what can be done with it now. */
-  #offerAll() {
+  /** Offers for each turn what can be done with it now. To be called when the place has changed. */
+  offerAll() {
     const results = resultsOf(this.#turns);
-    const idle = !this.isAnswering;
+    const idle = this.#isIdle;
     for (const [turn, view] of this.#views) {
       const index = this.#turns.indexOf(turn);
       const isLast = this.#turns.slice(index + 1).every(({ role }) => role === "tool");
@@ -114,13 +119,17 @@ export class Chat {
   }
 
   /**
+   * Returns whether the text is asked: its field stays open while a model is loaded or another answer computed.
+   *
    * @param {number} index
    * @param {string} text
    */
   #edit(index, text) {
+    if (!this.#isIdle) return false;
     this.#turns.splice(index);
     this.#showAll();
     this.ask(text);
+    return true;
   }
 
   /** @param {number} index of the answer */
@@ -173,16 +182,17 @@ export class Chat {
    * @param {(place: Place) => Promise<object>} makeInput
    */
   async #compute(turn, model, makeInput) {
-    // Nobody can ask before a model is ready.
+    // Nothing is offered before a model is ready.
     const place = /** @type {Place} */ (this.#options.place());
     const controller = new AbortController();
     const { signal } = controller;
     this.#answering = controller;
+    const turns = this.#turns;
     const view = this.#views.get(turn) ?? this.#show(turn);
     // Kept already, in case the page is closed or another conversation opened before the end.
-    this.#options.onTurns();
+    this.#options.onTurns(turns);
     view.growing = true;
-    this.#offerAll();
+    this.offerAll();
     this.#options.onState();
     this.#following = true;
     this.#follow();
@@ -215,13 +225,13 @@ export class Chat {
     clearInterval(ticking);
     view.facts = turn.facts ?? "";
     view.growing = false;
+    this.#options.onTurns(turns);
     // Otherwise another conversation was opened in the meantime.
     if (this.#answering !== controller) return;
     this.#answering = null;
-    if (turn.json && turn.end === "stop") await this.#judge(turn, view);
-    this.#offerAll();
+    this.offerAll();
     this.#options.onState();
-    this.#options.onTurns();
+    if (turn.json && turn.end === "stop") await this.#judge(turn, view);
     if (this.#following) this.#follow();
   }
 

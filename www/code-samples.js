@@ -33,8 +33,8 @@ export function samples(request) {
 /** With tools or JSON the whole answer is needed; a text is streamed. @param {TextGenerationInput} input */
 const streams = (input) => !input.tools && !input.response_format;
 
-/** @param {string | undefined} source */
-const gguf = (source) => (source ? ` --gguf ${/[^\w./:@-]/.test(source) ? `'${source.replaceAll("'", "'\\''")}'` : source}` : "");
+/** The option that names the model, as a shell reads it; "" for the default one. @param {string | undefined} source */
+export const gguf = (source) => (source ? ` --gguf ${/[^\w./:@-]/.test(source) ? `'${source.replaceAll("'", "'\\''")}'` : source}` : "");
 
 /** @param {Request} request @returns {Sample} */
 function worker({ model, input, source }) {

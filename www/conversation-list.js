@@ -44,15 +44,21 @@ export class ConversationList {
     this.#onOpen(this.#current.turns, true);
   }
 
-  /** Keeps the turns of the open conversation, which have changed. */
-  async keep() {
-    const current = this.#current;
-    current.updated = Date.now();
-    if (!current.named) current.title = titleOf(current.turns);
-    this.#all = [current, ...this.#all.filter(({ id }) => id !== current.id)];
-    remember("conversation", current.id);
+  /**
+   * Keeps turns that have changed: of the open conversation, or of one whose answer has ended since another was opened.
+   *
+   * @param {StoredTurn[]} turns
+   */
+  async keep(turns) {
+    const changed = [this.#current, ...this.#all].find((conversation) => conversation.turns === turns);
+    // It is deleted.
+    if (!changed) return;
+    changed.updated = Date.now();
+    if (!changed.named) changed.title = titleOf(turns);
+    this.#all = [changed, ...this.#all.filter(({ id }) => id !== changed.id)];
+    if (changed === this.#current) remember("conversation", changed.id);
     this.#show();
-    const isStored = await writeConversation(current);
+    const isStored = await writeConversation(changed);
     element("store-note").textContent = isStored ? "Kept in this browser only." : "This browser keeps nothing (a private window, or no room): conversations end with this page.";
   }
 

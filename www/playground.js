@@ -6,7 +6,7 @@ import { openBrowser } from "./browser-place.js";
 import { Chat } from "./chat.js";
 import { messagesOf } from "./conversation.js";
 import { ConversationList } from "./conversation-list.js";
-import { drawIcons, element, make, sizeText } from "./dom.js";
+import { drawIcons, element, make, messageOf, sizeText } from "./dom.js";
 import { conversationsDrawer, settingsDrawer } from "./drawers.js";
 import { EXAMPLES } from "./examples.js";
 import { ModelsPanel } from "./models-panel.js";
@@ -67,7 +67,7 @@ settings.tools = () => tools.all;
 settings.onChange = showModes;
 tools.onChange = showModes;
 const models = new ModelsPanel({ onBrowser: useBrowser, onServer: useServer });
-const chat = new Chat({ place: () => place, settings: () => settings.settings, onState: showState, onTurns: () => conversations.keep() });
+const chat = new Chat({ place: () => place, settings: () => settings.settings, onState: showState, onTurns: (turns) => conversations.keep(turns) });
 const conversations = new ConversationList((turns, byUser) => {
   chat.open(turns);
   showState();
@@ -80,13 +80,14 @@ const conversations = new ConversationList((turns, byUser) => {
 
 /** Finds out what this page's server is, and begins with what the user had chosen. */
 async function start() {
+  again = start;
   showEngine("loading", "Starting …");
   page.keyForm.hidden = true;
   try {
     server = await findServer();
   } catch (error) {
     if (error instanceof KeyNeeded) return askForKey(error.message);
-    throw error;
+    return showEngine("failed", `The server of this page does not say what it computes with: ${messageOf(error)}`);
   }
   models.offerServer(server);
   if (server && recall("place") !== "browser") await useServer();
@@ -128,7 +129,7 @@ async function useBrowser(choice) {
   const isDefault = !choice.source && !choice.files;
   const loaded = await load(choice.files?.[0].name ?? choice.source, (options) => openBrowser({ ...choice, served: server?.weights, servedHeaders: authorization() }, options));
   // A name that does not load must not be tried again at every visit.
-  if (!loaded && !isDefault && !choice.files) models.forgetChoice();
+  if (loaded === "failed" && !isDefault && !choice.files) models.forgetChoice();
 }
 
 /**
@@ -136,7 +137,7 @@ async function useBrowser(choice) {
  *
  * @param {string | undefined} what the user has chosen
  * @param {(options: {onProgress: (progress: ModelProgress) => void, signal: AbortSignal}) => Promise<Place>} open
- * @returns {Promise<boolean>} whether it is loaded
+ * @returns {Promise<"ready" | "failed" | "given up">} "given up": another one was chosen meanwhile
  */
 async function load(what, open) {
   loading.abort();
@@ -148,24 +149,25 @@ async function load(what, open) {
   page.progress.removeAttribute("value");
   page.progressText.textContent = "";
   await before?.close();
+  if (signal.aborted) return "given up";
   const started = performance.now();
   const rate = new Rate();
   try {
     const opened = await open({ signal, onProgress: (progress) => !signal.aborted && showProgress(progress, rate) });
-    // Another one was chosen meanwhile.
-    if (signal.aborted) return false;
+    const catalogue = await opened.models();
+    if (signal.aborted) return "given up";
     place = opened;
-    await offerModels(await place.models(), place.facts);
+    offerModels(catalogue, place.facts);
     const { file, backend } = place.facts;
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     const where = place.kind === "server" ? "by the server " : "";
     showEngine("ready", backend ? `Ready: ${file}, computed ${where}on the ${backendName(backend)}. Loaded in ${seconds} s.` : `Ready: ${where}prepared answers.`);
     showFacts(place.facts);
-    return true;
+    return "ready";
   } catch (error) {
-    if (signal.aborted) return false;
+    if (signal.aborted) return "given up";
     showEngine("failed", loadError(error, what));
-    return false;
+    return "failed";
   }
 }
 
@@ -184,6 +186,7 @@ function showEngine(state, text) {
   page.otherModel.hidden = state === "ready";
   element("model-name").textContent = state === "ready" && place ? place.facts.file || "prepared answers" : state === "loading" ? "Loading …" : "No model";
   element("model-place").textContent = state === "ready" && place ? `${place.kind === "server" ? "server" : "browser"} · ${place.facts.backend ? place.facts.backend.replace("web", "").toUpperCase() : "script"}` : "";
+  chat.offerAll();
   showState();
 }
 

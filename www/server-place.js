@@ -118,9 +118,20 @@ function factsOf({ model, source, id, backend, reason, build, threads, memoryByt
  * @returns {Promise<any>}
  */
 async function run(model, input, signal) {
-  const response = await post(`/client/v4/accounts/local/ai/run/${model}`, input, signal);
+  const response = await post(`/client/v4/accounts/local/ai/run/${pathOf(model)}`, input, signal);
   if (response.headers.get("content-type")?.startsWith("text/event-stream")) return response.body;
   return (await response.json()).result;
+}
+
+/**
+ * A model id as the end of a path. What a typed Worker asks for must not lead to other paths of this server.
+ *
+ * @param {string} model
+ */
+function pathOf(model) {
+  const segments = String(model).split("/");
+  if (segments.some((segment) => segment === "." || segment === "..")) throw Object.assign(new Error(`5007: No such model ${model} or task`), { name: "AiError" });
+  return segments.map((segment) => encodeURIComponent(segment).replaceAll("%40", "@")).join("/");
 }
 
 /**

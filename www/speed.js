@@ -1,5 +1,8 @@
 // Measures the speed of an answer.
 
+/** Milliseconds that an answer takes at least after its first token if its speed is to mean something. Prepared answers come at once. */
+const MEASURABLE_MS = 50;
+
 /** Measures one answer. A piece of text is approximately one token; the usage at the end has the exact count. */
 export class Stopwatch {
   #now;
@@ -39,13 +42,14 @@ export class Stopwatch {
   }
 
   /**
-   * Tokens per second of decode. The first token results from prefill, so neither it nor its time counts. `null` before the second token.
+   * Tokens per second of decode. The first token results from prefill, so neither it nor its time counts. `null` before the
+   * second token, and for answers that came at once.
    *
    * @param {number} tokens number of tokens in the whole answer
    */
   tokensPerSecond(tokens = this.#pieces) {
     if (this.#first === null || this.#last === null) return null;
-    const seconds = (this.#last - this.#first) / 1000;
-    return tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : null;
+    const ms = this.#last - this.#first;
+    return tokens > 1 && ms >= MEASURABLE_MS ? ((tokens - 1) / ms) * 1000 : null;
   }
 }

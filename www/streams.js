@@ -31,7 +31,14 @@ export async function* pieces(stream) {
 let imported;
 
 function readers() {
-  imported ??= Promise.all([import("/pkg/sse.js"), import("/pkg/pieces.js")]).then(([{ eventData }, { pieceOf }]) => ({ eventData, pieceOf }));
+  imported ??= Promise.all([import("/pkg/sse.js"), import("/pkg/pieces.js")]).then(
+    ([{ eventData }, { pieceOf }]) => ({ eventData, pieceOf }),
+    (error) => {
+      // The next answer asks for them again.
+      imported = undefined;
+      throw error;
+    },
+  );
   return imported;
 }
 

@@ -1,6 +1,7 @@
 // The tools that the model may call: their list and form in the panel, and the cards in which the user answers calls.
 
 import { element, iconButton, make, showError } from "./dom.js";
+import { indented } from "./json-check.js";
 import { codeBlock } from "./markdown.js";
 import { recall, remember } from "./store.js";
 
@@ -147,7 +148,7 @@ export function callsCard(calls, results, onAnswer) {
   for (const call of calls) {
     const { name, arguments: values } = call.function;
     const result = results.get(call.id);
-    card.append(make("p", { className: "call-name" }, "Calls ", make("code", {}, name)), codeBlock(pretty(values), "json"));
+    card.append(make("p", { className: "call-name" }, "Calls ", make("code", {}, name)), codeBlock(indented(values), "json"));
     if (result !== undefined) card.append(make("p", { className: "call-name" }, "Your answer"), codeBlock(result, "json"));
     else if (open) {
       const field = make("textarea", { rows: 2, spellcheck: false, className: "code", required: true, placeholder: 'What the tool returns, such as {"celsius": 21}' });
@@ -163,13 +164,4 @@ export function callsCard(calls, results, onAnswer) {
     });
   }
   return card;
-}
-
-/** @param {string} json */
-function pretty(json) {
-  try {
-    return JSON.stringify(JSON.parse(json), null, 2);
-  } catch {
-    return json;
-  }
 }

@@ -1,6 +1,7 @@
 // One turn of the conversation on the page.
 
 import { copyButton, icon, iconButton, make } from "./dom.js";
+import { indented } from "./json-check.js";
 import { MarkdownView } from "./markdown.js";
 import { callsCard } from "./tools.js";
 
@@ -9,20 +10,11 @@ import { callsCard } from "./tools.js";
  * @import { StoredTurn } from "./conversation.js"
  *
  * @typedef {object} TurnActions what the user can do with a turn; what is missing is not offered
- * @property {(text: string) => void} [edit]
+ * @property {(text: string) => boolean} [edit] returns whether the text is taken: not while no model is loaded
  * @property {() => void} [regenerate]
  * @property {() => void} [goOn]
  * @property {((results: {call: ToolCallMessage, content: string}[]) => void) | null} [answerCalls]
  */
-
-/** JSON with line breaks; another text as it is. @param {string} text */
-function indented(text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
-}
 
 const NAMES = { user: "You", assistant: "Model", tool: "Tool" };
 
@@ -135,7 +127,7 @@ export class TurnView {
     this.#actions.replaceChildren(...buttons.filter((button) => button instanceof Node));
   }
 
-  /** @param {(text: string) => void} save */
+  /** @param {(text: string) => boolean} save */
   #edit(save) {
     if (this.element.querySelector(".edit")) return;
     const field = make("textarea", { value: this.#turn.content, rows: Math.min(10, this.#turn.content.split("\n").length + 1), ariaLabel: "Your text" });
@@ -150,8 +142,7 @@ export class TurnView {
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (!field.value.trim()) return field.focus();
-      close();
-      save(field.value.trim());
+      if (save(field.value.trim())) close();
     });
     field.addEventListener("keydown", (event) => {
       if (event.key === "Escape") close();

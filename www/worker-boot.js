@@ -11,6 +11,9 @@ import { receiveStream, sendStream } from "./port-streams.js";
 addEventListener("message", ({ data, ports }) => start(data.code, data.request, ports[0]), { once: true });
 
 const NO_HANDLER = "The module has no fetch handler. It ends with: export default { async fetch(request, env, ctx) { … } }";
+/** Lines that are passed on, and characters of each: a Worker can log without an end. */
+const MAX_LINES = 500;
+const MAX_LINE = 10_000;
 const NO_RESPONSE = "The fetch handler returned no Response: end it with return new Response(…) or return Response.json(…)";
 
 /**
@@ -21,13 +24,13 @@ const NO_RESPONSE = "The fetch handler returned no Response: end it with return 
 async function start(code, request, port) {
   const address = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
   const env = { AI: binding(port) };
-  forwardConsole(port);
+  const log = forwardConsole(port);
   try {
     const { default: worker } = await import(address);
     const handler = typeof worker === "function" && typeof worker.prototype?.fetch === "function" ? Object.assign(new worker(), { env }) : worker;
     if (typeof handler?.fetch !== "function") throw new Error(NO_HANDLER);
     const { method, url, headers, body } = request;
-    const context = { waitUntil: (/** @type {Promise<unknown>} */ work) => void Promise.resolve(work).catch((error) => port.postMessage({ log: [`waitUntil: ${error}`] })), passThroughOnException() {} };
+    const context = { waitUntil: (/** @type {Promise<unknown>} */ work) => void Promise.resolve(work).catch((error) => log(`waitUntil: ${error}`)), passThroughOnException() {} };
     const response = await handler.fetch(new Request(url, { method, headers, body }), env, context);
     if (!(response instanceof Response)) throw new Error(NO_RESPONSE);
     const answer = { status: response.status, statusText: response.statusText, headers: [...response.headers] };
@@ -84,11 +87,21 @@ function binding(port) {
   };
 }
 
-/** What the Worker logs is shown on the page. @param {MessagePort} port */
+/**
+ * What the Worker logs is shown on the page, up to a limit. Returns what logs.
+ *
+ * @param {MessagePort} port
+ */
 function forwardConsole(port) {
-  for (const level of /** @type {const} */ (["log", "info", "warn", "error", "debug"])) {
-    console[level] = (...values) => port.postMessage({ log: values.map(shown) });
-  }
+  let lines = 0;
+  const log = (/** @type {unknown[]} */ ...values) => {
+    lines += 1;
+    if (lines > MAX_LINES) return;
+    const line = values.map(shown).join(" ");
+    port.postMessage({ log: lines === MAX_LINES ? "… (the rest is not shown)" : line.length > MAX_LINE ? `${line.slice(0, MAX_LINE)}…` : line });
+  };
+  for (const level of /** @type {const} */ (["log", "info", "warn", "error", "debug"])) console[level] = log;
+  return log;
 }
 
 /** @param {unknown} value */

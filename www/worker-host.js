@@ -40,6 +40,8 @@ const ENDED_EARLY = "It could not be started. Its imports cannot be loaded here:
  */
 export async function runWorker({ code, request, place, onLog, signal }) {
   const boot = await bootScript();
+  // Stopped, or another run has begun meanwhile.
+  signal.throwIfAborted();
   // It has an origin of its own, which neither this page's storage nor its server is for.
   const frame = make("iframe", { hidden: true, title: "Sandbox", sandbox: "allow-scripts", src: "/sandbox.html" });
   const { port1, port2 } = new MessageChannel();
@@ -57,15 +59,14 @@ export async function runWorker({ code, request, place, onLog, signal }) {
       if (data.failed) fail(data.failed);
       if (data.ready) frame.contentWindow?.postMessage({ boot, code, request }, "*", [port2]);
     };
-    addEventListener("message", onMessage);
+    addEventListener("message", onMessage, { signal });
     signal.addEventListener("abort", () => {
-      removeEventListener("message", onMessage);
       end();
       reject(signal.reason);
     });
     port1.onmessage = async ({ data, ports }) => {
-      if (data.log) onLog(data.log.join(" "));
-      else if (data.failed) fail(data.failed.name === "SyntaxError" && !data.failed.line ? { ...data.failed, line: await lineOfError(frame, code) } : data.failed);
+      if (data.log !== undefined) onLog(data.log);
+      else if (data.failed) fail(data.failed.name === "SyntaxError" && !data.failed.line ? { ...data.failed, line: await lineOfError(frame, code, signal) } : data.failed);
       else if (data.answer) resolve({ ...data.answer, body: data.hasBody ? receiveStream(ports[0]) : null });
       else port1.postMessage(...(await called(data, place(), computing.signal)));
     };
@@ -78,8 +79,22 @@ let fetched;
 
 /** The two modules that run in the sandbox, as one classic script. */
 function bootScript() {
-  fetched ??= Promise.all(["/port-streams.js", "/worker-boot.js"].map(async (file) => (await fetch(file)).text())).then((texts) => texts.map((text) => text.replaceAll(/^export |^import .*$/gm, "")).join("\n"));
+  fetched ??= Promise.all(["/port-streams.js", "/worker-boot.js"].map(scriptText)).then(
+    (texts) => texts.join("\n"),
+    (error) => {
+      // The next run asks again.
+      fetched = undefined;
+      throw error;
+    },
+  );
   return fetched;
+}
+
+/** The text of a module without its imports and exports. @param {string} file */
+async function scriptText(file) {
+  const response = await fetch(file).catch(() => null);
+  if (!response?.ok) throw new Error(`The server of this page ${response ? `answers ${file} with status ${response.status}` : "does not answer"}. Run the Worker again when it does.`);
+  return (await response.text()).replaceAll(/^export |^import .*$/gm, "");
 }
 
 /**
@@ -87,15 +102,13 @@ function bootScript() {
  *
  * @param {HTMLIFrameElement} frame
  * @param {string} code
+ * @param {AbortSignal} signal aborted when the frame is removed
  * @returns {Promise<number>}
  */
-function lineOfError(frame, code) {
+function lineOfError(frame, code, signal) {
   return new Promise((resolve) => {
-    addEventListener("message", function answer({ source, data }) {
-      if (source !== frame.contentWindow || data.line === undefined) return;
-      removeEventListener("message", answer);
-      resolve(data.line);
-    });
+    addEventListener("message", ({ source, data }) => source === frame.contentWindow && data.line !== undefined && resolve(data.line), { signal });
+    signal.addEventListener("abort", () => resolve(0));
     frame.contentWindow?.postMessage({ parse: code }, "*");
   });
 }

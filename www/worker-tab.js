@@ -1,7 +1,9 @@
 // The tab in which a Worker is typed and run: editor, request, response.
 
 import { CodeEditor } from "./code-editor.js";
+import { gguf } from "./code-samples.js";
 import { copy, element, make, messageOf } from "./dom.js";
+import { indented } from "./json-check.js";
 import { codeBlock } from "./markdown.js";
 import { recall, remember } from "./store.js";
 import { WORKER_EXAMPLES } from "./worker-examples.js";
@@ -66,12 +68,11 @@ export class WorkerTab {
 
   /** Says how to run the Worker elsewhere with the model of this page. @param {string} source "" for the default one */
   show(source) {
-    const gguf = source ? ` --gguf ${source}` : "";
     element("worker-take-text").replaceChildren(
       make("p", {}, "Save the code as ", make("code", {}, "src/index.js"), " beside this ", make("code", {}, "wrangler.toml"), ":"),
       codeBlock('name = "my-worker"\nmain = "src/index.js"\ncompatibility_date = "2026-01-01"\n\n[ai]\nbinding = "AI"', "ini"),
       make("p", {}, "Then, in that folder:"),
-      codeBlock(`npm install --save-dev wrangler workers-ai-local\nnpx workers-ai-local dev${gguf}`, "bash"),
+      codeBlock(`npm install --save-dev wrangler workers-ai-local\nnpx workers-ai-local dev${gguf(source)}`, "bash"),
       make("p", { className: "note" }, "wrangler deploy brings the same code to Cloudflare, unchanged."),
     );
   }
@@ -124,6 +125,7 @@ export class WorkerTab {
         onLog: (line) => this.#logged(line),
         signal: running.signal,
       });
+      running.signal.throwIfAborted();
       await this.#show(answer, started, running.signal);
     } catch (error) {
       // Another run shows its own.
@@ -214,13 +216,4 @@ function textOf(events) {
     }
   });
   return pieces.join("");
-}
-
-/** @param {string} text */
-function indented(text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
 }

@@ -67,7 +67,7 @@ describe("the playground of a server with --gguf and --model", () => {
 
   it("has the server answer: no model is loaded into the browser", async () => {
     assert.equal(await answer(page), "I am served.");
-    assert.match(await page.locator(".turn .facts").last().textContent(), / · 4 tokens · .* · prompt \d+ tokens/);
+    assert.match(await page.locator(".turn .facts").last().textContent(), /(^| · )4 tokens · .* · prompt \d+ tokens/);
     assert.equal(page.workers().length, 0);
     assert.match(server.said, new RegExp(`POST /client/v4/accounts/local/ai/run/${MODEL} 200 `));
   });
