@@ -12,7 +12,10 @@ import { element, make, showError } from "./dom.js";
 const shareText = (share) => (share < 0.001 ? "less than 0.1 %" : `${(100 * share).toFixed(1)} %`);
 
 /** What templates write between turns: `<|im_start|>`, `[INST]`, `</s>`. */
-const MARKER = /(<\|[^|<>]*\|>|<\/?[a-z_]+>|\[\/?[A-Z_]+\])/;
+const MARKER = /^(<\|[^|<>]*\|>|<\/?[a-z_]+>|\[\/?[A-Z_]+\])$/;
+
+/** As many tokens are shown one by one; the page would be slow with all of a long conversation. */
+const MOST_SHOWN = 4000;
 
 /**
  * @param {() => Place | null} place
@@ -30,10 +33,11 @@ export function tokenView(place, request) {
       const now = place();
       if (!now) throw new Error("No model is loaded yet: wait until it is, or choose another one.");
       const { model, input } = request();
-      const { tokens, text } = await now.tokenize(model, input);
+      const { tokens, pieces, text } = await now.tokenize(model, input);
       const { context } = now.facts;
-      element("token-count").textContent = `${tokens.length} tokens, ${text.length} characters${context ? `; ${shareText(tokens.length / context)} of the ${context.toLocaleString("en")} positions` : ""}. Markers of the chat template are coloured.`;
-      element("token-text").append(...text.split(MARKER).map((part, index) => (index % 2 === 1 ? make("mark", {}, part) : part)));
+      element("token-count").textContent = `${tokens.length} tokens, ${text.length} characters${context ? `; ${shareText(tokens.length / context)} of the ${context.toLocaleString("en")} positions` : ""}. Each token has its own background; markers of the chat template are coloured. Point at one to see its id.`;
+      element("token-text").append(...pieces.slice(0, MOST_SHOWN).map((piece, index) => make(MARKER.test(piece) ? "mark" : "span", { title: String(tokens[index]) }, piece)));
+      if (pieces.length > MOST_SHOWN) element("token-text").append(` … and ${(pieces.length - MOST_SHOWN).toLocaleString("en")} more tokens`);
       element("token-ids").textContent = tokens.join(" ");
     } catch (error) {
       element("token-count").textContent = "";

@@ -33,7 +33,7 @@ before(async () => {
   ai = new Ai({ script: SCRIPT, onWarning() {} });
   const health = { status: "ok", model: "model.gguf", backend: "cpu" };
   const known = { ...health, source: "", id: "@cf/meta/llama-3.1-8b-instruct", ids: {}, weights: "", hub: {}, context: 8192 };
-  server = await listening(createServer(ai, { health: () => health, local: localApi({ tokenize: async () => ({ tokens: [1, 2], text: "<|im_start|>user\nHi" }) }, () => statusOf({ stats: async () => ({ build: "threads", threads: 2, memoryBytes: 1e8, models: [] }), backendReason: "A reason." }, known, null)) }));
+  server = await listening(createServer(ai, { health: () => health, local: localApi({ tokenize: async () => ({ tokens: [1, 2, 3, 4], pieces: ["<|im_start|>", "user", "\n", "Hi"], text: "<|im_start|>user\nHi" }) }, () => statusOf({ stats: async () => ({ build: "threads", threads: 2, memoryBytes: 1e8, models: [] }), backendReason: "A reason." }, known, null)) }));
   browser = await launch();
 });
 after(async () => {

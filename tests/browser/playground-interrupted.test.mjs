@@ -31,7 +31,7 @@ before(async () => {
   ai = new Ai({ script: SCRIPT, onWarning() {} });
   const health = { status: "ok", model: "model.gguf", backend: "cpu" };
   const known = { ...health, source: "/home/a/My Models/it's.gguf", id: "@cf/meta/llama-3.1-8b-instruct", ids: {}, weights: "", hub: {}, context: 8192 };
-  server = await listening(createServer(ai, { health: () => health, local: localApi({ tokenize: async () => ({ tokens: [1, 2], text: "Hi" }) }, () => statusOf({ stats: async () => ({ build: "threads", threads: 2, memoryBytes: 1e8, models: [] }), backendReason: "A reason." }, known, null)) }));
+  server = await listening(createServer(ai, { health: () => health, local: localApi({ tokenize: async () => ({ tokens: [1, 2], pieces: ["H", "i"], text: "Hi" }) }, () => statusOf({ stats: async () => ({ build: "threads", threads: 2, memoryBytes: 1e8, models: [] }), backendReason: "A reason." }, known, null)) }));
   browser = await launch();
 });
 after(async () => {

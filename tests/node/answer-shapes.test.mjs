@@ -141,6 +141,18 @@ describe("log probabilities", () => {
   });
 });
 
+test("tokenize says the text of each token", async () => {
+  const ai = new Ai({ default: MODEL_PATH, onWarning() {} });
+  const { tokens, pieces, text } = await ai.tokenize(OLDER, { messages: [{ role: "user", content: "Hello there" }] });
+  assert.equal(pieces.length, tokens.length);
+  assert.equal(pieces.join(""), text);
+  assert.deepEqual(pieces.slice(-9), ["user", "\n", "Hello", " there", "<|im_end|>", "\n", "<|im_start|>", "assistant", "\n"]);
+  // A character of several tokens has no text in any of them.
+  const tower = await ai.tokenize(OLDER, { prompt: "🗼", raw: true });
+  assert.ok(tower.pieces.length > 1 && tower.pieces.every((piece) => piece.includes("\ufffd")), JSON.stringify(tower));
+  await ai.close();
+});
+
 describe("biases and predictions", () => {
   test("a bias makes a token certain or impossible, and out of range it is an error", async () => {
     const ai = scripted();
