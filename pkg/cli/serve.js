@@ -16,7 +16,7 @@ import { chosenFile, configured, engineFrom, fileNameOf, lorasFrom, weights } fr
 import { withUploads } from "./finetunes.js";
 import { localApi, statusOf } from "./local-api.js";
 import { isRpcProbe, isWrapped, unwrapped } from "./remote-proxy.js";
-import { MODEL_PATHNAME, isPagePart, modelPathname, refuse, staticFiles } from "./static-files.js";
+import { MODEL_PATHNAME, isPagePart, modelPathname, pathOf, refuse, staticFiles } from "./static-files.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
 /**
@@ -38,6 +38,8 @@ const HOST = "127.0.0.1";
 const PORT = 8788;
 /** How long the answers in progress may take when the server is stopped. */
 const GRACE_MS = 5_000;
+/** Segments with which a path leads elsewhere than it says. */
+const DOTS = /(^|[\\/])(\.|%2e){1,2}([\\/]|$)/i;
 
 /**
  * @param {Values} values
@@ -200,7 +202,9 @@ export function createServer(ai, { modelPath, log = () => {}, access = {}, healt
   let stopping = false;
   const server = createHttpServer(async (request, response) => {
     const { method, url = "/" } = request;
-    const pathname = url.replace(/\?.*$/s, "");
+    const written = url.replace(/\?.*$/s, "");
+    // Every check below, and whoever answers, goes by the same path.
+    const pathname = pathOf(url) ?? written;
     const started = performance.now();
     const disconnected = new AbortController();
     // Who watches the server has no key, and learns nothing but its state.
@@ -214,27 +218,31 @@ export function createServer(ai, { modelPath, log = () => {}, access = {}, healt
       if (stopping) setImmediate(() => server.closeIdleConnections());
       disconnected.abort();
       const end = response.writableFinished ? "" : ", cut off";
-      if (!isQuiet) log(`${method} ${pathname} ${response.statusCode} ${Math.round(performance.now() - started)} ms${end}`);
+      if (!isQuiet) log(`${method} ${written} ${response.statusCode} ${Math.round(performance.now() - started)} ms${end}`);
     });
     // After an error of the connection, "close" follows.
     response.on("error", () => {});
     try {
       // The page's own files are public, and a browser cannot send a key with the first of them: the page asks for it.
-      const isOpen = isHealth || ((method === "GET" || method === "HEAD") && isPagePart(pathname));
-      const refused = refusal(request, isOpen ? { ...access, key: undefined } : access);
+      const isPage = (method === "GET" || method === "HEAD") && isPagePart(pathname) && !isWrapped(request.headers);
+      const refused = refusal(request, isHealth || isPage ? { ...access, key: undefined } : access);
       if (refused) return refuse(request, response, refused.status, refused.text);
       if (stopping) return refuse(request, response, 503, "the server is stopping", { connection: "close" });
       if (isHealth) return sendHealth(request, response, health());
+      // A page that may name any model must not reach other paths with its name.
+      if (DOTS.test(written)) return refuse(request, response, 400, "the path has a segment . or ..");
       if (isRpcProbe(url)) return refuse(request, response, 404, "this server has no WebSocket");
       if (local && (await local(request, response, pathname))) return;
       if (!isWrapped(request.headers) && (await sendFile(request, response))) return;
+      // Without a key nobody else may answer.
+      if (isPage) return refuse(request, response, 404, "no such file");
       // A browser that computes the default model itself, which may not have been downloaded to this machine.
       if (pathname === MODEL_PATHNAME) return refuse(request, response, 302, "the model file is not on this server", { location: DEFAULT_MODEL.url });
       const webRequest = toRequest(request, disconnected.signal);
       if (!webRequest) return refuse(request, response, 400, "invalid request");
       await sendResponse(await ai.fetch(unwrapped(webRequest)), response, disconnected.signal);
     } catch (error) {
-      if (!disconnected.signal.aborted && !request.errored) log(`${method} ${pathname}: ${error.message}`);
+      if (!disconnected.signal.aborted && !request.errored) log(`${method} ${written}: ${error.message}`);
       // A failed stream must not look complete.
       if (response.headersSent) response.destroy();
       else refuse(request, response, 500, "internal error");

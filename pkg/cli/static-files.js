@@ -38,13 +38,23 @@ const HEADERS = {
   "accept-ranges": "bytes",
 };
 
+/**
+ * Only pages of this server may show these two in a frame. What the sandbox runs has an origin of its own, however the page was opened.
+ *
+ * @type {Record<string, string>}
+ */
+const POLICIES = {
+  "index.html": "frame-ancestors 'self'",
+  "sandbox.html": "sandbox allow-scripts; frame-ancestors 'self'",
+};
+
 /** The path at which a browser asks for the server's model, whatever its name is. */
 export const MODEL_PATHNAME = `/models/${DEFAULT_MODEL.file}`;
 
 /** The path of a model's file by its own name. @param {string} file */
 export const modelPathname = (file) => `/models/${encodeURIComponent(path.basename(file))}`;
 
-/** Whether a path is that of a file of the playground or of the package, which are public. @param {string} pathname */
+/** Whether a path, see `pathOf`, is that of a file of the playground or of the package, which are public. @param {string} pathname */
 export const isPagePart = (pathname) => pathname === "/" || /^\/(pkg|vendor)\//.test(pathname) || /^\/[\w-]+\.(html|js|css|svg)$/.test(pathname);
 
 /**
@@ -84,6 +94,8 @@ export function staticFiles({ modelPath, wwwFolder = path.join(PACKAGE, "www") }
     // By this name a client finds the other parts, and knows which model it is.
     /** @type {Record<string, string>} */
     const own = pathname === MODEL_PATHNAME && path.basename(file) !== DEFAULT_MODEL.file ? { "content-location": modelPathname(file) } : {};
+    const policy = path.dirname(file) === wwwFolder ? POLICIES[path.basename(file)] : undefined;
+    if (policy) own["content-security-policy"] = policy;
     await send(request, response, file, found, own);
     return true;
   };
@@ -138,8 +150,12 @@ async function send(request, response, file, found, more) {
   await pipeline(createReadStream(file, { start, end }), response);
 }
 
-/** @param {string} url */
-function pathOf(url) {
+/**
+ * The path of a request as files and access are looked up by it: decoded, without `..`; `null` if it is not valid.
+ *
+ * @param {string} url
+ */
+export function pathOf(url) {
   try {
     return decodeURIComponent(new URL(url, "http://localhost").pathname);
   } catch {
