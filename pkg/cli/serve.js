@@ -4,6 +4,8 @@ import { once } from "node:events";
 import { createServer as createHttpServer } from "node:http";
 import { homedir } from "node:os";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { ModelCache } from "../cache/models.js";
 import { contextWindow } from "../context-window.js";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { parseName } from "../names.js";
@@ -69,7 +71,8 @@ export async function serve(values, positionals) {
   const ai = new Ai({ ...config, onProgress, onWarning: note });
   const source = sourceOf(config.models?.[id] ?? config.default) ?? env.WORKERS_AI_LOCAL_MODEL ?? "";
   const isNamed = source === "" || parseName(source) !== undefined;
-  const modelPath = isNamed ? path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file) : path.resolve(source);
+  const stored = storedAt(source, config);
+  const modelPath = stored ?? (isNamed ? path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file) : pathFrom(source));
   const answered = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, others: Object.keys(remote ?? {}), maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
   const served = withUploads(ai, answered);
   /** @type {Health} */
@@ -77,7 +80,7 @@ export async function serve(values, positionals) {
   /** @type {number | null} */
   let context = null;
   const ids = Object.fromEntries(Object.entries(config.models ?? {}).map(([each, own]) => [each, fileNameOf(sourceOf(own) ?? "")]));
-  const known = { source, id, ids, weights: isNamed ? source : modelPathname(modelPath), hub: { endpoint: config.hub?.endpoint ?? env.HF_ENDPOINT } };
+  const known = { source: shownSource(source, access), id, ids, weights: isNamed && !stored ? source : modelPathname(modelPath), hub: { endpoint: config.hub?.endpoint ?? env.HF_ENDPOINT } };
   const status = () => statusOf(ai, { ...health, ...known, context }, progress);
   const server = createServer(served, { modelPath, log: say, access, health: () => health, local: localApi(ai, status) });
   stopWithSignals(server);
@@ -109,6 +112,34 @@ Ctrl+C stops.`);
 function sourceOf(own) {
   const first = Array.isArray(own) ? own[0] : own;
   return typeof first === "string" ? first : undefined;
+}
+
+/**
+ * Where the file of an address is stored that only this machine should know, because its query may be a signature; `undefined` for other sources.
+ *
+ * @param {string} source
+ * @param {import("../index.d.ts").AiConfig} config
+ */
+function storedAt(source, { hub }) {
+  return hasSecret(source) ? new ModelCache({ hub }).known(source)?.files[0].path : undefined;
+}
+
+/** @param {string} source */
+const hasSecret = (source) => parseName(source)?.kind === "url" && /[?#]|^https?:\/\/[^/]*@/i.test(source);
+
+/** @param {string} source a path or a file: URL */
+const pathFrom = (source) => (source.startsWith("file://") ? fileURLToPath(source) : path.resolve(source));
+
+/**
+ * A source as the status shows it: without what may be secret, and without the folders of this machine where other machines may ask.
+ *
+ * @param {string} source
+ * @param {Access} access
+ */
+export function shownSource(source, { loopback }) {
+  if (hasSecret(source)) return source.replace(/[?#].*$/s, "").replace(/^(https?:\/\/)[^/]*@/i, "$1");
+  if (source === "" || parseName(source)) return source;
+  return loopback ? source : `./${path.basename(pathFrom(source))}`;
 }
 
 /**

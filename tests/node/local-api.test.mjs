@@ -2,9 +2,14 @@
 
 import assert from "node:assert/strict";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
+import { pathToFileURL } from "node:url";
+import { shownSource } from "../../pkg/cli/serve.js";
+import { listening } from "../../scripts/lib/ports.mjs";
+import "../own-cache.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
 import { startServe } from "../serve-process.mjs";
 
@@ -62,6 +67,38 @@ for (const [body, status, message] of [
     assert.match(errors[0].message, message);
   });
 }
+
+test("the source of the model is shown without what may be secret, and its folders to this machine only", () => {
+  for (const [source, here, elsewhere = here] of [
+    ["https://user:word@s3.example/a/m.gguf?X-Amz-Signature=1#x", "https://s3.example/a/m.gguf"],
+    ["https://models.example/m.gguf", "https://models.example/m.gguf"],
+    ["hf:owner/repo:Q8_0", "hf:owner/repo:Q8_0"],
+    ["", ""],
+    ["/home/somebody/models/m.gguf", "/home/somebody/models/m.gguf", "./m.gguf"],
+    ["file:///home/somebody/m.gguf", "file:///home/somebody/m.gguf", "./m.gguf"],
+  ]) {
+    assert.equal(shownSource(source, { loopback: true }), here);
+    assert.equal(shownSource(source, { loopback: false }), elsewhere);
+  }
+});
+
+test("the model of a file: URL, and of an address with a signature, is at the server's own address for a browser", async (t) => {
+  const bytes = scriptedModel({ context: CONTEXT }).bytes;
+  const bucket = await listening(createServer((request, response) => response.writeHead(request.url.endsWith("?signature=1") ? 200 : 403, { etag: '"1"' }).end(bytes)));
+  t.after(() => bucket.close());
+  for (const source of [pathToFileURL(file).href, `${bucket.url}/tiny.gguf?signature=1`]) {
+    const other = await startServe("--port", "0", "--gguf", source, "--threads", "1");
+    try {
+      const text = await (await fetch(`${other.url}/local/status`)).text();
+      assert.doesNotMatch(text, /signature/);
+      const { weights } = JSON.parse(text);
+      assert.equal(weights, "/models/tiny.gguf");
+      assert.deepEqual(new Uint8Array(await (await fetch(other.url + weights)).arrayBuffer()), new Uint8Array(bytes));
+    } finally {
+      await other.stop();
+    }
+  }
+});
 
 test("without the key there is the page, and nothing else", async () => {
   for (const path of ["/", "/playground.js", "/vendor/markdown.js", "/pkg/browser.js", "/sandbox.html"]) assert.equal((await ask(path, undefined, {})).status, 200, path);
