@@ -18,7 +18,7 @@ import { chosenFile, configured, engineFrom, fileNameOf, lorasFrom, weights } fr
 import { withUploads } from "./finetunes.js";
 import { localApi, statusOf } from "./local-api.js";
 import { isRpcProbe, isWrapped, unwrapped } from "./remote-proxy.js";
-import { MODEL_PATHNAME, isPagePart, modelPathname, pathOf, refuse, staticFiles } from "./static-files.js";
+import { MODEL_PATHNAME, isPagePart, modelPathname, pathOf, refuse, servedFiles, staticFiles } from "./static-files.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
 /**
@@ -69,10 +69,11 @@ export async function serve(values, positionals) {
     showProgress(step);
   };
   const ai = new Ai({ ...config, onProgress, onWarning: note });
-  const source = sourceOf(config.models?.[id] ?? config.default) ?? env.WORKERS_AI_LOCAL_MODEL ?? "";
+  const chosen = config.models?.[id] ?? config.default;
+  const source = sourceOf(chosen) ?? env.WORKERS_AI_LOCAL_MODEL ?? "";
   const isNamed = source === "" || parseName(source) !== undefined;
   const stored = storedAt(source, config);
-  const modelPath = stored ?? (isNamed ? path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file) : pathFrom(source));
+  const modelPath = stored ?? (isNamed ? path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file) : pathsOf(chosen, source));
   const answered = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, others: Object.keys(remote ?? {}), maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
   const served = withUploads(ai, answered);
   /** @type {Health} */
@@ -80,7 +81,7 @@ export async function serve(values, positionals) {
   /** @type {number | null} */
   let context = null;
   const ids = Object.fromEntries(Object.entries(config.models ?? {}).map(([each, own]) => [each, fileNameOf(sourceOf(own) ?? "")]));
-  const known = { source: shownSource(source, access), id, ids, weights: isNamed && !stored ? source : modelPathname(modelPath), hub: { endpoint: config.hub?.endpoint ?? env.HF_ENDPOINT } };
+  const known = { source: shownSource(source, access), id, ids, weights: isNamed && !stored ? source : modelPathname(servedFiles(modelPath)[0][0]), hub: { endpoint: config.hub?.endpoint ?? env.HF_ENDPOINT } };
   const status = () => statusOf(ai, { ...health, ...known, context }, progress);
   const server = createServer(served, { modelPath, log: say, access, health: () => health, local: localApi(ai, status) });
   stopWithSignals(server);
@@ -129,6 +130,17 @@ const hasSecret = (source) => parseName(source)?.kind === "url" && /[?#]|^https?
 
 /** @param {string} source a path or a file: URL */
 const pathFrom = (source) => (source.startsWith("file://") ? fileURLToPath(source) : path.resolve(source));
+
+/**
+ * The path of a model's file, or those of all its files if they are listed.
+ *
+ * @param {unknown} chosen what the configuration has for the model
+ * @param {string} first its first source
+ */
+function pathsOf(chosen, first) {
+  const isList = Array.isArray(chosen) && chosen.length > 1 && chosen.every((each) => typeof each === "string" && !parseName(each));
+  return isList ? chosen.map(pathFrom) : pathFrom(first);
+}
 
 /**
  * A source as the status shows it: without what may be secret, and without the folders of this machine where other machines may ask.
@@ -219,7 +231,7 @@ async function listen(server, port, host) {
  *
  * @param {{fetch(request: Request): Promise<Response>}} ai
  * @param {object} [options]
- * @param {string} [options.modelPath] path of the model's file, for playgrounds that compute it themselves
+ * @param {string | string[]} [options.modelPath] path of the model's file, or paths of its files, for playgrounds that compute it themselves
  * @param {(line: string) => void} [options.log] called with a line for each finished request
  * @param {Access} [options.access] which requests are answered; by default those of this machine
  * @param {() => Health} [options.health] what `GET /health` answers; without it, there is no such path

@@ -8,7 +8,10 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { shownSource } from "../../pkg/cli/serve.js";
+import { MODEL_PATHNAME, servedFiles } from "../../pkg/cli/static-files.js";
+import { partNames } from "../../pkg/source.js";
 import { listening } from "../../scripts/lib/ports.mjs";
+import { splitFile } from "../gguf-fixtures.mjs";
 import "../own-cache.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
 import { startServe } from "../serve-process.mjs";
@@ -98,6 +101,25 @@ test("the model of a file: URL, and of an address with a signature, is at the se
       await other.stop();
     }
   }
+});
+
+test("the files of a split model are at names from which a browser finds all of them, however they are called", async (t) => {
+  const parts = splitFile(Buffer.from(scriptedModel({ context: CONTEXT }).bytes), [4]);
+  const paths = ["a.gguf", "b.gguf"].map((name) => path.join(folder, name));
+  await Promise.all(paths.map((each, index) => writeFile(each, parts[index])));
+  const other = await startServe("--port", "0", "--gguf", paths[0], "--gguf", paths[1], "--threads", "1");
+  t.after(() => other.stop());
+  const { weights } = await (await fetch(`${other.url}/local/status`)).json();
+  assert.equal(weights, "/models/a-00001-of-00002.gguf");
+  assert.equal((await fetch(`${other.url}${MODEL_PATHNAME}`, { method: "HEAD" })).headers.get("content-location"), weights);
+  for (const [index, name] of partNames(weights).entries()) assert.deepEqual(new Uint8Array(await (await fetch(other.url + name)).arrayBuffer()), new Uint8Array(parts[index]));
+});
+
+test("files of a split model that are called as its parts keep their names", () => {
+  const [one, two] = ["/x/m-00001-of-00002.gguf", "/y/m-00002-of-00002.gguf"];
+  assert.deepEqual(servedFiles(one), [["m-00001-of-00002.gguf", one], ["m-00002-of-00002.gguf", "/x/m-00002-of-00002.gguf"]]);
+  assert.deepEqual(servedFiles([two, one]), [["m-00002-of-00002.gguf", two], ["m-00001-of-00002.gguf", one]]);
+  assert.deepEqual(servedFiles("./m.gguf"), [["m.gguf", "./m.gguf"]]);
 });
 
 test("without the key there is the page, and nothing else", async () => {

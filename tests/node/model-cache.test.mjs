@@ -8,7 +8,7 @@ import { hostname, tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { promisify } from "node:util";
-import { partOf } from "../../pkg/cache/download.js";
+import { download, partOf } from "../../pkg/cache/download.js";
 import { alone } from "../../pkg/cache/lock.js";
 import { ModelCache } from "../../pkg/cache/models.js";
 import { readRecord, recordOf } from "../../pkg/cache/records.js";
@@ -470,6 +470,19 @@ describe("two processes", () => {
     await writeFile(lock, "");
     await utimes(lock, new Date(0), new Date(0));
     await assert.rejects(alone(lock, async () => {}, { signal: AbortSignal.timeout(3_000) }), { code: "ENAMETOOLONG" });
+  });
+
+  test("who has lost the lock leaves the beginning to the one who has it", async () => {
+    const url = `${hub.cdn}/owner/model/x/model-Q4_K_M.gguf`;
+    const target = path.join(folder, "m.gguf");
+    const part = { url, names: ["m"], etag: '"old"', size: SIZE };
+    const begun = FILE.subarray(0, 1000);
+    await writeFile(partOf(target), begun);
+    await writeFile(`${partOf(target)}.json`, JSON.stringify(part));
+    const options = { holds: async () => false, conditions: { ...QUICK, attempts: 1 } };
+    await assert.rejects(download({ url, headers: {}, target, names: ["m"] }, options), { kind: "interrupted", message: /another process has taken over/ });
+    assert.deepEqual(await readFile(partOf(target)), begun);
+    assert.deepEqual(JSON.parse(await readFile(`${partOf(target)}.json`)), part);
   });
 
   test("a process that ends removes its own lock only", async () => {
