@@ -4,6 +4,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { AiInternalError } from "./errors.js";
+import { ENDPOINT, endpointOf } from "./hub.js";
 import { parseName } from "./names.js";
 import { nearest } from "./suggest.js";
 
@@ -76,16 +77,22 @@ export function withConfigFile(options, folder = process.cwd()) {
   const all = given.script === undefined && remote ? { ...file, remote } : file;
   // The environment is nearer to a command than the file.
   if (process.env.WORKERS_AI_LOCAL_MODEL) delete all.default;
+  if (process.env.HF_ENDPOINT) delete all.hub;
+  // Whoever writes a project's file does not get the user's token, which "" keeps the environment from giving.
+  else if (all.hub?.endpoint !== undefined && endpointOf(all.hub.endpoint) !== ENDPOINT && given.hub?.endpoint === undefined) all.hub = { ...all.hub, token: "" };
   /** @type {Record<string, unknown>} */
   const merged = { ...all };
   for (const [key, value] of Object.entries(given)) {
     if (value === undefined) continue;
     const inFile = merged[key];
     const adds = key === "models" || key === "loras" || key === "remote" || key === "hub";
-    merged[key] = adds && isObject(inFile) && isObject(value) ? { ...inFile, ...value } : value;
+    merged[key] = adds && isObject(inFile) && isObject(value) ? { ...inFile, ...withoutUndefined(value) } : value;
   }
   return /** @type {Options} */ (merged);
 }
+
+/** @param {Record<string, any>} object */
+const withoutUndefined = (object) => Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
 
 /**
  * The configuration of a folder: in it, or in the nearest one above it up to the repository's.

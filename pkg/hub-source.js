@@ -76,12 +76,14 @@ export function hubSource({ name, owner, repo }, resolve, open, hub = {}) {
   /**
    * Says what to do where the hub refuses a file, and lets the next load ask what the name stands for if the file was replaced.
    *
-   * @param {Error & {kind?: string, status?: number, code?: string | null}} error
+   * @param {Error & {kind?: string, status?: number, code?: string | null, url?: string}} error
    * @returns {never}
    */
   function fail(error) {
     if (error.kind === "changed") files = undefined;
     const page = `${endpointOf(hub.endpoint)}/${owner}/${repo}`;
-    throw (error.kind === "refused" && hubError(error, `${owner}/${repo}`, { ...hub, page })) || error;
+    // Of another server, to which the hub has led, the hub knows nothing.
+    const isOfHub = !error.url || new URL(error.url).origin === new URL(page).origin;
+    throw (error.kind === "refused" && isOfHub && hubError(error, `${owner}/${repo}`, { ...hub, page })) || error;
   }
 }

@@ -92,6 +92,7 @@ export function hubError({ status, code }, what, { endpoint, token, page }) {
   const home = endpointOf(endpoint);
   const tokens = `${home}/settings/tokens`;
   const how = "in HF_TOKEN, or in hub: { token } of new Ai()";
+  if (status === 403 && !token) return sourceError("refused", `${what}: the hub gives no access (HTTP 403). With access to ${page ?? home}, create a token at ${tokens} and give it ${how}`);
   if (status === 403) {
     return sourceError("refused", `${what}: the hub's token has no access (HTTP 403). Accept the licence at ${page ?? home} with the account of the token; a fine-grained token also needs the permission to read gated repositories (${tokens})`);
   }

@@ -152,7 +152,7 @@ export interface LoraAdapter {
 export interface HubConfig {
   /** A mirror. Default: `HF_ENDPOINT` in Node, otherwise `https://huggingface.co`. */
   endpoint?: string;
-  /** A token for repositories that are gated or private. No other origin than the endpoint's gets it. Default: `HF_TOKEN` in Node. */
+  /** A token for repositories that are gated or private. No other origin than the endpoint's gets it. Default: `HF_TOKEN` in Node, unless a configuration file says the endpoint. */
   token?: string;
 }
 

@@ -15,6 +15,9 @@ import { toModelSource } from "./source.js";
  * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, EmbeddingEngine, Engine, Host, HttpAnswer, HttpRequest, Substitute, Task } from "./internal.d.ts"
  */
 
+/** So long are HTTP requests answered without asking again for what could not be prepared; they may be for any model. */
+const UNPREPARED_FOR_MS = 10_000;
+
 /**
  * A function that calls `callback` while something else refers to it. The crate keeps what it gets until its `Ai` is freed, which a callback
  * that refers to this `Ai` would prevent for ever.
@@ -65,6 +68,8 @@ export class LocalEngine {
   #substitute;
   #embeddings;
   #toSource;
+  /** When it failed to prepare a source, by `performance.now()`. @type {WeakMap<Source, number>} */
+  #unprepared = new WeakMap();
 
   /**
    * @param {WasmInstance} instance
@@ -101,8 +106,7 @@ export class LocalEngine {
     if (this.#closed) throw closed();
     const instance = this.#instance;
     const host = await this.#host();
-    // A name that stands for no model is an error when it is read.
-    await Promise.all(sources.map((source) => source.prepare?.().catch(() => {})));
+    await Promise.all(sources.map((source) => this.#prepare(source)));
     await instance.start(this.#config, host);
     const since = instance.epoch();
     if (this.#started?.since !== since) {
@@ -112,10 +116,22 @@ export class LocalEngine {
     return this.#started;
   }
 
-  /** The sources of all models. */
+  /** @param {Source} source */
+  async #prepare(source) {
+    try {
+      await source.prepare?.();
+      this.#unprepared.delete(source);
+    } catch {
+      // A name that stands for no model is an error when it is read.
+      this.#unprepared.set(source, performance.now());
+    }
+  }
+
+  /** The sources of all models, except those that a request for another one should not wait for again. */
   #sources() {
     const { models, default: fallback } = this.#config;
-    return /** @type {Source[]} */ ([...Object.values(models), fallback].filter((source) => source !== undefined));
+    const all = /** @type {Source[]} */ ([...Object.values(models), fallback].filter((source) => source !== undefined));
+    return all.filter((source) => performance.now() - (this.#unprepared.get(source) ?? -Infinity) > UNPREPARED_FOR_MS);
   }
 
   /** The source of the model that answers for an id. @param {string} model */

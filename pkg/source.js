@@ -117,7 +117,7 @@ export function named(name, open) {
 /**
  * @param {"not-found" | "refused" | "changed" | "interrupted" | "busy"} kind whether a retry may help: see above
  * @param {string} message
- * @param {{waitMs?: number, status?: number, code?: string}} [details]
+ * @param {{waitMs?: number, status?: number, code?: string, url?: string}} [details]
  */
 export function sourceError(kind, message, details = {}) {
   return Object.assign(new Error(message), { kind, ...details });
@@ -190,7 +190,7 @@ export function fromStream(stream, size, skip = 0) {
  * @param {Promise<T>} promise
  * @returns {Promise<T>}
  */
-export async function unstalled(promise) {
+async function unstalled(promise) {
   /** @type {any} a number in browsers and workerd, an object in Node */
   let timer;
   const stalled = new Promise((_, reject) => {
@@ -328,10 +328,10 @@ function redirectTarget(location, from) {
 }
 
 /** @param {Response} response */
-export function statusError({ status, statusText, headers }) {
+export function statusError({ status, statusText, headers, url }) {
   const message = `HTTP ${status} ${statusText}`.trim();
   // For those who know more of this server than its status.
-  const answer = { status, code: headers.get("x-error-code") ?? undefined };
+  const answer = { status, code: headers.get("x-error-code") ?? undefined, ...(url && { url }) };
   if (status === 404 || status === 410) return sourceError("not-found", message);
   // Overload and server errors are temporary; other errors are final. (416: the file is shorter than what was read of it.)
   if (status === 416) return sourceError("changed", message);

@@ -105,7 +105,7 @@ export async function download(wanted, { signal, onProgress = () => {}, onWait =
       }
     }
   } catch (error) {
-    if (error.leaveNothing) await removePart(wanted.target);
+    if (error.leaveNothing && (await holds())) await removePart(wanted.target);
     throw error;
   } finally {
     await transfer.close();
@@ -134,7 +134,7 @@ export async function patiently(work, { conditions = {}, onWait = () => {}, sign
 
 /**
  * Whether the server still has the version that is stored; `undefined` if it does not answer. One that gives its files neither ETag nor
- * Last-Modified cannot tell, so its file counts as another one.
+ * Last-Modified cannot tell, so its file counts as another one if it answers.
  *
  * @param {string} url
  * @param {Record<string, string>} headers for the URL's own origin only
@@ -142,7 +142,6 @@ export async function patiently(work, { conditions = {}, onWait = () => {}, sign
  * @returns {Promise<boolean | undefined>}
  */
 export async function isCurrent(url, headers, { etag, modified, sha256 }) {
-  if (!etag && !modified) return false;
   const answered = new AbortController();
   /** @type {boolean | undefined} */
   let said;
@@ -155,7 +154,7 @@ export async function isCurrent(url, headers, { etag, modified, sha256 }) {
     answered.abort();
   };
   /** @type {Record<string, string>} */
-  const condition = etag ? { "if-none-match": etag } : { "if-modified-since": String(modified) };
+  const condition = etag ? { "if-none-match": etag } : modified ? { "if-modified-since": modified } : {};
   try {
     const signal = AbortSignal.any([answered.signal, AbortSignal.timeout(ANSWER_LIMIT_MS)]);
     const response = await request(url, headers, { "accept-encoding": "identity", ...condition }, { signal, onRedirect });
@@ -163,6 +162,7 @@ export async function isCurrent(url, headers, { etag, modified, sha256 }) {
     if (response.status === 304) return true;
     // What it cannot give now is no reason to go without what is stored.
     if (!response.ok) return undefined;
+    if (!etag && !modified) return false;
     const version = versionOf(response);
     return etag ? version.etag === etag : version.modified === modified;
   } catch {
@@ -219,6 +219,7 @@ class Transfer {
 
   /** Forgets what has come. */
   async restart() {
+    await this.#mustHold();
     const { url, names, size, sha256 } = this.#wanted;
     await this.#handle.truncate(0);
     this.#hash = createHash("sha256");
@@ -256,7 +257,9 @@ class Transfer {
     const sha256 = DIGEST.exec(headers.get("x-linked-etag") ?? "")?.[1].toLowerCase();
     const size = Number(headers.get("x-linked-size") ?? NaN);
     if (sha256 && this.#state.sha256 && sha256 !== this.#state.sha256.toLowerCase()) {
-      throw sourceError("changed", `the server has another version now: its SHA-256 is ${sha256}, not ${this.#state.sha256}`);
+      const error = sourceError("changed", `the server has another version now: its SHA-256 is ${sha256}, not ${this.#state.sha256}`);
+      // Where nobody asks for a certain one, only the beginning that is there is of the old one.
+      throw Object.assign(error, { restart: this.#wanted.sha256 === undefined });
     }
     if (sha256) this.#state.sha256 = sha256;
     if (Number.isSafeInteger(size) && size > 0) this.#state.size ??= size;
@@ -286,6 +289,7 @@ class Transfer {
     }
     this.#state = { ...this.#state, ...defined(version) };
     await this.#checkRoom();
+    await this.#mustHold();
     await writeJson(stateOf(this.#wanted.target), this.#state).catch((error) => {
       throw asDiskError(error, this.#wanted.target);
     });
@@ -338,8 +342,12 @@ class Transfer {
   /** A process that stood still for long may have lost its lock to another, which writes the same file now. */
   async #mayWrite() {
     const now = performance.now();
-    if (now - this.#renewed > 5_000 && !(await this.#options.holds())) throw sourceError("interrupted", "another process has taken over this download");
+    if (now - this.#renewed > 5_000) await this.#mustHold();
     this.#renewed = now;
+  }
+
+  async #mustHold() {
+    if (!(await this.#options.holds())) throw sourceError("interrupted", "another process has taken over this download");
   }
 
   /** Compares the SHA-256, and gives the file its name. */
@@ -351,7 +359,7 @@ class Transfer {
       const error = sourceError("changed", `the download has another SHA-256 than the model: ${digest} instead of ${sha256}`);
       throw Object.assign(error, { restart: true, leaveNothing: true });
     }
-    if (!(await this.#options.holds())) throw sourceError("interrupted", "another process has taken over this download");
+    await this.#mustHold();
     await this.#handle.sync();
     await rename(partOf(target), target);
     await rm(stateOf(target), { force: true });
@@ -362,7 +370,7 @@ class Transfer {
   async close() {
     await this.#handle.close().catch(() => {});
     // Nothing has come.
-    if (this.#offset === 0) await removePart(this.#wanted.target).catch(() => {});
+    if (this.#offset === 0 && (await this.#options.holds())) await removePart(this.#wanted.target).catch(() => {});
   }
 }
 

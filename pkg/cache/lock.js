@@ -1,7 +1,7 @@
 // A lock between processes: a file that says who holds it, and is touched while it is held.
 
 import { randomUUID } from "node:crypto";
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { mkdir, open, readFile, rm, rmdir, stat, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
 
@@ -39,7 +39,7 @@ export async function alone(file, work, { signal, onWait = () => {} } = {}) {
   const touching = setInterval(() => void utimes(file, new Date(), new Date()).catch(() => {}), TOUCH_EVERY_MS);
   touching.unref();
   // A command may end in the middle.
-  const leave = () => rmSync(file, { force: true });
+  const leave = () => void (tokenOf(file) === token && rmSync(file, { force: true }));
   process.once("exit", leave);
   const holds = async () => (await holderOf(file))?.token === token;
   try {
@@ -78,6 +78,15 @@ async function holderOf(file) {
   }
 }
 
+/** The same at the end of a process, which waits for nothing. @param {string} file @returns {string | undefined} */
+function tokenOf(file) {
+  try {
+    return JSON.parse(readFileSync(file, "utf8")).token;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Whether the process that holds the lock has ended or stands still. @param {string} file */
 async function isStale(file) {
   const touched = await stat(file).catch(() => undefined);
@@ -107,7 +116,9 @@ async function takeAway(file) {
   const guard = `${file}.takeover`;
   try {
     await mkdir(guard);
-  } catch {
+  } catch (error) {
+    // Whoever cannot write here would wait for ever.
+    if (error.code !== "EEXIST") throw error;
     const { mtimeMs } = await stat(guard).catch(() => ({ mtimeMs: Date.now() }));
     if (Math.abs(Date.now() - mtimeMs) > TAKEOVER_LIMIT_MS) await rmdir(guard).catch(() => {});
     return void (await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS)));

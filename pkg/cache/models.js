@@ -78,7 +78,8 @@ export class ModelCache {
     const { HF_ENDPOINT, HF_TOKEN } = process.env;
     this.#options = options;
     this.#folder = options.folder ?? modelFolder(process.env, homedir());
-    this.#hub = { endpoint: endpointOf(options.hub?.endpoint ?? (HF_ENDPOINT || undefined)), token: options.hub?.token ?? (HF_TOKEN || undefined) };
+    const { endpoint, token } = options.hub ?? {};
+    this.#hub = { endpoint: endpointOf(endpoint ?? (HF_ENDPOINT || undefined)), token: token ?? (HF_TOKEN || undefined) };
   }
 
   /** The folder in which everything is. */
@@ -161,7 +162,13 @@ export class ModelCache {
     // If the record says another SHA-256, the hub has another file by now.
     const isDamaged = state === "other" && (!record || file.sha256 === undefined || file.sha256 === record.sha256);
     if (isDamaged) this.#options.onWarning?.(`workers-ai-local: ${file.path} is not the file that it should be; it is downloaded again.`);
-    await this.#shared(file.path, onProgress, (report) => this.#locked(model, file, report, { full, replaced }));
+    try {
+      await this.#shared(file.path, onProgress, (report) => this.#locked(model, file, report, { full, replaced }));
+    } catch (error) {
+      if (!replaced || (error.kind !== "interrupted" && error.kind !== "busy")) throw error;
+      this.#options.onWarning?.(`workers-ai-local: ${fileName(file.url)} could not be fetched again: ${error.message}. The stored file is used.`);
+      await markUsed(file.path);
+    }
     this.#current.add(file.path);
     await this.#remember(model);
   }
@@ -221,16 +228,18 @@ export class ModelCache {
   async #locked(model, file, report, options) {
     const { signal } = this.#options;
     const target = file.path;
-    await mkdir(path.dirname(target), { recursive: true }).catch((error) => {
-      throw asDiskError(error, target);
-    });
     /** Shows what the other process does. */
     const onWait = async () => {
       const [part, bytes] = await Promise.all([readPart(target), stat(partOf(target)).then(({ size }) => size, () => 0)]);
       if (bytes > 0) report({ loaded: bytes, total: part?.size ?? file.size ?? null });
     };
-    try {
+    const attempt = async () => {
+      await mkdir(path.dirname(target), { recursive: true });
       await alone(`${target}.lock`, (holds) => this.#downloaded(model, file, report, { ...options, holds }), { signal, onWait });
+    };
+    try {
+      // Another process to which nothing came may remove the folder between the two.
+      await attempt().catch((error) => (error.code === "ENOENT" ? attempt() : Promise.reject(error)));
     } catch (error) {
       // Its own folder, if nothing came.
       if (path.dirname(target) !== this.#folder) await rmdir(path.dirname(target)).catch(() => {});

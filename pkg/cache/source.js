@@ -21,15 +21,19 @@ const PIECE = 1 << 20;
  * @param {Model} model
  * @param {number} [index] of the file
  * @param {string} [name] for messages
+ * @param {() => void} [onChanged] called when the server has another file by now
  * @returns {Source}
  */
-export function cachedModel(cache, model, index = 0, name = model.files[index].path) {
+export function cachedModel(cache, model, index = 0, name = model.files[index].path, onChanged = () => {}) {
   const file = model.files[index];
   return {
     name,
     identity: JSON.stringify(["stored", file.path]),
     async open(offset) {
-      await cache.ensureFile(model, file);
+      await cache.ensureFile(model, file).catch((error) => {
+        if (error.kind === "changed") onChanged();
+        throw error;
+      });
       return fileAt(file.path).open(offset);
     },
   };
@@ -47,36 +51,38 @@ export function cachedName(cache, name) {
   let asking;
   /** @type {Model | undefined} */
   let model;
+  /** Whether the hub has another file than is remembered. */
+  let renew = false;
   const resolve = async () => {
-    asking ??= cache.resolve(name);
+    asking ??= cache.resolve(name, { renew });
     try {
-      return (model = await asking);
+      model = await asking;
+      renew = false;
+      return model;
     } finally {
       // After an error, or when the hub's file may be another.
       asking = undefined;
     }
   };
-  const known = () => (model ??= cache.known(name));
+  // The hub is asked again, by the next attempt.
+  const onChanged = () => {
+    model = undefined;
+    renew = true;
+  };
+  const known = () => (renew ? undefined : (model ??= cache.known(name)));
   return {
     name,
     identity: JSON.stringify(["stored", name]),
     get others() {
       const found = known();
-      return found ? found.files.slice(1).map(({ url }, index) => cachedModel(cache, found, index + 1, url)) : [];
+      return found ? found.files.slice(1).map(({ url }, index) => cachedModel(cache, found, index + 1, url, onChanged)) : [];
     },
     async prepare() {
       if (!known()) await resolve();
     },
     async open(offset) {
       const found = known() ?? (await resolve());
-      try {
-        await cache.ensureFile(found, found.files[0]);
-      } catch (error) {
-        // The hub is asked again, by the next attempt.
-        if (error.kind === "changed") model = undefined;
-        throw error;
-      }
-      return fileAt(found.files[0].path).open(offset);
+      return cachedModel(cache, found, 0, name, onChanged).open(offset);
     },
   };
 }

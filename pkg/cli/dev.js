@@ -269,7 +269,7 @@ function updateTypes(wrangler, given, derived) {
  * @param {string} version wrangler's
  * @param {import("../internal.d.ts").LoadedModel | number} engine what was loaded here, or the process that has the engine
  */
-function introduce({ gguf, model }, { remote = {}, models = {} }, derived, version, engine) {
+function introduce({ gguf, model }, { remote = {}, models = {}, ...options }, derived, version, engine) {
   const bound = derived.filter(({ bindings }) => bindings.length > 0);
   const places = bound.map(({ bindings, original }) => `${bindings.map((name) => `env.${name}`).join(", ")} of ${path.relative("", original)}`);
   const by = typeof engine === "number" ? `by the engine of process ${engine}, which is already running` : `by ${fileNameOf(engine.model)} (${engine.backend})`;
@@ -278,7 +278,7 @@ function introduce({ gguf, model }, { remote = {}, models = {} }, derived, versi
   const others = Object.keys(models).filter((id) => id !== model);
   const forwarded = ids.length > 0 ? `\n  Workers AI answers ${ids.join(", ")}, on your account.` : "";
   say(`workers-ai-local: ${places.join(" and ")} is computed on this machine${forwarded ? "" : ", without an account"}.${forwarded}
-  ${only ? model : forwarded ? "All else" : "every model id"} is answered ${by}${only ? "; the others by the small default model" : ""}${others.length > 0 ? `, but ${others.join(", ")} by models of their own` : ""}.
+  ${only ? model : forwarded ? "All else" : "every model id"} is answered ${by}${only ? `; the others by ${options.default === undefined && !process.env.WORKERS_AI_LOCAL_MODEL ? "the small default model" : chosenFile(options, "")}` : ""}${others.length > 0 ? `, but ${others.join(", ")} by models of their own` : ""}.
   ${gguf.length > 0 ? "`workers-ai-local models` lists the ids." : "Another model: --gguf NAME, for one id also --model ID. `workers-ai-local models` lists the ids."}
   wrangler ${version} runs with a copy of the configuration in .wrangler/; its warning about "unsafe" fields is about that copy.
 `);

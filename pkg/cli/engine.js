@@ -1,6 +1,7 @@
 // The options with which every command that computes configures its `Ai`.
 
 import path from "node:path";
+import { ModelCache } from "../cache/models.js";
 import { withConfigFile } from "../config-file.js";
 import { DEFAULT_MODEL } from "../default-model.js";
 import { parseName } from "../names.js";
@@ -79,6 +80,13 @@ export function configured(options) {
   const merged = withConfigFile({ config: true, ...options });
   return options.default === undefined ? merged : { ...merged, models: options.models };
 }
+
+/**
+ * What is stored on this machine, by the hub of the project's configuration file.
+ *
+ * @param {Omit<import("../cache/models.js").CacheOptions, "hub">} [options]
+ */
+export const storedModels = (options) => new ModelCache({ ...options, hub: withConfigFile(/** @type {AiConfig} */ ({ config: true })).hub });
 
 /**
  * The name of the model file that a configuration, or the environment, says.

@@ -1,9 +1,10 @@
 // `workers-ai-local list`: the models that are stored on this machine, and a few that can be fetched.
 
-import { ModelCache } from "../cache/models.js";
 import { CURATED_MODELS } from "../curated-models.js";
 import { MEMORY } from "../node.js";
 import { UsageError } from "./arguments.js";
+import { storedModels } from "./engine.js";
+import { printable } from "./messages.js";
 
 /**
  * @import { StoredModel } from "../cache/models.js"
@@ -22,7 +23,7 @@ const BESIDE = 500e6;
  */
 export async function list({ available, json }, positionals) {
   if (positionals.length > 0) throw new UsageError(`list takes no argument "${positionals[0]}"`);
-  const cache = new ModelCache();
+  const cache = storedModels();
   const stored = await cache.list();
   if (json) return void console.log(JSON.stringify(available ? CURATED_MODELS : stored, null, 2));
   if (available) return printAvailable(stored);
@@ -30,7 +31,7 @@ export async function list({ available, json }, positionals) {
     console.log("No model is stored yet. `workers-ai-local pull llama-3.2-1b` fetches one; `list --available` shows a few more.");
     return;
   }
-  const rows = stored.map((model) => [model.name, sizeOf(model), fit(model.size), age(model.used)]);
+  const rows = stored.map((model) => [printable(model.name), sizeOf(model), fit(model.size), age(model.used)]);
   for (const line of table([["NAME", "SIZE", "FITS HERE", "USED"], ...rows])) console.log(line);
   if (stdout.isTTY) console.log(`\n${megabytes(stored.reduce((sum, { bytes }) => sum + bytes, 0))} in ${cache.folder}. \`rm NAME\` removes one; \`list --available\` shows models to fetch.`);
 }

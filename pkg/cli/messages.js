@@ -14,11 +14,18 @@ const ADVICE = [
 ];
 
 /**
+ * A text without characters that a terminal obeys. Names of files in a repository come from strangers.
+ *
+ * @param {string} text
+ */
+export const printable = (text) => text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, "·");
+
+/**
  * An error's or a warning's text as one line for the terminal.
  *
  * @param {string} message
  */
 export function forTerminal(message) {
   const line = message.replace(/^workers-ai-local: /, "").replaceAll(/\s*\n\s*/g, " ");
-  return ADVICE.reduce((text, [advice, instead]) => text.replace(advice, instead), line);
+  return printable(ADVICE.reduce((text, [advice, instead]) => text.replace(advice, instead), line));
 }

@@ -1,14 +1,13 @@
 // `workers-ai-local pull`: fetches models into the cache, and makes sure that they are what they shall be.
 
-import { ModelCache } from "../cache/models.js";
 import { suggestion } from "../cache/source.js";
 import { HOW_TO_NAME, parseName } from "../names.js";
 import { CommandError, UsageError } from "./arguments.js";
-import { fileNameOf } from "./engine.js";
+import { fileNameOf, storedModels } from "./engine.js";
 import { megabytes } from "./list.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
-/** @import { Model } from "../cache/models.js" */
+/** @import { Model, ModelCache } from "../cache/models.js" */
 
 /**
  * Writes the path of each file to stdout.
@@ -34,7 +33,7 @@ export async function pull(_values, names) {
 /** @param {string} name */
 async function fetched(name) {
   const progress = loadProgress(fileNameOf(name));
-  const cache = new ModelCache({ onProgress: ({ loaded, total }) => progress({ model: name, phase: "download", loaded, total }), onWarning: note });
+  const cache = storedModels({ onProgress: ({ loaded, total }) => progress({ model: name, phase: "download", loaded, total }), onWarning: note });
   try {
     const model = await newest(cache, name);
     const files = await cache.ensure(model, { full: true });

@@ -1,8 +1,8 @@
 // `workers-ai-local rm`: removes stored models.
 
-import { ModelCache } from "../cache/models.js";
 import { nearest } from "../suggest.js";
 import { CommandError, UsageError } from "./arguments.js";
+import { storedModels } from "./engine.js";
 import { megabytes } from "./list.js";
 
 /**
@@ -12,7 +12,7 @@ import { megabytes } from "./list.js";
  */
 export async function rm(_values, names) {
   if (names.length === 0) throw new UsageError("rm takes the name of a stored model: `list` shows them");
-  const cache = new ModelCache();
+  const cache = storedModels();
   const missing = [];
   for (const name of names) {
     const before = await cache.list();

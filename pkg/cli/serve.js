@@ -4,6 +4,8 @@ import { once } from "node:events";
 import { createServer as createHttpServer } from "node:http";
 import { homedir } from "node:os";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { ModelCache } from "../cache/models.js";
 import { contextWindow } from "../context-window.js";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { parseName } from "../names.js";
@@ -16,7 +18,7 @@ import { chosenFile, configured, engineFrom, fileNameOf, lorasFrom, weights } fr
 import { withUploads } from "./finetunes.js";
 import { localApi, statusOf } from "./local-api.js";
 import { isRpcProbe, isWrapped, unwrapped } from "./remote-proxy.js";
-import { MODEL_PATHNAME, isPagePart, modelPathname, refuse, staticFiles } from "./static-files.js";
+import { MODEL_PATHNAME, isPagePart, modelPathname, pathOf, refuse, servedFiles, staticFiles } from "./static-files.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
 /**
@@ -38,6 +40,8 @@ const HOST = "127.0.0.1";
 const PORT = 8788;
 /** How long the answers in progress may take when the server is stopped. */
 const GRACE_MS = 5_000;
+/** Segments with which a path leads elsewhere than it says. */
+const DOTS = /(^|[\\/])(\.|%2e){1,2}([\\/]|$)/i;
 
 /**
  * @param {Values} values
@@ -65,9 +69,11 @@ export async function serve(values, positionals) {
     showProgress(step);
   };
   const ai = new Ai({ ...config, onProgress, onWarning: note });
-  const source = sourceOf(config.models?.[id] ?? config.default) ?? env.WORKERS_AI_LOCAL_MODEL ?? "";
+  const chosen = config.models?.[id] ?? config.default;
+  const source = sourceOf(chosen) ?? env.WORKERS_AI_LOCAL_MODEL ?? "";
   const isNamed = source === "" || parseName(source) !== undefined;
-  const modelPath = isNamed ? path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file) : path.resolve(source);
+  const stored = storedAt(source, config);
+  const modelPath = stored ?? (isNamed ? path.join(modelFolder(env, homedir()), DEFAULT_MODEL.file) : pathsOf(chosen, source));
   const answered = values["any-model"] ? answeringAny(ai, { model: model ?? DEFAULT_MODEL.id, others: Object.keys(remote ?? {}), maxBodyBytes: MAX_BODY_BYTES, onWarning: note }) : ai;
   const served = withUploads(ai, answered);
   /** @type {Health} */
@@ -75,7 +81,7 @@ export async function serve(values, positionals) {
   /** @type {number | null} */
   let context = null;
   const ids = Object.fromEntries(Object.entries(config.models ?? {}).map(([each, own]) => [each, fileNameOf(sourceOf(own) ?? "")]));
-  const known = { source, id, ids, weights: isNamed ? source : modelPathname(modelPath), hub: { endpoint: config.hub?.endpoint ?? env.HF_ENDPOINT } };
+  const known = { source: shownSource(source, access), id, ids, weights: isNamed && !stored ? source : modelPathname(servedFiles(modelPath)[0][0]), hub: { endpoint: config.hub?.endpoint ?? env.HF_ENDPOINT } };
   const status = () => statusOf(ai, { ...health, ...known, context }, progress);
   const server = createServer(served, { modelPath, log: say, access, health: () => health, local: localApi(ai, status) });
   stopWithSignals(server);
@@ -107,6 +113,45 @@ Ctrl+C stops.`);
 function sourceOf(own) {
   const first = Array.isArray(own) ? own[0] : own;
   return typeof first === "string" ? first : undefined;
+}
+
+/**
+ * Where the file of an address is stored that only this machine should know, because its query may be a signature; `undefined` for other sources.
+ *
+ * @param {string} source
+ * @param {import("../index.d.ts").AiConfig} config
+ */
+function storedAt(source, { hub }) {
+  return hasSecret(source) ? new ModelCache({ hub }).known(source)?.files[0].path : undefined;
+}
+
+/** @param {string} source */
+const hasSecret = (source) => parseName(source)?.kind === "url" && /[?#]|^https?:\/\/[^/]*@/i.test(source);
+
+/** @param {string} source a path or a file: URL */
+const pathFrom = (source) => (source.startsWith("file://") ? fileURLToPath(source) : path.resolve(source));
+
+/**
+ * The path of a model's file, or those of all its files if they are listed.
+ *
+ * @param {unknown} chosen what the configuration has for the model
+ * @param {string} first its first source
+ */
+function pathsOf(chosen, first) {
+  const isList = Array.isArray(chosen) && chosen.length > 1 && chosen.every((each) => typeof each === "string" && !parseName(each));
+  return isList ? chosen.map(pathFrom) : pathFrom(first);
+}
+
+/**
+ * A source as the status shows it: without what may be secret, and without the folders of this machine where other machines may ask.
+ *
+ * @param {string} source
+ * @param {Access} access
+ */
+export function shownSource(source, { loopback }) {
+  if (hasSecret(source)) return source.replace(/[?#].*$/s, "").replace(/^(https?:\/\/)[^/]*@/i, "$1");
+  if (source === "" || parseName(source)) return source;
+  return loopback ? source : `./${path.basename(pathFrom(source))}`;
 }
 
 /**
@@ -186,7 +231,7 @@ async function listen(server, port, host) {
  *
  * @param {{fetch(request: Request): Promise<Response>}} ai
  * @param {object} [options]
- * @param {string} [options.modelPath] path of the model's file, for playgrounds that compute it themselves
+ * @param {string | string[]} [options.modelPath] path of the model's file, or paths of its files, for playgrounds that compute it themselves
  * @param {(line: string) => void} [options.log] called with a line for each finished request
  * @param {Access} [options.access] which requests are answered; by default those of this machine
  * @param {() => Health} [options.health] what `GET /health` answers; without it, there is no such path
@@ -200,7 +245,9 @@ export function createServer(ai, { modelPath, log = () => {}, access = {}, healt
   let stopping = false;
   const server = createHttpServer(async (request, response) => {
     const { method, url = "/" } = request;
-    const pathname = url.replace(/\?.*$/s, "");
+    const written = url.replace(/\?.*$/s, "");
+    // Every check below, and whoever answers, goes by the same path.
+    const pathname = pathOf(url) ?? written;
     const started = performance.now();
     const disconnected = new AbortController();
     // Who watches the server has no key, and learns nothing but its state.
@@ -214,27 +261,31 @@ export function createServer(ai, { modelPath, log = () => {}, access = {}, healt
       if (stopping) setImmediate(() => server.closeIdleConnections());
       disconnected.abort();
       const end = response.writableFinished ? "" : ", cut off";
-      if (!isQuiet) log(`${method} ${pathname} ${response.statusCode} ${Math.round(performance.now() - started)} ms${end}`);
+      if (!isQuiet) log(`${method} ${written} ${response.statusCode} ${Math.round(performance.now() - started)} ms${end}`);
     });
     // After an error of the connection, "close" follows.
     response.on("error", () => {});
     try {
       // The page's own files are public, and a browser cannot send a key with the first of them: the page asks for it.
-      const isOpen = isHealth || ((method === "GET" || method === "HEAD") && isPagePart(pathname));
-      const refused = refusal(request, isOpen ? { ...access, key: undefined } : access);
+      const isPage = (method === "GET" || method === "HEAD") && isPagePart(pathname) && !isWrapped(request.headers);
+      const refused = refusal(request, isHealth || isPage ? { ...access, key: undefined } : access);
       if (refused) return refuse(request, response, refused.status, refused.text);
       if (stopping) return refuse(request, response, 503, "the server is stopping", { connection: "close" });
       if (isHealth) return sendHealth(request, response, health());
+      // A page that may name any model must not reach other paths with its name.
+      if (DOTS.test(written)) return refuse(request, response, 400, "the path has a segment . or ..");
       if (isRpcProbe(url)) return refuse(request, response, 404, "this server has no WebSocket");
       if (local && (await local(request, response, pathname))) return;
       if (!isWrapped(request.headers) && (await sendFile(request, response))) return;
+      // Without a key nobody else may answer.
+      if (isPage) return refuse(request, response, 404, "no such file");
       // A browser that computes the default model itself, which may not have been downloaded to this machine.
       if (pathname === MODEL_PATHNAME) return refuse(request, response, 302, "the model file is not on this server", { location: DEFAULT_MODEL.url });
       const webRequest = toRequest(request, disconnected.signal);
       if (!webRequest) return refuse(request, response, 400, "invalid request");
       await sendResponse(await ai.fetch(unwrapped(webRequest)), response, disconnected.signal);
     } catch (error) {
-      if (!disconnected.signal.aborted && !request.errored) log(`${method} ${pathname}: ${error.message}`);
+      if (!disconnected.signal.aborted && !request.errored) log(`${method} ${written}: ${error.message}`);
       // A failed stream must not look complete.
       if (response.headersSent) response.destroy();
       else refuse(request, response, 500, "internal error");

@@ -38,26 +38,58 @@ const HEADERS = {
   "accept-ranges": "bytes",
 };
 
+/**
+ * Only pages of this server may show these two in a frame. What the sandbox runs has an origin of its own, however the page was opened.
+ *
+ * @type {Record<string, string>}
+ */
+const POLICIES = {
+  "index.html": "frame-ancestors 'self'",
+  "sandbox.html": "sandbox allow-scripts; frame-ancestors 'self'",
+};
+
+const MODELS = "/models/";
+
 /** The path at which a browser asks for the server's model, whatever its name is. */
-export const MODEL_PATHNAME = `/models/${DEFAULT_MODEL.file}`;
+export const MODEL_PATHNAME = MODELS + DEFAULT_MODEL.file;
 
-/** The path of a model's file by its own name. @param {string} file */
-export const modelPathname = (file) => `/models/${encodeURIComponent(path.basename(file))}`;
+/** The path of a model's file by its name, see `servedFiles`. @param {string} name */
+export const modelPathname = (name) => MODELS + encodeURIComponent(name);
 
-/** Whether a path is that of a file of the playground or of the package, which are public. @param {string} pathname */
+/**
+ * The files of a model and the names by which they are served: their own, unless those do not tell from one which others there are.
+ *
+ * @param {string | string[]} model the path of its file, of which the others are found by its name; or all paths, the first one first
+ * @returns {[name: string, file: string][]}
+ */
+export function servedFiles(model) {
+  const files = [model].flat();
+  const names = files.map((file) => path.basename(file));
+  const parts = partNames(names[0]);
+  if (files.length === 1) return parts.map((name) => [name, name === names[0] ? files[0] : path.join(path.dirname(files[0]), name)]);
+  const areParts = parts.length === files.length && parts.every((part) => names.includes(part));
+  const number = (/** @type {number} */ index) => String(index).padStart(5, "0");
+  const stem = names[0].replace(/\.gguf$/i, "");
+  return files.map((file, index) => [areParts ? names[index] : `${stem}-${number(index + 1)}-of-${number(files.length)}.gguf`, file]);
+}
+
+/** Whether a path, see `pathOf`, is that of a file of the playground or of the package, which are public. @param {string} pathname */
 export const isPagePart = (pathname) => pathname === "/" || /^\/(pkg|vendor)\//.test(pathname) || /^\/[\w-]+\.(html|js|css|svg)$/.test(pathname);
 
 /**
  * Returns a handler that answers a request with a file. It resolves to `false`, without a response, if there is no such file.
  *
  * @param {object} [options]
- * @param {string} [options.modelPath] the file served as /models/<the default model's name> and by its own name; if it is a part of a split
- *   model, all parts are served by theirs
+ * @param {string | string[]} [options.modelPath] the file served as /models/<the default model's name> and by its own name; if it is a part of a
+ *   split model, all parts are served by theirs, see `servedFiles`
  * @param {string} [options.wwwFolder] a folder instead of `www/`, for tests with other pages
  * @returns {(request: IncomingMessage, response: ServerResponse) => Promise<boolean>}
  */
 export function staticFiles({ modelPath, wwwFolder = path.join(PACKAGE, "www") } = {}) {
-  const parts = modelPath ? partNames(path.basename(modelPath)) : [];
+  const models = new Map(modelPath ? servedFiles(modelPath) : []);
+  // A single path may be that of a later part.
+  const [given] = [modelPath].flat();
+  const [first] = [...models].find(([, file]) => file === given) ?? [...models.keys()];
   const folders = { "/pkg/": path.join(PACKAGE, "pkg"), "/": wwwFolder };
 
   /**
@@ -66,9 +98,9 @@ export function staticFiles({ modelPath, wwwFolder = path.join(PACKAGE, "www") }
    * @param {string} pathname
    */
   const locate = (pathname) => {
-    if (modelPath && pathname === MODEL_PATHNAME) return modelPath;
-    const part = parts.find((name) => pathname === `/models/${name}`);
-    if (modelPath && part) return path.join(path.dirname(modelPath), part);
+    if (first !== undefined && pathname === MODEL_PATHNAME) return models.get(first) ?? null;
+    const model = pathname.startsWith(MODELS) ? models.get(pathname.slice(MODELS.length)) : undefined;
+    if (model) return model;
     const [prefix, folder] = Object.entries(folders).find(([prefix]) => pathname.startsWith(prefix)) ?? [];
     if (!prefix || !folder || pathname.includes("\0")) return null;
     const file = path.join(folder, pathname.slice(prefix.length) || "index.html");
@@ -83,7 +115,9 @@ export function staticFiles({ modelPath, wwwFolder = path.join(PACKAGE, "www") }
     if (!file || !found?.isFile()) return false;
     // By this name a client finds the other parts, and knows which model it is.
     /** @type {Record<string, string>} */
-    const own = pathname === MODEL_PATHNAME && path.basename(file) !== DEFAULT_MODEL.file ? { "content-location": modelPathname(file) } : {};
+    const own = pathname === MODEL_PATHNAME && first !== undefined && first !== DEFAULT_MODEL.file ? { "content-location": modelPathname(first) } : {};
+    const policy = path.dirname(file) === wwwFolder ? POLICIES[path.basename(file)] : undefined;
+    if (policy) own["content-security-policy"] = policy;
     await send(request, response, file, found, own);
     return true;
   };
@@ -138,8 +172,12 @@ async function send(request, response, file, found, more) {
   await pipeline(createReadStream(file, { start, end }), response);
 }
 
-/** @param {string} url */
-function pathOf(url) {
+/**
+ * The path of a request as files and access are looked up by it: decoded, without `..`; `null` if it is not valid.
+ *
+ * @param {string} url
+ */
+export function pathOf(url) {
   try {
     return decodeURIComponent(new URL(url, "http://localhost").pathname);
   } catch {

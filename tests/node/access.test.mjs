@@ -22,7 +22,7 @@ function serverWith(access) {
     const sent = request({ port, host: "127.0.0.1", path: path ?? "/v1/chat/completions", method: path ? "GET" : "POST", headers: { host: `127.0.0.1:${port}`, ...headers } });
     sent.end(path ? undefined : CHAT);
     const response = await new Promise((resolve, reject) => sent.once("response", resolve).once("error", reject));
-    return { status: response.statusCode, body: await text(response) };
+    return { status: response.statusCode, body: await text(response), headers: response.headers };
   };
   return { ask, port: () => new URL(server.url).port };
 }
@@ -78,6 +78,31 @@ describe("a server with --allow-host, --cors and --key", () => {
   for (const headers of [{}, { authorization: "Bearer wrong" }, { authorization: "Bearer secrets" }, { authorization: "secret" }]) {
     test(`asks for its key: ${JSON.stringify(headers)}`, async () => assert.equal((await ask(headers)).status, 401));
   }
+
+  for (const path of ["/pkg/../v1/models", "/pkg/%2e%2e/v1/models", "/vendor/..\\v1/models", "/pkg/%ff/../../v1/models"]) {
+    test(`asks for its key although a path begins as the page's own: ${path}`, async () => assert.notEqual((await ask({}, path)).status, 200));
+  }
+
+  test("asks for its key where headers have another path than the page's own", async () => {
+    assert.equal((await ask({ "mf-url": "http://ai/v1/models" }, "/pkg/x")).status, 401);
+    assert.equal((await ask({ "mf-url": "http://ai/v1/models", authorization }, "/pkg/x")).status, 200);
+  });
+
+  test("answers the page's own paths with its files or not at all", async () => {
+    assert.equal((await ask({}, "/pkg/browser.js")).status, 200);
+    const { status, body } = await ask({}, "/pkg/x");
+    assert.deepEqual([status, body], [404, "no such file\n"]);
+  });
+
+  test("takes no path that leads elsewhere than it says", async () => {
+    for (const path of ["/client/v4/accounts/x/ai/run/../../../../../../v1/models", "/v1/%2E./v1/models", "/./v1/models"]) assert.equal((await ask({ authorization }, path)).status, 400, path);
+  });
+
+  test("lets only its own pages show the page in a frame", async () => {
+    for (const [path, policy] of [["/", "frame-ancestors 'self'"], ["/index.html", "frame-ancestors 'self'"], ["/sandbox.html", "sandbox allow-scripts; frame-ancestors 'self'"]]) {
+      assert.equal((await ask({}, path)).headers["content-security-policy"], policy, path);
+    }
+  });
 
   test("refuses others", async () => {
     assert.equal((await ask({ host: "other.example", authorization })).status, 403);

@@ -8,6 +8,7 @@ import path from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { Ai } from "workers-ai-local";
+import { ModelCache } from "../../pkg/cache/models.js";
 import { findConfig, withConfigFile } from "../../pkg/config-file.js";
 import { localEngine } from "../../pkg/dev/engine.js";
 import { startHub } from "../hub-server.mjs";
@@ -55,7 +56,7 @@ describe("the file", () => {
       loras: { one: { source: at("one.gguf") }, two: { model: "@cf/a", source: at("two") } },
       remote: { "*": "when-missing" },
       strict: true,
-      hub: { endpoint: "https://mirror.example" },
+      hub: { endpoint: "https://mirror.example", token: "" },
     });
   });
 
@@ -91,6 +92,30 @@ describe("the file", () => {
     } finally {
       delete process.env.WORKERS_AI_LOCAL_MODEL;
     }
+  });
+
+  test("names a hub that does not get the environment's token, and to which HF_ENDPOINT is preferred", async (t) => {
+    const { HF_TOKEN, HF_ENDPOINT } = process.env;
+    t.after(() => Object.assign(process.env, HF_TOKEN === undefined ? {} : { HF_TOKEN }, HF_ENDPOINT === undefined ? {} : { HF_ENDPOINT }));
+    t.after(() => ["HF_TOKEN", "HF_ENDPOINT"].forEach((name) => delete process.env[name]));
+    process.env.HF_TOKEN = "hf_secret";
+    delete process.env.HF_ENDPOINT;
+    await write({ hub: { endpoint: hub.url } });
+    const tokens = async (options) => {
+      hub.asked.length = 0;
+      await new ModelCache({ folder, hub: merged(options).hub }).resolve("hf:owner/model").catch(() => {});
+      return hub.asked.map(({ headers }) => headers.authorization);
+    };
+    assert.deepEqual(await tokens(), [undefined]);
+    assert.deepEqual(await tokens({ hub: { token: undefined } }), [undefined]);
+    assert.deepEqual(await tokens({ hub: { token: "hf_given" } }), ["Bearer hf_given"]);
+    assert.deepEqual(await tokens({ hub: { endpoint: hub.url } }), ["Bearer hf_secret"], "an endpoint in a program");
+    await write({ hub: { endpoint: "https://evil.example" } });
+    process.env.HF_ENDPOINT = hub.url;
+    assert.deepEqual(await tokens(), ["Bearer hf_secret"]);
+    delete process.env.HF_ENDPOINT;
+    await write({ hub: { endpoint: "https://huggingface.co/" } });
+    assert.equal(merged().hub.token, undefined, "the hub itself");
   });
 
   test("sends nothing to the service where a script answers", async () => {

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { CURATED_MODELS } from "../../pkg/curated-models.js";
+import { streamed } from "../../pkg/hub-source.js";
 import { endpointOf, quantOf, resolveHub } from "../../pkg/hub.js";
 import { parseName } from "../../pkg/names.js";
 import { POOR_TOKEN, TOKEN, sha256Of, startHub } from "../hub-server.mjs";
@@ -140,6 +141,17 @@ describe("the hub", () => {
     hub.faults.hub = undefined;
     await assert.rejects(resolveHub("hf:owner/one", { endpoint: "http://127.0.0.1:9" }), { kind: "interrupted", message: /^http:\/\/127\.0\.0\.1:9 cannot be reached: / });
     assert.throws(() => endpointOf("huggingface.co"), { message: /is not a URL/ });
+  });
+
+  test("says what to do about a refusal of its own, with a token and without, and nothing of another server's", async () => {
+    const source = (options) => streamed({ endpoint: hub.url, ...options })("hf:owner/one", "default").open(0);
+    hub.faults.hub = ({ path }) => (path.startsWith("/api/") ? undefined : { status: 403 });
+    await assert.rejects(source({ token: TOKEN }), { message: /^owner\/one: the hub's token has no access \(HTTP 403\)/ });
+    await assert.rejects(source(), { message: /^owner\/one: the hub gives no access \(HTTP 403\)\. With access to .*, create a token/ });
+    hub.faults.hub = undefined;
+    hub.faults.cdn = () => ({ status: 403 });
+    await assert.rejects(source({ token: TOKEN }), { message: "HTTP 403 Forbidden" });
+    hub.faults.cdn = undefined;
   });
 
   test("gets the token, and where it redirects gets none", async () => {

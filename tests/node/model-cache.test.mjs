@@ -3,13 +3,17 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, open, readFile, readdir, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
 import { hostname, tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { promisify } from "node:util";
-import { partOf } from "../../pkg/cache/download.js";
+import { download, partOf } from "../../pkg/cache/download.js";
+import { alone } from "../../pkg/cache/lock.js";
 import { ModelCache } from "../../pkg/cache/models.js";
 import { readRecord, recordOf } from "../../pkg/cache/records.js";
+import { cachedName } from "../../pkg/cache/source.js";
+import { listening } from "../../scripts/lib/ports.mjs";
 import { POOR_TOKEN, TOKEN, sha256Of, startHub } from "../hub-server.mjs";
 import { Random, countOf, forEachCase } from "../random.mjs";
 import { MODEL_PATH } from "../real-model.mjs";
@@ -111,6 +115,21 @@ describe("a model that is fetched", () => {
     assert.deepEqual(warnings, []);
   });
 
+  test("of a server that cannot tell whether it has another one is used when it cannot be fetched again", async () => {
+    let sent = SIZE;
+    const answer = (request, response) => response.writeHead(200, { "content-length": SIZE }).write(FILE.subarray(0, sent), () => (sent === SIZE ? response.end() : response.destroy()));
+    const server = await listening(createServer(answer));
+    const url = `${server.url}/m.gguf`;
+    const [file] = await pull(url);
+    sent = 1000;
+    assert.deepEqual(await pull(url), [file]);
+    assert.match(warnings.join(), /^workers-ai-local: m\.gguf could not be fetched again: .*\. The stored file is used\.$/);
+    await server.close();
+    assert.deepEqual(await pull(url), [file]);
+    assert.equal(warnings.length, 1, "a server that does not answer is no reason to fetch it");
+    await isWhole(file);
+  });
+
   test("may be split, and is complete when all its files are there", async () => {
     repositories["owner/split"] = { files: { "s-Q4_0-00001-of-00002.gguf": FILE, "s-Q4_0-00002-of-00002.gguf": OTHER } };
     hub.faults.cdn = ({ path }) => (path.includes("00002-of") ? { status: 500 } : undefined);
@@ -154,6 +173,36 @@ describe("a model that is fetched", () => {
     await own.ensure(await own.resolve(NAME, { renew: true }));
     await isWhole(file, OTHER);
     assert.deepEqual(warnings, []);
+  });
+});
+
+describe("a source by name", () => {
+  const readBy = async (source) => (await source.open(0)).cancel();
+
+  test("asks the hub again after the attempt that found another file there", async () => {
+    const [file] = await pull();
+    await rm(file);
+    repositories["owner/model"].files["model-Q4_K_M.gguf"] = OTHER;
+    const source = cachedName(cache(), NAME);
+    await source.prepare();
+    await assert.rejects(readBy(source), { kind: "changed" });
+    await source.prepare();
+    await readBy(source);
+    await isWhole(file, OTHER);
+    await readBy(cachedName(cache(), NAME));
+  });
+
+  test("does so for the other files of a split model, too", async () => {
+    repositories["owner/split"] = { files: { "s-Q4_0-00001-of-00002.gguf": FILE, "s-Q4_0-00002-of-00002.gguf": FILE } };
+    const [, second] = await pull("hf:owner/split");
+    await rm(second);
+    repositories["owner/split"].files["s-Q4_0-00002-of-00002.gguf"] = OTHER;
+    const source = cachedName(cache(), "hf:owner/split");
+    await readBy(source);
+    await assert.rejects(readBy(source.others[0]), { kind: "changed" });
+    await source.prepare();
+    await readBy(source.others[0]);
+    await isWhole(second, OTHER);
   });
 });
 
@@ -290,6 +339,17 @@ describe("a download", () => {
     assert.ok(fromCdn().length < 30, `${fromCdn().length}`);
   });
 
+  test("at an address begins anew if another process has left the beginning of an older file", async () => {
+    const url = `${hub.url}/owner/model/resolve/main/model-Q4_K_M.gguf`;
+    hub.faults.cdn = () => (fromCdn().length === 1 ? { cutAfter: SIZE / 2, cutAfterMs: 100 } : { status: 503 });
+    await assert.rejects(pull(url, { conditions: { ...QUICK, attempts: 2 } }), { kind: "busy" });
+    assert.ok((await left()).includes("model-Q4_K_M.gguf.part"));
+    hub.faults.cdn = undefined;
+    repositories["owner/model"].files["model-Q4_K_M.gguf"] = OTHER;
+    await isWhole((await pull(url))[0], OTHER);
+    assert.deepEqual((await left()).filter((name) => name.includes("part")), []);
+  });
+
   test("begins anew if the file is another one meanwhile, and the hub says so", async () => {
     const url = `${hub.cdn}/owner/model/x/model-Q4_K_M.gguf`;
     hub.faults.cdn = () => (fromCdn().length === 1 ? { cutAfter: SIZE / 2, cutAfterMs: 100 } : { bytes: OTHER });
@@ -402,6 +462,40 @@ describe("two processes", () => {
     await isWhole(target);
     assert.match(fromCdn().at(-1).headers.range, /^bytes=\d+-$/);
     assert.deepEqual((await left()).filter((name) => /lock|part/.test(name)), []);
+  });
+
+  test("a stale lock that cannot be removed is an error", { timeout: 5_000 }, async () => {
+    // The name of what guards a takeover is longer than a file system takes.
+    const lock = path.join(folder, "l".repeat(250));
+    await writeFile(lock, "");
+    await utimes(lock, new Date(0), new Date(0));
+    await assert.rejects(alone(lock, async () => {}, { signal: AbortSignal.timeout(3_000) }), { code: "ENAMETOOLONG" });
+  });
+
+  test("who has lost the lock leaves the beginning to the one who has it", async () => {
+    const url = `${hub.cdn}/owner/model/x/model-Q4_K_M.gguf`;
+    const target = path.join(folder, "m.gguf");
+    const part = { url, names: ["m"], etag: '"old"', size: SIZE };
+    const begun = FILE.subarray(0, 1000);
+    await writeFile(partOf(target), begun);
+    await writeFile(`${partOf(target)}.json`, JSON.stringify(part));
+    const options = { holds: async () => false, conditions: { ...QUICK, attempts: 1 } };
+    await assert.rejects(download({ url, headers: {}, target, names: ["m"] }, options), { kind: "interrupted", message: /another process has taken over/ });
+    await isWhole(partOf(target), begun);
+    assert.deepEqual(JSON.parse(await readFile(`${partOf(target)}.json`)), part);
+  });
+
+  test("a process that ends removes its own lock only", async () => {
+    const program = (write) => `
+      const { alone } = await import(process.env.MODULE);
+      const { writeFileSync } = await import("node:fs");
+      await alone(process.env.LOCK, async () => { ${write}; process.exit(); });`;
+    const lock = path.join(folder, "a.lock");
+    const run = (write) => promisify(execFile)(process.execPath, ["--input-type=module", "-e", program(write)], { env: { ...process.env, LOCK: lock, MODULE: new URL("../../pkg/cache/lock.js", import.meta.url).href } });
+    await run("");
+    assert.deepEqual(await left(), []);
+    await run('writeFileSync(process.env.LOCK, JSON.stringify({ token: "other" }))');
+    assert.deepEqual(await left(), ["a.lock"]);
   });
 
   test("a lock that nobody touches is taken over, one of a running process is not", async () => {

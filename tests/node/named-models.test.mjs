@@ -1,13 +1,14 @@
 // Models by name, as programs and the terminal use them: `new Ai`, `Ai.models`, and the commands pull, list, rm, run and serve.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { text } from "node:stream/consumers";
+import { promisify } from "node:util";
 import { Ai } from "workers-ai-local";
 import { fit } from "../../pkg/cli/list.js";
 import { speedometer } from "../../pkg/cli/terminal.js";
@@ -24,6 +25,7 @@ const PARTS = splitFile(file("In parts."), [4]).map((bytes) => Buffer.from(bytes
 const REPOSITORIES = {
   "owner/model": { files: { "model-Q4_K_M.gguf": file("Four bits."), "model-Q8_0.gguf": file("Eight bits.") } },
   "owner/split": { files: { "s-Q4_0-00001-of-00002.gguf": PARTS[0], "s-Q4_0-00002-of-00002.gguf": PARTS[1] } },
+  "owner/odd": { files: { "x\u001b[2J-Q4_K_M.gguf": file("Odd."), "x\u009b-Q8_0.gguf": file("Odd.") } },
   "owner/gated": { gated: true, files: { "g-Q4_K_M.gguf": file("Gated.") } },
   "bartowski/Llama-3.2-1B-Instruct-GGUF": { files: { "Llama-3.2-1B-Instruct-Q4_K_M.gguf": file("A llama.") } },
 };
@@ -76,6 +78,20 @@ describe("new Ai", () => {
     await assert.rejects(says("hf:owner/gated"), { message: /^3003: The model file hf:owner\/gated cannot be read: owner\/gated is gated \(HTTP 401\)\. Accept its licence at http\S+, create a token at http\S+, and give it in HF_TOKEN/ });
     await assert.rejects(says("hf:owner/gated", { hub: { endpoint: hub.url, token: POOR_TOKEN } }), { message: /the hub's token has no access \(HTTP 403\)/ });
     await assert.rejects(says("llama-3.2-1bb"), { message: /^3042: .*no such file, and no model of this name \(did you mean llama-3\.2-1b\?\)/ });
+  });
+
+  test("asks the hub once in a while, not with each HTTP request, for a model that cannot be found", async () => {
+    const ai = new Ai({ models: { [MODEL]: "hf:owner/model", "@cf/own/missing": "hf:owner/missing" }, hub: { endpoint: hub.url }, onWarning() {} });
+    try {
+      const list = () => ai.fetch(new Request("http://localhost/v1/models"));
+      for (const _ of "123") assert.equal((await list()).status, 200);
+      const asked = () => hub.asked.filter(({ path }) => path.includes("/owner/missing/")).length;
+      assert.equal(asked(), 1);
+      await assert.rejects(ai.run("@cf/own/missing", HI), { message: /owner\/missing does not exist/ });
+      assert.ok(asked() > 1, "the request for this model asks again");
+    } finally {
+      await ai.close();
+    }
   });
 
   test("Ai.models lists what is stored, and deletes it", async () => {
@@ -150,6 +166,22 @@ describe("the command", () => {
       assert.equal(outcome.code, code);
     });
   }
+
+  test("pull, list and rm use the hub of the project's configuration file, as serve does", async (t) => {
+    const folder = await mkdtemp(path.join(tmpdir(), "workers-ai-local-project-"));
+    t.after(() => rm(folder, { recursive: true, force: true }));
+    await writeFile(path.join(folder, "workers-ai-local.json"), JSON.stringify({ hub: { endpoint: hub.url } }));
+    const { HF_ENDPOINT: _, ...env } = process.env;
+    const run = promisify(execFile);
+    const { stdout } = await run(process.execPath, [CLI, "pull", "hf:owner/model"], { cwd: folder, env });
+    assert.deepEqual(await readFile(stdout.trimEnd()), REPOSITORIES["owner/model"].files["model-Q4_K_M.gguf"]);
+    assert.match((await run(process.execPath, [CLI, "rm", "hf:owner/model"], { cwd: folder, env })).stdout, /^hf:owner\/model: removed/);
+  });
+
+  test("shows no characters that a terminal obeys", async () => {
+    const { error, code } = await cli("pull", "hf:owner/odd/none.gguf");
+    assert.deepEqual([error, code], ["error: hf:owner/odd/none.gguf: owner/odd has no file none.gguf: it has x·[2J-Q4_K_M.gguf, x·-Q8_0.gguf\n", 1]);
+  });
 
   test("pull goes on where Ctrl+C stopped it", async () => {
     const { length } = REPOSITORIES["owner/model"].files["model-Q4_K_M.gguf"];
