@@ -77,12 +77,9 @@ describe("the playground of a server with --gguf and --model", () => {
     await page.click("#tokens");
     await page.waitForFunction(() => /^\d+ tokens/.test(document.querySelector("#token-count").textContent));
     assert.match(await page.textContent("#token-text"), /<\|im_start\|>user\nHi<\|im_end\|>/);
-    const pieces = await page.locator("#token-text > *").evaluateAll((all) => all.map(({ tagName, textContent, title }) => [tagName, textContent, title]));
-    const [{ length }] = [(await page.textContent("#token-ids")).split(" ")];
-    assert.equal(pieces.length, length);
-    const start = pieces.findLastIndex(([, piece]) => piece === "user");
-    assert.deepEqual(pieces.slice(start - 1, start + 4).map(([tag, piece]) => [tag, piece]), [["MARK", "<|im_start|>"], ["SPAN", "user"], ["SPAN", "\n"], ["SPAN", "Hi"], ["MARK", "<|im_end|>"]]);
-    assert.equal(pieces[start - 1][2], "1", "the id of <|im_start|>");
+    const pieces = await page.locator("#token-text > *").evaluateAll((all) => all.map(({ tagName, textContent, title }) => ({ tagName, textContent, title })));
+    assert.equal(pieces.map(({ title }) => title).join(" "), await page.textContent("#token-ids"));
+    assert.deepEqual(pieces.filter(({ tagName }) => tagName === "MARK").map(({ textContent }) => textContent).slice(-3), ["<|im_start|>", "<|im_end|>", "<|im_start|>"]);
     await page.keyboard.press("Escape");
     await page.fill("#prompt", "");
   });

@@ -146,7 +146,7 @@ test("tokenize says the text of each token", async () => {
   const { tokens, pieces, text } = await ai.tokenize(OLDER, { messages: [{ role: "user", content: "Hello there" }] });
   assert.equal(pieces.length, tokens.length);
   assert.equal(pieces.join(""), text);
-  assert.deepEqual(pieces.slice(-9), ["user", "\n", "Hello", " there", "<|im_end|>", "\n", "<|im_start|>", "assistant", "\n"]);
+  assert.deepEqual(pieces.slice(-10), ["user", "\n", "Hello", " there", "<|im_end|>", "\n", "<|im_start|>", "ass", "istant", "\n"]);
   // A character of several tokens has no text in any of them.
   const tower = await ai.tokenize(OLDER, { prompt: "🗼", raw: true });
   assert.ok(tower.pieces.length > 1 && tower.pieces.every((piece) => piece.includes("\ufffd")), JSON.stringify(tower));
