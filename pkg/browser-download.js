@@ -56,6 +56,8 @@ class Reading {
   #plain;
   /** The last stream. @type {StoredStream | undefined} */
   #stream;
+  /** Streams are made one after the other. @type {Promise<unknown>} */
+  #made = Promise.resolve();
   /** What is stored of the file whose beginning was read. @type {Entry | undefined} */
   #entry;
 
@@ -75,22 +77,34 @@ class Reading {
    * @returns {Promise<ModelFileStream>}
    */
   async open(offset) {
-    // What it still writes comes first. And nobody may have ended it, if a load was aborted while it was opened.
-    await this.#stream?.end();
-    const store = await openStore();
-    if (!store) return this.#plain.open(offset);
-    const key = await keyOf(this.file);
-    if (offset === 0) {
-      this.#entry = await this.#current(store, key);
-      if (this.#entry?.complete) noteUse(store, key).catch(() => {});
-    }
-    const stream = new StoredStream(this, store, key, offset, this.#entry);
-    this.#stream = stream;
+    const made = this.#made.then(() => this.#make(offset));
+    this.#made = made.catch(() => {});
+    const stream = await made;
+    if (!stream) return this.#plain.open(offset);
     await stream.start();
     this.#entry = stream.entry;
     const { sha256, ownCheck } = this.file;
     this.unverified = stream.entry && (ownCheck || stream.entry.complete) ? undefined : sha256;
     return { size: stream.size, read: () => stream.read(), cancel: () => void stream.end() };
+  }
+
+  /**
+   * The stream from an offset, not started; `undefined` where nothing can be stored.
+   *
+   * @param {number} offset
+   */
+  async #make(offset) {
+    // What it still writes comes first. And nobody may have ended it, if a load was aborted while it was opened.
+    await this.#stream?.end();
+    const store = await openStore();
+    if (!store) return undefined;
+    const key = await keyOf(this.file);
+    if (offset === 0) {
+      this.#entry = await this.#current(store, key);
+      if (this.#entry?.complete) noteUse(store, key).catch(() => {});
+    }
+    this.#stream = new StoredStream(this, store, key, offset, this.#entry);
+    return this.#stream;
   }
 
   /** The stored bytes are lost, and the crate reads on: what remains is the network. @param {Entry} entry */
@@ -171,8 +185,9 @@ class StoredStream {
   }
 
   /** Finds out where the file comes from, and its size. */
-  start() {
-    return this.entry ? undefined : this.#tracked(this.#connect());
+  async start() {
+    if (this.#givenUp) throw sourceError("interrupted", "nobody waits for it any more");
+    if (!this.entry) await this.#tracked(this.#connect());
   }
 
   /** @returns {Promise<Uint8Array | undefined>} */
