@@ -38,12 +38,12 @@ await main(async () => {
   if (!others.embeddings) throw new UserError('the build "embeddings" is older than its sources: run npm run build');
   if (unlisted) throw new UserError(`the build "${unlisted}" is older than its sources: run npm run build`);
 
-  const cargo = which("cargo") ?? (await ensureToolchain()).cargo;
-  await writeFile(inProject(NOTICES), await thirdPartyNotices({ cargo, target: WASM_TARGET, libraries: await vendorNotices() }));
-
   const { files, exports, bin } = JSON.parse(await readFile(inProject("package.json"), "utf8"));
   const entries = (value) => (typeof value === "string" ? [value] : Object.values(value).flatMap(entries));
   const named = [...files.filter((file) => !file.startsWith("!")), ...entries(exports).filter((file) => !file.includes("*")), ...Object.values(bin), ...OTHERS];
-  const absent = await missing(named);
+  const absent = await missing(named.filter((file) => file !== NOTICES));
   if (absent.length > 0) throw new UserError(`${absent.join(", ")} ${absent.length === 1 ? "is missing: restore it with git, or take it" : "are missing: restore them with git, or take them"} out of package.json`);
+
+  const cargo = which("cargo") ?? (await ensureToolchain()).cargo;
+  await writeFile(inProject(NOTICES), await thirdPartyNotices({ cargo, target: WASM_TARGET, libraries: await vendorNotices() }));
 });
