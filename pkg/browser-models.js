@@ -2,7 +2,7 @@
 
 import { openStore, tryLock } from "./browser-store.js";
 import { parseName, hubOf } from "./names.js";
-import { partNames } from "./source.js";
+import { httpIdentity, partNames } from "./source.js";
 
 /**
  * @import { Store } from "./browser-store.js"
@@ -41,7 +41,7 @@ const SPARE_BYTES = 1 << 20;
  */
 export async function keyOf({ url, headers = {}, sha256 }) {
   if (sha256) return `sha256-${sha256.toLowerCase()}`;
-  return `url-${await hashOf(JSON.stringify([url, Object.entries(headers).sort()]))}`;
+  return `url-${await hashOf(httpIdentity(url, headers))}`;
 }
 
 /** @param {string} text */

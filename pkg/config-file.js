@@ -18,8 +18,16 @@ const PACKAGE = "package.json";
 const KEY = "workers-ai-local";
 
 /** Any address, and so no path. */
-const ADDRESS = /^[a-z][a-z0-9+.-]+:\/\//i;
+export const ADDRESS = /^[a-z][a-z0-9+.-]+:\/\//i;
 const WHEN = ["always", "when-missing"];
+
+/**
+ * The same source from any folder: a path is made absolute, a name or a URL stays.
+ *
+ * @param {string} source
+ * @param {string} [folder] to which a path is relative
+ */
+export const fromFolder = (source, folder = process.cwd()) => (ADDRESS.test(source) || parseName(source) ? source : path.resolve(folder, source));
 
 /** @param {unknown} value @returns {value is Record<string, any>} */
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
@@ -158,7 +166,7 @@ function checked(content, place, folder) {
   const { $schema: _, ...config } = content;
   /** @param {any} value @returns {any} */
   const absolute = (value) => {
-    if (typeof value === "string") return ADDRESS.test(value) || parseName(value) ? value : path.resolve(folder, value);
+    if (typeof value === "string") return fromFolder(value, folder);
     return Array.isArray(value) ? value.map(absolute) : mapped(value, absolute);
   };
   /** @param {any} lora */

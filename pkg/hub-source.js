@@ -1,6 +1,6 @@
 // A model on the hub as a source: its files are known only when the hub has answered.
 
-import { endpointOf, hubError, hubHeaders, resolveHub } from "./hub.js";
+import { endpointOf, hubError, hubHeaders, namedFirst, resolveHub } from "./hub.js";
 import { hubOf, parseName } from "./names.js";
 import { http, toSource } from "./source.js";
 
@@ -20,30 +20,26 @@ import { http, toSource } from "./source.js";
 export const streamed = (hub = {}) => (value, place) => {
   const name = typeof value === "string" ? hubOf(parseName(value)) : undefined;
   if (!name) return toSource(value, place);
-  const ordered = async () => {
-    const { files } = await resolveHub(name, hub);
-    // In a list, each name stands for its own file.
-    return files.sort((one, other) => Number(other.file === name.file) - Number(one.file === name.file));
-  };
-  return hubSource(name, ordered, (file) => http(file.url, hubHeaders(file.url, hub), file.sha256), hub);
+  return hubSource(name, async () => (await resolveHub(name, hub)).files, (file) => http(file.url, hubHeaders(file.url, hub), file.sha256), hub);
 };
 
 /**
  * A model on the hub.
  *
- * @param {HubName} hub
+ * @param {HubName} hubName
  * @param {() => Promise<HubFile[]>} resolve
  * @param {(file: HubFile) => Source} open
  * @param {HubConfig} [hub]
  * @returns {Source}
  */
-export function hubSource({ name, owner, repo }, resolve, open, hub = {}) {
+export function hubSource(hubName, resolve, open, hub = {}) {
+  const { name, owner, repo } = hubName;
   /** @type {Promise<Source[]> | undefined} */
   let files;
   /** @type {Source | undefined} */
   let first;
   const ready = async () => {
-    files ??= resolve().then((found) => found.map(open));
+    files ??= resolve().then((found) => namedFirst(found, hubName).map(open));
     try {
       const [found, ...others] = await files;
       first = found;

@@ -61,6 +61,14 @@ export async function resolveHub(name, options = {}) {
 }
 
 /**
+ * The files of a model, first the one that its name names: in a list, each name stands for its own file.
+ *
+ * @param {HubFile[]} files
+ * @param {HubName} name
+ */
+export const namedFirst = (files, name) => [...files].sort((one, other) => Number(other.file === name.file) - Number(one.file === name.file));
+
+/**
  * @param {string} [endpoint]
  * @throws {AiInternalError} if it is not the address of a server
  */

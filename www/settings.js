@@ -9,7 +9,7 @@ import { recall, remember } from "./store.js";
 const NUMBERS = ["max_tokens", "temperature", "top_p", "top_k", "seed", "repetition_penalty", "frequency_penalty", "presence_penalty"];
 const OTHERS = ["system", "format", "schema", "stop_strings", "logit_bias", "reasoning_effort", "tool_choice"];
 
-export const EXAMPLE_SCHEMA = {
+const EXAMPLE_SCHEMA = {
   type: "object",
   properties: { name: { type: "string" }, age: { type: "integer" }, hobbies: { type: "array", items: { type: "string" }, maxItems: 3 } },
   required: ["name", "age", "hobbies"],

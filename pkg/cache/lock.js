@@ -4,6 +4,7 @@ import { randomUUID } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import { mkdir, open, readFile, rm, rmdir, stat, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
+import { isRunning } from "../running.js";
 
 /** @typedef {{token: string, pid: number, host: string}} Holder what the file says */
 
@@ -93,18 +94,7 @@ async function isStale(file) {
   if (!touched) return false;
   if (Math.abs(Date.now() - touched.mtimeMs) > STALE_AFTER_MS) return true;
   const holder = await holderOf(file);
-  return holder !== undefined && holder.host === hostname() && !runs(holder.pid);
-}
-
-/** @param {number} pid */
-function runs(pid) {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // It runs, and belongs to another user.
-    return error.code === "EPERM";
-  }
+  return holder !== undefined && holder.host === hostname() && !isRunning(holder.pid);
 }
 
 /**

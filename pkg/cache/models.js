@@ -10,7 +10,7 @@ import { homedir } from "node:os";
 import path from "node:path";
 import { DEFAULT_EMBEDDINGS } from "../default-embeddings.js";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
-import { ENDPOINT, endpointOf, hubError, hubHeaders, resolveHub } from "../hub.js";
+import { ENDPOINT, endpointOf, hubError, hubHeaders, namedFirst, resolveHub } from "../hub.js";
 import { hubOf, parseName } from "../names.js";
 import { partNames, sourceError } from "../source.js";
 import { CONDITIONS, asDiskError, download, isCurrent, partOf, patiently, readPart, removePart } from "./download.js";
@@ -120,7 +120,7 @@ export class ModelCache {
     if (!parsed || !hub) throw sourceError("refused", `"${name}" is not the name of a model`);
     const { conditions, onWarning: onWait, signal } = this.#options;
     const { files } = await patiently(() => resolveHub(hub, { ...this.#hub, signal }), { conditions, onWait, signal });
-    return this.#model(parsed.name, files.sort((one, other) => Number(other.file === hub.file) - Number(one.file === hub.file)));
+    return this.#model(parsed.name, namedFirst(files, hub));
   }
 
   /**

@@ -59,7 +59,7 @@ export async function compare(file, { names, url, size, sha256 }, { full = false
   const wanted = sha256?.toLowerCase() ?? record?.sha256;
   if (wanted === undefined || (size !== undefined && found.size !== size)) return "other";
   const known = record?.sha256 === wanted && isSame(record.checked, stampOf(found));
-  if ((full || !known) && (await sha256Of(file)) !== wanted) return "other";
+  if ((full || !known) && (await hashed(file, createHash("sha256"))).digest("hex") !== wanted) return "other";
   const all = [...new Set([...(record?.names ?? []), ...names])];
   if (full || !known || all.length > (record?.names.length ?? 0)) await writeRecord(file, { ...record, names: all, url, sha256: wanted }).catch(() => {});
   return "good";
@@ -73,16 +73,6 @@ const stampOf = ({ size, mtimeMs, ctimeMs }) => ({ size, mtimeMs, ctimeMs });
  * @param {Stamp} other
  */
 const isSame = (one, other) => one?.size === other.size && one.mtimeMs === other.mtimeMs && one.ctimeMs === other.ctimeMs;
-
-/**
- * The SHA-256 of a file, or of its beginning.
- *
- * @param {string} file
- * @param {import("node:crypto").Hash} [hash] goes on with this one
- */
-export async function sha256Of(file, hash = createHash("sha256")) {
-  return (await hashed(file, hash)).digest("hex");
-}
 
 /**
  * @param {string} file

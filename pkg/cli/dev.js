@@ -2,11 +2,12 @@
 
 import { spawn } from "node:child_process";
 import path from "node:path";
+import { fromFolder } from "../config-file.js";
 import { deriveConfig } from "../dev/config.js";
 import { localEngine } from "../dev/engine.js";
 import { ProjectError, findPackage } from "../dev/project.js";
 import { CommandError, UsageError } from "./arguments.js";
-import { absolute, chosenFile, configured, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
+import { chosenFile, configured, engineFrom, fileNameOf, lorasFrom, weights } from "./engine.js";
 import { helpOf } from "./help.js";
 import { clearStatus, loadProgress, note, say } from "./terminal.js";
 
@@ -175,7 +176,7 @@ export function read(args) {
  */
 function engineOptions({ gguf, lora, model, threads, backend, forward }) {
   const computing = engineFrom({ threads, backend, forward: forward.length > 0 ? forward : undefined });
-  const config = configured({ ...weights(gguf.map(absolute), model), ...lorasFrom(lora, absolute), ...computing });
+  const config = configured({ ...weights(gguf.map((each) => fromFolder(each)), model), ...lorasFrom(lora, (each) => fromFolder(each)), ...computing });
   return { ...config, onProgress: loadProgress(chosenFile(config, model)), onWarning: note };
 }
 

@@ -2,9 +2,8 @@
 
 import path from "node:path";
 import { ModelCache } from "../cache/models.js";
-import { withConfigFile } from "../config-file.js";
+import { ADDRESS, withConfigFile } from "../config-file.js";
 import { DEFAULT_MODEL } from "../default-model.js";
-import { parseName } from "../names.js";
 import { UsageError, numberOf } from "./arguments.js";
 
 /**
@@ -68,7 +67,7 @@ function remoteFrom(forward) {
  *
  * @param {string} source a path or a URL
  */
-export const fileNameOf = (source) => path.basename(URL_START.test(source) ? source.replace(/[?#].*$/s, "") : source);
+export const fileNameOf = (source) => path.basename(ADDRESS.test(source) ? source.replace(/[?#].*$/s, "") : source);
 
 /**
  * A command's options with those of the project's configuration file. `--gguf` without `--model` serves every id, so then the file's models do not.
@@ -99,15 +98,6 @@ export function chosenFile(config, model = DEFAULT_MODEL.id) {
   const first = Array.isArray(own) ? own[0] : own;
   return fileNameOf(typeof first === "string" ? first : process.env.WORKERS_AI_LOCAL_MODEL || DEFAULT_MODEL.file);
 }
-
-const URL_START = /^[a-z][a-z0-9+.-]+:\/\//i;
-
-/**
- * The same source from any folder: a path is made absolute, a name or a URL stays.
- *
- * @param {string} source
- */
-export const absolute = (source) => (URL_START.test(source) || parseName(source) ? source : path.resolve(source));
 
 /**
  * Without `model`, the file serves every id; with it, only this id.

@@ -5,6 +5,7 @@ import { execFile } from "node:child_process";
 import { closeSync, constants, copyFileSync, fstatSync, mkdirSync, openSync, readdirSync, rmSync, rmdirSync, symlinkSync, watch, writeSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
+import { isRunning } from "../running.js";
 import { PLUGIN } from "./plugin.js";
 import { ProjectError, resolveWrangler } from "./project.js";
 
@@ -365,16 +366,6 @@ function removeStale(parent) {
   for (const name of names) {
     const pid = Number(/^(\d+)-\d+$/.exec(name)?.[1]);
     if (pid && !isRunning(pid)) rmSync(path.join(parent, name), { recursive: true, force: true });
-  }
-}
-
-/** @param {number} pid */
-function isRunning(pid) {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error.code === "EPERM";
   }
 }
 

@@ -5,6 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { modelFolder } from "../../pkg/default-model.js";
+import { isRunning } from "../../pkg/running.js";
 import { root } from "./project.mjs";
 import { run } from "./process.mjs";
 import { say } from "./report.mjs";
@@ -51,7 +52,7 @@ async function withLock(folder, work) {
   const lock = path.join(folder, "lock");
   for (let told = false; !(await take(lock)); told = true) {
     const holder = Number(await readFile(lock, "utf8").catch(() => 0));
-    if (holder && !isAlive(holder)) await removeLockOf(holder, lock);
+    if (holder && !isRunning(holder)) await removeLockOf(holder, lock);
     else if (!told && holder) say(`Waiting for process ${holder}, which compiles in ${folder} …`);
     await sleep(LOOK_AGAIN_MS);
   }
@@ -88,13 +89,4 @@ async function removeLockOf(holder, lock) {
     if (error.code !== "ENOENT") throw error;
   }
   await rm(stale, { force: true });
-}
-
-function isAlive(pid) {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error.code === "EPERM";
-  }
 }

@@ -29,7 +29,7 @@ pub struct EmbedderStore {
 
 /// What computes an embedding model.
 pub enum Computer {
-    Own(Box<Embedder>),
+    Own(Rc<Embedder>),
     /// The host does, in a module of its own.
     Host,
 }
@@ -88,7 +88,7 @@ impl EmbedderStore {
     pub fn drop_idle(&self) -> bool {
         let mut dropped = false;
         for slot in self.slots.borrow().values() {
-            dropped |= slot.drop_if(|computer| Rc::strong_count(computer) == 1 && matches!(&**computer, Computer::Own(_)));
+            dropped |= slot.drop_if(|computer| matches!(&**computer, Computer::Own(embedder) if Rc::strong_count(embedder) == 1));
         }
         dropped
     }
@@ -113,7 +113,7 @@ async fn load(file: ModelFile) -> Result<Computer> {
     }
     let tokenizer = Tokenizer::from_header(&header, &name)?;
     let (model, taken) = load_on_cpu(&header.into_tensors(), &architecture, reader, &file.memory).await?;
-    Ok(Computer::Own(Box::new(Embedder { name, tokenizer, model, _taken: taken })))
+    Ok(Computer::Own(Rc::new(Embedder { name, tokenizer, model, _taken: taken })))
 }
 
 fn is_of_the_host(header: &Header) -> bool {

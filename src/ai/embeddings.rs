@@ -3,7 +3,7 @@
 use super::embedder::{Computer, Embedder};
 use super::substitute::{Forwarded, Recorder, Reply};
 use super::vectors::Vectors;
-use super::{Ai, Api, LoadProgress, Substituted};
+use super::{Ai, Api, Substituted};
 use crate::catalog_embeddings;
 use crate::error::{AiError, Result};
 use crate::gguf::{LocalFuture, Source};
@@ -26,7 +26,7 @@ pub trait Embeddings {
 
 /// A loaded embedding model.
 enum Loaded {
-    Own(Rc<Computer>),
+    Own(Rc<Embedder>),
     Host(Rc<dyn Embeddings>),
 }
 
@@ -40,8 +40,12 @@ pub struct Embedded {
 impl Ai {
     /// Whether a model id is one of an embedding model.
     pub fn embeds(&self, model_id: &str) -> bool {
-        let own = self.config.embeddings.as_ref().is_some_and(|host| host.own_ids().iter().any(|id| id == model_id));
-        own || catalog_embeddings::find(model_id).is_some()
+        self.is_of_host(model_id) || catalog_embeddings::find(model_id).is_some()
+    }
+
+    /// Whether the host's configuration says that an id is one of an embedding model.
+    fn is_of_host(&self, model_id: &str) -> bool {
+        self.config.embeddings.as_ref().is_some_and(|host| host.own_ids().iter().any(|id| id == model_id))
     }
 
     /// Answers a request for an embedding model, in the binding's form.
@@ -72,7 +76,7 @@ impl Ai {
             }
             let request = EmbeddingRequest::from_value(input?)?;
             let vectors = match self.loaded_embeddings(model_id).await? {
-                Loaded::Own(computer) => own(&computer)?.embed(&request.instructed()).await?,
+                Loaded::Own(embedder) => embedder.embed(&request.instructed()).await?,
                 Loaded::Host(host) => host.embed(model_id, &request.texts, request.pooling).await?,
             };
             let Vectors { numbers, width, tokens, pooling, served_by } = vectors;
@@ -91,7 +95,7 @@ impl Ai {
     /// 5007 if no model answers for the id; those of its load.
     pub async fn load_embeddings(&self, model_id: &str) -> Result<String> {
         match self.loaded_embeddings(model_id).await? {
-            Loaded::Own(computer) => Ok(own(&computer)?.name.clone()),
+            Loaded::Own(embedder) => Ok(embedder.name.clone()),
             Loaded::Host(host) => Ok(host.embed(model_id, &[], Pooling::Mean).await?.served_by),
         }
     }
@@ -100,14 +104,8 @@ impl Ai {
     async fn loaded_embeddings(&self, model_id: &str) -> Result<Loaded> {
         let host = self.config.embeddings.as_ref().ok_or_else(|| AiError::no_such_model(model_id))?;
         let Some((source, is_stand_in)) = self.source_of_embeddings(model_id) else { return Ok(Loaded::Host(Rc::clone(host))) };
-        let (on_progress, id) = (self.config.on_progress.clone(), model_id.to_owned());
-        let report = move |progress: LoadProgress| {
-            if let Some(on_progress) = &on_progress {
-                on_progress(&id, progress);
-            }
-        };
         let make_room = || self.store.drop_idle() | self.embedders.drop_idle();
-        let computer = self.embedders.get(&source, Rc::new(report), make_room).await?;
+        let computer = self.embedders.get(&source, self.progress_of(model_id), make_room).await?;
         let Computer::Own(embedder) = &*computer else { return Ok(Loaded::Host(Rc::clone(host))) };
         if is_stand_in {
             self.warn_once(model_id.to_owned(), || {
@@ -118,7 +116,7 @@ impl Ai {
                 )
             });
         }
-        Ok(Loaded::Own(computer))
+        Ok(Loaded::Own(Rc::clone(embedder)))
     }
 
     /// The file of an embedding model that the engine may compute, and whether it stands in for another one; `None` if only the host has files.
@@ -126,18 +124,9 @@ impl Ai {
         if let Some(source) = self.config.models.get(model_id) {
             return Some((Rc::clone(source), false));
         }
-        let is_of_host = self.config.embeddings.as_ref().is_some_and(|host| host.own_ids().iter().any(|id| id == model_id));
         let is_default = model_id == catalog_embeddings::DEFAULT_ID;
-        let default = self.config.default_embeddings.as_ref().filter(|_| !is_of_host && (is_default || !self.config.strict));
+        let default = self.config.default_embeddings.as_ref().filter(|_| !self.is_of_host(model_id) && (is_default || !self.config.strict));
         default.map(|source| (Rc::clone(source), !is_default))
-    }
-}
-
-/// The model that the engine computes.
-fn own(computer: &Computer) -> Result<&Embedder> {
-    match computer {
-        Computer::Own(embedder) => Ok(embedder),
-        Computer::Host => Err(AiError::invalid_data("The embedding model is not one of the engine's.")),
     }
 }
 

@@ -312,14 +312,7 @@ impl Ai {
     }
 
     async fn load_source(&self, model_id: &str, source: Rc<dyn Source>, place: Option<&Place>) -> Result<Rc<Model>> {
-        let on_progress = self.config.on_progress.clone();
-        let model_id = model_id.to_owned();
-        let report = move |progress: LoadProgress| {
-            if let Some(on_progress) = &on_progress {
-                on_progress(&model_id, progress);
-            }
-        };
-        let model = self.store.get(source, Rc::new(report), place).await?;
+        let model = self.store.get(source, self.progress_of(model_id), place).await?;
         if let Some(splitting) = model.tokenizer.unknown_splitting() {
             self.warn_once(format!("splitting of {}", model.name), || {
                 format!(
@@ -329,6 +322,16 @@ impl Ai {
             });
         }
         Ok(model)
+    }
+
+    /// Reports the progress of a load for a model id.
+    fn progress_of(&self, model_id: &str) -> Rc<dyn Fn(LoadProgress)> {
+        let (on_progress, model_id) = (self.config.on_progress.clone(), model_id.to_owned());
+        Rc::new(move |progress| {
+            if let Some(on_progress) = &on_progress {
+                on_progress(&model_id, progress);
+            }
+        })
     }
 
     /// Warns the user, once for each subject.

@@ -1,4 +1,4 @@
-//! The vectors of texts, whoever computes them.
+//! The vectors of texts, from the engine or from the host.
 
 use crate::input::Pooling;
 
