@@ -9,6 +9,7 @@ import { inProject, npmBin, withNode22 } from "./lib/project.mjs";
 import { compileNative } from "./lib/native.mjs";
 import { run } from "./lib/process.mjs";
 import { UserError, main, say } from "./lib/report.mjs";
+import { follow } from "./lib/test-output.mjs";
 import { withCargoTarget } from "./lib/user-cache.mjs";
 import { buildRelaxedKernels } from "./relaxed-kernels.mjs";
 import { ensureBrowser } from "./setup/browser.mjs";
@@ -28,8 +29,8 @@ const BUILDS_OF_THE_GATE = ["simd128", "threads", "wasm64", "embeddings"];
 const TYPES_OF_EXACTNESS = "Q4_1,Q4_K";
 
 /**
- * The steps, in the order in which they run. `needs`: other steps and pieces of the set-up. `test` gets the set-up's results and `count`,
- * which it calls with a number of tests that ran. `long`: whether the step has long tests; "only" if it has no others.
+ * The steps, in the order in which they run. `needs`: other steps and pieces of the set-up. `test` gets the set-up's results and `results`,
+ * to which it adds its tests and failures (`follow`). `long`: whether the step has long tests; "only" if it has no others.
  */
 const STEPS = {
   format: { what: "rustfmt, and a line in ARCHITECTURE.md for every file", test: checkFormat },
@@ -64,10 +65,10 @@ await main(async () => {
   const rows = [];
   const step = async (name, what, work) => {
     console.log(`\n── ${name}: ${what}`);
-    const row = { name, tests: 0, passed: false, started: Date.now() };
+    const row = { name, tests: 0, failures: [], passed: false, started: Date.now() };
     rows.push(row);
     try {
-      const result = await work((count) => (row.tests += count));
+      const result = await work(row);
       row.passed = true;
       return result;
     } catch (error) {
@@ -84,9 +85,10 @@ await main(async () => {
       const { what, needs = [], test } = STEPS[name];
       const failed = rows.find((row) => !row.passed && needs.includes(row.name));
       if (failed) rows.push({ name, passed: false, notRun: `not run: no ${failed.name}` });
-      else await step(name, what, (count) => test({ ...setting, long, count }));
+      else await step(name, what, (results) => test({ ...setting, long, results }));
     }
   }
+  for (const { name, failures } of rows.filter((row) => row.failures?.length)) console.log(`\n── what failed in ${name}\n${failures.join("\n")}`);
   console.log(`\n${table(rows)}`);
   const failed = rows.filter(({ passed }) => !passed).length;
   console.log(`\nsteps: ${rows.length - failed} passed, ${failed} failed`);
@@ -128,31 +130,31 @@ async function setUp(needs) {
   return { vulkan };
 }
 
-async function cargoTest({ vulkan, long, count }) {
+async function cargoTest({ vulkan, long, results }) {
   const cargo = requireCargo();
   await withCargoTarget("native", { cargo }, (folder) =>
     run(cargo, ["test", "--locked", "--no-fail-fast", ...(long ? ["--", "--ignored"] : [])], {
       // Incremental compilation only helps the clone that compiles again, and costs the others time.
       env: { ...vulkan, CARGO_TARGET_DIR: folder, CARGO_INCREMENTAL: "0", TYPES: process.env.TYPES ?? TYPES_OF_EXACTNESS },
-      onLine: counting(/^test result: \w+\. (\d+) passed/, count),
+      onLine: follow("cargo", results),
     }),
   );
 }
 
 /** The models in kernels/src/threads.rs, optimised, because they try some hundred thousand orders. */
-async function modelThreads({ count }) {
+async function modelThreads({ results }) {
   const cargo = requireCargo();
   await withCargoTarget("loom", { cargo, clean: ["--release"] }, (folder) =>
     run(cargo, ["test", "--locked", "--release", "--package", "workers-ai-local-kernels", "--lib", "threads::models"], {
       env: { CARGO_TARGET_DIR: folder, CARGO_INCREMENTAL: "0", RUSTFLAGS: "--cfg loom" },
-      onLine: counting(/^test result: \w+\. (\d+) passed/, count),
+      onLine: follow("cargo", results),
     }),
   );
 }
 
 /** Runs the tests of a folder. */
 function nodeTest(folder) {
-  return async ({ long, count }) => runNodeTests(await testsOf(folder, long), count);
+  return async ({ long, results }) => runNodeTests(await testsOf(folder, long), results);
 }
 
 /** The files of a folder that end in `.test.mjs`, or the long ones, which end in `.long.mjs`. */
@@ -164,31 +166,22 @@ async function testsOf(folder, long) {
 }
 
 /** The package returns no log-probabilities, so a native program computes them. */
-async function modelsTest({ vulkan, long, count }) {
+async function modelsTest({ vulkan, long, results }) {
   const program = inProject("target", "log_probabilities");
   await mkdir(inProject("target"), { recursive: true });
   await compileNative(["build", "--example", "log_probabilities"], program);
-  await runNodeTests(await testsOf("models", long), count, { ...vulkan, LOG_PROBABILITIES: program });
+  await runNodeTests(await testsOf("models", long), results, { ...vulkan, LOG_PROBABILITIES: program });
 }
 
-async function relaxedKernels({ count }) {
+async function relaxedKernels({ results }) {
   process.env.RELAXED_KERNELS = await buildRelaxedKernels();
-  await runNodeTests([path.join("tests", "kernels", "relaxed.test.mjs")], count);
+  await runNodeTests([path.join("tests", "kernels", "relaxed.test.mjs")], results);
 }
 
 /** One file at a time: each runs a model, and they would slow one another down. */
-async function runNodeTests(files, count, env = {}) {
+async function runNodeTests(files, results, env = {}) {
   await run(npmBin("node"), ["--test", "--test-concurrency=1", "--test-reporter=spec", ...files], {
     env: withNode22(env),
-    onLine: counting(/^ℹ pass (\d+)/, count),
+    onLine: follow("node", results),
   });
-}
-
-/** Prints each line of a runner, and counts its tests. */
-function counting(pattern, count) {
-  return (line) => {
-    console.log(line);
-    const found = pattern.exec(line);
-    if (found) count(Number(found[1]));
-  };
 }

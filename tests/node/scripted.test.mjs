@@ -575,7 +575,7 @@ describe("tokenize", () => {
     assert.equal(tokens.length, text.replaceAll(/<\|im_(start|end)\|>/g, "#").length);
     assert.equal((await ai.stats()).models[0].tokens, 0);
     const raw = await ai.tokenize(MODEL, { prompt: "abc", raw: true });
-    assert.deepEqual(raw, { tokens: [97, 98, 99], text: "abc" });
+    assert.deepEqual(raw, { tokens: [97, 98, 99], pieces: ["a", "b", "c"], text: "abc" });
     await assert.rejects(ai.tokenize(MODEL, { prompt: "" }), isError(5006, /'\/prompt' must be >= 1/));
     await assert.rejects(ai.tokenize("@cf/x/y", { prompt: "a" }), isError(5007, /No such model/));
   });

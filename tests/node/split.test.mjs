@@ -71,7 +71,7 @@ function serve(parts, { prefix = "/models/model", name = partName } = {}) {
 }
 
 const at = (part, count = COUNT) => path.join(folder, partName("model", part, count));
-const address = (part, query = "", count = COUNT) => server.url + partName("/models/model", part, count) + query;
+const address = (part, query = "", count = COUNT, prefix = "/models/model") => server.url + partName(prefix, part, count) + query;
 
 /** A file of a program's own, which counts how many are open. */
 const custom = (name, bytes, open = { now: 0, most: 0, times: 0 }) => ({
@@ -261,20 +261,32 @@ describe("a split model of which something is wrong is an error:", () => {
   });
 
   test("a part that is not there", async () => {
-    serve(PARTS);
-    delete served[partName("/models/model", 1, COUNT)];
-    await rejected(address(0), 3042, /-00002-of-00003\.gguf was not found: HTTP 404.* It belongs to http\S+-00001-of-00003\.gguf, a model of 3 files: put them all beside each other, or give all 3 files as a list/);
+    // The cache has no file of this address from another test.
+    const prefix = "/models/missing";
+    const [first, second, third] = [0, 1, 2].map((part) => address(part, "", COUNT, prefix));
+    serve(PARTS, { prefix });
+    delete served[partName(prefix, 1, COUNT)];
+    await rejected(first, 3042, /-00002-of-00003\.gguf was not found: HTTP 404.* It belongs to http\S+-00001-of-00003\.gguf, a model of 3 files: put them all beside each other, or give all 3 files as a list/);
     const lonely = path.join(folder, partName("lonely", 0, 3));
     await writeFile(lonely, PARTS[0]);
     await rejected(lonely, 3042, /lonely-00002-of-00003\.gguf was not found: no such file/);
     await rejected({ bucket: bucket({ [partName("m", 2, 3)]: PARTS[2], [partName("m", 1, 3)]: PARTS[1] }), key: partName("m", 2, 3) }, 3042, /m-00001-of-00003\.gguf was not found/);
-    await rejected([address(0), address(1), address(2)], 3042, /-00002-of-00003\.gguf was not found: HTTP 404 Not Found\. Check the address in the configuration\.$/);
+    await rejected([first, second, third], 3042, /-00002-of-00003\.gguf was not found: HTTP 404 Not Found\. Check the address in the configuration\.$/);
   });
 
   test("a part whose address is not as its name says", async () => {
-    serve(PARTS);
-    served[partName("/models/model", 1, COUNT)] = (_, response) => response.writeHead(403).end();
-    await rejected(address(0, "?signature=1"), 3003, /-00002-of-00003\.gguf\?signature=1 cannot be read: HTTP 403.*give all 3 files as a list/);
+    const prefix = "/models/signed";
+    serve(PARTS, { prefix });
+    served[partName(prefix, 1, COUNT)] = (_, response) => response.writeHead(403).end();
+    await rejected(address(0, "?signature=1", COUNT, prefix), 3003, /-00002-of-00003\.gguf\?signature=1 cannot be read: HTTP 403.*give all 3 files as a list/);
+  });
+
+  test("but not a part that is gone from its server, if it is stored", async () => {
+    const prefix = "/models/gone";
+    serve(PARTS, { prefix });
+    assert.equal(await ask(address(0, "", COUNT, prefix)), SAYS);
+    served = {};
+    assert.equal(await ask(address(0, "", COUNT, prefix)), SAYS);
   });
 
   test("a list with too few or too many files, or with one twice", async () => {
