@@ -19,9 +19,13 @@ const TOGETHER = 4;
 const STALLED_MS = 60_000;
 
 /**
+ * @typedef {object} Request
+ * @property {string} input as JSON
+ * @property {{external_reference?: unknown}} named what its response is named by
+ *
  * @typedef {object} Batch
  * @property {string} model
- * @property {Record<string, unknown>[]} requests
+ * @property {Request[]} requests
  * @property {(BatchResponse | undefined)[]} responses
  * @property {number} next the first request that nobody computes yet
  * @property {number} progress when there was an answer last
@@ -71,13 +75,15 @@ async function submit(engine, model, requests, queue) {
   if (requests.length > MAX_REQUESTS) throw aiError(5006, 400, `'/requests' has ${requests.length} entries, at most ${MAX_REQUESTS} are allowed`);
   const strange = requests.findIndex((request) => typeof request !== "object" || request === null || Array.isArray(request));
   if (strange >= 0) throw aiError(5006, 400, `Type mismatch of '/requests/${strange}', 'object' expected`);
-  if (JSON.stringify(requests).length > MAX_BYTES) throw aiError(3006, 413, `Request is too large: a batch has at most ${MAX_BYTES} bytes`);
+  const read = requests.map(readRequest);
+  const bytes = read.reduce((sum, { input }) => sum + encoder.encode(input).length, 0);
+  if (bytes > MAX_BYTES) throw aiError(3006, 413, `Request is too large: a batch has at most ${MAX_BYTES} bytes`);
   dropOld();
   if (batches.size >= MAX_BATCHES) throw aiError(3040, 429, `Out of capacity: ${batches.size} batches are waiting. Try again later.`);
   const id = crypto.randomUUID();
   const responses = Array.from(requests, () => undefined);
   /** @type {Batch} */
-  const batch = { model, requests: requests.map((request) => ({ ...request, stream: false })), responses, next: 0, progress: Date.now(), runs: 0 };
+  const batch = { model, requests: read, responses, next: 0, progress: Date.now(), runs: 0 };
   if (!(await isListed(engine, model))) {
     // A script or the real service may know the id. If not, that is an error at once, not one of each request.
     batch.next = 1;
@@ -89,6 +95,17 @@ async function submit(engine, model, requests, queue) {
   begin(engine, batch);
   return { status: /** @type {const} */ ("queued"), request_id: id, model };
 }
+
+const encoder = new TextEncoder();
+
+/**
+ * @param {Record<string, unknown>} request
+ * @returns {Request}
+ */
+const readRequest = ({ external_reference, ...input }) => ({
+  input: JSON.stringify({ ...input, stream: false }),
+  named: external_reference === undefined ? {} : { external_reference },
+});
 
 /** What the message of an error about an unknown model begins with. */
 const UNKNOWN = "5007: ";
@@ -140,10 +157,9 @@ function begin(engine, batch) {
  * @returns {Promise<BatchResponse>}
  */
 async function answered(engine, { model, requests }, index) {
-  const { external_reference, ...input } = requests[index];
-  const named = external_reference === undefined ? {} : { external_reference };
+  const { input, named } = requests[index];
   try {
-    const result = await (await engine.generate(model, JSON.stringify(input))).object();
+    const result = await (await engine.generate(model, input)).object();
     return { id: index, result, success: true, ...named };
   } catch (error) {
     return { id: index, result: {}, success: false, error: String(error?.message ?? error), ...named };

@@ -9,6 +9,9 @@ export type ModelLocation = string | string[];
 /** Names, keys in the bucket `MODELS` or URLs of an embedding model's files. */
 export type EmbeddingLocation = { weights: string; config?: string; tokenizer?: string };
 
+/** A key or URL of a GGUF adapter, or of a folder with PEFT's two files (it ends in `/`); or those of the two files. */
+export type AdapterLocation = string | { config: string; weights: string };
+
 /** The Worker's bindings and variables. Each is optional; without any, the default model is downloaded. */
 export interface LocalAiEnv {
   /** The R2 bucket with the model files. */
@@ -23,6 +26,8 @@ export interface LocalAiEnv {
   DEFAULT_EMBEDDINGS?: string | EmbeddingLocation;
   /** The models of single ids, as an object or as JSON text. */
   AI_MODELS?: string | Record<string, ModelLocation | EmbeddingLocation>;
+  /** LoRA adapters by name, as an object or as JSON text; one that is only a source is tried with the model of the request. */
+  AI_LORAS?: string | Record<string, AdapterLocation | { model?: string; source: AdapterLocation }>;
   /** `"true"` refuses ids without a model of their own. */
   STRICT?: string | boolean;
   /** Maximum number of unfinished requests per model. */

@@ -135,39 +135,3 @@ describe("on a software adapter, with backend: \"webgpu\"", () => {
 
   it("logs no errors on the console", () => assert.deepEqual(problems, []));
 });
-
-describe("a device lost in the middle of an answer", () => {
-  it("loses no token: another device continues", async () => {
-    const browser = await launch({ args: SOFTWARE_GPU });
-    try {
-      const { page } = await openAi(browser, files.url, { backend: "webgpu" });
-      const started = page.waitForEvent("worker");
-      await inPage(page, async (ai) => ai.models({}));
-      const worker = await started;
-      await worker.evaluate(() => {
-        const { requestDevice } = GPUAdapter.prototype;
-        globalThis.devices = [];
-        GPUAdapter.prototype.requestDevice = async function (...all) {
-          const device = await requestDevice.apply(this, all);
-          globalThis.devices.push(device);
-          return device;
-        };
-      });
-      const read = inPage(page, async (ai, input) => {
-        const stream = await ai.run("@cf/meta/llama-3.1-8b-instruct", { ...input, stream: true });
-        let text = "";
-        for await (const piece of stream.pipeThrough(new TextDecoderStream())) {
-          text += piece;
-          globalThis.pieces = (globalThis.pieces ?? 0) + 1;
-        }
-        return [...text.matchAll(/"response":"([^"]*)"/g)].map(([, piece]) => piece).join("");
-      }, COUNTING);
-      await page.waitForFunction(() => globalThis.pieces >= 2, undefined, { timeout: 120_000 });
-      await worker.evaluate(() => globalThis.devices[0].destroy());
-      assert.equal(await read, " 8, 9,");
-      assert.equal(await worker.evaluate(() => globalThis.devices.length), 2);
-    } finally {
-      await browser.close();
-    }
-  });
-});

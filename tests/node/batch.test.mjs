@@ -75,6 +75,7 @@ describe("a batch", () => {
     await assert.rejects(queue(["Hi"]), { message: /^5006: .*\/requests\/0/ });
     await assert.rejects(queue([{ prompt: "Hi" }], "@cf/no/such-model"), { message: /^5007/ });
     await assert.rejects(queue([{ prompt: "x".repeat(10_000_001) }]), { message: /^3006/ });
+    await assert.rejects(queue([{ prompt: "€".repeat(3_400_000) }]), { message: /^3006/ }, "bytes are counted, not characters");
     await assert.rejects(queue(Array.from({ length: 1001 }, () => ({ prompt: "Hi" }))), { message: /^5006/ });
     await assert.rejects(ai.run(MODEL, { request_id: "none" }), { message: /^3042: .*no batch none/ });
     const raw = await ai.run(MODEL, { request_id: "none" }, { returnRawResponse: true });

@@ -1,44 +1,11 @@
-// The GPU backend in Node, in projects that have installed the npm package `webgpu` (Dawn). Where there is no GPU, the tests use a
-// software adapter (SwiftShader), which is slow, so answers are short.
+// The GPU backend in Node, in projects that have installed the npm package `webgpu` (Dawn).
 
 import assert from "node:assert/strict";
-import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { after, before, describe, test } from "node:test";
-import { fileURLToPath, pathToFileURL } from "node:url";
-import { vulkanForDawn } from "../../scripts/setup/vulkan.mjs";
-import { builds } from "../../pkg/wasm/builds.js";
-import { Ai } from "workers-ai-local";
-import { MODEL, MODEL_PATH } from "../real-model.mjs";
-import { inOneProcess } from "./one-process.mjs";
-
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-/** The package `webgpu`, installed under another name so that nothing else in this project can import it. */
-const DAWN = path.join(ROOT, "node_modules", "dawn-node");
-const PROMPTS = ["1, 2, 3,", "The capital of France is"];
-const GREEDY = { raw: true, temperature: 0, max_tokens: 3 };
-
-const cpu = new Ai({ build: "simd128", backend: "cpu", onWarning() {} });
-const onCpu = async (prompt) => (await cpu.run(MODEL, { ...GREEDY, prompt })).response;
-
-const folders = [];
-after(() => Promise.all(folders.map((folder) => rm(folder, { recursive: true }))));
-
-/** Creates a project with this package and with the package `webgpu` as `addWebgpu` creates it. Returns the URL of this package's entry. */
-async function project(addWebgpu) {
-  const folder = await mkdtemp(path.join(tmpdir(), "workers-ai-local-"));
-  folders.push(folder);
-  const modules = path.join(folder, "node_modules");
-  const own = path.join(modules, "workers-ai-local");
-  await mkdir(own, { recursive: true });
-  for (const part of ["package.json", "pkg"]) await cp(path.join(ROOT, part), path.join(own, part), { recursive: true });
-  await addWebgpu(path.join(modules, "webgpu"));
-  return pathToFileURL(path.join(own, "pkg", "node.js")).href;
-}
-
-const inProject = (address, work, argument) =>
-  inOneProcess(work, { argument, address, env: { ...vulkanForDawn(), WORKERS_AI_LOCAL_MODEL: MODEL_PATH }, limit: 400_000 });
+import { before, describe, test } from "node:test";
+import { MODEL } from "../real-model.mjs";
+import { GREEDY, PROMPTS, adapter, inInstalled, inProject, onCpu, project, why } from "./dawn-project.mjs";
 
 describe("a package `webgpu` that cannot be loaded", () => {
   test("makes the CPU compute, and is the reported reason", async () => {
@@ -51,18 +18,6 @@ describe("a package `webgpu` that cannot be loaded", () => {
     assert.deepEqual([loaded.backend, loaded.reason], ["cpu", 'The package "webgpu" cannot be loaded: made for another system.']);
   });
 });
-
-const installed = await project((folder) => symlink(DAWN, folder, "dir"));
-const inInstalled = (work, argument) => inProject(installed, work, argument);
-
-/** The adapter that Dawn finds on this machine. If there is none, a line on the console says why. */
-const adapter = await inInstalled(async (_, dawn) => {
-  const { create } = await import(dawn);
-  const adapter = await create([]).requestAdapter({ powerPreference: "high-performance" });
-  return adapter && { isSoftware: adapter.info.isFallbackAdapter };
-}, pathToFileURL(path.join(DAWN, "index.js")).href).catch((error) => ({ error: error.stderr?.trim().split("\n").at(-1) ?? error.message }));
-const why = adapter?.error ?? (adapter === null && "there is no Vulkan driver that Dawn accepts (Debian: `apt-get install chromium` includes one)");
-if (why) console.log(`NOT TESTED: the GPU in Node, because ${why}`);
 
 describe("with the package `webgpu`", { skip: why || false }, () => {
   test("with only a software adapter, the CPU computes and the reason is reported", { skip: !adapter?.isSoftware && "there is a real GPU" }, async () => {
@@ -191,44 +146,5 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
     });
 
     test("leaves the globals unchanged", () => assert.equal(outcome.globals, true));
-  });
-
-  test("process.exit ends the process in the middle of an answer", async () => {
-    const outcome = await inInstalled(async (Ai, { model, prompt }) => {
-      const { writeSync } = process.getBuiltinModule("node:fs");
-      const ai = new Ai({ build: "simd128", backend: "webgpu", onWarning() {} });
-      const stream = await ai.run(model, { raw: true, prompt, max_tokens: 200, stream: true });
-      await stream.getReader().read();
-      writeSync(1, JSON.stringify(ai.backend));
-      process.exit(0);
-    }, { model: MODEL, prompt: PROMPTS[0] });
-    assert.equal(outcome, "webgpu");
-  });
-
-  test("a worker thread uses its own GPU device, and exits", async () => {
-    const outcome = await inInstalled(async (_, { address, model, prompt, greedy }) => {
-      const { Worker } = process.getBuiltinModule("node:worker_threads");
-      const script = `
-        import { parentPort } from "node:worker_threads";
-        const { Ai } = await import(${JSON.stringify(address)});
-        const ai = new Ai({ build: "simd128", backend: "webgpu", onWarning() {} });
-        const { response } = await ai.run(${JSON.stringify(model)}, ${JSON.stringify({ ...greedy, prompt })});
-        parentPort.postMessage({ response, backend: ai.backend });`;
-      const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(script)}`));
-      const message = new Promise((resolve, reject) => worker.once("message", resolve).once("error", reject));
-      const ended = new Promise((resolve) => worker.once("exit", resolve));
-      return { ...(await message), code: await ended };
-    }, { address: installed, model: MODEL, prompt: PROMPTS[0], greedy: GREEDY });
-    assert.deepEqual(outcome, { response: await onCpu(PROMPTS[0]), backend: "webgpu", code: 0 });
-  });
-
-  const noThreads = !builds.threads && 'the build "threads" is missing: `npm run build` says why';
-  test("the GPU backend works with a build whose memory is shared by threads", { skip: noThreads }, async () => {
-    const outcome = await inInstalled(async (Ai, { model, prompt, greedy }) => {
-      const ai = new Ai({ build: "threads", threads: 2, backend: "webgpu", onWarning() {} });
-      const { response } = await ai.run(model, { ...greedy, prompt });
-      return { response, backend: ai.backend, build: (await ai.stats()).build };
-    }, { model: MODEL, prompt: PROMPTS[0], greedy: GREEDY });
-    assert.deepEqual(outcome, { response: await onCpu(PROMPTS[0]), backend: "webgpu", build: "threads" });
   });
 });
