@@ -86,17 +86,33 @@ pub fn is_task(filter: &str) -> bool {
     filter == "text embeddings" || filter == "text-embeddings" || filter == TASK_ID
 }
 
-/// The JSON Schemas of input and output, as the models API returns them.
+/// The JSON Schemas of input and output, as the models API returns them. Every model takes the inputs of all.
 pub fn published_schemas() -> Value {
     let text = json!({"type": "string", "minLength": 1});
-    let pooling = json!({"type": "string", "enum": ["mean", "cls"], "default": "mean"});
     let texts = json!({"oneOf": [text, {"type": "array", "items": text, "maxItems": crate::input::MAX_TEXTS}]});
+    let context = json!({"type": "object", "properties": {"text": text}, "required": ["text"]});
+    let numbers = || json!({"type": "array", "items": {"type": "number"}});
+    let vectors = || json!({"type": "array", "items": numbers()});
+    let pooling = || json!({"type": "string", "enum": ["mean", "cls"]});
+    let score = json!({"type": "object", "properties": {"id": {"type": "integer"}, "score": {"type": "number"}}});
+    let object = |properties: Value, required: Value| json!({"type": "object", "contentType": "application/json", "properties": properties, "required": required});
     json!({
-        "input": {"type": "object", "properties": {"text": texts, "pooling": pooling}, "required": ["text"]},
-        "output": {"type": "object", "contentType": "application/json", "properties": {
-            "shape": {"type": "array", "items": {"type": "number"}},
-            "data": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
-            "pooling": {"type": "string", "enum": ["mean", "cls"]},
-        }},
+        "input": {
+            "type": "object",
+            "properties": {
+                "text": texts,
+                "queries": texts,
+                "documents": texts,
+                "instruction": {"type": "string"},
+                "query": text,
+                "contexts": {"type": "array", "items": context, "maxItems": crate::input::MAX_TEXTS},
+                "pooling": pooling(),
+            },
+            "anyOf": (["text", "queries", "documents", "contexts"].map(|key| json!({"required": [key]}))),
+        },
+        "output": {"oneOf": [
+            object(json!({"shape": numbers(), "data": vectors(), "pooling": pooling()}), json!(["shape", "data"])),
+            object(json!({"response": {"type": "array", "items": {"anyOf": [score, numbers()]}}, "shape": numbers(), "pooling": pooling()}), json!(["response"])),
+        ]},
     })
 }

@@ -139,7 +139,7 @@ impl Ai {
         let shape = AnswerShape {
             stream: request.stream,
             tools_offered: !request.tools.is_empty(),
-            json: request.response_format != ResponseFormat::Text,
+            json: request.response_format != ResponseFormat::Text && !request.guided,
             logprobs: request.logprobs.is_some(),
             object_arguments: catalog::find(model_id).is_some_and(|card| card.shape == Shape::ResponseWithObjects),
         };
@@ -173,7 +173,7 @@ impl Ai {
     ///
     /// 5007 if no file serves the model id; an error of the load; 5005 if there is no such adapter, or if it does not fit the model; 5004 if the
     /// chat template cannot be used; 5006 if a schema cannot
-    /// be guaranteed; 5021 if prompt and answer exceed the context window; 3040 if too many requests are in progress;
+    /// be guaranteed, or if `logit_bias` names a token that the model does not have; 5021 if prompt and answer exceed the context window; 3040 if too many requests are in progress;
     /// [`ErrorCode::NeedsMoreMemory`](crate::error::ErrorCode::NeedsMoreMemory) if another instance is to answer.
     pub async fn generate(&self, model_id: &str, request: TextGenerationRequest, nonce: Nonce) -> Result<Choices> {
         let source = self.source_of(model_id)?;
@@ -188,6 +188,12 @@ impl Ai {
             },
             None => None,
         };
+        let vocabulary = model.tokenizer.vocabulary_size();
+        if let Some((token, _)) = request.sampling.logit_bias.iter().find(|(token, _)| *token as usize >= vocabulary) {
+            return Err(AiError::invalid_input(format!(
+                "'/logit_bias/{token}' is not the number of a token of the model's vocabulary, which has {vocabulary}"
+            )));
+        }
         let (text, template, thinking) = self.rendered(&model, &request)?;
         let prompt = model.tokenizer.encode(&text)?;
         let is_stand_in = !self.config.models.contains_key(model_id);

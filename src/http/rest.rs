@@ -21,7 +21,7 @@ pub fn schema(query: &Value) -> Result<Response> {
         return Ok(envelope(&catalog_embeddings::published_schemas()));
     }
     match catalog::find(model) {
-        Some(card) => Ok(envelope(&published_schemas(card.shape.is_chat()))),
+        Some(card) => Ok(envelope(&published_schemas(card.shape))),
         None => Err(AiError::no_such_model(model)),
     }
 }

@@ -54,6 +54,8 @@ pub struct TextGenerationRequest {
     /// Whether one answer may contain several calls. Default: `true`.
     pub parallel_tool_calls: bool,
     pub response_format: ResponseFormat,
+    /// The format is that of `guided_json`: the answer fits the schema, but is text in every shape.
+    pub guided: bool,
     /// How many answers are wanted (`n`), 1 to 4.
     pub choices: usize,
     /// Report log probabilities: of each token, and of this number of the likeliest tokens at the same position.
@@ -142,6 +144,7 @@ impl TextGenerationRequest {
         let parallel_tool_calls = fields.get("parallel_tool_calls").and_then(Value::as_bool).unwrap_or(true);
         let tools = tools::tools(&mut fields)?;
         let tool_choice = tools::tool_choice(&mut fields, &tools)?;
+        let guided = !fields.contains_key("response_format") && fields.contains_key("guided_json");
         let response_format = tools::response_format(&mut fields)?;
         Ok(Self {
             prompt,
@@ -153,6 +156,7 @@ impl TextGenerationRequest {
             tool_choice,
             parallel_tool_calls,
             response_format,
+            guided,
             choices,
             logprobs,
             prediction,
@@ -222,12 +226,12 @@ fn refuse_unsupported(fields: &Map<String, Value>) -> Result<()> {
 /// Names of what the model thought in an assistant's turn.
 const THOUGHTS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
 
-/// The text of a message's content: a text, or a list of parts that have texts.
+/// The text of a message's content: a text, a part that has a text, or a list of such parts.
 fn text_of(content: &Value) -> String {
+    let of_part = |part: &Value| part.as_str().or_else(|| part.get("text")?.as_str()).map(str::to_owned);
     match content {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => parts.iter().filter_map(|part| part.as_str().or_else(|| part.get("text")?.as_str())).collect(),
-        _ => String::new(),
+        Value::Array(parts) => parts.iter().filter_map(of_part).collect(),
+        part => of_part(part).unwrap_or_default(),
     }
 }
 
@@ -301,6 +305,24 @@ mod tests {
         let Prompt::Messages(messages) = request.prompt else { panic!("messages") };
         assert_eq!(messages[0]["content"], "ab");
         assert_eq!(messages[1]["content"], "");
+        let one_part = json!({"messages": [{"role": "user", "content": {"type": "text", "text": "a"}}]});
+        let request = TextGenerationRequest::from_value(one_part).expect("valid");
+        assert!(matches!(request.prompt, Prompt::Messages(messages) if messages[0]["content"] == "a"));
+        let wrong = |content: Value| error_of(json!({"messages": [{"role": "user", "content": content}]}));
+        assert!(wrong(json!({"type": "text"})).ends_with("required properties at '/messages/0/content' are 'text'"));
+        assert!(wrong(json!({"type": "image_url"})).ends_with("'/messages/0/content' is an image, and this model reads text only"));
+        assert!(wrong(json!(5)).ends_with("Type mismatch of '/messages/0/content', 'string' not in 'integer'"));
+        assert!(wrong(json!([5])).ends_with("Type mismatch of '/messages/0/content/0', 'string' not in 'integer'"));
+    }
+
+    #[test]
+    fn functions_need_a_name_and_guided_json_is_an_object() {
+        let functions = |function: Value| error_of(json!({"messages": [], "functions": [function]}));
+        assert!(functions(json!({"code": "a"})).ends_with("required properties at '/functions/0' are 'name,code'"));
+        assert!(functions(json!({"description": "a"})).ends_with("required properties at '/functions/0' are 'name'"));
+        assert!(
+            error_of(json!({"prompt": "a", "guided_json": "{}"})).ends_with("Type mismatch of '/guided_json', 'object' not in 'string'")
+        );
     }
 
     #[test]

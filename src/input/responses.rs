@@ -30,7 +30,26 @@ const REFUSED: [(&str, &str); 4] = [
 /// Whether an input is one of the Responses API, for models that take both.
 pub fn is_for_responses(input: &Value) -> bool {
     let has = |key: &str| input.get(key).is_some_and(|value| !value.is_null());
-    has("input") && !has("messages") && !has("prompt")
+    // An object as `prompt` names a stored one of the Responses API.
+    has("input") && !has("messages") && !input.get("prompt").is_some_and(Value::is_string)
+}
+
+/// The JSON Schema of such an input.
+pub fn schema() -> Value {
+    let text = || json!({"type": "string"});
+    let mut properties = json!({
+        "input": {"type": ["string", "array"], "items": {"type": "object"}},
+        "instructions": text(),
+        "max_output_tokens": {"type": "integer", "minimum": 0},
+        "reasoning": {"type": "object", "properties": {"effort": {"type": ["string", "null"]}, "summary": {"type": ["string", "null"]}}},
+        "text": {"type": "object", "properties": {"format": {"type": "object"}}},
+        "tool_choice": {"type": ["string", "object"]},
+        "include": {"type": "array", "items": text()},
+    });
+    for key in SAME {
+        properties[key] = json!({});
+    }
+    json!({"title": "Responses", "properties": properties, "required": ["input"]})
 }
 
 /// The input of a chat completion for an input of the Responses API.
@@ -52,7 +71,8 @@ pub fn as_chat_input(input: &Value) -> Result<Value> {
     for (key, name) in RENAMED {
         fields.extend(given(key).map(|value| (name.to_owned(), value.clone())));
     }
-    if let Some(effort) = given("reasoning").and_then(|reasoning| reasoning.get("effort")) {
+    // Unlike `reasoning_effort`, `null` stands for the model's own.
+    if let Some(effort) = given("reasoning").and_then(|reasoning| reasoning.get("effort")).filter(|effort| !effort.is_null()) {
         fields.insert("reasoning_effort".into(), effort.clone());
     }
     if given("include").and_then(Value::as_array).is_some_and(|listed| listed.iter().any(|name| name == "message.output_text.logprobs")) {
@@ -235,6 +255,21 @@ mod tests {
         assert_eq!(request.tool_choice, ToolChoice::Function("f".into()));
         assert!(matches!(request.response_format, ResponseFormat::JsonSchema(_)));
         assert!(matches!(request.prompt, Prompt::Messages(messages) if messages.len() == 1));
+    }
+
+    #[test]
+    fn null_as_effort_is_the_models_own() {
+        // As our own responses repeat it.
+        let input = as_chat_input(&json!({"input": "Hi", "reasoning": {"effort": null, "summary": null}})).expect("valid");
+        assert_eq!(TextGenerationRequest::from_value(input).expect("valid").effort, None);
+    }
+
+    #[test]
+    fn a_stored_prompt_is_one_of_the_responses_api() {
+        let input = json!({"input": "a", "prompt": {"id": "pmpt_1"}});
+        assert!(is_for_responses(&input));
+        assert!(as_chat_input(&input).expect_err("an error").to_string().contains("send the text in 'instructions' and 'input'"));
+        assert!(!is_for_responses(&json!({"input": "a", "prompt": "b"})));
     }
 
     #[test]

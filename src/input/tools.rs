@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 /// Maximum number of tools of a request.
 pub const MAX_TOOLS: usize = 128;
 
-/// Removes `tools` from a validated input and returns them. Accepts both shapes: flat, and OpenAI's `{type, function}`.
+/// Removes `tools` from a validated input and returns them. Accepts both shapes: flat, and OpenAI's `{type, function}`; and its older list of
+/// `functions`, as far as these have no code of their own.
 ///
 /// A tool without parameters accepts an object without properties.
 ///
@@ -16,7 +17,12 @@ pub const MAX_TOOLS: usize = 128;
 ///
 /// 5006 for more than [`MAX_TOOLS`] tools, and if two tools have the same name.
 pub fn tools(fields: &mut Map<String, Value>) -> Result<Vec<Tool>> {
-    let Some(Value::Array(listed)) = fields.remove("tools") else { return Ok(Vec::new()) };
+    let mut list = |key: &str| match fields.remove(key) {
+        Some(Value::Array(listed)) => listed,
+        _ => Vec::new(),
+    };
+    let mut listed = list("tools");
+    listed.extend(list("functions").into_iter().filter(|function| function.get("code").is_none()));
     if listed.len() > MAX_TOOLS {
         return Err(AiError::invalid_input(format!("'/tools' has {} entries, at most {MAX_TOOLS} are allowed", listed.len())));
     }
@@ -75,13 +81,15 @@ pub fn tool_choice(fields: &mut Map<String, Value>, tools: &[Tool]) -> Result<To
 }
 
 /// Removes `response_format` from a validated input and returns it. A schema may be bare or wrapped in OpenAI's
-/// `{name, schema, strict}`. Absent means [`ResponseFormat::Text`].
+/// `{name, schema, strict}`. Absent means the schema of `guided_json`, or [`ResponseFormat::Text`].
 ///
 /// # Errors
 ///
 /// 5006 for an unknown `type`.
 pub fn response_format(fields: &mut Map<String, Value>) -> Result<ResponseFormat> {
-    let Some(format) = fields.remove("response_format") else { return Ok(ResponseFormat::Text) };
+    let Some(format) = fields.remove("response_format") else {
+        return Ok(fields.remove("guided_json").map_or(ResponseFormat::Text, |schema| ResponseFormat::JsonSchema(unwrapped(&schema))));
+    };
     match format.get("type").and_then(Value::as_str) {
         Some("text") => Ok(ResponseFormat::Text),
         Some("json_object") => match format.get("schema").or_else(|| format.get("json_schema")) {
@@ -136,6 +144,13 @@ mod tests {
     }
 
     #[test]
+    fn functions_without_code_are_tools() {
+        let listed = json!({"functions": [{"name": "f", "description": "d"}, {"name": "g", "code": "return 1"}], "tools": [{"name": "t"}]});
+        let names: Vec<String> = tools(&mut fields(listed)).expect("tools").into_iter().map(|tool| tool.name).collect();
+        assert_eq!(names, ["t", "f"]);
+    }
+
+    #[test]
     fn choices() {
         let offered = tools(&mut fields(json!({"tools": [{"name": "f"}]}))).expect("tools");
         let choice = |value: Value| tool_choice(&mut fields(json!({"tool_choice": value})), &offered);
@@ -156,5 +171,7 @@ mod tests {
         assert_eq!(response_format(&mut fields(json!({"response_format": {"type": "json_object"}}))), Ok(ResponseFormat::JsonObject));
         assert_eq!(response_format(&mut fields(json!({"response_format": {"type": "json_schema"}}))), Ok(ResponseFormat::JsonObject));
         assert!(response_format(&mut fields(json!({"response_format": {"type": "xml"}}))).is_err());
+        let guided = json!({"guided_json": {"type": "object"}});
+        assert_eq!(response_format(&mut fields(guided)), Ok(ResponseFormat::JsonSchema(json!({"type": "object"}))));
     }
 }

@@ -1,6 +1,8 @@
 //! The published input schema: validation with the messages of the live service's validator (`@cloudflare/cabidela`), and the
 //! schema itself for the models API.
 
+use super::responses;
+use crate::catalog::Shape;
 use crate::error::{AiError, Result};
 use serde_json::{Map, Value, json};
 
@@ -50,9 +52,9 @@ const MAX_CHOICES: f64 = 4.0;
 const BIASES: std::ops::RangeInclusive<f64> = -100.0..=100.0;
 const MAX_BIASES: usize = 1024;
 
-/// The JSON Schemas of input and output, `{"input": …, "output": …}`, as the models API returns them. `chat`: those of a model that answers with
-/// chat completions.
-pub fn published_schemas(chat: bool) -> Value {
+/// The JSON Schemas of input and output, `{"input": …, "output": …}`, as the models API returns them.
+pub fn published_schemas(shape: Shape) -> Value {
+    let chat = shape.is_chat();
     let text = || json!({"type": "string", "maxLength": MAX_TEXT});
     let listed = FIELDS.iter().chain(CHAT_FIELDS.iter().filter(|_| chat));
     let plain = listed.map(|(key, rule)| {
@@ -64,13 +66,25 @@ pub fn published_schemas(chat: bool) -> Value {
         };
         ((*key).to_owned(), schema)
     });
-    let common: Map<String, Value> = plain
-        .chain([
-            (if chat { "logit_bias" } else { "lora" }.to_owned(), json!({"type": if chat { "object" } else { "string" }})),
-            ("stop".to_owned(), json!({"type": ["string", "array"], "items": {"type": "string"}})),
-            ("response_format".to_owned(), json!({"type": "object", "properties": {"type": {"type": "string"}, "json_schema": {}}})),
-        ])
-        .collect();
+    let strings = || json!({"type": ["string", "array"], "items": {"type": "string"}});
+    let mut common: Map<String, Value> = plain.collect();
+    let further = [
+        ("lora", json!({"type": "string"})),
+        ("stop", strings()),
+        ("response_format", json!({"type": "object", "properties": {"type": {"type": "string"}, "json_schema": {}}})),
+        ("guided_json", json!({"type": "object"})),
+        ("tool_choice", json!({"type": ["string", "object"]})),
+        ("chat_template_kwargs", json!({"type": "object"})),
+        ("reasoning_effort", json!({"type": ["string", "null"]})),
+    ];
+    let of_chat = [
+        (
+            "logit_bias",
+            json!({"type": "object", "additionalProperties": {"type": "number", "minimum": BIASES.start(), "maximum": BIASES.end()}}),
+        ),
+        ("prediction", json!({"type": "object", "properties": {"type": {"type": "string"}, "content": strings()}})),
+    ];
+    common.extend(further.into_iter().chain(of_chat.into_iter().filter(|_| chat)).map(|(key, schema)| (key.to_owned(), schema)));
     let branch = |title: &str, own: Value| {
         let mut properties = own;
         if let Value::Object(properties) = &mut properties {
@@ -78,11 +92,9 @@ pub fn published_schemas(chat: bool) -> Value {
         }
         json!({"title": title, "properties": properties, "required": [title.to_lowercase()]})
     };
-    let message = json!({
-        "type": "object",
-        "properties": {"role": {"type": "string"}, "content": text()},
-        "required": ["role", "content"],
-    });
+    let part = json!({"type": "object", "properties": {"type": {"type": "string"}, "text": text()}, "required": ["text"]});
+    let content = json!({"anyOf": [text(), part, {"type": "array", "items": {"anyOf": [text(), part]}}, {"type": "null"}]});
+    let message = json!({"type": "object", "properties": {"role": {"type": "string"}, "content": content}, "required": ["role"]});
     let function = json!({
         "type": "object",
         "properties": {"name": {"type": "string"}, "description": {"type": "string"}, "parameters": {"type": "object"}},
@@ -95,30 +107,62 @@ pub fn published_schemas(chat: bool) -> Value {
     let named_code = json!({
         "type": "object",
         "properties": {"name": {"type": "string"}, "code": {"type": "string"}},
-        "required": ["name", "code"],
+        "required": ["name"],
     });
-    let input = json!({"type": "object", "oneOf": [
+    let mut inputs = vec![
         branch("Prompt", json!({"prompt": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}})),
-        branch("Messages", json!({
-            "messages": {"type": "array", "items": message},
-            "functions": {"type": "array", "items": named_code},
-            "tools": {"type": "array", "items": tool},
-        })),
-    ]});
-    let object = if chat { chat_completion() } else { response() };
-    let output = json!({"oneOf": [
-        object,
-        {"type": "string", "contentType": "text/event-stream", "format": "binary"},
-    ]});
-    json!({"input": input, "output": output})
+        branch(
+            "Messages",
+            json!({
+                "messages": {"type": "array", "items": message},
+                "functions": {"type": "array", "items": named_code},
+                "tools": {"type": "array", "items": tool},
+            }),
+        ),
+    ];
+    let mut outputs = vec![if chat { chat_completion() } else { response() }];
+    if shape == Shape::ChatOrText {
+        outputs.push(text_completion());
+    }
+    if shape == Shape::ChatOrResponses {
+        inputs.push(responses::schema());
+        outputs.push(json!({
+            "type": "object",
+            "contentType": "application/json",
+            "properties": {"id": {"type": "string"}, "object": {"const": "response"}, "output": {"type": "array"}, "usage": {"type": ["object", "null"]}},
+            "required": ["id", "object", "output"],
+        }));
+    }
+    outputs.push(json!({"type": "string", "contentType": "text/event-stream", "format": "binary"}));
+    json!({"input": {"type": "object", "oneOf": inputs}, "output": {"oneOf": outputs}})
 }
 
 fn response() -> Value {
-    let call = json!({"type": "object", "properties": {"arguments": {"type": "object"}, "name": {"type": "string"}}});
+    let call = json!({"type": "object", "properties": {"arguments": {}, "name": {"type": "string"}}});
     json!({
         "type": "object",
         "contentType": "application/json",
-        "properties": {"response": {"type": "string"}, "tool_calls": {"type": "array", "items": call}},
+        "properties": {
+            // Text; in JSON mode the value itself; null beside calls.
+            "response": {},
+            "tool_calls": {"type": "array", "items": call},
+            "usage": {"type": "object"},
+        },
+        "required": ["response"],
+    })
+}
+
+fn text_completion() -> Value {
+    let choice = json!({
+        "type": "object",
+        "properties": {"index": {"type": "integer"}, "text": {"type": "string"}, "finish_reason": {"type": ["string", "null"]}},
+        "required": ["index", "text", "finish_reason"],
+    });
+    json!({
+        "type": "object",
+        "contentType": "application/json",
+        "properties": {"id": {"type": "string"}, "object": {"const": "text_completion"}, "choices": {"type": "array", "items": choice}},
+        "required": ["id", "object", "choices"],
     })
 }
 
@@ -139,7 +183,7 @@ fn chat_completion() -> Value {
         "contentType": "application/json",
         "properties": {
             "id": {"type": "string"},
-            "object": {"type": "string"},
+            "object": {"const": "chat.completion"},
             "created": {"type": "integer"},
             "model": {"type": "string"},
             "choices": {"type": "array", "items": choice},
@@ -232,21 +276,25 @@ fn check_messages(value: &Value) -> Outcome {
             None => return Err(format!("required properties at '{path}' are 'role,content'")),
             Some(Value::Array(parts)) => {
                 for (part_index, part) in parts.iter().enumerate() {
-                    let part_path = format!("{content_path}/{part_index}");
-                    match part.get("text") {
-                        _ if part.is_string() => check_text(&part_path, part)?,
-                        Some(text) => check_text(&format!("{part_path}/text"), text)?,
-                        None if part.get("type").and_then(Value::as_str).is_some_and(|kind| kind.contains("image")) => {
-                            return Err(format!("'{part_path}' is an image, and this model reads text only"));
-                        }
-                        None => return Err(format!("required properties at '{part_path}' are 'text'")),
-                    }
+                    check_part(&format!("{content_path}/{part_index}"), part)?;
                 }
             }
-            Some(content) => check_text(&content_path, content)?,
+            Some(content) => check_part(&content_path, content)?,
         }
     }
     Ok(())
+}
+
+/// Checks a text or `{type: "text", text}`.
+fn check_part(path: &str, part: &Value) -> Outcome {
+    match part.get("text") {
+        Some(text) => check_text(&format!("{path}/text"), text),
+        None if part.get("type").and_then(Value::as_str).is_some_and(|kind| kind.contains("image")) => {
+            Err(format!("'{path}' is an image, and this model reads text only"))
+        }
+        None if part.is_object() => Err(format!("required properties at '{path}' are 'text'")),
+        None => check_text(path, part),
+    }
 }
 
 fn check_fields(fields: &Map<String, Value>) -> Outcome {
@@ -279,11 +327,14 @@ fn check_fields(fields: &Map<String, Value>) -> Outcome {
     }
     check_biases(fields)?;
     check_list(fields, "tools", check_tool)?;
-    check_list(fields, "functions", |path, function| check_strings(path, function, &["name", "code"]))?;
-    match fields.get("response_format") {
-        Some(format) if !format.is_object() => Err(mismatch("/response_format", "object", format)),
-        _ => Ok(()),
+    check_list(fields, "functions", check_function)?;
+    for key in ["response_format", "guided_json"] {
+        match fields.get(key) {
+            Some(value) if !value.is_object() => return Err(mismatch(&format!("/{key}"), "object", value)),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Checks `logit_bias`: tokens as decimal numbers, with their biases.
@@ -319,6 +370,11 @@ fn check_list(fields: &Map<String, Value>, key: &str, check: impl Fn(&str, &Map<
     Ok(())
 }
 
+/// Accepts `{name, code}`, and OpenAI's older form of a tool, which has no code.
+fn check_function(path: &str, function: &Map<String, Value>) -> Outcome {
+    if function.contains_key("code") { check_strings(path, function, &["name", "code"]) } else { check_definition(path, function) }
+}
+
 /// Accepts a flat tool or OpenAI's `{type, function}`. Description and parameters are optional.
 fn check_tool(path: &str, tool: &Map<String, Value>) -> Outcome {
     let (path, function) = match tool.get("function") {
@@ -331,7 +387,12 @@ fn check_tool(path: &str, tool: &Map<String, Value>) -> Outcome {
         let both = format!("oneOf at '{path}' not met, 0 matches: {needed}, required properties at '{path}' are 'type,function'");
         return Err(if tool.contains_key("function") { needed } else { both });
     }
-    check_strings(&path, function, &["name"])?;
+    check_definition(&path, function)
+}
+
+/// Checks the name, the description and the parameters of a tool.
+fn check_definition(path: &str, function: &Map<String, Value>) -> Outcome {
+    check_strings(path, function, &["name"])?;
     match function.get("description") {
         None | Some(Value::Null | Value::String(_)) => {}
         Some(other) => return Err(mismatch(&format!("{path}/description"), "string", other)),
