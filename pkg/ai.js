@@ -1,11 +1,13 @@
 // The `Ai` class with the interface of `env.AI`. It delegates to an engine in this thread or in a Web Worker.
 
-import { batchCall, batchOf, batchResponse, isBatch } from "./batch.js";
+import { batchCall, isBatch } from "./batch.js";
+import { batchResponse, batchRoute, longestBody } from "./batch-http.js";
 import { AiInternalError, abortError, aiError } from "./errors.js";
 import { ADD_LORA } from "./loras.js";
 
 /**
  * @import { Ai as PublicAi, AiOptions, ModelsParameters, TextGenerationInput } from "./index.d.ts"
+ * @import { BatchRoute } from "./batch-http.js"
  * @import { Chunks, ComputedBy, Engine, LoadedModel } from "./internal.d.ts"
  */
 
@@ -198,16 +200,16 @@ export class Ai {
     if (signal?.aborted) throw abortError(signal);
     const held = new HeldBody();
     try {
-      const { body, tooLarge } = await bodyOf(request, this.#engine, held);
+      const route = batchRoute(method, url);
+      const { body, tooLarge, limit } = await bodyOf(request, this.#engine, held, route);
       if (signal?.aborted) throw abortError(signal);
       const headersSent = [...request.headers];
-      const batch = batchOf({ method, url, headers: headersSent, body });
+      const batch = limit && route && (await batchResponse(this.#engine, route, { headers: headersSent, body, limit }));
       if (batch) {
-        const response = await batchResponse(this.#engine, batch);
         held.release();
-        return response;
+        return batch;
       }
-      const answer = await this.#engine.fetch({ method, url, headers: headersSent, body, tooLarge }, signal);
+      const answer = await this.#engine.fetch({ method, url, headers: headersSent, body: tooLarge ? undefined : body, tooLarge }, signal);
       const { status, headers } = answer;
       const free = () => {
         held.release();
@@ -360,38 +362,40 @@ class HeldBody {
 }
 
 /**
- * Reads a request's body, up to the number of bytes that the handler accepts. A longer body is `tooLarge`: its rest is not read, so it is
- * never completely in memory.
+ * Reads a request's body, up to `limit`: the number of bytes that the handler accepts, or those of a batch. Of a longer body the rest is not read, so it
+ * is never completely in memory. `tooLarge`: the handler does not accept it.
  *
  * @param {Request} request
  * @param {Engine} engine
  * @param {HeldBody} held makes room for it
+ * @param {BatchRoute} [route]
+ * @returns {Promise<{body?: Uint8Array, tooLarge: boolean, limit?: number}>}
  */
-async function bodyOf(request, engine, held) {
+async function bodyOf(request, engine, held, route) {
   // In Firefox, `Request.body` is undefined. There, the whole body is in memory anyway.
   const stream = request.body === undefined ? (await request.blob()).stream() : request.body;
   if (!stream) return { tooLarge: false };
-  const limit = await engine.maxBodyBytes();
+  const accepted = await engine.maxBodyBytes();
   const { signal, headers } = request;
+  const stated = Number(headers.get("content-length"));
+  const limit = longestBody(route, accepted, stated);
   const reader = stream.getReader();
   const stopReading = () => void reader.cancel().catch(() => {});
   signal?.addEventListener("abort", stopReading, { once: true });
   try {
     const chunks = [];
     let length = 0;
-    let tooLarge = Number(headers.get("content-length")) > limit;
-    while (!tooLarge) {
+    while (length <= limit && !(stated > limit)) {
       const { done, value } = await reader.read();
       if (done) {
         if (length > SMALL_BODY) held.keep(length);
-        return { body: new Uint8Array(await new Blob(chunks).arrayBuffer()), tooLarge };
+        return { body: new Uint8Array(await new Blob(chunks).arrayBuffer()), tooLarge: length > accepted, limit };
       }
       if (length <= SMALL_BODY && length + value.length > SMALL_BODY) await held.reserve(limit, signal);
       chunks.push(value);
       length += value.length;
-      tooLarge = length > limit;
     }
-    return { tooLarge: true };
+    return { tooLarge: true, limit };
   } finally {
     // Also after an error. A body that was read to its end is not affected.
     stopReading();

@@ -1,36 +1,71 @@
 // Batches: requests that are queued together, computed in the background while the host lives, and asked for later by their id.
 
+import { BatchRun, attempt } from "./batch-run.js";
 import { aiError } from "./errors.js";
 
 /**
  * @import { Engine } from "./internal.d.ts"
  * @import { BatchQueued, BatchResult, BatchResponse } from "./index.d.ts"
+ * @typedef {{input: string, named: {external_reference?: unknown}}} Request its input as JSON, and what its response is named by
  */
 
 /** The largest batch in bytes of JSON, as the service has it, and the most requests. */
-const MAX_BYTES = 10_000_000;
+export const MAX_BYTES = 10_000_000;
 const MAX_REQUESTS = 1_000;
-/** The most batches that are kept, and for how long after their end. */
+/** The most batches that are kept, for how long after their end, and for how long if they do not end. */
 const MAX_BATCHES = 100;
 const KEPT_MS = 60 * 60_000;
-/** Requests of a batch that are computed at the same time. The engine computes them in one batch of sequences. */
-const TOGETHER = 4;
-/** Without an answer for so long, a batch is begun again where it is: in workerd, its work may have ended with the request that began it. */
-const STALLED_MS = 60_000;
+const UNFINISHED_KEPT_MS = 24 * 60 * 60_000;
 
-/**
- * @typedef {object} Request
- * @property {string} input as JSON
- * @property {{external_reference?: unknown}} named what its response is named by
- *
- * @typedef {object} Batch
- * @property {string} model
- * @property {Request[]} requests
- * @property {(BatchResponse | undefined)[]} responses
- * @property {number} next the first request that nobody computes yet
- * @property {number} progress when there was an answer last
- * @property {number} runs how often it was begun
- */
+/** A batch, with the responses that there are. */
+export class Batch {
+  id = crypto.randomUUID();
+  #begun = Date.now();
+  /** When it was complete. @type {number | undefined} */
+  #ended;
+  /** @type {(BatchResponse | undefined)[]} */
+  responses;
+  /** What computes it. @type {BatchRun | undefined} */
+  run;
+
+  /**
+   * @param {string} model
+   * @param {Request[]} requests
+   */
+  constructor(model, requests) {
+    this.model = model;
+    this.requests = requests;
+    this.responses = Array.from(requests, () => undefined);
+  }
+
+  /**
+   * @param {number} index
+   * @param {BatchResponse} response
+   */
+  answered(index, response) {
+    this.responses[index] = response;
+    if (this.responses.every((each) => each !== undefined)) this.#ended = Date.now();
+  }
+
+  isComplete() {
+    return this.#ended !== undefined;
+  }
+
+  /** Whether it is not kept any longer. */
+  isOver() {
+    return this.#ended === undefined ? Date.now() - this.#begun > UNFINISHED_KEPT_MS : Date.now() - this.#ended > KEPT_MS;
+  }
+
+  /**
+   * Computes what has no response yet, in place of an earlier run.
+   *
+   * @param {Engine} engine
+   */
+  begin(engine) {
+    this.run = new BatchRun(engine, this, (run) => this.run === run && batches.has(this.id) && !this.isOver());
+    this.run.start();
+  }
+}
 
 /**
  * All batches of this thread, by their ids, the oldest first.
@@ -39,15 +74,18 @@ const STALLED_MS = 60_000;
  */
 const batches = new Map();
 
-/** @param {Batch} batch */
-const isComplete = ({ responses }) => responses.every((response) => response !== undefined);
+/** The fields of which every input has at least one, unless it asks for a batch. */
+const INPUTS = ["prompt", "messages", "input", "text", "contexts", "requests"];
 
 /**
  * Whether an input belongs to a batch: it queues one, or asks for one.
  *
  * @param {any} inputs
  */
-export const isBatch = (inputs) => Array.isArray(inputs?.requests) || typeof inputs?.request_id === "string";
+export const isBatch = (inputs) => Array.isArray(inputs?.requests) || isPoll(inputs);
+
+/** @param {any} inputs */
+const isPoll = (inputs) => typeof inputs?.request_id === "string" && INPUTS.every((field) => inputs[field] === undefined);
 
 /**
  * Queues a batch (`{requests}`), or returns what is known about one (`{request_id}`).
@@ -75,28 +113,20 @@ async function submit(engine, model, requests, queue) {
   if (requests.length > MAX_REQUESTS) throw aiError(5006, 400, `'/requests' has ${requests.length} entries, at most ${MAX_REQUESTS} are allowed`);
   const strange = requests.findIndex((request) => typeof request !== "object" || request === null || Array.isArray(request));
   if (strange >= 0) throw aiError(5006, 400, `Type mismatch of '/requests/${strange}', 'object' expected`);
-  const read = requests.map(readRequest);
-  const bytes = read.reduce((sum, { input }) => sum + encoder.encode(input).length, 0);
-  if (bytes > MAX_BYTES) throw aiError(3006, 413, `Request is too large: a batch has at most ${MAX_BYTES} bytes`);
-  dropOld();
-  if (batches.size >= MAX_BATCHES) throw aiError(3040, 429, `Out of capacity: ${batches.size} batches are waiting. Try again later.`);
-  const id = crypto.randomUUID();
-  const responses = Array.from(requests, () => undefined);
-  /** @type {Batch} */
-  const batch = { model, requests: read, responses, next: 0, progress: Date.now(), runs: 0 };
+  const bytes = new TextEncoder().encode(JSON.stringify(requests)).length;
+  if (bytes > MAX_BYTES) throw aiError(3006, 413, `Request is too large: a batch has at most ${MAX_BYTES} bytes. Send several smaller batches.`);
+  makeRoom();
+  const batch = new Batch(model, requests.map(readRequest));
   if (!(await isListed(engine, model))) {
     // A script or the real service may know the id. If not, that is an error at once, not one of each request.
-    batch.next = 1;
-    const first = await answered(engine, batch, 0);
-    if (first.error?.startsWith(UNKNOWN)) throw aiError(5007, 400, first.error.slice(UNKNOWN.length));
-    batch.responses[0] = first;
+    const first = await attempt(engine, batch, 0);
+    if (first?.error?.startsWith(UNKNOWN)) throw aiError(5007, 400, first.error.slice(UNKNOWN.length));
+    if (first) batch.answered(0, first);
   }
-  batches.set(id, batch);
-  begin(engine, batch);
-  return { status: /** @type {const} */ ("queued"), request_id: id, model };
+  batches.set(batch.id, batch);
+  batch.begin(engine);
+  return { status: /** @type {const} */ ("queued"), request_id: batch.id, model };
 }
-
-const encoder = new TextEncoder();
 
 /**
  * @param {Record<string, unknown>} request
@@ -111,75 +141,49 @@ const readRequest = ({ external_reference, ...input }) => ({
 const UNKNOWN = "5007: ";
 
 /**
- * Whether a model is in the catalogue or the configuration.
+ * Whether an engine knows a model id before it asks a script or the service.
  *
  * @param {Engine} engine
  * @param {string} model
  */
 async function isListed(engine, model) {
-  const listing = await engine.fetch({ method: "GET", url: `https://workers-binding.ai/v1/models/${encodeURIComponent(model)}`, headers: [], tooLarge: false });
+  const id = encodeURIComponent(model);
+  const listing = await engine.fetch({ method: "GET", url: `/v1/models/${id}`, headers: [], tooLarge: false });
   listing.free();
-  return listing.status === 200;
-}
-
-/** Drops batches that were complete for long, and the oldest complete ones if there are too many. */
-function dropOld() {
-  for (const [id, batch] of batches) {
-    if (isComplete(batch) && (Date.now() - batch.progress > KEPT_MS || batches.size >= MAX_BATCHES)) batches.delete(id);
-  }
+  if (listing.status !== 200 || !engine.strict) return listing.status === 200;
+  // 5007 is said before the input is read, and nobody is asked about an input that cannot be read.
+  const refusal = await engine.fetch({ method: "POST", url: `/client/v4/accounts/local/ai/run/${id}`, headers: [], tooLarge: false });
+  refusal.free();
+  return JSON.parse(new TextDecoder().decode(refusal.body)).errors[0].code !== 5007;
 }
 
 /**
- * Computes the requests that nobody computes yet, some of them at the same time.
+ * Drops batches that are not kept any longer, and complete ones if there are too many.
  *
- * @param {Engine} engine
- * @param {Batch} batch
+ * @throws {InferenceUpstreamError} 3040 if there are too many that are not complete
  */
-function begin(engine, batch) {
-  batch.runs += 1;
-  const run = batch.runs;
-  const work = async () => {
-    while (batch.next < batch.requests.length && batch.runs === run) {
-      const index = batch.next;
-      batch.next += 1;
-      const response = await answered(engine, batch, index);
-      batch.responses[index] ??= response;
-      batch.progress = Date.now();
-    }
-  };
-  for (let count = 0; count < TOGETHER; count += 1) void work();
-}
-
-/**
- * @param {Engine} engine
- * @param {Batch} batch
- * @param {number} index
- * @returns {Promise<BatchResponse>}
- */
-async function answered(engine, { model, requests }, index) {
-  const { input, named } = requests[index];
-  try {
-    const result = await (await engine.generate(model, input)).object();
-    return { id: index, result, success: true, ...named };
-  } catch (error) {
-    return { id: index, result: {}, success: false, error: String(error?.message ?? error), ...named };
+function makeRoom() {
+  for (const [id, batch] of batches) {
+    if (batch.isOver() || (batch.isComplete() && batches.size >= MAX_BATCHES)) batches.delete(id);
   }
+  if (batches.size >= MAX_BATCHES) throw aiError(3040, 429, `Out of capacity: ${batches.size} batches are waiting. Try again later.`);
 }
 
 /**
  * @param {Engine} engine
  * @param {string} id
  */
-function poll(engine, id) {
+async function poll(engine, id) {
   const batch = batches.get(id);
-  if (!batch) throw aiError(3042, 404, `There is no batch ${id}. Batches are kept for an hour after their end, while this program runs`);
-  const responses = batch.responses.filter((response) => response !== undefined);
-  if (responses.length === batch.responses.length) return { responses, usage: usageOf(responses) };
-  if (Date.now() - batch.progress > STALLED_MS) {
-    batch.next = batch.responses.indexOf(undefined);
-    batch.progress = Date.now();
-    begin(engine, batch);
+  if (!batch || batch.isOver()) {
+    batches.delete(id);
+    throw aiError(3042, 404, `There is no batch ${id}. Batches are kept for an hour after their end, and for a day if they do not end, while this program runs`);
   }
+  const { run } = batch;
+  // In workerd, a run ends with the request that began it. Of requests that ask at the same time, one begins it again.
+  if (run && !(await run.isAlive()) && batch.run === run) batch.begin(engine);
+  const responses = batch.responses.filter((response) => response !== undefined);
+  if (batch.isComplete()) return { responses, usage: usageOf(responses) };
   return { status: responses.length > 0 ? /** @type {const} */ ("running") : /** @type {const} */ ("queued"), request_id: id, model: batch.model };
 }
 
@@ -197,58 +201,4 @@ function usageOf(responses) {
   }
   usage.total_tokens = usage.prompt_tokens + usage.completion_tokens;
   return usage;
-}
-
-/**
- * @typedef {{model: string, inputs: any, queue: boolean, enveloped: boolean}} BatchRequest over HTTP. `enveloped`: over REST
- */
-
-/**
- * The response to an HTTP request about a batch, also to one that fails.
- *
- * @param {Engine} engine
- * @param {BatchRequest} batch
- */
-export async function batchResponse(engine, { model, inputs, queue, enveloped }) {
-  const headers = { "cf-ai-req-id": crypto.randomUUID() };
-  try {
-    const result = await batchCall(engine, model, inputs, queue);
-    return Response.json(enveloped ? { result, success: true, errors: [], messages: [] } : result, { headers });
-  } catch (error) {
-    if (!error?.internalCode) throw error;
-    const { internalCode: code, httpCode: status, body } = error;
-    return Response.json(enveloped ? { result: {}, success: false, errors: [{ code, message: body.message }], messages: [] } : body, { status, headers });
-  }
-}
-
-/** The text of a body that may be one of a batch, to be looked at only then. */
-const NEEDLES = /"(requests|request_id)"\s*:/;
-
-/**
- * The batch that an HTTP request is about; `undefined` if it is about none. Over REST the query asks for the queue, at the binding's wire the
- * options do.
- *
- * @param {{method: string, url: string, headers: [string, string][], body?: Uint8Array}} request
- * @returns {BatchRequest | undefined}
- */
-export function batchOf({ method, url, headers, body }) {
-  if (method !== "POST" || !body) return undefined;
-  const { pathname, searchParams } = new URL(url);
-  const rest = /^\/client\/v4\/accounts\/[^/]+\/ai\/run\/(.+?)\/?$/.exec(pathname);
-  const wire = pathname === "/run" || pathname === "/ai-gateway/run";
-  if (!rest && !wire) return undefined;
-  const text = new TextDecoder().decode(body);
-  if (!NEEDLES.test(text)) return undefined;
-  try {
-    const value = JSON.parse(text);
-    const inputs = rest ? value : value?.inputs;
-    if (!isBatch(inputs)) return undefined;
-    const header = headers.find(([name]) => name.toLowerCase() === "cf-consn-model-id")?.[1] ?? "";
-    const model = rest ? decodeURIComponent(rest[1]) : header.replace(/^[^@]*:(?=@)/, "");
-    const queue = rest ? searchParams.get("queueRequest") === "true" || value.queueRequest === true : value.options?.queueRequest === true;
-    return { model, inputs, queue, enveloped: Boolean(rest) };
-  } catch {
-    // What is wrong with it is for the handler to say.
-    return undefined;
-  }
 }

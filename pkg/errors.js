@@ -64,6 +64,14 @@ export function abortError(signal) {
  */
 export const wantsMore = (error) => error instanceof Error && error.name === "NeedsMoreMemory";
 
+/**
+ * Whether a request failed because its model's queue was full (`too_many` in src/engine/mod.rs), so that it may find a place later. That memory runs out
+ * has the same code.
+ *
+ * @param {unknown} error
+ */
+export const isQueueFull = (error) => error instanceof InferenceUpstreamError && /^3040: Out of capacity: \d+ requests are already waiting/.test(error.message);
+
 /** The error of a call after `close()`. */
 export const closed = () => new AiInternalError("This Ai is closed. Create another one.");
 

@@ -676,7 +676,8 @@ export type ChatCompletionChunk = {
 
 /**
  * A batch: requests that are queued together with the option `queueRequest: true`, and computed in the background while the program runs (in
- * workerd, while its requests last and when it is asked for). At most 1,000 requests, 10 MB of JSON and 100 batches; results are kept for an hour.
+ * workerd, while its requests last and when it is asked for). At most 1,000 requests, 10 MB of JSON and 100 batches; results are kept for an hour,
+ * and what is not complete for a day.
  */
 export type BatchInput = {
   /** Inputs of the model. `external_reference` comes back with the answer. Streams are not possible. */

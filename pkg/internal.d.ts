@@ -19,6 +19,8 @@ import type {
 
 /** What an `Ai` delegates to: `LocalEngine` in this thread, or `RemoteEngine` in a Web Worker. */
 export interface Engine {
+  /** Whether ids without a file of their own are refused, if that is known. */
+  readonly strict?: boolean;
   /** Starts to answer a request. `input` is JSON text. */
   generate(model: string, input: string, signal?: AbortSignal): Promise<Answer>;
   /** Answers an HTTP request. */
@@ -35,6 +37,8 @@ export interface Engine {
   stats(): Promise<AiStats>;
   /** Adds a LoRA adapter, in place of one of the same name. Only of engines in this thread. */
   addLora?(name: string, lora: LoraAdapter & { id?: string }): void;
+  /** Keeps the runtime from ending work for which no caller waits. Only of engines in runtimes that would. */
+  background?(work: Promise<unknown>): void;
   /** Frees the models. Later calls reject. */
   close(): Promise<void>;
 }

@@ -97,6 +97,11 @@ export class LocalEngine {
     this.#settings = { ...this.#config, loras, ...callbacks, substitute: weakSubstitute(substitute), embeddings: this.#embeddings, defaultEmbeddings };
   }
 
+  /** Whether ids without a file of their own are refused. */
+  get strict() {
+    return Boolean(this.#config.strict);
+  }
+
   /**
    * Starts the instance if necessary, and creates the crate's `Ai` again after the instance was replaced.
    *

@@ -80,6 +80,11 @@ export class RemoteEngine {
     if (isCustom) throw new AiInternalError("A source with open() cannot be sent to a Web Worker. Use a URL, a Blob or bytes.");
   }
 
+  /** Whether ids without a file of their own are refused. */
+  get strict() {
+    return Boolean(this.#config.strict);
+  }
+
   /** Returns the worker. The first call starts it, so that creating an `Ai` is cheap; so does the first one after a failure. */
   #port() {
     if (this.#closed) throw closed();

@@ -50,6 +50,10 @@ class WideningEngine {
     this.#createWide = createWide;
   }
 
+  get strict() {
+    return this.#narrow.strict;
+  }
+
   /**
    * Runs work on the engine that holds the model.
    *
@@ -179,6 +183,11 @@ class WideningEngine {
   addLora(...added) {
     this.#added.push(added);
     for (const engine of [this.#narrow, this.#wide]) engine?.addLora?.(...added);
+  }
+
+  /** @param {Promise<unknown>} work */
+  background(work) {
+    this.#narrow.background?.(work);
   }
 
   async close() {

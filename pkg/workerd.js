@@ -58,6 +58,11 @@ class WorkerdEngine extends LocalEngine {
   async fetch(...request) {
     return keepContextUntilFreed(await keepContext(super.fetch(...request)));
   }
+
+  /** @param {Promise<unknown>} work */
+  background(work) {
+    void keepContext(work);
+  }
 }
 
 /**

@@ -1,15 +1,24 @@
 // Batches: queued together, computed in the background, asked for by their id.
 
 import assert from "node:assert/strict";
-import { describe, test } from "node:test";
+import { execFile } from "node:child_process";
+import { afterEach, describe, mock, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
 import { Ai } from "workers-ai-local";
+import { inProject } from "../../scripts/lib/project.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
 
 const MODEL = "@cf/meta/llama-3.1-8b-instruct";
 const QUEUE = { queueRequest: true };
 
-const scripted = () => new Ai({ default: scriptedModel().bytes, onWarning() {} });
+const execute = promisify(execFile);
+
+const MINUTE = 60_000;
+
+const scripted = (config = {}) => new Ai({ default: scriptedModel().bytes, onWarning() {}, ...config });
+/** The same request, several times. */
+const times = (count) => Array.from({ length: count }, () => ({ prompt: "Hi" }));
 
 /** Asks until the batch is complete. */
 async function complete(ask) {
@@ -22,7 +31,25 @@ async function complete(ask) {
   throw new Error("the batch does not end");
 }
 
+/** A script whose answers come when the test releases them; `begun` has those that were asked for. */
+function held() {
+  const begun = [];
+  const script = [() => new Promise((resolve) => begun.push(() => resolve({ text: "late" })))];
+  return { ai: new Ai({ script }), begun };
+}
+
+/** Waits until this many answers were asked for, and a little longer, in case there are more. */
+async function settled(begun, count) {
+  for (let tries = 0; begun.length < count && tries < 100; tries += 1) await sleep(10);
+  await sleep(100);
+  assert.equal(begun.length, count);
+}
+
+const post = (ai, query, body, headers = {}) => ai.fetch(`/client/v4/accounts/a/ai/run/${MODEL}${query}`, { method: "POST", body: JSON.stringify(body), headers });
+
 describe("a batch", () => {
+  afterEach(() => mock.timers.reset());
+
   test("is computed in the background, each request by itself", async () => {
     const ai = scripted();
     const requests = Array.from({ length: 9 }, (_, index) => ({ prompt: `Hi ${index}`, external_reference: `ref-${index}` }));
@@ -103,5 +130,138 @@ describe("a batch", () => {
     await ai.close();
     const { responses } = await complete(() => scripted().run(MODEL, { request_id }));
     assert.ok(responses.some(({ success, error }) => !success && error));
+  });
+
+  test("waits for places in a full queue", async () => {
+    const ai = scripted({ queue: 1 });
+    const { request_id } = await ai.run(MODEL, { requests: times(6) }, QUEUE);
+    const { responses } = await complete(() => ai.run(MODEL, { request_id }));
+    assert.deepEqual(responses.map(({ success, error }) => [success, error]), responses.map(() => [true, undefined]));
+  });
+
+  test("that waits keeps no process alive", async () => {
+    const program = `
+      import { Ai } from "workers-ai-local";
+      const ai = new Ai({ default: { name: "never.gguf", open: () => new Promise(() => {}) }, queue: 1, onWarning() {} });
+      await ai.run("${MODEL}", { requests: [{ prompt: "Hi" }, { prompt: "Hi" }] }, { queueRequest: true });
+      console.log("queued");`;
+    const { stdout } = await execute(process.execPath, ["--input-type=module", "--eval", program], { cwd: inProject(), timeout: 10_000 });
+    assert.equal(stdout, "queued\n");
+  });
+
+  test("ends with the errors of its requests, also if memory runs out or the script is out of capacity", async () => {
+    const message = "Out of memory: the context needs 5.0 MB more than is available.";
+    const ai = new Ai({ script: [{ input: "memory", error: { code: 3040, status: 429, message } }, { error: 3040 }] });
+    const { request_id } = await ai.run(MODEL, { requests: [{ prompt: "memory" }, { prompt: "Hi" }] }, QUEUE);
+    const { responses } = await complete(() => ai.run(MODEL, { request_id }));
+    assert.deepEqual(responses.map(({ error }) => error), [`3040: ${message}`, "3040: Capacity temporarily exceeded, please try again"]);
+  });
+
+  test("that takes long is computed once, however often it is asked for", async () => {
+    const { ai, begun } = held();
+    const { request_id } = await ai.run(MODEL, { requests: times(2) }, QUEUE);
+    mock.timers.enable({ apis: ["Date"], now: Date.now() });
+    for (let asked = 1; asked <= 3; asked += 1) {
+      mock.timers.setTime(Date.now() + 61_000);
+      assert.equal((await ai.run(MODEL, { request_id })).status, "queued");
+    }
+    await settled(begun, 2);
+    for (const release of begun) release();
+    const { responses } = await complete(() => ai.run(MODEL, { request_id }));
+    assert.deepEqual(responses.map(({ result }) => result.response), ["late", "late"]);
+  });
+
+  test("whose timers have stopped is begun again, once, by who asks for it", async () => {
+    // In workerd, they stop with the request that queued the batch.
+    mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
+    const { ai, begun } = held();
+    const { request_id } = await ai.run(MODEL, { requests: times(6) }, QUEUE);
+    await settled(begun, 4);
+    mock.timers.setTime(Date.now() + MINUTE);
+    await Promise.all([1, 2, 3].map(() => ai.run(MODEL, { request_id })));
+    await settled(begun, 4 + 4);
+    // What the first run still gets is disregarded, and it begins nothing more.
+    for (const release of begun.slice(0, 4)) release();
+    await settled(begun, 8);
+    assert.equal((await ai.run(MODEL, { request_id })).status, "queued");
+    for (const release of begun.slice(4)) release();
+    await settled(begun, 10);
+    for (const release of begun.slice(8)) release();
+    assert.equal((await complete(() => ai.run(MODEL, { request_id }))).responses.length, 6);
+  });
+
+  test("that does not end within a day is dropped, and gives its places back", async () => {
+    const long = scriptedModel({ script: ["again"], next: { again: "again" }, context: 100_000 }).bytes;
+    const ai = new Ai({ default: long, queue: 4, onWarning() {} });
+    const requests = Array.from({ length: 6 }, () => ({ prompt: "Hi", max_tokens: 90_000 }));
+    const { request_id } = await ai.run(MODEL, { requests }, QUEUE);
+    const active = async () => (await ai.stats()).models[0]?.active;
+    for (let tries = 0; (await active()) !== 4 && tries < 100; tries += 1) await sleep(20);
+    assert.equal(await active(), 4);
+    mock.timers.enable({ apis: ["Date"], now: Date.now() });
+    mock.timers.setTime(Date.now() + 23 * 60 * MINUTE);
+    assert.match((await ai.run(MODEL, { request_id })).status, /^(queued|running)$/);
+    mock.timers.setTime(Date.now() + 2 * 60 * MINUTE);
+    await assert.rejects(ai.run(MODEL, { request_id }), { message: /^3042: .*for a day/ });
+    for (let tries = 0; (await active()) > 0 && tries < 100; tries += 1) await sleep(20);
+    assert.equal(await active(), 0);
+    await ai.close();
+  });
+
+  test("is asked for by an input that has nothing else: other inputs may have any further field", async () => {
+    const ai = scripted();
+    for (const input of [{ prompt: "Hi" }, { messages: [{ role: "user", content: "Hi" }] }]) {
+      assert.equal((await ai.run(MODEL, { ...input, request_id: "trace-1" })).response, "Hello there!");
+      const { result } = await (await post(ai, "", { ...input, request_id: "trace-1" })).json();
+      assert.equal(result.response, "Hello there!");
+    }
+  });
+
+  test("for an id without files is 5007 at once where such ids are refused", async () => {
+    const ai = scripted({ strict: true, models: { "@cf/own/model": scriptedModel().bytes } });
+    await assert.rejects(ai.run(MODEL, { requests: times(2) }, QUEUE), { message: /^5007: No such model/ });
+    const { request_id } = await ai.run("@cf/own/model", { requests: times(2) }, QUEUE);
+    const { responses } = await complete(() => ai.run("@cf/own/model", { request_id }));
+    assert.deepEqual(responses.map(({ success }) => success), [true, true]);
+    const script = new Ai({ strict: true, script: [{ text: "one", times: 1 }, { text: "two" }] });
+    const queued = await script.run(MODEL, { requests: times(2) }, QUEUE);
+    const answers = await complete(() => script.run(MODEL, { request_id: queued.request_id }));
+    assert.deepEqual(answers.responses.map(({ result }) => result.response), ["one", "two"], "nothing asks the script but the requests");
+  });
+
+  test("over HTTP can be read by the pages that may read other responses", async () => {
+    const origin = "https://a.example";
+    const cors = async (setting, body, query) => {
+      const { headers } = await post(scripted({ cors: setting }), query, body, { origin });
+      return ["access-control-allow-origin", "access-control-expose-headers", "vary"].map((name) => headers.get(name));
+    };
+    for (const [setting, allowed] of [[undefined, null], [true, "*"], [[origin], origin], [["https://b.example"], null]]) {
+      const ofPrompt = await cors(setting, { prompt: "Hi" }, "");
+      assert.equal(ofPrompt[0], allowed);
+      for (const query of ["?queueRequest=true", ""]) assert.deepEqual(await cors(setting, { requests: times(1) }, query), ofPrompt);
+      assert.deepEqual(await cors(setting, { request_id: "none" }, ""), ofPrompt);
+    }
+  });
+
+  test("over REST may have 10 MB, more than other bodies", async () => {
+    const ai = scripted();
+    const padded = (bytes) => ({ requests: [{ prompt: "Hi", padding: "x".repeat(bytes) }] });
+    const queued = await (await post(ai, "?queueRequest=true", padded(9_000_000))).json();
+    assert.equal(queued.result?.status, "queued");
+    const { responses } = await complete(() => ai.run(MODEL, { request_id: queued.result.request_id }));
+    assert.deepEqual(responses.map(({ success }) => success), [true]);
+    const failure = async (query, body, headers) => {
+      const { errors } = await (await post(ai, query, body, headers)).json();
+      return `${errors[0].code}: ${errors[0].message}`;
+    };
+    assert.match(await failure("?queueRequest=true", padded(10_100_000)), /^3006: .*smaller batches/);
+    const { request_id } = await ai.run(MODEL, padded(9_000_000), QUEUE);
+    await complete(() => ai.run(MODEL, { request_id }));
+    assert.match(await failure("", { prompt: "Hi", padding: "x".repeat(9_000_000) }), /^3006: .*8388608 bytes/);
+    // Other requests stay below the limit of others, also where the length says in advance that it may be a batch.
+    const stated = { "content-length": "9000041" };
+    assert.match(await failure("", { prompt: "Hi", padding: "x".repeat(9_000_000) }, stated), /^3006: .*8388608 bytes/);
+    const inBody = { ...padded(9_000_000), queueRequest: true };
+    assert.equal((await (await post(ai, "", inBody, { "content-length": String(JSON.stringify(inBody).length) })).json()).result?.status, "queued");
   });
 });

@@ -230,6 +230,12 @@ describe("an error", () => {
     assert.match(batch.responses[1].error, /^5006: /);
   });
 
+  test("a batch may be longer than other inputs", async () => {
+    const padded = (bytes) => ({ requests: [{ ...PARIS, max_tokens: 1, padding: "x".repeat(bytes) }] });
+    assert.equal((await worker.run(MODEL, padded(9_000_000), { queueRequest: true })).status, "queued");
+    await assert.rejects(worker.run(MODEL, padded(10_000_000), { queueRequest: true }), thrown(3006, 413, /smaller batches/));
+  });
+
   test("for a WebSocket names the option", async () => {
     const response = await worker.respond(MODEL, PARIS, { websocket: true });
     assert.equal(response.status, 400);
@@ -265,6 +271,20 @@ describe("a full queue", () => {
     leave.abort();
     await isGone(small);
     assert.equal((await small.run(MODEL, { ...PARIS, max_tokens: 1 })).response, " Paris");
+  });
+
+  test("makes a batch wait, and its request lasts until it is computed", async () => {
+    const leave = new AbortController();
+    const first = await small.respond(MODEL, { ...LONG, stream: true }, {}, { signal: leave.signal });
+    const reader = first.body.getReader();
+    await reader.read();
+    const ask = async () => small.run(MODEL, { request_id });
+    const { request_id } = await small.run(MODEL, { requests: Array.from({ length: 5 }, () => ({ ...PARIS, max_tokens: 1 })) }, { queueRequest: true });
+    for (const end = Date.now() + 1_000; Date.now() < end; ) await reader.read();
+    assert.equal((await ask()).status, "queued");
+    leave.abort();
+    await eventually("the batch is complete", async () => "responses" in (await ask()), 8_000);
+    assert.deepEqual((await ask()).responses.map(({ result }) => result.response), Array(5).fill(" Paris"));
   });
 
   test("has a free place again after each kind of abort", async () => {
