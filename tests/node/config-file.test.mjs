@@ -11,10 +11,11 @@ import { Ai } from "workers-ai-local";
 import { ModelCache } from "../../pkg/cache/models.js";
 import { findConfig, withConfigFile } from "../../pkg/config-file.js";
 import { localEngine } from "../../pkg/dev/engine.js";
+import { int } from "../gguf-fixtures.mjs";
 import { startHub } from "../hub-server.mjs";
 import { CACHE } from "../own-cache.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
-import { CLI } from "../serve-process.mjs";
+import { CLI, startServeIn } from "../serve-process.mjs";
 
 const HI = { messages: [{ role: "user", content: "Hi" }] };
 const file = (says) => Buffer.from(scriptedModel({ script: [says] }).bytes);
@@ -154,13 +155,15 @@ describe("the file", () => {
 
 describe("its models answer", () => {
   const MODEL = "@cf/own/model";
+  const CATALOGUE = "@cf/meta/llama-3.1-8b-instruct";
   beforeEach(() => write({ models: { [MODEL]: "hf:owner/model" }, default: "./default.gguf", hub: { endpoint: hub.url } }).then(() => writeFile(path.join(folder, "default.gguf"), file("The default."))));
-  const cli = (...args) => promisify(execFile)(process.execPath, [CLI, ...args], { cwd: folder, env: { ...process.env, WORKERS_AI_LOCAL_CACHE: CACHE, WORKERS_AI_LOCAL_MODEL: "" } });
+  const here = () => ({ cwd: folder, env: { ...process.env, WORKERS_AI_LOCAL_CACHE: CACHE, WORKERS_AI_LOCAL_MODEL: "" } });
+  const cli = (...args) => promisify(execFile)(process.execPath, [CLI, ...args], here());
 
   test("in a program that asks for the file", async () => {
     const ai = new Ai({ config: path.join(findConfig(folder).file), onWarning() {} });
     assert.equal((await ai.run(MODEL, HI)).response, "From the hub.");
-    assert.equal((await ai.run("@cf/meta/llama-3.1-8b-instruct", HI)).response, "The default.");
+    assert.equal((await ai.run(CATALOGUE, HI)).response, "The default.");
     await ai.close();
   });
 
@@ -183,5 +186,23 @@ describe("its models answer", () => {
     assert.equal((await cli("run", "--gguf", "hf:owner/model", "Hi")).stdout, "From the hub.\n");
     await write({ modls: {} });
     await assert.rejects(cli("run", "Hi"), { code: 1, stderr: /^error: .*workers-ai-local\.json: unknown key "modls": did you mean "models"\?\n$/ });
+  });
+
+  test("beside --gguf, if they are for embeddings", async (t) => {
+    // A decoder that says how its vectors are pooled. Those of the stand-in for other models have 384 numbers.
+    await writeFile(path.join(folder, "vectors.gguf"), scriptedModel({ metadata: { "llama.pooling_type": int(1) } }).bytes);
+    const [WEIGHTS, STRING] = ["@cf/baai/bge-base-en-v1.5", "@cf/baai/bge-m3"];
+    await write({ models: { [MODEL]: "hf:owner/model", [CATALOGUE]: "hf:owner/model", [WEIGHTS]: { weights: "./vectors.gguf" }, [STRING]: "./vectors.gguf" }, hub: { endpoint: hub.url } });
+    await writeFile(path.join(folder, "given.gguf"), file("The given one."));
+    const server = await startServeIn(here(), "--port", "0", "--gguf", "given.gguf");
+    t.after(() => server.stop());
+    const run = async (model, input) => (await fetch(`${server.url}/client/v4/accounts/local/ai/run/${model}`, { method: "POST", body: JSON.stringify(input) })).json();
+    for (const model of [WEIGHTS, STRING]) {
+      const { result, errors } = await run(model, { text: "Hi" });
+      assert.deepEqual(errors, []);
+      assert.ok(result.shape[1] !== 384, `${model}: ${result.shape}`);
+    }
+    assert.equal((await run(CATALOGUE, HI)).result.response, "The given one.");
+    assert.match((await run(MODEL, HI)).errors[0].message, /No such model/);
   });
 });
