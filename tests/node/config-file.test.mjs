@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
@@ -68,6 +68,36 @@ describe("the file", () => {
     assert.equal(merged({}, inner).default, path.join(folder, "m.gguf"));
     await mkdir(path.join(folder, "a", ".git"));
     assert.deepEqual(merged({}, inner), {});
+  });
+
+  test("of another user is not read, and a warning says so once", { skip: process.getuid?.() !== 0 && "only root can give files to others" }, async () => {
+    const [OTHER, USER] = [12345, 12346];
+    const inner = path.join(folder, "inner");
+    await mkdir(inner);
+    await write({ default: "./m.gguf" });
+    await write({ "workers-ai-local": { default: "./p.gguf" } }, "package.json");
+    const [file, manifest] = ["workers-ai-local.json", "package.json"].map((name) => path.join(folder, name));
+    /** What a user finds, and what is said. */
+    const found = async (uid, owners) => {
+      await Promise.all([chown(file, owners[0], 0), chown(manifest, owners[1], 0)]);
+      // No folder of this project need be open to that user: the module is loaded before.
+      const code = `import { withConfigFile } from ${JSON.stringify(new URL("../../pkg/config-file.js", import.meta.url).href)};
+        process.setuid(${uid});
+        const find = () => withConfigFile({ config: true, onWarning: console.error }).default ?? null;
+        console.log(JSON.stringify([find(), find()]));`;
+      const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--input-type=module", "--eval", code], { cwd: inner });
+      const [one, again] = JSON.parse(stdout);
+      assert.equal(one, again);
+      return [one && path.basename(one), stderr];
+    };
+    await chmod(folder, 0o755);
+    const warning = (file) => `workers-ai-local: ${file} is not used: it belongs to another user. Use a copy of your own, or name it in a program: config: "${file}".\n`;
+    assert.deepEqual(await found(USER, [OTHER, OTHER]), [null, warning(file) + warning(manifest)]);
+    assert.deepEqual(await found(USER, [OTHER, USER]), ["p.gguf", warning(file)]);
+    assert.deepEqual(await found(USER, [USER, OTHER]), ["m.gguf", ""]);
+    assert.deepEqual(await found(USER, [0, 0]), ["m.gguf", ""]);
+    // As in a container.
+    assert.deepEqual(await found(0, [OTHER, OTHER]), ["m.gguf", ""]);
   });
 
   test("may be in package.json", async () => {
