@@ -29,6 +29,14 @@ const WHEN = ["always", "when-missing"];
  */
 export const fromFolder = (source, folder = process.cwd()) => (ADDRESS.test(source) || parseName(source) ? source : path.resolve(folder, source));
 
+/**
+ * The same for an adapter, which a name with a slash behind it stands for, too.
+ *
+ * @param {string} source
+ * @param {string} [folder]
+ */
+export const adapterFromFolder = (source, folder) => (/^hf:.*\/$/i.test(source) && parseName(source.slice(0, -1)) ? source : fromFolder(source, folder));
+
 /** @param {unknown} value @returns {value is Record<string, any>} */
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 /** @param {unknown} value */
@@ -190,8 +198,10 @@ function checked(content, place, folder) {
     if (typeof value === "string") return fromFolder(value, folder);
     return Array.isArray(value) ? value.map(absolute) : mapped(value, absolute);
   };
+  /** @param {any} source */
+  const adapter = (source) => (typeof source === "string" ? adapterFromFolder(source, folder) : mapped(source, absolute));
   /** @param {any} lora */
-  const lora = (lora) => (typeof lora === "string" ? { source: absolute(lora) } : { ...lora, source: absolute(lora.source) });
+  const lora = (lora) => (typeof lora === "string" ? { source: adapter(lora) } : { ...lora, source: adapter(lora.source) });
   /** @type {Record<string, (value: any) => any>} */
   const changes = { models: absolute, default: absolute, defaultEmbeddings: absolute, loras: (value) => mapped(value, lora) };
   return Object.fromEntries(Object.entries(config).map(([key, value]) => [key, changes[key]?.(value) ?? value]));

@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import path from "node:path";
-import { fromFolder } from "../config-file.js";
+import { adapterFromFolder, fromFolder } from "../config-file.js";
 import { deriveConfig } from "../dev/config.js";
 import { localEngine } from "../dev/engine.js";
 import { ProjectError, findPackage } from "../dev/project.js";
@@ -176,7 +176,7 @@ export function read(args) {
  */
 async function engineOptions({ gguf, lora, model, threads, backend, forward }) {
   const computing = engineFrom({ threads, backend, forward: forward.length > 0 ? forward : undefined });
-  const config = await configured({ ...weights(gguf.map((each) => fromFolder(each)), model), ...lorasFrom(lora, (each) => fromFolder(each)), ...computing });
+  const config = await configured({ ...weights(gguf.map((each) => fromFolder(each)), model), ...lorasFrom(lora, (each) => adapterFromFolder(each)), ...computing });
   return { ...config, onProgress: loadProgress(chosenFile(config, model)), onWarning: note };
 }
 

@@ -45,7 +45,7 @@ describe("the file", () => {
       $schema: "./node_modules/workers-ai-local/pkg/config.schema.json",
       models: { "@cf/a": "hf:owner/model", "@cf/b": ["./b-1.gguf", "b-2.gguf"], "@cf/e": { weights: "e.safetensors", config: "https://models.example/config.json" } },
       default: "llama-3.2-1b",
-      loras: { one: "one.gguf", two: { model: "@cf/a", source: "./two/" } },
+      loras: { one: "one.gguf", two: { model: "@cf/a", source: "./two/" }, three: "hf:owner/adapter/", four: { source: "hf:owner/adapter" } },
       remote: { "*": "when-missing" },
       strict: true,
       hub: { endpoint: "https://mirror.example" },
@@ -54,7 +54,7 @@ describe("the file", () => {
     assert.deepEqual(merged(), {
       models: { "@cf/a": "hf:owner/model", "@cf/b": [at("b-1.gguf"), at("b-2.gguf")], "@cf/e": { weights: at("e.safetensors"), config: "https://models.example/config.json" } },
       default: "llama-3.2-1b",
-      loras: { one: { source: at("one.gguf") }, two: { model: "@cf/a", source: at("two") } },
+      loras: { one: { source: at("one.gguf") }, two: { model: "@cf/a", source: at("two") }, three: { source: "hf:owner/adapter/" }, four: { source: "hf:owner/adapter" } },
       remote: { "*": "when-missing" },
       strict: true,
       hub: { endpoint: "https://mirror.example", token: "" },
@@ -164,6 +164,8 @@ describe("the file", () => {
     [{ remote: { "@cf/a": "never" } }, /"remote" must be an object such as/],
     [{ hub: { token: "hf_x" } }, /"hub" must be .* a token is a secret, which belongs into HF_TOKEN/],
     [{ default: "hf:owner" }, /"hf:owner" is not the name of a model/],
+    [{ default: "hf:owner/model/" }, /"hf:owner\/model\/" is not the name of a model/],
+    [{ loras: { one: "hf:owner/" } }, /"hf:owner" is not the name of a model/],
     [[], /it must be an object/],
     ["{", /it is not JSON/],
   ]) {
