@@ -1,7 +1,7 @@
 // The configuration file: `workers-ai-local.json`, or "workers-ai-local" in package.json. It names models, adapters and the ids of the service for
 // every entry of a project.
 
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
 import { AiInternalError } from "./errors.js";
 import { ENDPOINT, endpointOf } from "./hub.js";
@@ -28,6 +28,14 @@ const WHEN = ["always", "when-missing"];
  * @param {string} [folder] to which a path is relative
  */
 export const fromFolder = (source, folder = process.cwd()) => (ADDRESS.test(source) || parseName(source) ? source : path.resolve(folder, source));
+
+/**
+ * The same for an adapter, which a name with a slash behind it stands for, too.
+ *
+ * @param {string} source
+ * @param {string} [folder]
+ */
+export const adapterFromFolder = (source, folder) => (/^hf:.*\/$/i.test(source) && parseName(source.slice(0, -1)) ? source : fromFolder(source, folder));
 
 /** @param {unknown} value @returns {value is Record<string, any>} */
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
@@ -80,7 +88,7 @@ function isLora(value) {
 export function withConfigFile(options, folder = process.cwd()) {
   const { config, ...given } = /** @type {AiConfig} */ (options);
   if (config === undefined || config === false) return /** @type {Options} */ (given);
-  const { remote, ...file } = typeof config === "string" ? readConfig(path.resolve(folder, config)) : (findConfig(folder)?.config ?? {});
+  const { remote, ...file } = typeof config === "string" ? readConfig(path.resolve(folder, config)) : (findConfig(folder, given.onWarning)?.config ?? {});
   // A script answers without a model, and what it does not answer is an error that tests want to see.
   const all = given.script === undefined && remote ? { ...file, remote } : file;
   // The environment is nearer to a command than the file.
@@ -103,21 +111,42 @@ export function withConfigFile(options, folder = process.cwd()) {
 const withoutUndefined = (object) => Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
 
 /**
- * The configuration of a folder: in it, or in the nearest one above it up to the repository's.
+ * The configuration of a folder: in it, or in the nearest one above it up to the repository's. What belongs to another user is left out.
  *
  * @param {string} folder
+ * @param {(text: string) => void} [onWarning]
  * @returns {{file: string, config: FileConfig} | undefined}
  * @throws {AiInternalError}
  */
-export function findConfig(folder) {
+export function findConfig(folder, onWarning = console.warn) {
   for (let at = path.resolve(folder); ; at = path.dirname(at)) {
     const own = path.join(at, FILE);
-    if (existsSync(own)) return { file: own, config: readConfig(own) };
+    if (existsSync(own) && isTrusted(own, onWarning)) return { file: own, config: readConfig(own) };
     const manifest = path.join(at, PACKAGE);
     const inPackage = existsSync(manifest) ? manifestOf(manifest)?.[KEY] : undefined;
-    if (inPackage !== undefined) return { file: manifest, config: checked(inPackage, `"${KEY}" in ${manifest}`, at) };
+    if (inPackage !== undefined && isTrusted(manifest, onWarning)) return { file: manifest, config: checked(inPackage, `"${KEY}" in ${manifest}`, at) };
     if (existsSync(path.join(at, ".git")) || path.dirname(at) === at) return undefined;
   }
+}
+
+/** The files of other users that a warning has named. @type {Set<string>} */
+const named = new Set();
+
+/**
+ * Whether a file that nobody named belongs to this user or to root: above a folder may be those of others, for instance /tmp. For root every file counts:
+ * in a container it works in folders of a user outside.
+ *
+ * @param {string} file
+ * @param {(text: string) => void} onWarning
+ */
+function isTrusted(file, onWarning) {
+  // Windows has no such ids.
+  const user = process.getuid?.() ?? 0;
+  const { uid } = statSync(file);
+  if (user === 0 || uid === 0 || uid === user) return true;
+  if (!named.has(file)) onWarning(`workers-ai-local: ${file} is not used: it belongs to another user. Use a copy of your own, or name it in a program: config: ${JSON.stringify(file)}.`);
+  named.add(file);
+  return false;
 }
 
 /** What a package.json says; a damaged one is npm's to complain about. @param {string} file @returns {any} */
@@ -169,8 +198,10 @@ function checked(content, place, folder) {
     if (typeof value === "string") return fromFolder(value, folder);
     return Array.isArray(value) ? value.map(absolute) : mapped(value, absolute);
   };
+  /** @param {any} source */
+  const adapter = (source) => (typeof source === "string" ? adapterFromFolder(source, folder) : mapped(source, absolute));
   /** @param {any} lora */
-  const lora = (lora) => (typeof lora === "string" ? { source: absolute(lora) } : { ...lora, source: absolute(lora.source) });
+  const lora = (lora) => (typeof lora === "string" ? { source: adapter(lora) } : { ...lora, source: adapter(lora.source) });
   /** @type {Record<string, (value: any) => any>} */
   const changes = { models: absolute, default: absolute, defaultEmbeddings: absolute, loras: (value) => mapped(value, lora) };
   return Object.fromEntries(Object.entries(config).map(([key, value]) => [key, changes[key]?.(value) ?? value]));

@@ -202,8 +202,9 @@ function filesAt(entries, { owner, repo, file = "" }) {
   const missing = names.find((_, index) => !found[index]);
   if (missing === undefined) return /** @type {Entry[]} */ (found);
   const paths = entries.map(({ path }) => path);
+  const models = paths.filter((path) => MODEL_FILE.test(path));
   const meant = nearest(missing, paths);
-  throw sourceError("not-found", `${owner}/${repo} has no file ${missing}: ${meant ? `did you mean ${meant}?` : `it has ${shown(paths.filter((path) => MODEL_FILE.test(path)))}`}`);
+  throw sourceError("not-found", `${owner}/${repo} has no file ${missing}: ${meant ? `did you mean ${meant}?` : `it has ${shown(models.length > 0 ? models : paths)}`}`);
 }
 
 /**
@@ -215,6 +216,9 @@ function filesAt(entries, { owner, repo, file = "" }) {
 function chosen(entries, { owner, repo, quant }) {
   const groups = groupsOf(entries);
   const name = `${owner}/${repo}`;
+  if (groups.length === 0 && entries.some(({ path }) => path === "adapter_config.json")) {
+    throw sourceError("not-found", `${name} has a LoRA adapter, and no model in GGUF: give it as an adapter, in loras or with --lora NAME=hf:${name}`);
+  }
   if (groups.length === 0) throw sourceError("not-found", `${name} has no GGUF file${/gguf/i.test(repo) ? "" : `: look for a repository such as ${repo}-GGUF`}`);
   const quants = [...new Set(groups.flatMap(({ quant }) => quant ?? []))];
   const wanted = quant ?? PREFERRED.find((each) => quants.includes(each));

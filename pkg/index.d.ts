@@ -137,7 +137,8 @@ export interface StartedWorker {
 
 /**
  * The files of a LoRA adapter: a GGUF file of the type "adapter", or `adapter_config.json` and `adapter_model.safetensors`, as PEFT writes them. A
- * string that ends in `/`, or in Node the path of a folder, stands for the two files in it.
+ * string that ends in `/`, or in Node the path of a folder, stands for the two files in it. So does `hf:owner/repo` if the repository has both; otherwise
+ * it stands for the repository's GGUF file.
  */
 export type LoraSource = ModelFile | { config: ModelFile; weights: ModelFile };
 

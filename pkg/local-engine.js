@@ -5,12 +5,13 @@ import { again, start as startAnswer } from "./replay.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { aloneFile, embeddingsOf, modelsForCrate } from "./embeddings.js";
 import { AiInternalError, closed } from "./errors.js";
-import { toLoras } from "./loras.js";
+import { decided, toLoras } from "./loras.js";
 import { toModelSource } from "./source.js";
 
 /**
  * @import { AiConfig, CustomModelSource, LoraAdapter, ModelsParameters } from "./index.d.ts"
  * @import { WasmInstance } from "./instance.js"
+ * @import { Lora } from "./loras.js"
  * @import { Source } from "./source.js"
  * @import { Answer, CoreAi, CoreAnswer, CoreHttpAnswer, EmbeddingEngine, Engine, Host, HttpAnswer, HttpRequest, Substitute, Task } from "./internal.d.ts"
  */
@@ -153,12 +154,35 @@ export class LocalEngine {
    * @param {LoraAdapter & {id?: string}} lora
    */
   addLora(name, lora) {
-    const added = toLoras({ [name]: lora }, this.#toSource);
+    this.#setLora(name, toLoras({ [name]: lora }, this.#toSource)[name]);
+  }
+
+  /**
+   * @param {string} name
+   * @param {Lora} lora
+   */
+  #setLora(name, lora) {
     // For an instance that replaces this one, too.
-    this.#settings = { ...this.#settings, loras: { ...this.#settings.loras, ...added } };
+    this.#settings = { ...this.#settings, loras: { ...this.#settings.loras, [name]: lora } };
     if (!this.#started || this.#started.since !== this.#instance.epoch()) return;
     const { core, since } = this.#started;
-    this.#instance.call(since, () => core.addLora(name, added[name]));
+    this.#instance.call(since, () => core.addLora(name, lora));
+  }
+
+  /**
+   * Finds out which files those adapters have that are named by a repository of the hub, before a request that may name one.
+   *
+   * @param {() => string} text of the request
+   */
+  async #decideLoras(text) {
+    const undecided = Object.entries(this.#settings.loras).filter(([, lora]) => lora.inRepository);
+    if (undecided.length === 0 || !text().includes('"lora"')) return;
+    const decide = async (/** @type {[string, Lora]} */ [name, lora]) => {
+      const found = await decided(lora);
+      // It may have been replaced meanwhile.
+      if (found && this.#settings.loras[name] === lora) this.#setLora(name, found);
+    };
+    await Promise.all(undecided.map(decide));
   }
 
   /** Frees the crate's `Ai`. Answers in progress keep what they need until they end. */
@@ -181,6 +205,7 @@ export class LocalEngine {
     const { facts, whole, chunk, free } = await startAnswer(
       this.#instance,
       async ({ random, created, ticket }) => {
+        await this.#decideLoras(() => input);
         const { core, since } = await this.#ready(this.#sourcesOf(model));
         return { begin: () => core.generate(model, input, random, created, ticket), since };
       },
@@ -201,6 +226,7 @@ export class LocalEngine {
     const { facts, chunk, free } = await startAnswer(
       this.#instance,
       async ({ random, created, ticket }) => {
+        await this.#decideLoras(() => new TextDecoder().decode(body));
         const { core, since } = await this.#ready(this.#sources());
         return { begin: () => core.fetch(method, url, JSON.stringify(headers), body, tooLarge, random, created, ticket), since };
       },

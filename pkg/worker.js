@@ -27,8 +27,8 @@ call this Worker over HTTP: POST /client/v4/accounts/local/ai/run/<model>, POST 
  * @property {string | Files} [DEFAULT_EMBEDDINGS] the embedding model for ids without their own: the key or URL of a GGUF file, or an object with those
  *   of `weights`, `config` and `tokenizer`; may be JSON text
  * @property {string | Record<string, string | {model?: string, source: string | {config: string, weights: string}}>} [AI_LORAS] LoRA adapters by name: `{"my-adapter":
- *   {"model": "@cf/…", "source": …}}`, or only the source: the key or URL of a GGUF adapter, of a folder with PEFT's two files (it ends in `/`), or
- *   `{"config": …, "weights": …}`; may be JSON text
+ *   {"model": "@cf/…", "source": …}}`, or only the source: the key or URL of a GGUF adapter, of a folder with PEFT's two files (it ends in `/`),
+ *   `hf:owner/repo`, or `{"config": …, "weights": …}`; may be JSON text
  * @property {string | boolean} [STRICT] "true" rejects ids without a file of their own
  * @property {string | number} [QUEUE] maximum number of unfinished requests per model
  * @property {AiConfig["build"]} [BUILD] "simd128", "relaxed" or "wasm64"; default: the fastest one, and for a model beyond 4 GiB "wasm64"

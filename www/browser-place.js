@@ -113,20 +113,14 @@ const fileName = (model) => model.replace(/[?#].*$/s, "").replace(/^.*\//s, "");
  * @returns {Promise<Facts>}
  */
 async function factsOf(ai, { file, source, id, context }) {
-  const { build, threads, memoryBytes, models, wide } = await ai.stats();
-  const model = models.at(-1);
-  const backend = model?.backend ?? ai.backend;
-  const [usedBuild, usedThreads, usedMemory] = model && wide && model.build === wide.build ? [wide.build, wide.threads, wide.memoryBytes] : [model?.build ?? build, threads, memoryBytes];
+  const { computing } = await import("/pkg/computing.js");
+  const facts = await computing(ai);
   return {
     file,
     source,
     id,
-    backend,
-    why: model?.gpu ? `WebGPU works here and passed the self-check (${model.gpu.adapter}).` : (model?.reason ?? ai.backendReason),
-    build: usedBuild,
-    threads: usedThreads,
-    threadsWhy: usedThreads > 1 ? null : threadsWhy(),
-    memoryBytes: usedMemory,
+    ...facts,
+    threadsWhy: facts.threads > 1 ? null : threadsWhy(),
     context: context ?? (await windowOf(ai, id)),
   };
 }

@@ -63,6 +63,17 @@ const NAMES = "names";
 const DEFAULT_NAME = "smollm2-135m";
 const EMBEDDINGS_NAME = "hf:sentence-transformers/all-MiniLM-L6-v2";
 
+/**
+ * The hub of a configuration, with what the environment says where that says nothing.
+ *
+ * @param {CacheOptions["hub"]} [hub]
+ */
+export function hubWith(hub) {
+  const { HF_ENDPOINT, HF_TOKEN } = process.env;
+  const { endpoint, token } = hub ?? {};
+  return { endpoint: endpointOf(endpoint ?? (HF_ENDPOINT || undefined)), token: token ?? (HF_TOKEN || undefined) };
+}
+
 /** Downloads in progress in this process, by the file: who asks for the same one waits for it. @type {Map<string, {done: Promise<void>, listeners: Set<(progress: Progress) => void>}>} */
 const downloads = new Map();
 
@@ -75,11 +86,9 @@ export class ModelCache {
 
   /** @param {CacheOptions} [options] */
   constructor(options = {}) {
-    const { HF_ENDPOINT, HF_TOKEN } = process.env;
     this.#options = options;
     this.#folder = options.folder ?? modelFolder(process.env, homedir());
-    const { endpoint, token } = options.hub ?? {};
-    this.#hub = { endpoint: endpointOf(endpoint ?? (HF_ENDPOINT || undefined)), token: token ?? (HF_TOKEN || undefined) };
+    this.#hub = hubWith(options.hub);
   }
 
   /** The folder in which everything is. */

@@ -28,9 +28,9 @@ const { stdout } = process;
  * @param {PromptValues & EngineValues} values
  * @throws {UsageError}
  */
-export function engineFor(values) {
+export async function engineFor(values) {
   const model = values.model ?? DEFAULT_MODEL.id;
-  const config = configured({ ...weights(values.gguf, model), ...lorasFrom(values.lora), ...engineFrom(values) });
+  const config = await configured({ ...weights(values.gguf, model), ...lorasFrom(values.lora), ...engineFrom(values) });
   const ai = new Ai({ ...config, onProgress: loadProgress(chosenFile(config, model)), onWarning: note });
   return { ai, model };
 }

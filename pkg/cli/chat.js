@@ -23,7 +23,7 @@ const { stdin, stderr } = process;
 export async function chat(values, positionals) {
   if (positionals.length > 0) throw new UsageError("chat takes no prompt: start it, then type; for one answer, use run");
   const parameters = await parametersFrom(values);
-  const { ai, model } = engineFor(values);
+  const { ai, model } = await engineFor(values);
   /** @type {ChatMessage[]} */
   const opening = values.system === undefined ? [] : [{ role: "system", content: values.system }];
   let turns = [...opening];

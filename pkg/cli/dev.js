@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import path from "node:path";
-import { fromFolder } from "../config-file.js";
+import { adapterFromFolder, fromFolder } from "../config-file.js";
 import { deriveConfig } from "../dev/config.js";
 import { localEngine } from "../dev/engine.js";
 import { ProjectError, findPackage } from "../dev/project.js";
@@ -77,7 +77,7 @@ async function start(own, given) {
   const installed = await wranglerOf();
   /** @type {ServiceAccount} */
   const account = {};
-  const options = engineOptions(own);
+  const options = await engineOptions(own);
   const ai = await localEngine({ ...options, ...(options.remote && { account }), config: false });
   // A download can take minutes. `exit` also removes the copies.
   const leave = () => process.exit(130);
@@ -172,11 +172,11 @@ export function read(args) {
 
 /**
  * @param {Own} own
- * @returns {AiConfig}
+ * @returns {Promise<AiConfig>}
  */
-function engineOptions({ gguf, lora, model, threads, backend, forward }) {
+async function engineOptions({ gguf, lora, model, threads, backend, forward }) {
   const computing = engineFrom({ threads, backend, forward: forward.length > 0 ? forward : undefined });
-  const config = configured({ ...weights(gguf.map((each) => fromFolder(each)), model), ...lorasFrom(lora, (each) => fromFolder(each)), ...computing });
+  const config = await configured({ ...weights(gguf.map((each) => fromFolder(each)), model), ...lorasFrom(lora, (each) => adapterFromFolder(each)), ...computing });
   return { ...config, onProgress: loadProgress(chosenFile(config, model)), onWarning: note };
 }
 

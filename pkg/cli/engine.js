@@ -4,6 +4,8 @@ import path from "node:path";
 import { ModelCache } from "../cache/models.js";
 import { ADDRESS, withConfigFile } from "../config-file.js";
 import { DEFAULT_MODEL } from "../default-model.js";
+import { hasWeights } from "../embeddings.js";
+import { Ai } from "../node.js";
 import { UsageError, numberOf } from "./arguments.js";
 
 /**
@@ -70,14 +72,30 @@ function remoteFrom(forward) {
 export const fileNameOf = (source) => path.basename(ADDRESS.test(source) ? source.replace(/[?#].*$/s, "") : source);
 
 /**
- * A command's options with those of the project's configuration file. `--gguf` without `--model` serves every id, so then the file's models do not.
+ * A command's options with those of the project's configuration file. `--gguf` without `--model` serves every id for text, so then the file's models of
+ * text do not.
  *
  * @param {AiConfig} options
- * @returns {AiConfig}
+ * @returns {Promise<AiConfig>}
  */
-export function configured(options) {
+export async function configured(options) {
   const merged = withConfigFile({ config: true, ...options });
-  return options.default === undefined ? merged : { ...merged, models: options.models };
+  return options.default === undefined ? merged : { ...merged, models: await embeddingModels(merged) };
+}
+
+/**
+ * The models of a configuration that are for embeddings: by their files, or by what the catalogue says of their ids.
+ *
+ * @param {AiConfig} config
+ * @returns {Promise<AiConfig["models"]>}
+ */
+async function embeddingModels({ models = {}, threads, backend }) {
+  const entries = Object.entries(models);
+  if (entries.every(([, value]) => hasWeights(value))) return models;
+  const ai = new Ai({ threads, backend });
+  const ids = new Set((await ai.models({ task: "Text Embeddings" })).map(({ name }) => name));
+  await ai.close();
+  return Object.fromEntries(entries.filter(([id, value]) => hasWeights(value) || ids.has(id)));
 }
 
 /**

@@ -47,8 +47,9 @@ const MODEL = `  --model ID          model id (default: ${DEFAULT_MODEL.id})
                       their names end in -00001-of-00003.gguf; otherwise repeat
                       the option for each file`;
 
-const LORA = `  --lora NAME=PATH    a LoRA adapter: a GGUF file, or a folder with
-                      adapter_config.json and adapter_model.safetensors`;
+const LORA = `  --lora NAME=PATH    a LoRA adapter: a GGUF file, a folder with
+                      adapter_config.json and adapter_model.safetensors, or
+                      hf:owner/repo with either`;
 
 const SYSTEM = "  --system TEXT       system prompt";
 

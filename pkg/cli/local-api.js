@@ -1,5 +1,6 @@
 // What `serve` answers about itself, under /local/: which model it runs and how (the playground shows it), and the tokens of a prompt.
 
+import { computing } from "../computing.js";
 import { MAX_BODY_BYTES } from "../node-http.js";
 
 /**
@@ -14,7 +15,7 @@ import { MAX_BODY_BYTES } from "../node-http.js";
  * @property {Record<string, string>} ids the ids with a model of their own, and its file
  * @property {string} weights where a browser finds the model, to compute it itself: a name, or an address on this server; "" for the default one
  * @property {Backend | null} backend
- * @property {string | null} reason why the backend is the CPU although the GPU was preferred
+ * @property {string | null} reason why the backend is this one: the GPU that computes, or why none does although it was preferred
  * @property {string | null} build
  * @property {number | null} threads
  * @property {number | null} memoryBytes
@@ -27,18 +28,17 @@ import { MAX_BODY_BYTES } from "../node-http.js";
  */
 
 /**
- * @param {Pick<Ai, "stats" | "backendReason">} ai
+ * @param {Pick<Ai, "stats" | "backend" | "backendReason">} ai
  * @param {Omit<Status, "reason" | "build" | "threads" | "memoryBytes" | "progress">} known
  * @param {import("../index.d.ts").ModelProgress | null} progress
  * @returns {Promise<Status>}
  */
 export async function statusOf(ai, known, progress) {
-  const { wide, models, ...narrow } = await ai.stats();
-  const { build, threads, memoryBytes } = wide && models.at(-1)?.build === wide.build ? wide : narrow;
+  const { why, build, threads, memoryBytes } = await computing(ai);
   const nothing = { build: null, threads: null, memoryBytes: null };
   return {
     ...known,
-    reason: ai.backendReason,
+    reason: why,
     ...(known.backend ? { build, threads, memoryBytes } : nothing),
     progress: progress && known.status === "loading" ? { phase: progress.phase, loaded: progress.loaded, total: progress.total } : null,
   };

@@ -24,7 +24,7 @@ const { stdin } = process;
  */
 export async function tokenize(values, positionals) {
   const prompt = await promptFrom(positionals);
-  const { ai, model } = engineFor(values);
+  const { ai, model } = await engineFor(values);
   const { tokens, text } = await ai.tokenize(model, inputFrom(values, prompt)).finally(clearStatus);
   console.log(values.json ? JSON.stringify({ tokens, text }) : `${text}\n\n${tokens.length} tokens: ${tokens.join(" ")}`);
 }
@@ -37,7 +37,7 @@ export async function tokenize(values, positionals) {
 export async function run(values, positionals) {
   const parameters = await parametersFrom(values);
   if (values.raw && values.system !== undefined) throw new UsageError("--raw cannot be combined with --system: it continues only the prompt");
-  const { ai, model } = engineFor(values);
+  const { ai, model } = await engineFor(values);
   const prompt = await promptFrom(positionals);
   /** @type {TextGenerationInput} */
   const input = { ...inputFrom(values, prompt), ...parameters, stream: true };

@@ -55,7 +55,7 @@ export async function serve(values, positionals) {
   const { env } = process;
   const origins = originsFrom(values);
   const access = accessFrom(values, origins);
-  const config = configured({ ...weights(gguf, model), ...lorasFrom(values.lora), ...engineFrom(values), cors: origins });
+  const config = await configured({ ...weights(gguf, model), ...lorasFrom(values.lora), ...engineFrom(values), cors: origins });
   const { remote } = config;
   if (values["any-model"] && remote && Object.hasOwn(remote, "*")) throw new UsageError("--forward * sends the ids that --any-model answers to the service: choose one");
   if (config.strict && values["any-model"]) throw new UsageError("--strict refuses ids that --any-model answers: choose one");

@@ -9,6 +9,7 @@ import { readFileSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
 import { homedir } from "node:os";
 import path from "node:path";
+import { hubWith } from "../cache/models.js";
 import { withConfigFile } from "../config-file.js";
 import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
 import { AiInternalError, toMessage, wireError } from "../errors.js";
@@ -74,7 +75,8 @@ export function speaking(options, call) {
 }
 
 /**
- * What engines with the same models have in common; `undefined` if an option cannot be compared, so that the engine is not shared.
+ * What engines with the same models have in common: a hash, also of what the environment says about the models and of the hub's token. `undefined` if
+ * an option cannot be compared, so that the engine is not shared.
  *
  * @param {AiConfig} options
  */
@@ -84,8 +86,8 @@ function idOf(options) {
   const { WORKERS_AI_LOCAL_MODEL } = process.env;
   const fallback = WORKERS_AI_LOCAL_MODEL ? absolute(WORKERS_AI_LOCAL_MODEL) : path.join(cacheFolder(), DEFAULT_MODEL.file);
   try {
-    const plain = sorted({ ...Object.fromEntries(shared), default: options.default ?? fallback });
-    return createHash("sha256").update(JSON.stringify([version(), plain])).digest("hex").slice(0, 32);
+    const { hub: _, ...others } = sorted({ ...Object.fromEntries(shared), default: options.default ?? fallback });
+    return createHash("sha256").update(JSON.stringify([version(), others, hubWith(options.hub), cacheFolder()])).digest("hex").slice(0, 32);
   } catch (error) {
     if (error === NOT_PLAIN) return undefined;
     throw error;

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
@@ -11,10 +11,11 @@ import { Ai } from "workers-ai-local";
 import { ModelCache } from "../../pkg/cache/models.js";
 import { findConfig, withConfigFile } from "../../pkg/config-file.js";
 import { localEngine } from "../../pkg/dev/engine.js";
+import { int } from "../gguf-fixtures.mjs";
 import { startHub } from "../hub-server.mjs";
 import { CACHE } from "../own-cache.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
-import { CLI } from "../serve-process.mjs";
+import { CLI, startServeIn } from "../serve-process.mjs";
 
 const HI = { messages: [{ role: "user", content: "Hi" }] };
 const file = (says) => Buffer.from(scriptedModel({ script: [says] }).bytes);
@@ -44,7 +45,7 @@ describe("the file", () => {
       $schema: "./node_modules/workers-ai-local/pkg/config.schema.json",
       models: { "@cf/a": "hf:owner/model", "@cf/b": ["./b-1.gguf", "b-2.gguf"], "@cf/e": { weights: "e.safetensors", config: "https://models.example/config.json" } },
       default: "llama-3.2-1b",
-      loras: { one: "one.gguf", two: { model: "@cf/a", source: "./two/" } },
+      loras: { one: "one.gguf", two: { model: "@cf/a", source: "./two/" }, three: "hf:owner/adapter/", four: { source: "hf:owner/adapter" } },
       remote: { "*": "when-missing" },
       strict: true,
       hub: { endpoint: "https://mirror.example" },
@@ -53,7 +54,7 @@ describe("the file", () => {
     assert.deepEqual(merged(), {
       models: { "@cf/a": "hf:owner/model", "@cf/b": [at("b-1.gguf"), at("b-2.gguf")], "@cf/e": { weights: at("e.safetensors"), config: "https://models.example/config.json" } },
       default: "llama-3.2-1b",
-      loras: { one: { source: at("one.gguf") }, two: { model: "@cf/a", source: at("two") } },
+      loras: { one: { source: at("one.gguf") }, two: { model: "@cf/a", source: at("two") }, three: { source: "hf:owner/adapter/" }, four: { source: "hf:owner/adapter" } },
       remote: { "*": "when-missing" },
       strict: true,
       hub: { endpoint: "https://mirror.example", token: "" },
@@ -67,6 +68,36 @@ describe("the file", () => {
     assert.equal(merged({}, inner).default, path.join(folder, "m.gguf"));
     await mkdir(path.join(folder, "a", ".git"));
     assert.deepEqual(merged({}, inner), {});
+  });
+
+  test("of another user is not read, and a warning says so once", { skip: process.getuid?.() !== 0 && "only root can give files to others" }, async () => {
+    const [OTHER, USER] = [12345, 12346];
+    const inner = path.join(folder, "inner");
+    await mkdir(inner);
+    await write({ default: "./m.gguf" });
+    await write({ "workers-ai-local": { default: "./p.gguf" } }, "package.json");
+    const [file, manifest] = ["workers-ai-local.json", "package.json"].map((name) => path.join(folder, name));
+    /** What a user finds, and what is said. */
+    const found = async (uid, owners) => {
+      await Promise.all([chown(file, owners[0], 0), chown(manifest, owners[1], 0)]);
+      // No folder of this project need be open to that user: the module is loaded before.
+      const code = `import { withConfigFile } from ${JSON.stringify(new URL("../../pkg/config-file.js", import.meta.url).href)};
+        process.setuid(${uid});
+        const find = () => withConfigFile({ config: true, onWarning: console.error }).default ?? null;
+        console.log(JSON.stringify([find(), find()]));`;
+      const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--input-type=module", "--eval", code], { cwd: inner });
+      const [one, again] = JSON.parse(stdout);
+      assert.equal(one, again);
+      return [one && path.basename(one), stderr];
+    };
+    await chmod(folder, 0o755);
+    const warning = (file) => `workers-ai-local: ${file} is not used: it belongs to another user. Use a copy of your own, or name it in a program: config: "${file}".\n`;
+    assert.deepEqual(await found(USER, [OTHER, OTHER]), [null, warning(file) + warning(manifest)]);
+    assert.deepEqual(await found(USER, [OTHER, USER]), ["p.gguf", warning(file)]);
+    assert.deepEqual(await found(USER, [USER, OTHER]), ["m.gguf", ""]);
+    assert.deepEqual(await found(USER, [0, 0]), ["m.gguf", ""]);
+    // As in a container.
+    assert.deepEqual(await found(0, [OTHER, OTHER]), ["m.gguf", ""]);
   });
 
   test("may be in package.json", async () => {
@@ -133,6 +164,8 @@ describe("the file", () => {
     [{ remote: { "@cf/a": "never" } }, /"remote" must be an object such as/],
     [{ hub: { token: "hf_x" } }, /"hub" must be .* a token is a secret, which belongs into HF_TOKEN/],
     [{ default: "hf:owner" }, /"hf:owner" is not the name of a model/],
+    [{ default: "hf:owner/model/" }, /"hf:owner\/model\/" is not the name of a model/],
+    [{ loras: { one: "hf:owner/" } }, /"hf:owner" is not the name of a model/],
     [[], /it must be an object/],
     ["{", /it is not JSON/],
   ]) {
@@ -154,13 +187,15 @@ describe("the file", () => {
 
 describe("its models answer", () => {
   const MODEL = "@cf/own/model";
+  const CATALOGUE = "@cf/meta/llama-3.1-8b-instruct";
   beforeEach(() => write({ models: { [MODEL]: "hf:owner/model" }, default: "./default.gguf", hub: { endpoint: hub.url } }).then(() => writeFile(path.join(folder, "default.gguf"), file("The default."))));
-  const cli = (...args) => promisify(execFile)(process.execPath, [CLI, ...args], { cwd: folder, env: { ...process.env, WORKERS_AI_LOCAL_CACHE: CACHE, WORKERS_AI_LOCAL_MODEL: "" } });
+  const here = () => ({ cwd: folder, env: { ...process.env, WORKERS_AI_LOCAL_CACHE: CACHE, WORKERS_AI_LOCAL_MODEL: "" } });
+  const cli = (...args) => promisify(execFile)(process.execPath, [CLI, ...args], here());
 
   test("in a program that asks for the file", async () => {
     const ai = new Ai({ config: path.join(findConfig(folder).file), onWarning() {} });
     assert.equal((await ai.run(MODEL, HI)).response, "From the hub.");
-    assert.equal((await ai.run("@cf/meta/llama-3.1-8b-instruct", HI)).response, "The default.");
+    assert.equal((await ai.run(CATALOGUE, HI)).response, "The default.");
     await ai.close();
   });
 
@@ -183,5 +218,23 @@ describe("its models answer", () => {
     assert.equal((await cli("run", "--gguf", "hf:owner/model", "Hi")).stdout, "From the hub.\n");
     await write({ modls: {} });
     await assert.rejects(cli("run", "Hi"), { code: 1, stderr: /^error: .*workers-ai-local\.json: unknown key "modls": did you mean "models"\?\n$/ });
+  });
+
+  test("beside --gguf, if they are for embeddings", async (t) => {
+    // A decoder that says how its vectors are pooled. Those of the stand-in for other models have 384 numbers.
+    await writeFile(path.join(folder, "vectors.gguf"), scriptedModel({ metadata: { "llama.pooling_type": int(1) } }).bytes);
+    const [WEIGHTS, STRING] = ["@cf/baai/bge-base-en-v1.5", "@cf/baai/bge-m3"];
+    await write({ models: { [MODEL]: "hf:owner/model", [CATALOGUE]: "hf:owner/model", [WEIGHTS]: { weights: "./vectors.gguf" }, [STRING]: "./vectors.gguf" }, hub: { endpoint: hub.url } });
+    await writeFile(path.join(folder, "given.gguf"), file("The given one."));
+    const server = await startServeIn(here(), "--port", "0", "--gguf", "given.gguf");
+    t.after(() => server.stop());
+    const run = async (model, input) => (await fetch(`${server.url}/client/v4/accounts/local/ai/run/${model}`, { method: "POST", body: JSON.stringify(input) })).json();
+    for (const model of [WEIGHTS, STRING]) {
+      const { result, errors } = await run(model, { text: "Hi" });
+      assert.deepEqual(errors, []);
+      assert.ok(result.shape[1] !== 384, `${model}: ${result.shape}`);
+    }
+    assert.equal((await run(CATALOGUE, HI)).result.response, "The given one.");
+    assert.match((await run(MODEL, HI)).errors[0].message, /No such model/);
   });
 });

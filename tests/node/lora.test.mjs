@@ -9,7 +9,10 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { Ai } from "workers-ai-local";
+import { adapterFromFolder } from "../../pkg/config-file.js";
 import { ggufAdapter, peftAdapter, randomAdapter, safetensors, successorAdapter } from "../adapters.mjs";
+import { startHub } from "../hub-server.mjs";
+import "../own-cache.mjs";
 import { Random } from "../random.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
 import { readAnswer } from "../sse.mjs";
@@ -61,6 +64,77 @@ describe("an adapter may be", () => {
   }
 });
 
+describe("an adapter on the hub", () => {
+  let hub;
+  before(async () => {
+    const peft = { "adapter_config.json": Buffer.from(files.config), "adapter_model.safetensors": Buffer.from(files.weights) };
+    const gguf = { "french-F16.gguf": Buffer.from(ggufAdapter(french)) };
+    const of = (files) => ({ files: { "README.md": Buffer.from("#"), ...files } });
+    hub = await startHub({
+      "owner/peft": of(peft),
+      "owner/gguf": of(gguf),
+      "owner/both": of({ ...peft, "model-Q4_0.gguf": Buffer.from(model.bytes) }),
+      "owner/folders": of({ "french/adapter_config.json": peft["adapter_config.json"], "french/adapter_model.safetensors": peft["adapter_model.safetensors"] }),
+      "owner/old": of({ "adapter_config.json": peft["adapter_config.json"], "adapter_model.bin": Buffer.from("pickle") }),
+      "owner/converted": of({ ...gguf, "adapter_config.json": peft["adapter_config.json"] }),
+      "owner/revised": { revisions: ["main", "v1"], files: peft },
+    });
+  });
+  after(() => hub.close());
+  const onHub = (source, more = {}) => withLoras({ french: { source } }, { hub: { endpoint: hub.url }, ...more });
+  const says = async (source) => {
+    const ai = onHub(source);
+    try {
+      return (await ai.run(MODEL, { ...INPUT, lora: "french" })).response;
+    } catch ({ message }) {
+      return message;
+    } finally {
+      await ai.close();
+    }
+  };
+
+  const names = ["hf:owner/peft", "hf:owner/peft/", "hf:owner/gguf", "hf:owner/gguf:F16", "hf:owner/both", "hf:owner/folders/french/", "hf:owner/converted", "hf:owner/revised@v1", "https://huggingface.co/owner/peft"];
+  for (const name of names) test(name, async () => assert.equal(await says(name), FRENCH));
+
+  test("is asked for when it is needed, and by each surface", async () => {
+    hub.asked.length = 0;
+    const ai = onHub("hf:owner/peft", { models: { [MODEL]: model.bytes } });
+    assert.equal((await ai.run(MODEL, INPUT)).response, PLAIN);
+    assert.deepEqual(hub.asked, []);
+    const post = async (body) => (await ai.fetch(`/client/v4/accounts/a/ai/run/${MODEL}`, { method: "POST", body: JSON.stringify(body) })).json();
+    const both = [post({ ...INPUT, lora: "french" }).then(({ result }) => result.response), ai.run(MODEL, { ...INPUT, lora: "french" }).then(({ response }) => response)];
+    assert.deepEqual(await Promise.all(both), [FRENCH, FRENCH]);
+    await ai.close();
+  });
+
+  test("is found again without the network", async () => {
+    for (const name of ["hf:owner/peft", "hf:owner/gguf"]) {
+      assert.equal(await says(name), FRENCH);
+      hub.faults.hub = () => ({ status: 500 });
+      assert.equal(await says(name), FRENCH, name);
+      hub.faults.hub = undefined;
+    }
+  });
+
+  test("whose hub refused is asked for again by the next request", async () => {
+    const ai = onHub("hf:owner/both@0123456789abcdef0123456789abcdef01234567");
+    hub.faults.hub = () => ({ status: 403 });
+    await assert.rejects(ai.run(MODEL, { ...INPUT, lora: "french" }), /owner\/both: the hub gives no access \(HTTP 403\)/);
+    hub.faults.hub = undefined;
+    assert.equal((await ai.run(MODEL, { ...INPUT, lora: "french" })).response, FRENCH);
+    await ai.close();
+  });
+
+  test("that is not whole, or no adapter, says so; and one that is given as a model", async () => {
+    assert.match(await says("hf:owner/old"), /^3042: .*owner\/old has no file adapter_model\.safetensors: it has README\.md, adapter_config\.json, adapter_model\.bin/);
+    assert.match(await says("hf:owner/none"), /owner\/none does not exist/);
+    assert.throws(() => onHub("hf:owner"), { name: "AiInternalError", message: /"hf:owner" is not the name of a model/ });
+    const ai = withLoras(undefined, { models: { [MODEL]: "hf:owner/peft" }, hub: { endpoint: hub.url } });
+    await assert.rejects(ai.run(MODEL, INPUT), /owner\/peft has a LoRA adapter, and no model in GGUF: give it as an adapter, in loras or with --lora NAME=hf:owner\/peft/);
+    await ai.close();
+  });
+});
+
 describe("requests with adapters", () => {
   let ai;
   before(() => void (ai = withLoras(loras)));
@@ -107,6 +181,14 @@ describe("requests with adapters", () => {
 describe("the command", () => {
   const command = (...args) => promisify(execFile)(process.execPath, [CLI, ...args], { cwd: folder, env: { ...process.env, CI: "1" } });
   const MODEL_FILE = ["--gguf", "model.gguf", "--backend", "cpu", "--temperature", "0"];
+
+  test("dev takes the same names for adapters as run", async () => {
+    const ofDev = (source) => adapterFromFolder(source, folder);
+    assert.equal(ofDev("hf:owner/repo/"), "hf:owner/repo/");
+    assert.equal(ofDev("hf:owner/repo"), "hf:owner/repo");
+    assert.equal(ofDev("french/"), path.join(folder, "french"));
+    assert.throws(() => ofDev("hf:owner/"), { message: /"hf:owner" is not the name of a model/ });
+  });
 
   for (const source of ["french.gguf", "."]) {
     test(`run --lora NAME=${source}`, async () => assert.equal((await command("run", ...MODEL_FILE, "--lora", `mine=${source}`, "Hi")).stdout, `${FRENCH}\n`));

@@ -4,8 +4,12 @@ import assert from "node:assert/strict";
 import { mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { vulkanForDawn } from "../../scripts/setup/vulkan.mjs";
 import { MODEL } from "../real-model.mjs";
-import { GREEDY, PROMPTS, adapter, inInstalled, inProject, onCpu, project, why } from "./dawn-project.mjs";
+import { scriptedFile } from "../scripted-model.mjs";
+import { startServeIn } from "../serve-process.mjs";
+import { GREEDY, PROMPTS, adapter, inInstalled, inProject, installed, onCpu, project, why } from "./dawn-project.mjs";
 
 describe("a package `webgpu` that cannot be loaded", () => {
   test("makes the CPU compute, and is the reported reason", async () => {
@@ -28,6 +32,17 @@ describe("with the package `webgpu`", { skip: why || false }, () => {
     });
     assert.equal(loaded[0], "cpu");
     assert.match(loaded[1], /^The only WebGPU adapter, .*, computes on the CPU\.$/);
+  });
+
+  test("serve says which adapter computes", async (t) => {
+    const model = await scriptedFile();
+    t.after(model.remove);
+    const cli = fileURLToPath(new URL("cli.js", installed));
+    const server = await startServeIn({ cli, env: { ...process.env, ...vulkanForDawn() } }, "--port", "0", "--gguf", model.path, "--backend", "webgpu");
+    t.after(server.stop);
+    const { backend, reason } = await (await fetch(`${server.url}/local/status`)).json();
+    assert.equal(backend, "webgpu");
+    assert.match(reason, /^WebGPU works here and passed the self-check \(.+\)\.$/);
   });
 
   test("backend: \"cpu\" computes on the CPU and reports no reason", async () => {

@@ -9,6 +9,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { TOKEN, startHub } from "../hub-server.mjs";
+import { scriptedModel } from "../scripted-model.mjs";
 import { MODEL, SAYS, environment } from "./project.mjs";
 
 const CHILD = fileURLToPath(new URL("engine-process.mjs", import.meta.url));
@@ -119,6 +121,28 @@ describe("the engine", () => {
     // One of them has a file that does not exist. It is an engine nevertheless.
     await Promise.all(others.map((other) => other.ask()));
     assert.equal(new Set((await entries()).map(({ pid }) => pid)).size, 3);
+  });
+
+  test("is not another one's: another hub, another token, another cache folder", async (t) => {
+    const hub = await startHub({ "owner/gated": { gated: true, files: { "model-Q4_0.gguf": Buffer.from(scriptedModel({ script: ["Gated."] }).bytes) } } });
+    const empty = await startHub({});
+    t.after(() => Promise.all([hub.close(), empty.close()]));
+    const options = { models: { [MODEL]: "hf:owner/gated" } };
+    const own = path.join(folder, "other-cache");
+    const without = await start(options, { HF_ENDPOINT: hub.url });
+    assert.match((await (await without.ask()).json()).description, /owner\/gated is gated/);
+    const answers = async (process) => assert.equal((await (await process.ask()).json()).response, "Gated.");
+    await answers(await start(options, { HF_ENDPOINT: hub.url, HF_TOKEN: TOKEN }));
+    const elsewhere = await start(options, { HF_ENDPOINT: hub.url, HF_TOKEN: TOKEN, WORKERS_AI_LOCAL_CACHE: own });
+    await answers(elsewhere);
+    assert.ok((await readdir(path.join(own, "models"))).length > 0);
+    const other = await start(options, { HF_ENDPOINT: empty.url });
+    assert.match((await (await other.ask()).json()).description, /owner\/gated does not exist/);
+    // Whoever gives the same token as an option has the same engine.
+    const [known, same] = [await start(options, { HF_ENDPOINT: hub.url, HF_TOKEN: TOKEN }), await start({ ...options, hub: { endpoint: hub.url, token: TOKEN } })];
+    assert.equal(await same.load(), await known.load());
+    const texts = await Promise.all((await readdir(engines())).map(async (name) => name + (await readFile(path.join(engines(), name), "utf8"))));
+    assert.ok(texts.length >= 3 && texts.every((text) => !text.includes(TOKEN)));
   });
 
   test("is found in spite of an entry that is stale, damaged or of another program", async () => {

@@ -6,6 +6,7 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { freePort } from "../../scripts/lib/ports.mjs";
 import { examples } from "./examples.mjs";
+import { ANSWERS_OF, NAMED, namedModels } from "./named.mjs";
 import { MODEL, SAYS, bin, config, contents, run, start, startDev, worker, workspace } from "./project.mjs";
 
 /** A group of tests with a workspace. `space` is set when they run. */
@@ -226,7 +227,7 @@ for (const vite of ["8.3.8", "7.3.8", "6.4.6"]) {
         "without.config.js": example.replace(", localAi()", ""),
       });
     });
-    const serve = async (...args) => start(space, place, [program, ...args, "--port", String(await freePort()), "--strictPort"], { ready: /Local:\s+(http:\S+)/ });
+    const serve = async (command, at = place) => start(space, at, [program, command, "--port", String(await freePort()), "--strictPort"], { ready: /Local:\s+(http:\S+)/ });
 
     test("dev", async () => {
       const server = await serve("dev");
@@ -234,6 +235,26 @@ for (const vite of ["8.3.8", "7.3.8", "6.4.6"]) {
         await answers(server);
       } finally {
         await server.stop();
+      }
+    });
+
+    test("dev, with a model and an adapter that the configuration file names", async () => {
+      const named = await namedModels();
+      const own = await space.project("named", {
+        ...named.files,
+        "wrangler.jsonc": config({ durable_objects: undefined, migrations: undefined }),
+        "src/index.js": `${ANSWERS_OF}\nexport default { fetch: async (request, env) => Response.json(await answersOf(env.AI)) };\n`,
+        "vite.config.js": examples("vite.md")["vite.config.js"],
+      });
+      try {
+        const server = await serve("dev", own);
+        try {
+          assert.deepEqual(await server.json("/"), NAMED);
+        } finally {
+          await server.stop();
+        }
+      } finally {
+        await named.close();
       }
     });
 
@@ -276,6 +297,25 @@ for (const [plugin, version, vitest] of [
       const was = await contents(place);
       await passes(place, 3);
       assert.deepEqual(await contents(place), was);
+    });
+
+    test("a model and an adapter that the configuration file names", async () => {
+      const named = await namedModels();
+      const place = await space.project("named", {
+        ...named.files,
+        "wrangler.jsonc": config(),
+        "src/index.js": worker(),
+        "vitest.config.js": files["vitest.config.js"],
+        "test/names.test.js": `import { env } from "cloudflare:workers";
+          import { expect, test } from "vitest";
+          ${ANSWERS_OF}
+          test("both", async () => expect(await answersOf(env.AI)).toEqual(${JSON.stringify(NAMED)}));`,
+      });
+      try {
+        await passes(place, 1);
+      } finally {
+        await named.close();
+      }
     });
 
     test("the Worker and its Durable Object; no configuration, and another binding", async () => {

@@ -84,6 +84,8 @@ export async function environment(folder) {
     CLOUDFLARE_ACCOUNT_ID: "",
     WORKERS_AI_LOCAL_MODEL: path.join(folder, "model.gguf"),
     WORKERS_AI_LOCAL_CACHE: path.join(folder, "cache"),
+    HF_ENDPOINT: "",
+    HF_TOKEN: "",
     npm_config_loglevel: "error",
   });
 }
