@@ -1,10 +1,10 @@
 // The cache of models on disk: what is stored is whole and verified, whatever happens to connections, servers, processes and the disk.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawnSync } from "node:child_process";
 import { mkdir, mkdtemp, open, readFile, readdir, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import { hostname, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { promisify } from "node:util";
@@ -41,6 +41,10 @@ beforeEach(async (t) => {
   repositories["owner/model"] = { files: { "model-Q4_K_M.gguf": FILE, "model-Q8_0.gguf": OTHER } };
   warnings = [];
 });
+
+const isLinux = process.platform === "linux";
+/** Whether this user may have processes in a PID namespace of their own, as a container has. */
+const hasNamespaces = isLinux && spawnSync("unshare", ["-Urpf", "--mount-proc", "true"]).status === 0;
 
 /** As in a new process. */
 const cache = (options = {}) => new ModelCache({ folder, hub: { endpoint: hub.url, token: options.token }, conditions: QUICK, onWarning: (text) => warnings.push(text), ...options });
@@ -449,7 +453,7 @@ describe("two processes", () => {
     assert.deepEqual((await left()).filter((name) => /lock|part/.test(name)), []);
   });
 
-  test("the second goes on where the first was killed, without waiting until its lock is old", { timeout: 14_000 }, async () => {
+  test("the second goes on where the first was killed, without waiting until its lock is old", { timeout: 14_000, skip: !isLinux }, async () => {
     hub.faults.cdn = () => ({ cutAfter: SIZE / 4, cutAfterMs: 100, ...(fromCdn().length > 1 && { status: 503, headers: { "retry-after": "30" } }) });
     const child = execFile(process.execPath, ["--input-type=module", "-e", PULL], { env: environment() });
     const target = (await cache().resolve(NAME)).files[0].path;
@@ -464,12 +468,59 @@ describe("two processes", () => {
     assert.deepEqual((await left()).filter((name) => /lock|part/.test(name)), []);
   });
 
+  test("one removes the model that the other fetches, which then stops", { timeout: 20_000 }, async (t) => {
+    let sent = 0;
+    const send = async (request, response) => {
+      response.writeHead(200, { "content-length": SIZE });
+      for (; sent < SIZE && !response.destroyed; sent += 1000) {
+        response.write(FILE.subarray(sent, sent + 1000));
+        await new Promise((resolve) => setTimeout(resolve, 40));
+      }
+      response.end();
+    };
+    const server = await listening(createServer((request, response) => void send(request, response)));
+    t.after(() => server.close());
+    const url = `${server.url}/m.gguf`;
+    const fetching = promisify(execFile)(process.execPath, ["--input-type=module", "-e", PULL], { env: { ...environment(), NAME: url } });
+    const stops = assert.rejects(fetching, ({ stderr }) => (assert.match(stderr, /Error: the model was removed while it was downloaded\n/), true));
+    while (!((await cache().list())[0]?.bytes > 0)) await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(await cache().delete(url), true);
+    await stops;
+    assert.ok(sent < SIZE, "it has not read to the end");
+    assert.deepEqual(await left(), []);
+  });
+
   test("a stale lock that cannot be removed is an error", { timeout: 5_000 }, async () => {
     // The name of what guards a takeover is longer than a file system takes.
     const lock = path.join(folder, "l".repeat(250));
     await writeFile(lock, "");
     await utimes(lock, new Date(0), new Date(0));
     await assert.rejects(alone(lock, async () => {}, { signal: AbortSignal.timeout(3_000) }), { code: "ENAMETOOLONG" });
+  });
+
+  test("a lock is taken from a process that has ended, although another one has its id now", { skip: !isLinux }, async () => {
+    const lock = path.join(folder, "a.lock");
+    const holder = JSON.parse(await alone(lock, () => readFile(lock, "utf8")));
+    await writeFile(lock, JSON.stringify({ ...holder, token: "other", started: "1" }));
+    assert.equal(await alone(lock, async () => "taken", { signal: AbortSignal.timeout(5_000) }), "taken");
+  });
+
+  test("a lock is not taken from a process in another container", { skip: !hasNamespaces }, async () => {
+    const lock = path.join(folder, "a.lock");
+    const program = (work, options) => `
+      const { alone } = await import(process.env.MODULE);
+      await alone(process.env.LOCK, async () => { ${work} }, ${options}).catch(({ name }) => console.log(name));`;
+    const env = { ...process.env, LOCK: lock, MODULE: new URL("../../pkg/cache/lock.js", import.meta.url).href };
+    // In the namespace of the second there is no process with the id of the first.
+    const inNamespace = (forks, ...program) => ["-Urpf", "--mount-proc", "--kill-child", "bash", "-c", `for i in {1..${forks}}; do (:); done; "$0" --input-type=module -e "$1" & wait`, process.execPath, ...program];
+    const holder = execFile("unshare", inNamespace(200, program('console.log("held"); await new Promise((resolve) => setTimeout(resolve, 60_000));', "{}")), { env });
+    try {
+      await new Promise((resolve) => holder.stdout.once("data", resolve));
+      const { stdout } = await promisify(execFile)("unshare", inNamespace(1, program('console.log("taken");', "{ signal: AbortSignal.timeout(1_500) }")), { env });
+      assert.equal(stdout, "TimeoutError\n");
+    } finally {
+      holder.kill("SIGKILL");
+    }
   });
 
   test("who has lost the lock leaves the beginning to the one who has it", async () => {
