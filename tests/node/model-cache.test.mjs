@@ -152,6 +152,21 @@ describe("a model that is fetched", () => {
     assert.deepEqual(await left(), []);
   });
 
+  test("at an address may be split, too, and is complete when all its files are there", async (t) => {
+    const parts = [1, 2, 3].map((part) => `/s-0000${part}-of-00003.gguf?key=1`);
+    const there = new Set([parts[0]]);
+    const server = await listening(createServer((request, response) => (there.has(request.url) ? response.writeHead(200, { etag: '"1"' }).end(FILE) : response.writeHead(404).end())));
+    t.after(() => server.close());
+    const url = server.url + parts[0];
+    await assert.rejects(pull(url), { kind: "not-found" });
+    const [half, ...others] = await cache().list();
+    assert.deepEqual([half.name, half.complete, half.bytes, half.size, others], [url, false, SIZE, undefined, []]);
+    for (const part of parts) there.add(part);
+    await pull(url);
+    const [whole] = await cache().list();
+    assert.deepEqual([whole.complete, whole.bytes, whole.size], [true, 3 * SIZE, 3 * SIZE]);
+  });
+
   test("is removed by any of its names, and by its address", async () => {
     for (const name of [NAME, `${NAME}:Q4_K_M`, `${hub.url}/owner/model/resolve/main/model-Q4_K_M.gguf`]) {
       await pull();
@@ -421,19 +436,44 @@ describe("a download", () => {
     assert.deepEqual(await left(), []);
   });
 
+  test("of a split model is not begun where the disk has no room for all its files", async () => {
+    repositories["owner/split"] = { files: Object.fromEntries([1, 2, 3].map((part) => [`s-Q4_0-0000${part}-of-00003.gguf`, FILE])) };
+    const stored = async () => {
+      const files = (await readdir(folder, { recursive: true, withFileTypes: true })).filter(({ name }) => /\.gguf(\.part)?$/.test(name));
+      return (await Promise.all(files.map(async ({ parentPath, name }) => (await stat(path.join(parentPath, name))).size))).reduce((sum, size) => sum + size, 0);
+    };
+    const withRoom = (bytes) => ({ conditions: { ...QUICK, room: async () => (16 << 20) + bytes - (await stored()) } });
+    await assert.rejects(pull("hf:owner/split", withRoom(2.5 * SIZE)), { kind: "refused", message: /^there is no room on the disk of .*: the model's files need 18 MB, and 17 MB are free\./ });
+    assert.deepEqual([await left(), fromCdn().length], [[], 1]);
+    // What is there already is not counted again.
+    hub.faults.cdn = ({ path }) => (path.includes("00002-of") ? { cutAfter: SIZE / 2, cutAfterMs: 100 } : path.includes("00003-of") ? { status: 404 } : undefined);
+    await assert.rejects(pull("hf:owner/split"), { kind: "not-found" });
+    hub.faults.cdn = undefined;
+    for (const file of await pull("hf:owner/split", withRoom(3 * SIZE))) await isWhole(file);
+  });
+
   test("says where it cannot write", async () => {
     const file = path.join(folder, "a-file");
     await writeFile(file, "");
     await assert.rejects(pull(NAME, { folder: file }), { kind: "refused", message: /^\/\S+ cannot be written \(ENOTDIR\): set WORKERS_AI_LOCAL_CACHE to a folder that can$/ });
   });
 
+  /** Fetches in a process that the system lets write files of so many blocks only. */
+  function limitedTo(blocks) {
+    const command = `ulimit -f ${blocks}; exec "${process.execPath}" --input-type=module -e '${PULL.replaceAll("'", "\"")}'`;
+    return promisify(execFile)("bash", ["-c", command], { env: environment() });
+  }
+
   test("leaves nothing where the disk becomes full", async () => {
-    // The system lets this process write files of 100 blocks only.
-    const command = `ulimit -f 100; exec "${process.execPath}" --input-type=module -e '${PULL.replaceAll("'", "\"")}'`;
-    const run = promisify(execFile)("bash", ["-c", command], { env: environment() });
-    await assert.rejects(run, ({ stderr }) => (assert.match(stderr, /there is no room on the disk of .*: it became full\. Remove models/), true));
+    await assert.rejects(limitedTo(100), ({ stderr }) => (assert.match(stderr, /there is no room on the disk of .*: it became full\. Remove models/), true));
     assert.equal(fromCdn().length, 1);
     assert.deepEqual(await left(), []);
+  });
+
+  test("leaves no lock where the disk is full before it begins", async () => {
+    await assert.rejects(limitedTo(0), ({ stderr }) => (assert.match(stderr, /there is no room on the disk of .*: it became full\. Remove models/), true));
+    assert.deepEqual(fromCdn(), []);
+    assert.deepEqual(await readdir(path.join(folder, "models")), []);
   });
 });
 
@@ -557,7 +597,7 @@ describe("two processes", () => {
     const { path: target } = model.files[0];
     const lock = `${target}.lock`;
     await mkdir(path.dirname(target), { recursive: true });
-    await writeFile(lock, JSON.stringify({ token: "other", pid: process.pid, host: hostname() }));
+    await writeFile(lock, JSON.stringify({ token: "other", pid: process.pid }));
     const waiting = pull();
     const early = await Promise.race([waiting.then(() => "done"), new Promise((resolve) => setTimeout(resolve, 600, "waits"))]);
     assert.equal(early, "waits");
