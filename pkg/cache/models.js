@@ -9,10 +9,10 @@ import { mkdir, readdir, rm, rmdir, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import path from "node:path";
 import { DEFAULT_EMBEDDINGS } from "../default-embeddings.js";
-import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
-import { ENDPOINT, endpointOf, hubError, hubHeaders, namedFirst, resolveHub } from "../hub.js";
+import { DEFAULT_MODEL, DEFAULT_NAME, modelFolder } from "../default-model.js";
+import { endpointOf, hubError, hubHeaders, namedFirst, onEndpoint, resolveHub } from "../hub.js";
 import { hubOf, parseName } from "../names.js";
-import { partUrls, sourceError } from "../source.js";
+import { partNames, partUrls, sourceError, withoutQuery } from "../source.js";
 import { CONDITIONS, asDiskError, download, isCurrent, partOf, patiently, readPart, removePart } from "./download.js";
 import { alone } from "./lock.js";
 import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeRecord } from "./records.js";
@@ -59,8 +59,7 @@ import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeReco
  */
 
 const NAMES = "names";
-/** The names of the default models in a list. */
-const DEFAULT_NAME = "smollm2-135m";
+/** The name of the default embedding model in a list. */
 const EMBEDDINGS_NAME = "hf:sentence-transformers/all-MiniLM-L6-v2";
 
 /** Downloads in progress in this process, by the file: who asks for the same one waits for it. @type {Map<string, {done: Promise<void>, listeners: Set<(progress: Progress) => void>}>} */
@@ -308,19 +307,14 @@ export class ModelCache {
   /** The default model. @returns {Model} */
   defaultModel() {
     const { url, file, size, sha256 } = DEFAULT_MODEL;
-    return { name: DEFAULT_NAME, files: [{ url: this.#onEndpoint(url), path: path.join(this.#folder, file), size, sha256 }], help: "or set WORKERS_AI_LOCAL_MODEL to the path of a GGUF file" };
+    return { name: DEFAULT_NAME, files: [{ url: onEndpoint(url, this.#hub.endpoint), path: path.join(this.#folder, file), size, sha256 }], help: "or set WORKERS_AI_LOCAL_MODEL to the path of a GGUF file" };
   }
 
   /** The default embedding model: weights, config and tokenizer. @returns {Model} */
   defaultEmbeddings() {
     const { folder, weights, config, tokenizer } = DEFAULT_EMBEDDINGS;
-    const files = [weights, config, tokenizer].map(({ url, file, size, sha256 }) => ({ url: this.#onEndpoint(url), path: path.join(this.#folder, folder, file), size, sha256 }));
+    const files = [weights, config, tokenizer].map(({ url, file, size, sha256 }) => ({ url: onEndpoint(url, this.#hub.endpoint), path: path.join(this.#folder, folder, file), size, sha256 }));
     return { name: EMBEDDINGS_NAME, files, assorted: true, help: "or configure another embedding model with new Ai({ defaultEmbeddings })" };
-  }
-
-  /** An address of the hub on the mirror that is configured. @param {string} url */
-  #onEndpoint(url) {
-    return url.startsWith(`${ENDPOINT}/`) ? this.#hub.endpoint + url.slice(ENDPOINT.length) : url;
   }
 
   /** Where the file at an address is stored. @param {string} url */
@@ -350,7 +344,7 @@ export class ModelCache {
       }
     }
     const notes = await this.#notes();
-    const whole = new Set(stored.filter(({ complete }) => complete).map((file) => file.path));
+    const whole = new Set(stored.filter(({ complete }) => complete).flatMap((file) => [file.path, withoutQuery(file.url)]));
     const all = [...models.values()].map((model) => this.#withMissing(model, notes, whole));
     return all.sort((one, other) => other.used.getTime() - one.used.getTime());
   }
@@ -360,17 +354,18 @@ export class ModelCache {
    *
    * @param {StoredModel} model
    * @param {Note[]} notes
-   * @param {Set<string>} whole the paths of all files that are complete
+   * @param {Set<string>} whole the paths and the addresses of all files that are complete
    * @returns {StoredModel}
    */
   #withMissing(model, notes, whole) {
     const parsed = parseNameOrNot(model.name);
     const hub = hubOf(parsed);
     const isOf = (/** @type {Note} */ note) => note.name === hub?.name && note.files.some(({ url }) => model.paths.includes(this.#pathOf(url)));
-    const files = parsed?.kind === "url" ? this.#addressed(parsed.url).files : (notes.find(isOf)?.files ?? []);
-    if (files.every(({ url }) => whole.has(this.#pathOf(url)))) return model;
-    const isKnown = model.paths.length >= files.length;
-    return { ...model, complete: false, size: isKnown ? model.size : sizeOf(files) };
+    const files = notes.find(isOf)?.files;
+    const places = parsed?.kind === "url" ? partNames(withoutQuery(parsed.url)) : (files ?? []).map(({ url }) => this.#pathOf(url));
+    if (places.every((place) => whole.has(place))) return model;
+    const size = model.paths.length >= places.length ? model.size : files && sizeOf(files);
+    return { ...model, complete: false, size, sha256: undefined };
   }
 
   /** What is remembered of names. @returns {Promise<Note[]>} */
