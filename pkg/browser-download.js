@@ -2,7 +2,7 @@
 //
 // Whoever has the file's lock downloads it. Others, in other tabs, read what that one stores, and download what is missing once the lock is free.
 
-import { keyOf, noteUse, readEntry, writeEntry } from "./browser-models.js";
+import { keyOf, missingBytes, noteUse, readEntry, writeEntry } from "./browser-models.js";
 import { PIECE_BYTES, lengthOf, unsealed } from "./browser-pieces.js";
 import { openStore, tryLock } from "./browser-store.js";
 import { Writer, hasRoom, pieceName } from "./browser-writer.js";
@@ -13,6 +13,7 @@ import { download, http, httpIdentity, sourceError } from "./source.js";
  * @import { Entry } from "./browser-models.js"
  * @import { Store } from "./browser-store.js"
  * @import { StoreObservers } from "./browser-writer.js"
+ * @import { HubFile } from "./hub.js"
  * @import { ModelFileStream } from "./index.d.ts"
  * @import { Source, Version } from "./source.js"
  *
@@ -22,6 +23,7 @@ import { download, http, httpIdentity, sourceError } from "./source.js";
  * @property {string} [sha256] that the file must have
  * @property {boolean} ownCheck whether this source compares the SHA-256 of a file that it stores. Otherwise the crate does, too, whose error says more
  * @property {string} name of the model, in the list of the stored ones
+ * @property {HubFile[]} [others] the other files of the model, if their sizes are known
  */
 
 /** How often is looked for what another tab has stored, and how long without anything. */
@@ -353,8 +355,8 @@ class StoredStream {
    * @param {() => void} release gives the lock back
    */
   async #keep(isNew, from, release) {
-    const { observers } = this.#reading;
-    const missing = this.size === undefined ? undefined : this.size - this.#position;
+    const { file, observers } = this.#reading;
+    const missing = this.size === undefined ? undefined : this.size - this.#position + (await missingBytes(this.#store, file.others));
     const stores = this.entry !== undefined && (await hasRoom(this.entry.name, missing, observers));
     if (!this.entry || (isNew && !stores)) {
       this.entry = undefined;

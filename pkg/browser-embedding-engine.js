@@ -4,10 +4,12 @@ import { sourcesOf } from "./browser-sources.js";
 import { compile } from "./browser-wasm.js";
 import { DEFAULT_EMBEDDINGS } from "./default-embeddings.js";
 import { LocalEmbeddings } from "./embedding-engine.js";
+import { defaultFile } from "./hub.js";
 import { builds } from "./wasm/embeddings.js";
 
 /**
  * @import { StoreObservers } from "./browser-writer.js"
+ * @import { DefaultFile } from "./default-embeddings.js"
  * @import { AiConfig } from "./index.d.ts"
  */
 
@@ -23,7 +25,10 @@ export async function openEmbeddings(config, observers) {
   const wasm = embeddings && (addressOf(config.wasmUrl) ?? embeddings.wasm);
   const { weights, config: sizes, tokenizer } = DEFAULT_EMBEDDINGS;
   const { one, open } = sourcesOf(config, observers);
-  const file = (/** @type {{url: string, sha256: string}} */ { url, sha256 }) => open(url, {}, sha256);
+  const file = (/** @type {DefaultFile} */ given) => {
+    const { url, headers, sha256 } = defaultFile(given, config.hub);
+    return open(url, headers, sha256);
+  };
   const fallback = () => ({ weights: file(weights), config: file(sizes), tokenizer: file(tokenizer) });
   return new LocalEmbeddings(config, embeddings && { glue: embeddings.glue, compile: () => compile(/** @type {URL} */ (wasm)) }, fallback, one);
 }

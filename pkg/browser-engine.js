@@ -3,6 +3,7 @@
 import { sourcesOf } from "./browser-sources.js";
 import { compile } from "./browser-wasm.js";
 import { DEFAULT_MODEL } from "./default-model.js";
+import { defaultFile } from "./hub.js";
 import { LocalEngine, weakly } from "./local-engine.js";
 import { substituteOf } from "./substitute.js";
 
@@ -36,7 +37,8 @@ export function createEngine(config, instance, loadBuilds, { startThread, widens
   });
   const observers = { onWarning: weakly(config.onWarning) ?? console.warn, onStored };
   const { one, open } = sourcesOf(config, observers);
-  const fallback = config.default ?? open(DEFAULT_MODEL.url, {}, DEFAULT_MODEL.sha256);
+  const { url, headers, sha256 } = defaultFile(DEFAULT_MODEL, config.hub);
+  const fallback = config.default ?? open(url, headers, sha256);
   // Embeddings need no model of text, and a source cannot be sent to their Web Worker.
   const embeddings = (/** @type {AiConfig} */ settings) => openEmbeddings({ ...settings, default: undefined }, observers);
   return new LocalEngine(instance, host, { ...config, default: fallback }, one, substituteOf(config, {}), embeddings);

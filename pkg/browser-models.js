@@ -1,8 +1,9 @@
 // The stored models of a browser's origin: what is known of each, the list of them, their removal, and what names stood for.
 
 import { openStore, tryLock } from "./browser-store.js";
+import { DEFAULT_MODEL, DEFAULT_NAME } from "./default-model.js";
 import { parseName, hubOf } from "./names.js";
-import { httpIdentity, partNames } from "./source.js";
+import { httpIdentity, partNames, partUrls, withoutQuery } from "./source.js";
 
 /**
  * @import { Store } from "./browser-store.js"
@@ -105,14 +106,66 @@ export async function freeBytes() {
 /** @returns {Promise<CachedModel[]>} */
 export async function listModels() {
   const store = await openStore();
-  /** @type {Map<string, CachedModel>} */
+  if (!store) return [];
+  /** @type {Map<string, {model: CachedModel, count: number}>} with the number of its files that are there */
   const models = new Map();
-  for (const key of (await store?.folders()) ?? []) {
-    const model = key === NAMES ? undefined : await modelIn(/** @type {Store} */ (store), key);
-    const other = model && models.get(model.name);
-    if (model) models.set(model.name, other ? together(other, model) : model);
+  /** The folders and the addresses of the files that are complete. @type {Set<string>} */
+  const whole = new Set();
+  for (const key of await store.folders()) {
+    const model = key === NAMES ? undefined : await modelIn(store, key);
+    if (!model) continue;
+    if (model.complete) whole.add(key).add(withoutQuery(model.url));
+    const before = models.get(model.name);
+    models.set(model.name, before ? { model: together(before.model, model), count: before.count + 1 } : { model, count: 1 });
   }
-  return [...models.values()].sort((one, other) => other.used.getTime() - one.used.getTime());
+  const resolutions = await allResolutions(store);
+  const all = await Promise.all([...models.values()].map(({ model, count }) => withMissing(model, count, resolutions, whole)));
+  return all.sort((one, other) => other.used.getTime() - one.used.getTime());
+}
+
+/**
+ * A split model of which some files are not there is not complete.
+ *
+ * @param {CachedModel} model
+ * @param {number} count of its files that are there, complete or not
+ * @param {Resolution[]} resolutions
+ * @param {Set<string>} whole the folders and the addresses of all files that are complete
+ * @returns {Promise<CachedModel>}
+ */
+async function withMissing(model, count, resolutions, whole) {
+  const hub = hubOf(parseName(model.name));
+  const files = hub ? resolutions.find(({ name, files }) => name === hub.name && files.some(({ url }) => url === model.url))?.files : undefined;
+  const places = files ? await Promise.all(files.map(keyOf)) : hub ? [] : partNames(withoutQuery(model.url));
+  if (places.length <= count || places.every((place) => whole.has(place))) return model;
+  const { size: _, sha256: __, ...rest } = model;
+  return { ...rest, ...(files && { size: files.reduce((sum, { size }) => sum + size, 0) }), complete: false };
+}
+
+/**
+ * The bytes that are not stored yet.
+ *
+ * @param {Store} store
+ * @param {HubFile[]} [files]
+ */
+export async function missingBytes(store, files = []) {
+  const missing = await Promise.all(
+    files.map(async (file) => {
+      const key = await keyOf(file);
+      const entry = await readEntry(store, key);
+      return entry?.complete ? 0 : file.size - (entry ? await storedBytes(store, key, entry) : 0);
+    }),
+  );
+  return missing.reduce((sum, bytes) => sum + Math.max(0, bytes), 0);
+}
+
+/**
+ * @param {Store} store
+ * @param {string} key
+ * @param {Entry} entry
+ */
+async function storedBytes(store, key, { id }) {
+  const pieces = (await store.files(key)).filter((file) => file.name.startsWith(id));
+  return pieces.reduce((sum, file) => sum + file.size, 0);
 }
 
 /**
@@ -123,9 +176,8 @@ export async function listModels() {
 async function modelIn(store, key) {
   const entry = await readEntry(store, key);
   if (!entry) return void (await removeLeftover(store, key));
-  const { id, name, url, size, sha256, complete, used } = entry;
-  const pieces = (await store.files(key)).filter((file) => file.name.startsWith(id));
-  const bytes = pieces.reduce((sum, file) => sum + file.size, 0);
+  const { name, url, size, sha256, complete, used } = entry;
+  const bytes = await storedBytes(store, key, entry);
   return { name, url, bytes, ...(size !== undefined && { size }), complete, ...(sha256 && { sha256 }), used: new Date(used) };
 }
 
@@ -163,7 +215,7 @@ function together(one, other) {
  *
  * @param {string} url
  */
-export const nameOfUrl = (url) => partNames(url)[0];
+export const nameOfUrl = (url) => partUrls(url)[0];
 
 /**
  * @param {string} name
@@ -195,10 +247,9 @@ async function keysOf(store, name) {
   if (!parsed || !hub) return { names: new Set([name, nameOfUrl(new URL(name, location.href).href)]), keys: new Set() };
   /** @type {Set<string>} */
   const keys = new Set();
-  for (const file of await store.files(NAMES)) {
-    const resolution = /** @type {Resolution | undefined} */ (await readJson(store, NAMES, file.name));
-    if (resolution?.name === hub.name) for (const each of resolution.files) keys.add(await keyOf(each));
-  }
+  for (const resolution of await allResolutions(store)) if (resolution.name === hub.name) for (const each of resolution.files) keys.add(await keyOf(each));
+  // It is asked for by its address, which may be that of a mirror.
+  if (parsed.name === DEFAULT_NAME) keys.add(await keyOf(DEFAULT_MODEL));
   return { names: new Set([parsed.name, hub.name]), keys };
 }
 
@@ -227,6 +278,12 @@ async function whenUnlocked(key, work) {
  */
 export async function readResolution(store, endpoint, name) {
   return readJson(store, NAMES, await hashOf(JSON.stringify([endpoint, name])));
+}
+
+/** What all names stood for. @param {Store} store */
+async function allResolutions(store) {
+  const found = await Promise.all((await store.files(NAMES)).map(({ name }) => /** @type {Promise<Resolution | undefined>} */ (readJson(store, NAMES, name))));
+  return found.filter((resolution) => resolution !== undefined);
 }
 
 /**

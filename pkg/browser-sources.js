@@ -28,19 +28,34 @@ export function sourcesOf({ cache = true, hub = {} }, observers) {
     if (!cache || !/^https?:/.test(address)) return http(address, headers, sha256);
     return storedHttp({ url: address, headers, sha256, ownCheck: false, name: nameOfUrl(address) }, observers);
   };
-  /** @param {HubFile} file @param {string} name */
-  const openHub = ({ url, sha256 }, name) => {
-    const headers = hubHeaders(url, hub);
-    return cache ? storedHttp({ url, headers, sha256, ownCheck: true, name }, observers) : http(url, headers, sha256);
+  /** @param {HubFile[]} files of one model @param {string} name */
+  const openHub = (files, name) => {
+    // Its files are kept together, or none of them.
+    const own = files.length > 1 ? { ...observers, onWarning: once(observers.onWarning) } : observers;
+    return files.map((file) => {
+      const { url, sha256 } = file;
+      const headers = hubHeaders(url, hub);
+      const others = files.filter((other) => other !== file);
+      return cache ? storedHttp({ url, headers, sha256, ownCheck: true, name, others }, own) : http(url, headers, sha256);
+    });
   };
   /** @param {unknown} value @param {string} place */
   const one = (value, place) => {
     const name = typeof value === "string" ? parseName(value) : undefined;
     const onHub = hubOf(name);
-    if (name && onHub) return hubSource(onHub, () => filesOf(onHub, hub, cache), (file) => openHub(file, name.name), hub);
+    if (name && onHub) return hubSource(onHub, () => filesOf(onHub, hub, cache), (files) => openHub(files, name.name), hub);
     return toSource(value, place, open);
   };
   return { one, open };
+}
+
+/** @param {StoreObservers["onWarning"]} warn @returns {StoreObservers["onWarning"]} */
+function once(warn) {
+  let warned = false;
+  return (text) => {
+    if (!warned) warn(text);
+    warned = true;
+  };
 }
 
 /**

@@ -13,7 +13,7 @@ import { sourceError } from "./source.js";
 /** What is asked for in the page, and told to the program. @typedef {{onWarning(text: string): void, onStored(): void}} StoreObservers */
 
 /**
- * Whether the origin has room for a file. Warns if not.
+ * Whether the origin has room for a file, and for the other files of its model. Warns if not.
  *
  * @param {string} name
  * @param {number | undefined} size bytes that are still to be stored

@@ -10,6 +10,9 @@ export const DEFAULT_MODEL = {
   sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 };
 
+/** Its name among the curated models, and in Node in the list of what is stored. */
+export const DEFAULT_NAME = "smollm2-135m";
+
 /**
  * Returns the folder in which Node stores models, shared by all projects of a user.
  * It depends only on its arguments, so that this file also works outside Node.

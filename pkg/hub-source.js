@@ -20,7 +20,7 @@ import { http, toSource } from "./source.js";
 export const streamed = (hub = {}) => (value, place) => {
   const name = typeof value === "string" ? hubOf(parseName(value)) : undefined;
   if (!name) return toSource(value, place);
-  return hubSource(name, async () => (await resolveHub(name, hub)).files, (file) => http(file.url, hubHeaders(file.url, hub), file.sha256), hub);
+  return hubSource(name, async () => (await resolveHub(name, hub)).files, (files) => files.map(({ url, sha256 }) => http(url, hubHeaders(url, hub), sha256)), hub);
 };
 
 /**
@@ -28,7 +28,7 @@ export const streamed = (hub = {}) => (value, place) => {
  *
  * @param {HubName} hubName
  * @param {() => Promise<HubFile[]>} resolve
- * @param {(file: HubFile) => Source} open
+ * @param {(files: HubFile[]) => Source[]} open
  * @param {HubConfig} [hub]
  * @returns {Source}
  */
@@ -39,7 +39,7 @@ export function hubSource(hubName, resolve, open, hub = {}) {
   /** @type {Source | undefined} */
   let first;
   const ready = async () => {
-    files ??= resolve().then((found) => namedFirst(found, hubName).map(open));
+    files ??= resolve().then((found) => open(namedFirst(found, hubName)));
     try {
       const [found, ...others] = await files;
       first = found;

@@ -90,6 +90,25 @@ export function hubHeaders(url, { endpoint, token }) {
 }
 
 /**
+ * An address of the hub on the mirror that is configured.
+ *
+ * @param {string} url
+ * @param {string} [endpoint]
+ */
+export const onEndpoint = (url, endpoint) => (url.startsWith(`${ENDPOINT}/`) ? endpointOf(endpoint) + url.slice(ENDPOINT.length) : url);
+
+/**
+ * A file of a default model where the configuration says that the hub is.
+ *
+ * @param {{url: string, sha256: string}} file
+ * @param {Pick<HubOptions, "endpoint" | "token">} [hub]
+ */
+export function defaultFile({ url, sha256 }, hub = {}) {
+  const address = onEndpoint(url, hub.endpoint);
+  return { url: address, headers: hubHeaders(address, hub), sha256 };
+}
+
+/**
  * What went wrong with a request, if the hub says that the file is not for everybody or not there; `undefined` for all else.
  *
  * @param {{status?: number, code?: string | null}} answer its status, and the header `x-error-code`

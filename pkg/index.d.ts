@@ -151,7 +151,7 @@ export interface LoraAdapter {
 
 /** The Hugging Face hub, from which models with names such as `hf:owner/repo:Q4_K_M` come. */
 export interface HubConfig {
-  /** A mirror. Default: `HF_ENDPOINT` in Node, otherwise `https://huggingface.co`. */
+  /** A mirror, also of the default models. Default: `HF_ENDPOINT` in Node, otherwise `https://huggingface.co`. */
   endpoint?: string;
   /** A token for repositories that are gated or private. No other origin than the endpoint's gets it. Default: `HF_TOKEN` in Node, unless a configuration file says the endpoint. */
   token?: string;
@@ -180,7 +180,7 @@ export interface AiModels {
   /** What is stored, the last used first. */
   list(): Promise<CachedModel[]>;
   /**
-   * Removes a model.
+   * Removes a model. In Node, a process that downloads it meanwhile gets an error that says so; in a browser, the model answers there and is not kept.
    *
    * @param name a name by which it was fetched, or its address
    * @returns whether it was stored

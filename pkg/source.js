@@ -213,9 +213,25 @@ async function unstalled(promise) {
  * @param {string} [sha256] of the file at `url`
  */
 function files(open, url, headers, sha256) {
-  const [, file, query] = /** @type {RegExpExecArray} */ (/^([^?#]*)(.*)$/s.exec(String(url)));
+  const [file, query] = halves(String(url));
   return named(file, (each) => open(each + query, headers, each === file ? sha256 : undefined));
 }
+
+/**
+ * The addresses of all parts of a split model, in their order, if `url` is that of one of them. Otherwise only `url`.
+ *
+ * @param {string} url
+ */
+export function partUrls(url) {
+  const [file, query] = halves(url);
+  return partNames(file).map((each) => each + query);
+}
+
+/** An address without its query, in which each part of a split model may have a signature of its own. @param {string} url */
+export const withoutQuery = (url) => halves(url)[0];
+
+/** @param {string} url */
+const halves = (url) => /** @type {RegExpExecArray} */ (/^([^?#]*)(.*)$/s.exec(url)).slice(1);
 
 /**
  * A file over HTTP. `open` with an offset sends a range request, by which the crate resumes after a broken connection, and makes sure that the

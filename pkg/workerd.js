@@ -5,6 +5,7 @@ import { Ai as BaseAi } from "./ai.js";
 import { DEFAULT_EMBEDDINGS } from "./default-embeddings.js";
 import { DEFAULT_MODEL } from "./default-model.js";
 import { toEmbeddingFiles } from "./embeddings.js";
+import { defaultFile } from "./hub.js";
 import { streamed } from "./hub-source.js";
 import { narrow, wide } from "./instance.js";
 import { LocalEngine } from "./local-engine.js";
@@ -14,6 +15,7 @@ import { builds } from "./wasm/workerd-builds.js";
 import { engineBySize } from "./widening-engine.js";
 
 /**
+ * @import { DefaultFile } from "./default-embeddings.js"
  * @import { AiConfig } from "./index.d.ts"
  * @import { Chunks, Engine, Host } from "./internal.d.ts"
  */
@@ -41,7 +43,8 @@ async function openEmbeddings(config) {
   const [{ LocalEmbeddings }, { builds }] = await Promise.all([import("./embedding-engine.js"), import("./wasm/workerd-embeddings.js")]);
   const { embeddings } = builds;
   const { weights, config: sizes, tokenizer } = DEFAULT_EMBEDDINGS;
-  const fallback = () => toEmbeddingFiles({ weights, config: sizes, tokenizer }, "defaultEmbeddings");
+  const file = (/** @type {DefaultFile} */ given) => defaultFile(given, config.hub);
+  const fallback = () => toEmbeddingFiles({ weights: file(weights), config: file(sizes), tokenizer: file(tokenizer) }, "defaultEmbeddings");
   return new LocalEmbeddings(config, embeddings && { glue: embeddings.glue, compile: () => HOST.compile(embeddings.wasm) }, fallback, streamed(config.hub));
 }
 
@@ -98,7 +101,7 @@ function keepContextUntilFreed(answer) {
 export class Ai extends BaseAi {
   /** @param {AiConfig} [config] */
   constructor(config = {}) {
-    const settings = { default: { url: DEFAULT_MODEL.url, sha256: DEFAULT_MODEL.sha256 }, ...config };
+    const settings = { ...config, default: config.default ?? defaultFile(DEFAULT_MODEL, config.hub) };
     const substitute = substituteOf(config, { account: {} });
     /** @param {import("./instance.js").WasmInstance} instance */
     const engine = (instance) => (/** @type {AiConfig} */ settings) => new WorkerdEngine(instance, () => HOST, settings, streamed(config.hub), substitute, openEmbeddings);

@@ -18,6 +18,7 @@ import { hashed, readJson, writeJson } from "./records.js";
  * @property {string[]} names for whom it is, which a list of unfinished files shows
  * @property {number} [size]
  * @property {string} [sha256]
+ * @property {number} [further] bytes of the model's other files that are still to come
  * @property {(response: Response) => Error | undefined} [explain] what to say of an answer that is an error
  *
  * @typedef {object} Conditions
@@ -49,6 +50,8 @@ const GGUF_FILE = /\.gguf$/i;
 const SPARE = 16 << 20;
 /** How often a file may be replaced on the server, or come with other bytes, while it is downloaded. */
 const MAX_RESTARTS = 1;
+/** How often a process looks whether it still has its lock while it writes. */
+const LOOK_EVERY_MS = 1_000;
 /** So long may a server take to say whether a stored file is still the one that it has. */
 const ANSWER_LIMIT_MS = 5_000;
 const DIGEST = /^(?:W\/)?"?([\da-f]{64})"?$/i;
@@ -82,6 +85,7 @@ export const removePart = (target) => Promise.all([partOf(target), stateOf(targe
 export async function download(wanted, { signal, onProgress = () => {}, onWait = () => {}, holds = async () => true, conditions = {} } = {}) {
   const all = { ...CONDITIONS, ...conditions };
   await mkdir(path.dirname(wanted.target), { recursive: true });
+  await mustHold(wanted.target, holds);
   const transfer = await Transfer.begin(wanted, { signal, onProgress, holds, conditions: all });
   try {
     for (let failures = 0, restarts = 0; ; ) {
@@ -178,7 +182,8 @@ class Transfer {
   #state;
   #hash = createHash("sha256");
   #offset = 0;
-  #renewed = performance.now();
+  /** When this process last had a look at its lock. */
+  #looked = performance.now();
   /** The most bytes that there were. A server that begins anew each time brings nothing new. */
   furthest = 0;
 
@@ -229,6 +234,7 @@ class Transfer {
 
   /** Asks for what is missing, and writes what comes until the end of the file or of the connection. */
   async attempt() {
+    await this.#mustHold();
     const { size, etag, modified } = this.#state;
     if (size !== undefined && this.#offset > size) await this.restart();
     if (size !== undefined && this.#offset === size && size > 0) return;
@@ -301,8 +307,9 @@ class Transfer {
     const folder = path.dirname(this.#wanted.target);
     // Some file systems do not tell.
     const room = await this.#options.conditions.room(folder).catch(() => Infinity);
-    const missing = size - this.#offset + SPARE;
-    if (room < missing) throw noRoom(folder, `it needs ${inMegabytes(missing)}, and ${Math.floor(room / 1e6).toLocaleString("en")} MB are free`);
+    const { further = 0 } = this.#wanted;
+    const missing = size - this.#offset + further + SPARE;
+    if (room < missing) throw noRoom(folder, `${further > 0 ? "the model's files need" : "it needs"} ${inMegabytes(missing)}, and ${Math.floor(room / 1e6).toLocaleString("en")} MB are free`);
   }
 
   /** @param {Response} response */
@@ -339,15 +346,15 @@ class Transfer {
     throw Object.assign(sourceError("refused", `what the server sends is not a GGUF file: it begins with "${text}"`), { leaveNothing: true });
   }
 
-  /** A process that stood still for long may have lost its lock to another, which writes the same file now. */
+  /** A process that stood still for long may have lost its lock to another, which writes the same file now. Or the model was removed. */
   async #mayWrite() {
-    const now = performance.now();
-    if (now - this.#renewed > 5_000) await this.#mustHold();
-    this.#renewed = now;
+    if (performance.now() - this.#looked < LOOK_EVERY_MS) return;
+    await this.#mustHold();
+    this.#looked = performance.now();
   }
 
-  async #mustHold() {
-    if (!(await this.#options.holds())) throw sourceError("interrupted", "another process has taken over this download");
+  #mustHold() {
+    return mustHold(this.#wanted.target, this.#options.holds);
   }
 
   /** Compares the SHA-256, and gives the file its name. */
@@ -372,6 +379,18 @@ class Transfer {
     // Nothing has come.
     if (this.#offset === 0 && (await this.#options.holds())) await removePart(this.#wanted.target).catch(() => {});
   }
+}
+
+/**
+ * Makes sure that this process may still write.
+ *
+ * @param {string} target
+ * @param {() => Promise<boolean>} holds
+ */
+async function mustHold(target, holds) {
+  if (await holds()) return;
+  const isThere = await Promise.any([target, partOf(target)].map((file) => stat(file))).catch(() => undefined);
+  throw isThere ? sourceError("interrupted", "another process has taken over this download") : sourceError("refused", "the model was removed while it was downloaded");
 }
 
 /**

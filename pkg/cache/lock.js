@@ -3,10 +3,13 @@
 import { randomUUID } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import { mkdir, open, readFile, rm, rmdir, stat, utimes } from "node:fs/promises";
-import { hostname } from "node:os";
-import { isRunning } from "../running.js";
+import { hasEnded, thisProcess } from "../running.js";
 
-/** @typedef {{token: string, pid: number, host: string}} Holder what the file says */
+/**
+ * @import { ProcessIdentity } from "../running.js"
+ *
+ * @typedef {{token: string} & Partial<ProcessIdentity>} Holder what the file says
+ */
 
 const TOUCH_EVERY_MS = 2_000;
 /** Who has not touched the file for so long has ended, or stands still: then it is taken from them. */
@@ -59,12 +62,20 @@ export async function alone(file, work, { signal, onWait = () => {} } = {}) {
  * @param {string} token
  */
 async function taken(file, token) {
+  /** @type {import("node:fs/promises").FileHandle} */
+  let handle;
   try {
-    const handle = await open(file, "wx", 0o600);
-    await handle.writeFile(JSON.stringify({ token, pid: process.pid, host: hostname() })).finally(() => handle.close());
-    return true;
+    handle = await open(file, "wx", 0o600);
   } catch (error) {
     if (error.code === "EEXIST") return false;
+    throw error;
+  }
+  try {
+    await handle.writeFile(JSON.stringify({ token, pid: process.pid, ...thisProcess() })).finally(() => handle.close());
+    return true;
+  } catch (error) {
+    // A full disk takes the name of a file, but not what it says. Others would wait for nobody.
+    await rm(file, { force: true });
     throw error;
   }
 }
@@ -94,7 +105,7 @@ async function isStale(file) {
   if (!touched) return false;
   if (Math.abs(Date.now() - touched.mtimeMs) > STALE_AFTER_MS) return true;
   const holder = await holderOf(file);
-  return holder !== undefined && holder.host === hostname() && !isRunning(holder.pid);
+  return holder !== undefined && hasEnded(holder) === true;
 }
 
 /**

@@ -9,10 +9,10 @@ import { mkdir, readdir, rm, rmdir, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import path from "node:path";
 import { DEFAULT_EMBEDDINGS } from "../default-embeddings.js";
-import { DEFAULT_MODEL, modelFolder } from "../default-model.js";
-import { ENDPOINT, endpointOf, hubError, hubHeaders, namedFirst, resolveHub } from "../hub.js";
+import { DEFAULT_MODEL, DEFAULT_NAME, modelFolder } from "../default-model.js";
+import { endpointOf, hubError, hubHeaders, namedFirst, onEndpoint, resolveHub } from "../hub.js";
 import { hubOf, parseName } from "../names.js";
-import { partNames, sourceError } from "../source.js";
+import { partNames, partUrls, sourceError, withoutQuery } from "../source.js";
 import { CONDITIONS, asDiskError, download, isCurrent, partOf, patiently, readPart, removePart } from "./download.js";
 import { alone } from "./lock.js";
 import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeRecord } from "./records.js";
@@ -59,8 +59,7 @@ import { compare, markUsed, readJson, readRecord, recordOf, writeJson, writeReco
  */
 
 const NAMES = "names";
-/** The names of the default models in a list. */
-const DEFAULT_NAME = "smollm2-135m";
+/** The name of the default embedding model in a list. */
 const EMBEDDINGS_NAME = "hf:sentence-transformers/all-MiniLM-L6-v2";
 
 /**
@@ -244,7 +243,7 @@ export class ModelCache {
     };
     const attempt = async () => {
       await mkdir(path.dirname(target), { recursive: true });
-      await alone(`${target}.lock`, (holds) => this.#downloaded(model, file, report, { ...options, holds }), { signal, onWait });
+      await alone(lockOf(target), (holds) => this.#downloaded(model, file, report, { ...options, holds }), { signal, onWait });
     };
     try {
       // Another process to which nothing came may remove the folder between the two.
@@ -270,8 +269,9 @@ export class ModelCache {
     const headers = hubHeaders(url, this.#hub);
     /** @param {Response} response */
     const explain = (response) => this.#explained(response, url);
+    const further = await missingBytes(model.files.filter((each) => each !== file));
     const options = { signal: this.#options.signal, onProgress: report, onWait: this.#options.onWarning, holds, conditions: this.#options.conditions };
-    const done = await download({ url, headers, target, names, size, sha256, explain }, options).catch((error) => {
+    const done = await download({ url, headers, target, names, size, sha256, further, explain }, options).catch((error) => {
       if (error.name === "AbortError") throw error;
       const what = model.help ? `the default model could not be downloaded from ${url}: ` : "";
       const otherwise = model.help ? `. Copy the file to ${target} yourself, ${model.help}` : "";
@@ -309,27 +309,21 @@ export class ModelCache {
    * @param {string} url
    */
   #addressed(url) {
-    const [, file, query] = /** @type {RegExpExecArray} */ (/^([^?#]*)(.*)$/s.exec(url));
-    const others = partNames(file).filter((each) => each !== file);
-    return { ...this.#model(url, [file, ...others].map((each) => ({ url: each + query }))), mutable: true };
+    const others = partUrls(url).filter((each) => each !== url);
+    return { ...this.#model(url, [url, ...others].map((each) => ({ url: each }))), mutable: true };
   }
 
   /** The default model. @returns {Model} */
   defaultModel() {
     const { url, file, size, sha256 } = DEFAULT_MODEL;
-    return { name: DEFAULT_NAME, files: [{ url: this.#onEndpoint(url), path: path.join(this.#folder, file), size, sha256 }], help: "or set WORKERS_AI_LOCAL_MODEL to the path of a GGUF file" };
+    return { name: DEFAULT_NAME, files: [{ url: onEndpoint(url, this.#hub.endpoint), path: path.join(this.#folder, file), size, sha256 }], help: "or set WORKERS_AI_LOCAL_MODEL to the path of a GGUF file" };
   }
 
   /** The default embedding model: weights, config and tokenizer. @returns {Model} */
   defaultEmbeddings() {
     const { folder, weights, config, tokenizer } = DEFAULT_EMBEDDINGS;
-    const files = [weights, config, tokenizer].map(({ url, file, size, sha256 }) => ({ url: this.#onEndpoint(url), path: path.join(this.#folder, folder, file), size, sha256 }));
+    const files = [weights, config, tokenizer].map(({ url, file, size, sha256 }) => ({ url: onEndpoint(url, this.#hub.endpoint), path: path.join(this.#folder, folder, file), size, sha256 }));
     return { name: EMBEDDINGS_NAME, files, assorted: true, help: "or configure another embedding model with new Ai({ defaultEmbeddings })" };
-  }
-
-  /** An address of the hub on the mirror that is configured. @param {string} url */
-  #onEndpoint(url) {
-    return url.startsWith(`${ENDPOINT}/`) ? this.#hub.endpoint + url.slice(ENDPOINT.length) : url;
   }
 
   /** Where the file at an address is stored. @param {string} url */
@@ -347,7 +341,8 @@ export class ModelCache {
   async list() {
     /** @type {Map<string, StoredModel>} */
     const models = new Map();
-    for (const file of await this.#stored()) {
+    const stored = await this.#stored();
+    for (const file of stored) {
       const model = models.get(file.names[0]);
       if (!model) models.set(file.names[0], { ...file, name: file.names[0], paths: [file.path] });
       else {
@@ -358,8 +353,28 @@ export class ModelCache {
       }
     }
     const notes = await this.#notes();
-    const all = [...models.values()].map((model) => withMissing(model, notes));
+    const whole = new Set(stored.filter(({ complete }) => complete).flatMap((file) => [file.path, withoutQuery(file.url)]));
+    const all = [...models.values()].map((model) => this.#withMissing(model, notes, whole));
     return all.sort((one, other) => other.used.getTime() - one.used.getTime());
+  }
+
+  /**
+   * A split model of which some files are not there is not complete.
+   *
+   * @param {StoredModel} model
+   * @param {Note[]} notes
+   * @param {Set<string>} whole the paths and the addresses of all files that are complete
+   * @returns {StoredModel}
+   */
+  #withMissing(model, notes, whole) {
+    const parsed = parseNameOrNot(model.name);
+    const hub = hubOf(parsed);
+    const isOf = (/** @type {Note} */ note) => note.name === hub?.name && note.files.some(({ url }) => model.paths.includes(this.#pathOf(url)));
+    const files = notes.find(isOf)?.files;
+    const places = parsed?.kind === "url" ? partNames(withoutQuery(parsed.url)) : (files ?? []).map(({ url }) => this.#pathOf(url));
+    if (places.every((place) => whole.has(place))) return model;
+    const size = model.paths.length >= places.length ? model.size : files && sizeOf(files);
+    return { ...model, complete: false, size, sha256: undefined };
   }
 
   /** What is remembered of names. @returns {Promise<Note[]>} */
@@ -404,7 +419,10 @@ export class ModelCache {
 
   /** @param {string} file */
   async #remove(file) {
-    await Promise.all([rm(file, { force: true }), rm(recordOf(file), { force: true }), rm(`${file}.lock`, { force: true }), removePart(file)]);
+    // The beginning before the file that it becomes, and the lock last: a process that downloads it notices that its lock is gone, and then that all is.
+    await removePart(file);
+    await Promise.all([file, recordOf(file)].map((each) => rm(each, { force: true })));
+    await rm(lockOf(file), { force: true });
     // Its own folder, unless something else is in it.
     if (path.dirname(file) !== this.#folder) await rmdir(path.dirname(file)).catch(() => {});
   }
@@ -413,24 +431,19 @@ export class ModelCache {
 /** What an engine waits for at most; it tries again by itself. */
 export const FOR_ENGINES = { ...CONDITIONS, attempts: 1 };
 
-/**
- * A split model of which some files are not there is not complete.
- *
- * @param {StoredModel} model
- * @param {Note[]} notes
- * @returns {StoredModel}
- */
-function withMissing(model, notes) {
-  const hub = hubOf(parseNameOrNot(model.name));
-  const files = notes.find(({ name }) => name === hub?.name)?.files;
-  if (!files || files.length <= model.paths.length) return model;
-  return { ...model, complete: false, size: sizeOf(files) };
-}
-
 /** The bytes of all files, if they are known. @param {{size?: number}[]} files @returns {number | undefined} */
 function sizeOf(files) {
   return files.every(({ size }) => size !== undefined) ? files.reduce((sum, { size = 0 }) => sum + size, 0) : undefined;
 }
+
+/** The bytes that are not stored, of files whose size is known. @param {StoredFile[]} files */
+async function missingBytes(files) {
+  const sizes = await Promise.all(files.map(async ({ path: file, size = 0 }) => size - (await bytesOf(file).catch(() => bytesOf(partOf(file))).catch(() => 0))));
+  return sizes.reduce((sum, missing) => sum + Math.max(0, missing), 0);
+}
+
+/** @param {string} file */
+const bytesOf = async (file) => (await stat(file)).size;
 
 /** @param {string} name */
 function parseNameOrNot(name) {
@@ -455,6 +468,9 @@ async function storedFile(file) {
   if (!part || !loaded) return [];
   return [{ path: file, names: part.names, url: part.url, bytes: loaded.size, size: part.size, complete: false, used: loaded.mtime }];
 }
+
+/** @param {string} file */
+const lockOf = (file) => `${file}.lock`;
 
 /** @param {string} text */
 const digestOf = (text) => createHash("sha256").update(text).digest("hex").slice(0, 16);

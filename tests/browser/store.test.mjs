@@ -2,8 +2,13 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { DEFAULT_MODEL } from "../../pkg/default-model.js";
+import { partName, splitFile } from "../gguf-fixtures.mjs";
+import { startHub } from "../hub-server.mjs";
+import { MODEL_PATH } from "../real-model.mjs";
 import { launch } from "./chromium.mjs";
 import { answerIn, bytesOf, deleteIn, fileOf, listIn, paddedModel, startModelHost } from "./model-host.mjs";
 
@@ -411,6 +416,83 @@ describe("without room", () => {
     assert.match(warnings[0], /is not kept in this browser \(there is no more room\)/);
     assert.deepEqual(await list(), []);
     assert.ok((await usage()) < MB, `${await usage()} bytes are used`);
+  });
+});
+
+describe("a split model", () => {
+  /** So small that each is stored whole when its header is read. */
+  const PARTS = splitFile(bytesOf(paddedModel(1, SAYS)), [2, 2]);
+  const LARGE = splitFile(bytesOf(paddedModel(PADDING, SAYS)), [2, 2]);
+  const nameOf = (part) => partName("s-Q8_0", part, PARTS.length);
+  const sizeOf = (parts) => parts.reduce((sum, { length }) => sum + length, 0);
+  const shown = async () => (await list()).map(({ name, complete, size, bytes }) => ({ name, complete, size, isFirstWhole: bytes > PARTS[0].length }));
+
+  it("by URL is complete when all its files are there", async () => {
+    const serve = (part) => files.set(`/${nameOf(part)}`, fileOf(PARTS[part]));
+    serve(0);
+    const sources = PARTS.map((_, part) => ({ url: `${host.url}/${nameOf(part)}?signature=${part}` }));
+    assert.match((await answer(sources)).error, /^3042: .*00002-of-00003/);
+    assert.deepEqual(await shown(), [{ name: sources[0].url, complete: false, size: undefined, isFirstWhole: true }]);
+    PARTS.forEach((_, part) => serve(part));
+    assert.deepEqual(await answer(sources), answered);
+    assert.deepEqual((await list()).map(({ complete }) => complete), [true, true, true]);
+    for (const { url } of sources) assert.equal(await remove(url), true);
+
+    files.delete(`/${nameOf(1)}`);
+    const url = `${host.url}/${nameOf(0)}`;
+    await answer(url);
+    assert.deepEqual(await shown(), [{ name: url, complete: false, size: undefined, isFirstWhole: true }]);
+    serve(1);
+    assert.deepEqual(await answer(url), answered);
+    const [{ bytes, used, ...whole }, ...others] = await list();
+    assert.deepEqual([whole, others], [{ name: url, url, size: sizeOf(PARTS), complete: true }, []]);
+  });
+
+  describe("of the hub", () => {
+    let hub;
+    const config = () => ({ hub: { endpoint: hub.url } });
+    const repositoryOf = (parts) => ({ files: Object.fromEntries(parts.map((bytes, part) => [nameOf(part), bytes])) });
+    beforeEach(async () => void (hub = await startHub({ "some/parts": repositoryOf(PARTS), "large/parts": repositoryOf(LARGE) })));
+    afterEach(() => hub.close());
+
+    it("is complete when all its files are there", async () => {
+      hub.faults.cdn = ({ path }) => (path === nameOf(1) ? { status: 404 } : undefined);
+      assert.match((await answer("hf:some/parts", { config: config() })).error, /^3042: /);
+      assert.deepEqual(await shown(), [{ name: "hf:some/parts", complete: false, size: sizeOf(PARTS), isFirstWhole: true }]);
+    });
+
+    it("is kept only if there is room for all its files", async () => {
+      // For each of them, and not for all; 1 MiB stays free.
+      const quota = 2 ** 20 + Math.max(...LARGE.map(({ length }) => length)) + 1000;
+      const before = `StorageManager.prototype.estimate = async () => ({ usage: 0, quota: ${quota} });`;
+      const { response, warnings } = await answer("hf:large/parts", { before, config: config() });
+      assert.deepEqual([response, warnings.length], [answered.response, 1]);
+      assert.match(warnings[0], /hf:large\/parts is not kept in this browser \(it needs 21 MB, /);
+      assert.deepEqual(await list(), []);
+    });
+  });
+});
+
+describe("the default models", () => {
+  it("come from the mirror that is configured, and the one of text is removed by its short name", async (t) => {
+    const { pathname } = new URL(DEFAULT_MODEL.url);
+    const hub = await startHub({ [pathname.split("/").slice(1, 3).join("/")]: { files: { [DEFAULT_MODEL.file]: await readFile(MODEL_PATH) } } });
+    t.after(() => hub.close());
+    const { response } = await answer(undefined, { config: { hub: { endpoint: hub.url } } });
+    assert.ok(response.length > 0);
+    assert.equal(hub.asked[0].path, pathname);
+    assert.deepEqual((await list()).map(({ url, complete }) => ({ url, complete })), [{ url: hub.url + pathname, complete: true }]);
+    assert.equal(await remove("smollm2-135m"), true);
+    assert.deepEqual(await list(), []);
+
+    hub.asked.length = 0;
+    const embedded = (endpoint) =>
+      page.evaluate(async (endpoint) => {
+        const ai = new (await import("/pkg/browser.js")).Ai({ hub: { endpoint }, onWarning() {} });
+        return ai.run("@cf/baai/bge-small-en-v1.5", { text: "Hi" }).then(() => "", ({ message }) => message);
+      }, endpoint);
+    assert.match(await embedded(hub.url), /all-MiniLM-L6-v2/);
+    assert.ok(hub.asked.length > 0 && hub.asked.every(({ path }) => path.includes("/all-MiniLM-L6-v2/")), "this hub has none of its files");
   });
 });
 

@@ -1,10 +1,10 @@
 // The cache of models on disk: what is stored is whole and verified, whatever happens to connections, servers, processes and the disk.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawnSync } from "node:child_process";
 import { mkdir, mkdtemp, open, readFile, readdir, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import { hostname, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { promisify } from "node:util";
@@ -41,6 +41,10 @@ beforeEach(async (t) => {
   repositories["owner/model"] = { files: { "model-Q4_K_M.gguf": FILE, "model-Q8_0.gguf": OTHER } };
   warnings = [];
 });
+
+const isLinux = process.platform === "linux";
+/** Whether this user may have processes in a PID namespace of their own, as a container has. */
+const hasNamespaces = isLinux && spawnSync("unshare", ["-Urpf", "--mount-proc", "true"]).status === 0;
 
 /** As in a new process. */
 const cache = (options = {}) => new ModelCache({ folder, hub: { endpoint: hub.url, token: options.token }, conditions: QUICK, onWarning: (text) => warnings.push(text), ...options });
@@ -146,6 +150,21 @@ describe("a model that is fetched", () => {
     assert.deepEqual([whole.name, whole.complete, whole.bytes, whole.size], ["hf:owner/split", true, 2 * SIZE, 2 * SIZE]);
     assert.equal(await cache().delete("hf:owner/split"), true);
     assert.deepEqual(await left(), []);
+  });
+
+  test("at an address may be split, too, and is complete when all its files are there", async (t) => {
+    const parts = [1, 2, 3].map((part) => `/s-0000${part}-of-00003.gguf?key=1`);
+    const there = new Set([parts[0]]);
+    const server = await listening(createServer((request, response) => (there.has(request.url) ? response.writeHead(200, { etag: '"1"' }).end(FILE) : response.writeHead(404).end())));
+    t.after(() => server.close());
+    const url = server.url + parts[0];
+    await assert.rejects(pull(url), { kind: "not-found" });
+    const [half, ...others] = await cache().list();
+    assert.deepEqual([half.name, half.complete, half.bytes, half.size, others], [url, false, SIZE, undefined, []]);
+    for (const part of parts) there.add(part);
+    await pull(url);
+    const [whole] = await cache().list();
+    assert.deepEqual([whole.complete, whole.bytes, whole.size], [true, 3 * SIZE, 3 * SIZE]);
   });
 
   test("is removed by any of its names, and by its address", async () => {
@@ -417,19 +436,44 @@ describe("a download", () => {
     assert.deepEqual(await left(), []);
   });
 
+  test("of a split model is not begun where the disk has no room for all its files", async () => {
+    repositories["owner/split"] = { files: Object.fromEntries([1, 2, 3].map((part) => [`s-Q4_0-0000${part}-of-00003.gguf`, FILE])) };
+    const stored = async () => {
+      const files = (await readdir(folder, { recursive: true, withFileTypes: true })).filter(({ name }) => /\.gguf(\.part)?$/.test(name));
+      return (await Promise.all(files.map(async ({ parentPath, name }) => (await stat(path.join(parentPath, name))).size))).reduce((sum, size) => sum + size, 0);
+    };
+    const withRoom = (bytes) => ({ conditions: { ...QUICK, room: async () => (16 << 20) + bytes - (await stored()) } });
+    await assert.rejects(pull("hf:owner/split", withRoom(2.5 * SIZE)), { kind: "refused", message: /^there is no room on the disk of .*: the model's files need 18 MB, and 17 MB are free\./ });
+    assert.deepEqual([await left(), fromCdn().length], [[], 1]);
+    // What is there already is not counted again.
+    hub.faults.cdn = ({ path }) => (path.includes("00002-of") ? { cutAfter: SIZE / 2, cutAfterMs: 100 } : path.includes("00003-of") ? { status: 404 } : undefined);
+    await assert.rejects(pull("hf:owner/split"), { kind: "not-found" });
+    hub.faults.cdn = undefined;
+    for (const file of await pull("hf:owner/split", withRoom(3 * SIZE))) await isWhole(file);
+  });
+
   test("says where it cannot write", async () => {
     const file = path.join(folder, "a-file");
     await writeFile(file, "");
     await assert.rejects(pull(NAME, { folder: file }), { kind: "refused", message: /^\/\S+ cannot be written \(ENOTDIR\): set WORKERS_AI_LOCAL_CACHE to a folder that can$/ });
   });
 
+  /** Fetches in a process that the system lets write files of so many blocks only. */
+  function limitedTo(blocks) {
+    const command = `ulimit -f ${blocks}; exec "${process.execPath}" --input-type=module -e '${PULL.replaceAll("'", "\"")}'`;
+    return promisify(execFile)("bash", ["-c", command], { env: environment() });
+  }
+
   test("leaves nothing where the disk becomes full", async () => {
-    // The system lets this process write files of 100 blocks only.
-    const command = `ulimit -f 100; exec "${process.execPath}" --input-type=module -e '${PULL.replaceAll("'", "\"")}'`;
-    const run = promisify(execFile)("bash", ["-c", command], { env: environment() });
-    await assert.rejects(run, ({ stderr }) => (assert.match(stderr, /there is no room on the disk of .*: it became full\. Remove models/), true));
+    await assert.rejects(limitedTo(100), ({ stderr }) => (assert.match(stderr, /there is no room on the disk of .*: it became full\. Remove models/), true));
     assert.equal(fromCdn().length, 1);
     assert.deepEqual(await left(), []);
+  });
+
+  test("leaves no lock where the disk is full before it begins", async () => {
+    await assert.rejects(limitedTo(0), ({ stderr }) => (assert.match(stderr, /there is no room on the disk of .*: it became full\. Remove models/), true));
+    assert.deepEqual(fromCdn(), []);
+    assert.deepEqual(await readdir(path.join(folder, "models")), []);
   });
 });
 
@@ -449,7 +493,7 @@ describe("two processes", () => {
     assert.deepEqual((await left()).filter((name) => /lock|part/.test(name)), []);
   });
 
-  test("the second goes on where the first was killed, without waiting until its lock is old", { timeout: 14_000 }, async () => {
+  test("the second goes on where the first was killed, without waiting until its lock is old", { timeout: 14_000, skip: !isLinux }, async () => {
     hub.faults.cdn = () => ({ cutAfter: SIZE / 4, cutAfterMs: 100, ...(fromCdn().length > 1 && { status: 503, headers: { "retry-after": "30" } }) });
     const child = execFile(process.execPath, ["--input-type=module", "-e", PULL], { env: environment() });
     const target = (await cache().resolve(NAME)).files[0].path;
@@ -464,12 +508,59 @@ describe("two processes", () => {
     assert.deepEqual((await left()).filter((name) => /lock|part/.test(name)), []);
   });
 
+  test("one removes the model that the other fetches, which then stops", { timeout: 20_000 }, async (t) => {
+    let sent = 0;
+    const send = async (request, response) => {
+      response.writeHead(200, { "content-length": SIZE });
+      for (; sent < SIZE && !response.destroyed; sent += 1000) {
+        response.write(FILE.subarray(sent, sent + 1000));
+        await new Promise((resolve) => setTimeout(resolve, 40));
+      }
+      response.end();
+    };
+    const server = await listening(createServer((request, response) => void send(request, response)));
+    t.after(() => server.close());
+    const url = `${server.url}/m.gguf`;
+    const fetching = promisify(execFile)(process.execPath, ["--input-type=module", "-e", PULL], { env: { ...environment(), NAME: url } });
+    const stops = assert.rejects(fetching, ({ stderr }) => (assert.match(stderr, /Error: the model was removed while it was downloaded\n/), true));
+    while (!((await cache().list())[0]?.bytes > 0)) await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(await cache().delete(url), true);
+    await stops;
+    assert.ok(sent < SIZE, "it has not read to the end");
+    assert.deepEqual(await left(), []);
+  });
+
   test("a stale lock that cannot be removed is an error", { timeout: 5_000 }, async () => {
     // The name of what guards a takeover is longer than a file system takes.
     const lock = path.join(folder, "l".repeat(250));
     await writeFile(lock, "");
     await utimes(lock, new Date(0), new Date(0));
     await assert.rejects(alone(lock, async () => {}, { signal: AbortSignal.timeout(3_000) }), { code: "ENAMETOOLONG" });
+  });
+
+  test("a lock is taken from a process that has ended, although another one has its id now", { skip: !isLinux }, async () => {
+    const lock = path.join(folder, "a.lock");
+    const holder = JSON.parse(await alone(lock, () => readFile(lock, "utf8")));
+    await writeFile(lock, JSON.stringify({ ...holder, token: "other", started: "1" }));
+    assert.equal(await alone(lock, async () => "taken", { signal: AbortSignal.timeout(5_000) }), "taken");
+  });
+
+  test("a lock is not taken from a process in another container", { skip: !hasNamespaces }, async () => {
+    const lock = path.join(folder, "a.lock");
+    const program = (work, options) => `
+      const { alone } = await import(process.env.MODULE);
+      await alone(process.env.LOCK, async () => { ${work} }, ${options}).catch(({ name }) => console.log(name));`;
+    const env = { ...process.env, LOCK: lock, MODULE: new URL("../../pkg/cache/lock.js", import.meta.url).href };
+    // In the namespace of the second there is no process with the id of the first.
+    const inNamespace = (forks, ...program) => ["-Urpf", "--mount-proc", "--kill-child", "bash", "-c", `for i in {1..${forks}}; do (:); done; "$0" --input-type=module -e "$1" & wait`, process.execPath, ...program];
+    const holder = execFile("unshare", inNamespace(200, program('console.log("held"); await new Promise((resolve) => setTimeout(resolve, 60_000));', "{}")), { env });
+    try {
+      await new Promise((resolve) => holder.stdout.once("data", resolve));
+      const { stdout } = await promisify(execFile)("unshare", inNamespace(1, program('console.log("taken");', "{ signal: AbortSignal.timeout(1_500) }")), { env });
+      assert.equal(stdout, "TimeoutError\n");
+    } finally {
+      holder.kill("SIGKILL");
+    }
   });
 
   test("who has lost the lock leaves the beginning to the one who has it", async () => {
@@ -506,7 +597,7 @@ describe("two processes", () => {
     const { path: target } = model.files[0];
     const lock = `${target}.lock`;
     await mkdir(path.dirname(target), { recursive: true });
-    await writeFile(lock, JSON.stringify({ token: "other", pid: process.pid, host: hostname() }));
+    await writeFile(lock, JSON.stringify({ token: "other", pid: process.pid }));
     const waiting = pull();
     const early = await Promise.race([waiting.then(() => "done"), new Promise((resolve) => setTimeout(resolve, 600, "waits"))]);
     assert.equal(early, "waits");

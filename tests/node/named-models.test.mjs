@@ -136,6 +136,18 @@ describe("the command", () => {
     assert.match(await ok("list"), /^No model is stored yet\. `workers-ai-local pull llama-3\.2-1b` fetches one/);
   });
 
+  test("rm removes what pull fetches, and pull stops and says so", async () => {
+    const { length } = REPOSITORIES["owner/model"].files["model-Q4_K_M.gguf"];
+    hub.faults.cdn = () => (requests().filter((to) => to === "cdn").length === 1 ? { cutAfter: length >> 1, cutAfterMs: 100 } : { status: 503, headers: { "retry-after": "2" } });
+    const child = start("pull", "hf:owner/model");
+    const said = text(child.stderr);
+    while (requests().filter((to) => to === "cdn").length < 2) await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.match(await ok("rm", "hf:owner/model"), /^hf:owner\/model: removed, \d+ MB\n$/);
+    assert.deepEqual(await once(child, "exit"), [1, null]);
+    assert.match(await said, /^error: hf:owner\/model: the model was removed while it was downloaded\n$/m);
+    assert.match(await ok("list"), /^No model is stored yet/);
+  });
+
   test("pull verifies what is stored, and takes it where the hub does not answer", async () => {
     const [stored] = (await ok("pull", "hf:owner/model")).split("\n");
     hub.faults.hub = () => ({ status: 503 });

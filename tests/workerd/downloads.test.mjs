@@ -2,10 +2,15 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
+import { DEFAULT_EMBEDDINGS } from "../../pkg/default-embeddings.js";
+import { DEFAULT_MODEL } from "../../pkg/default-model.js";
 import { startDevWorker } from "../../scripts/dev-worker.mjs";
 import { FILE, SAYS, startDownloadServer } from "../download-server.mjs";
-import { MODEL } from "../real-model.mjs";
+import { startHub } from "../hub-server.mjs";
+import { EMBEDDING_MODEL } from "../real-embeddings.mjs";
+import { MODEL, MODEL_PATH } from "../real-model.mjs";
 
 const routes = {};
 let server;
@@ -23,8 +28,8 @@ after(async () => {
 });
 
 /** What the model of a source says, or the error. */
-async function says(source) {
-  const body = JSON.stringify({ source, model: MODEL, input: { messages: [{ role: "user", content: "Hi" }] } });
+async function says(source, { model = MODEL, input = { messages: [{ role: "user", content: "Hi" }] }, hub } = {}) {
+  const body = JSON.stringify({ source, hub, model, input });
   return (await fetch(worker.url, { method: "POST", body })).text();
 }
 
@@ -48,4 +53,17 @@ test("the SHA-256 is compared", async () => {
 test("a file that changes before its second half is 3008", async () => {
   assert.match(await says(`${server.url}/changes.gguf`), /^3008: .* changed while it was read/);
   assert.equal(await says(`${server.url}/changes.gguf`), "The other.");
+});
+
+test("the default models come from the mirror that is configured", async (t) => {
+  const { pathname } = new URL(DEFAULT_MODEL.url);
+  const hub = await startHub({ [pathname.split("/").slice(1, 3).join("/")]: { files: { [DEFAULT_MODEL.file]: await readFile(MODEL_PATH) } } });
+  t.after(() => hub.close());
+  const configured = { hub: { endpoint: hub.url } };
+  assert.doesNotMatch(await says(undefined, { ...configured, input: { prompt: "Hi", max_tokens: 3 } }), /^\d{4}: /);
+  assert.equal(hub.asked[0].path, pathname);
+  hub.asked.length = 0;
+  // It has no files of these.
+  assert.match(await says(undefined, { ...configured, model: EMBEDDING_MODEL, input: { text: "Hi" } }), /all-MiniLM-L6-v2/);
+  assert.ok(hub.asked.some(({ path }) => path === new URL(DEFAULT_EMBEDDINGS.config.url).pathname), JSON.stringify(hub.asked));
 });
