@@ -8,8 +8,11 @@ import { fileURLToPath } from "node:url";
 export const CLI = fileURLToPath(new URL("../pkg/cli.js", import.meta.url));
 
 /** Starts `serve`, and resolves when it prints the address it listens on. */
-export async function startServe(...args) {
-  const child = spawn(process.execPath, [CLI, "serve", ...args], { stdio: ["ignore", "pipe", "pipe"] });
+export const startServe = (...args) => startServeIn({}, ...args);
+
+/** The same in a folder, whose configuration file it reads, or with other variables of the environment. */
+export async function startServeIn({ cwd, env }, ...args) {
+  const child = spawn(process.execPath, [CLI, "serve", ...args], { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
   const ended = once(child, "close").then(([code]) => code);
   const server = { child, ended, said: "", out: "", stop: () => (child.kill("SIGTERM"), ended) };
   child.stdout.setEncoding("utf8").on("data", (text) => (server.out += text));

@@ -209,7 +209,7 @@ function showProgress(progress, rate) {
  * @param {ModelListing[]} catalogue
  * @param {Facts} facts
  */
-function offerModels(catalogue, { id, file }) {
+function offerModels(catalogue, { id }) {
   const remembered = recall("model");
   const isKnown = (/** @type {string} */ wanted) => catalogue.some(({ name }) => name === wanted);
   const own = id === ID_OF_DEFAULT && isKnown(ID_FOR_CODE) ? ID_FOR_CODE : id;
@@ -226,18 +226,21 @@ function offerModels(catalogue, { id, file }) {
   page.model.replaceChildren(...groups.values());
   const note = () => {
     const { name, description } = /** @type {ModelListing} */ (catalogue.find(({ name }) => name === page.model.value));
-    const answers = server?.ids[name] && place?.kind === "server" ? server.ids[name] : file;
+    const answers = place?.answering(name).file;
     element("model-note").textContent = `${name}: ${description.replace(/\.?$/, ".")} ${answers ? `Here ${answers} answers for it.` : ""}`;
   };
   page.model.onchange = () => {
     remember("model", page.model.value);
     note();
+    if (place) showFacts(place.facts);
+    showContext();
   };
   note();
 }
 
 /** @param {Facts} facts */
-function showFacts({ file, backend, why, build, threads, threadsWhy, memoryBytes, context }) {
+function showFacts({ backend, why, build, threads, threadsWhy, memoryBytes }) {
+  const { file, context } = answering() ?? {};
   const rows = [
     ["File", file],
     ["Where", place?.kind === "server" ? "the server of this page" : "this browser"],
@@ -254,20 +257,31 @@ function showFacts({ file, backend, why, build, threads, threadsWhy, memoryBytes
 // ── The composer ──
 
 function showState() {
-  const answering = chat.isAnswering;
+  const { isAnswering } = chat;
   const [send, stop, focused] = [page.send, page.stop, document.activeElement];
-  send.disabled = !place || answering;
-  send.hidden = answering;
-  stop.hidden = !answering;
+  send.disabled = !place || isAnswering;
+  send.hidden = isAnswering;
+  stop.hidden = !isAnswering;
   // A button that is hidden loses the keyboard focus, so the other button receives it.
-  if (focused === send && answering) stop.focus();
-  if (focused === stop && !answering) send.focus();
+  if (focused === send && isAnswering) stop.focus();
+  if (focused === stop && !isAnswering) send.focus();
   showContext();
-  if (place && !answering) place.refresh().then((facts) => place && showFacts(facts), () => {});
+  if (place && !isAnswering) refresh(place);
 }
 
+/** @param {Place} from */
+async function refresh(from) {
+  const facts = await from.refresh().catch(() => null);
+  if (!facts || place !== from) return;
+  showFacts(facts);
+  showContext();
+}
+
+/** The model that answers for the chosen id. */
+const answering = () => place?.answering(page.model.value);
+
 function showContext() {
-  const context = place?.facts.context;
+  const context = answering()?.context;
   const usage = chat.turns.findLast(({ usage }) => usage)?.usage;
   element("context").hidden = !context || !usage;
   if (!context || !usage) return;
@@ -366,14 +380,11 @@ const chooseTab = tabs(element("tabs"), ({ id }) => {
   element("worker").hidden = name !== "worker";
   element("open-code").hidden = name !== "chat";
   remember("tab", name);
-  if (name === "worker") worker.show(takeAlong());
+  if (name === "worker") worker.show();
 });
 
-/** The name of the model as a command outside of this page takes it. */
-const takeAlong = () => place?.facts.source ?? "";
-
 showCode(
-  () => ({ ...currentRequest(), base: place?.kind === "browser" ? DEFAULT_SERVER : location.origin, hasKey: hasKey(), source: takeAlong() }),
+  () => ({ ...currentRequest(), ...answering(), base: place?.kind === "browser" ? DEFAULT_SERVER : location.origin, hasKey: hasKey() }),
   (code) => {
     worker.open(code);
     chooseTab(element("tab-worker"));

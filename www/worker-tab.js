@@ -1,7 +1,7 @@
 // The tab in which a Worker is typed and run: editor, request, response.
 
 import { CodeEditor } from "./code-editor.js";
-import { gguf } from "./code-samples.js";
+import { weights } from "./code-samples.js";
 import { copy, element, make, messageOf } from "./dom.js";
 import { indented } from "./json-check.js";
 import { codeBlock } from "./markdown.js";
@@ -17,6 +17,8 @@ import { WorkerFailure, runWorker } from "./worker-host.js";
 const ORIGIN = "http://worker.local";
 const WITH_BODY = ["POST", "PUT"];
 const OWN = "own";
+/** A model id in code. */
+const ID = /@[\w-]+\/[\w./-]+/g;
 /** More than anybody reads; a Worker can write without an end. */
 const MAX_SHOWN = 200_000;
 const MAX_LOG = 500;
@@ -56,6 +58,7 @@ export class WorkerTab {
       event.preventDefault();
       this.#run();
     });
+    element("worker-take").addEventListener("toggle", () => this.show());
     element("worker-stop").addEventListener("click", () => this.#running?.abort());
     element("worker-copy").addEventListener("click", () => copy(this.#editor.value, element("worker-copy", HTMLButtonElement)));
   }
@@ -66,13 +69,17 @@ export class WorkerTab {
     this.#openOwn(code);
   }
 
-  /** Says how to run the Worker elsewhere with the model of this page. @param {string} source "" for the default one */
-  show(source) {
+  /** Says how to run the Worker elsewhere with the model that answers it here. */
+  show() {
+    const place = this.#place();
+    const ids = this.#editor.value.match(ID) ?? [];
+    // A command names the model of one id.
+    const model = ids.find((id) => place?.answering(id).own) ?? ids[0] ?? "";
     element("worker-take-text").replaceChildren(
       make("p", {}, "Save the code as ", make("code", {}, "src/index.js"), " beside this ", make("code", {}, "wrangler.toml"), ":"),
       codeBlock('name = "my-worker"\nmain = "src/index.js"\ncompatibility_date = "2026-01-01"\n\n[ai]\nbinding = "AI"', "ini"),
       make("p", {}, "Then, in that folder:"),
-      codeBlock(`npm install --save-dev wrangler workers-ai-local\nnpx workers-ai-local dev${gguf(source)}`, "bash"),
+      codeBlock(`npm install --save-dev wrangler workers-ai-local\nnpx workers-ai-local dev${weights({ model, ...place?.answering(model) })}`, "bash"),
       make("p", { className: "note" }, "wrangler deploy brings the same code to Cloudflare, unchanged."),
     );
   }
