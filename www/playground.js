@@ -68,12 +68,15 @@ settings.onChange = showModes;
 tools.onChange = showModes;
 const models = new ModelsPanel({ onBrowser: useBrowser, onServer: useServer });
 const chat = new Chat({ place: () => place, settings: () => settings.settings, onState: showState, onTurns: (turns) => conversations.keep(turns) });
-const conversations = new ConversationList((turns, byUser) => {
-  chat.open(turns);
-  showState();
-  if (!byUser) return;
-  conversationsDrawer.leave();
-  page.prompt.focus();
+const conversations = new ConversationList({
+  isIdle: () => !chat.isAnswering && !chat.isEdited,
+  onOpen(turns, byUser) {
+    chat.open(turns);
+    showState();
+    if (!byUser) return;
+    conversationsDrawer.leave();
+    page.prompt.focus();
+  },
 });
 
 // ── What computes ──
