@@ -41,16 +41,16 @@
  * Loads a model into this browser.
  *
  * @param {Choice} choice
- * @param {{onProgress: (progress: ModelProgress) => void, signal: AbortSignal}} options
+ * @param {{onProgress: (progress: ModelProgress) => void, onWarning: (text: string) => void, signal: AbortSignal}} options
  * @returns {Promise<Place>}
  * @throws {Error} with a message for the user
  */
-export async function openBrowser(choice, { onProgress, signal }) {
+export async function openBrowser(choice, { onProgress, onWarning, signal }) {
   const { Ai, DEFAULT_MODEL } = await importPackage();
   const ofServer = choice.servedHeaders && choice.served?.startsWith("/") ? { url: choice.served, headers: choice.servedHeaders } : choice.served;
   const source = choice.files ?? choice.source ?? (ofServer || (await served(DEFAULT_MODEL.file)));
   const hub = Object.fromEntries(Object.entries(choice.hub ?? {}).filter(([, value]) => value));
-  const config = { ...(source === undefined ? {} : { default: source }), ...(Object.keys(hub).length > 0 ? { hub } : {}), onProgress, onWarning() {} };
+  const config = { ...(source === undefined ? {} : { default: source }), ...(Object.keys(hub).length > 0 ? { hub } : {}), onProgress, onWarning };
   // Another one was chosen meanwhile.
   signal.throwIfAborted();
   /** @type {Ai} */

@@ -1,12 +1,12 @@
 // The playground: puts the parts of the page together.
 
 import "./theme.js";
-import { loadError } from "./advice.js";
+import { loadError, warningText } from "./advice.js";
 import { openBrowser } from "./browser-place.js";
 import { Chat } from "./chat.js";
 import { messagesOf } from "./conversation.js";
 import { ConversationList } from "./conversation-list.js";
-import { drawIcons, element, make, messageOf, sizeText } from "./dom.js";
+import { drawIcons, element, iconButton, make, messageOf, sizeText } from "./dom.js";
 import { conversationsDrawer, settingsDrawer } from "./drawers.js";
 import { EXAMPLES } from "./examples.js";
 import { ModelsPanel } from "./models-panel.js";
@@ -35,6 +35,7 @@ const page = {
   loading: element("loading"),
   progress: element("progress", HTMLProgressElement),
   progressText: element("progress-text"),
+  warnings: element("warnings"),
   keyForm: element("key-form", HTMLFormElement),
   retry: element("retry", HTMLButtonElement),
   otherModel: element("other-model", HTMLButtonElement),
@@ -139,7 +140,7 @@ async function useBrowser(choice) {
  * Loads a model, in place of the one before.
  *
  * @param {string | undefined} what the user has chosen
- * @param {(options: {onProgress: (progress: ModelProgress) => void, signal: AbortSignal}) => Promise<Place>} open
+ * @param {(options: {onProgress: (progress: ModelProgress) => void, onWarning: (text: string) => void, signal: AbortSignal}) => Promise<Place>} open
  * @returns {Promise<"ready" | "failed" | "given up">} "given up": another one was chosen meanwhile
  */
 async function load(what, open) {
@@ -151,12 +152,17 @@ async function load(what, open) {
   showEngine("loading", "Starting the engine …");
   page.progress.removeAttribute("value");
   page.progressText.textContent = "";
+  page.warnings.replaceChildren();
   await before?.close();
   if (signal.aborted) return "given up";
   const started = performance.now();
   const rate = new Rate();
   try {
-    const opened = await open({ signal, onProgress: (progress) => !signal.aborted && showProgress(progress, rate) });
+    const opened = await open({
+      signal,
+      onProgress: (progress) => !signal.aborted && showProgress(progress, rate),
+      onWarning: (text) => !signal.aborted && warn(warningText(text)),
+    });
     const catalogue = await opened.models();
     if (signal.aborted) return "given up";
     place = opened;
@@ -191,6 +197,19 @@ function showEngine(state, text) {
   element("model-place").textContent = state === "ready" && place ? `${place.kind === "server" ? "server" : "browser"} · ${place.facts.backend ? place.facts.backend.replace("web", "").toUpperCase() : "script"}` : "";
   chat.offerAll();
   showState();
+}
+
+/** Shows a warning of the engine, unless it is there already, until the user closes it or another model is loaded. @param {string} text */
+function warn(text) {
+  const shown = Array.from(page.warnings.children, (each) => each.querySelector("p")?.textContent);
+  if (shown.includes(text)) return;
+  const close = iconButton("close", "Close this warning", () => {
+    // Hidden, so that it is known as said.
+    row.hidden = true;
+    page.prompt.focus();
+  });
+  const row = make("div", {}, make("p", {}, text), close);
+  page.warnings.append(row);
 }
 
 /**
