@@ -134,6 +134,7 @@ export class WorkerTab {
       });
       running.signal.throwIfAborted();
       await this.#show(answer, started, running.signal);
+      await this.#finish(answer, running.signal);
     } catch (error) {
       // Another run shows its own.
       if (this.#running !== running) return;
@@ -141,10 +142,25 @@ export class WorkerTab {
       else this.#fail(error);
     }
     if (this.#running !== running) return;
-    // The Worker has answered, and ends with its sandbox.
+    // The Worker ends with its sandbox.
     running.abort();
     this.#running = null;
     this.#showRunning(false);
+  }
+
+  /**
+   * Waits for the work that the Worker has passed to `waitUntil`.
+   *
+   * @param {Answer} answer
+   * @param {AbortSignal} signal
+   */
+  async #finish({ finish }, signal) {
+    const note = make("p", { className: "note" }, "Waiting for what was passed to waitUntil …");
+    this.#log.before(note);
+    const isInTime = await finish();
+    note.remove();
+    signal.throwIfAborted();
+    if (!isInTime) this.#log.before(make("p", { className: "note", role: "status" }, "What was passed to waitUntil was ended after 30 s, as at Cloudflare."));
   }
 
   /** @param {boolean} running */
