@@ -78,6 +78,23 @@ describe("axe-core", () => {
   }
 });
 
+describe("a warning of the engine", () => {
+  it("says what to do on this page, once, and is closed by a button", async () => {
+    const host = await startHost();
+    const { page } = await open();
+    await STATES["a model for which there is no room"](page, host.url);
+    const warnings = page.locator("#warnings p");
+    assert.deepEqual(await warnings.allTextContents(), [
+      `${host.url}/whole.gguf is not kept in this browser (there is no more room), so it will be downloaded again at the next load. Free space on the disk, or remove what is no longer needed: see “Stored in this browser” in the dialog “Model”.`,
+    ]);
+    await page.getByRole("button", { name: "Close this warning" }).click();
+    assert.ok(await warnings.isHidden());
+    assert.equal(await page.evaluate(() => document.activeElement.id), "prompt");
+    await page.close();
+    await host.close();
+  });
+});
+
 describe("what a model writes", () => {
   it("is shown as Markdown, and never becomes a script, an image or a link that runs", async () => {
     const { page, problems } = await open();

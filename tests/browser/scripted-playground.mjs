@@ -74,7 +74,7 @@ async function openDrawer(page, toggle) {
 }
 
 /** Lets a page's origin store so many bytes until the session that is returned is detached. */
-export async function setQuota(page, bytes) {
+async function setQuota(page, bytes) {
   const session = await page.context().newCDPSession(page);
   await session.send("Storage.overrideQuotaForOrigin", { origin: new URL(page.url()).origin, quotaSize: bytes });
   return session;
