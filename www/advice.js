@@ -47,5 +47,18 @@ export function loadError(error, what) {
   return [`${what ? `${what} cannot be loaded` : "The model cannot be loaded"}. ${message}`, advice].filter(Boolean).join(" ");
 }
 
+/** What warnings of the package say to programs, as it is on this page. @type {[RegExp, string][]} */
+const WARNINGS_ON_THIS_PAGE = [
+  [/^workers-ai-local: /, ""],
+  [/: Ai\.models\.list\(\) says what is stored, Ai\.models\.delete\(name\) removes it\./, ": see “Stored in this browser” in the dialog “Model”."],
+  [/ Give it files with new Ai\(.*$/s, ""],
+];
+
+/** @param {string} text a warning of the engine */
+export function warningText(text) {
+  for (const [pattern, here] of WARNINGS_ON_THIS_PAGE) text = text.replace(pattern, here);
+  return sentence(text);
+}
+
 /** A message with a full stop, and without the name of the error's class. @param {string} text */
 const sentence = (text) => text.replace(/^(\d+: )?AiError: /, "$1").replace(/([^.!?…])$/, "$1.");

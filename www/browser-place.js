@@ -5,7 +5,6 @@
  *
  * @typedef {object} Facts what is known about the model that answers
  * @property {string} file the name of its file
- * @property {string} source what a program gives to use the same model: a name, an address; "" for the default one
  * @property {string} id the model id that it answers best
  * @property {Backend | null} backend `null`: prepared answers
  * @property {string | null} why the backend is this one
@@ -13,11 +12,17 @@
  * @property {number | null} [threads]
  * @property {string | null} [threadsWhy] why there are not more threads
  * @property {number | null} [memoryBytes]
- * @property {number | null} context tokens that prompt and answer may have together
+ *
+ * @typedef {object} Answering the model that answers for an id
+ * @property {string} file the name of its file
+ * @property {string} source what a program gives to use the same model: a name, an address; "" for the default one
+ * @property {number | null} context tokens that prompt and answer may have together; `null` if it is not known yet
+ * @property {boolean} [own] whether it answers for this id only
  *
  * @typedef {object} Place what computes
  * @property {"server" | "browser"} kind
  * @property {Facts} facts
+ * @property {(model: string) => Answering} answering
  * @property {(model: string, input: object, signal?: AbortSignal) => Promise<any>} run as `env.AI.run`
  * @property {(model: string, input: object) => Promise<TokenizedPrompt>} tokenize
  * @property {() => Promise<ModelListing[]>} models the ids for text generation
@@ -36,16 +41,16 @@
  * Loads a model into this browser.
  *
  * @param {Choice} choice
- * @param {{onProgress: (progress: ModelProgress) => void, signal: AbortSignal}} options
+ * @param {{onProgress: (progress: ModelProgress) => void, onWarning: (text: string) => void, signal: AbortSignal}} options
  * @returns {Promise<Place>}
  * @throws {Error} with a message for the user
  */
-export async function openBrowser(choice, { onProgress, signal }) {
+export async function openBrowser(choice, { onProgress, onWarning, signal }) {
   const { Ai, DEFAULT_MODEL } = await importPackage();
   const ofServer = choice.servedHeaders && choice.served?.startsWith("/") ? { url: choice.served, headers: choice.servedHeaders } : choice.served;
   const source = choice.files ?? choice.source ?? (ofServer || (await served(DEFAULT_MODEL.file)));
   const hub = Object.fromEntries(Object.entries(choice.hub ?? {}).filter(([, value]) => value));
-  const config = { ...(source === undefined ? {} : { default: source }), ...(Object.keys(hub).length > 0 ? { hub } : {}), onProgress, onWarning() {} };
+  const config = { ...(source === undefined ? {} : { default: source }), ...(Object.keys(hub).length > 0 ? { hub } : {}), onProgress, onWarning };
   // Another one was chosen meanwhile.
   signal.throwIfAborted();
   /** @type {Ai} */
@@ -57,14 +62,16 @@ export async function openBrowser(choice, { onProgress, signal }) {
     signal.throwIfAborted();
     const named = [choice.source, choice.served].find((source) => source && !source.startsWith("/")) ?? "";
     const file = choice.files?.[0].name ?? (named && !URL.canParse(named.replace(/^hf:/, "")) ? named : fileName(loaded.model));
-    const first = await factsOf(ai, { file, source: choice.files ? `./${file}` : named, id: DEFAULT_MODEL.id });
+    const { id } = DEFAULT_MODEL;
+    const answering = { file, source: choice.files ? `./${file}` : named, context: await windowOf(ai, id) };
     return {
       kind: "browser",
-      facts: first,
+      facts: await factsOf(ai, { file, id }),
+      answering: () => answering,
       run: (model, input, signal) => ai.run(model, /** @type {any} */ (input), { signal }),
       tokenize: (model, input) => ai.tokenize(model, /** @type {any} */ (input)),
       models: () => ai.models({ task: "Text Generation" }),
-      refresh: () => factsOf(ai, first),
+      refresh: () => factsOf(ai, { file, id }),
       close,
     };
   } catch (error) {
@@ -109,20 +116,13 @@ const fileName = (model) => model.replace(/[?#].*$/s, "").replace(/^.*\//s, "");
 
 /**
  * @param {Ai} ai
- * @param {Pick<Facts, "file" | "source" | "id"> & Partial<Facts>} known
+ * @param {Pick<Facts, "file" | "id">} known
  * @returns {Promise<Facts>}
  */
-async function factsOf(ai, { file, source, id, context }) {
+async function factsOf(ai, known) {
   const { computing } = await import("/pkg/computing.js");
   const facts = await computing(ai);
-  return {
-    file,
-    source,
-    id,
-    ...facts,
-    threadsWhy: facts.threads > 1 ? null : threadsWhy(),
-    context: context ?? (await windowOf(ai, id)),
-  };
+  return { ...known, ...facts, threadsWhy: facts.threads > 1 ? null : threadsWhy() };
 }
 
 function threadsWhy() {

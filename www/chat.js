@@ -55,6 +55,12 @@ export class Chat {
     return this.#answering !== null;
   }
 
+  /** Whether the user has begun to change a turn, or to answer a call. */
+  get isEdited() {
+    const fields = /** @type {HTMLTextAreaElement[]} */ (Array.from(this.#list.querySelectorAll(".calls textarea")));
+    return this.#list.querySelector(".edit") !== null || fields.some(({ value }) => value !== "");
+  }
+
   /** Whether something can be asked now. */
   get #isIdle() {
     return !this.isAnswering && this.#options.place() !== null;

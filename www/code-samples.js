@@ -16,6 +16,7 @@
  * @property {string} base the server's address, without a final slash
  * @property {boolean} [hasKey] the server wants a key
  * @property {string} [source] the model's name, address or path; "" for the default one
+ * @property {boolean} [own] whether that model answers for this id only
  */
 
 /** What workers-ai-provider passes on, by the AI SDK's own names. */
@@ -33,11 +34,19 @@ export function samples(request) {
 /** With tools or JSON the whole answer is needed; a text is streamed. @param {TextGenerationInput} input */
 const streams = (input) => !input.tools && !input.response_format;
 
-/** The option that names the model, as a shell reads it; "" for the default one. @param {string | undefined} source */
-export const gguf = (source) => (source ? ` --gguf ${/[^\w./:@-]/.test(source) ? `'${source.replaceAll("'", "'\\''")}'` : source}` : "");
+/** A text as a shell reads it. @param {string} text */
+const quoted = (text) => (/[^\w./:@-]/.test(text) ? `'${text.replaceAll("'", "'\\''")}'` : text);
+
+/**
+ * The options that name the model; "" for the default one.
+ *
+ * @param {Pick<Request, "model" | "source" | "own">} request
+ */
+export const weights = ({ model, source, own }) => (source ? ` --gguf ${quoted(source)}${own ? ` --model ${quoted(model)}` : ""}` : "");
 
 /** @param {Request} request @returns {Sample} */
-function worker({ model, input, source }) {
+function worker(request) {
+  const { model, input } = request;
   return {
     name: "Worker",
     language: "js",
@@ -57,7 +66,7 @@ compatibility_date = "2026-01-01"
 binding = "AI"
 END
 npm install --save-dev wrangler workers-ai-local
-npx workers-ai-local dev${gguf(source)}`,
+npx workers-ai-local dev${weights(request)}`,
   };
 }
 
@@ -77,7 +86,8 @@ const whole = (model, input) => `    const answer = await env.AI.run(${JSON.stri
     return Response.json(answer);`;
 
 /** @param {Request} request @returns {Sample} */
-function curl({ model, input, base, hasKey, source }) {
+function curl(request) {
+  const { model, input, base, hasKey } = request;
   const body = JSON.stringify(streams(input) ? { ...input, stream: true } : input, null, 2);
   const headers = [`-H "content-type: application/json"`, ...(hasKey ? [`-H "authorization: Bearer $KEY"`] : [])];
   return {
@@ -85,15 +95,16 @@ function curl({ model, input, base, hasKey, source }) {
     language: "bash",
     code: `curl ${streams(input) ? "-N " : ""}${base}/client/v4/accounts/local/ai/run/${model} \\\n  ${headers.join(" ")} \\\n  -d '${body.replaceAll("'", "'\\''")}'\n`,
     note: "Cloudflare’s REST API, as the local server has it.",
-    run: serve({ base, source, hasKey }),
+    run: serve(request),
   };
 }
 
-/** @param {Pick<Request, "base" | "source" | "hasKey">} request */
-const serve = ({ base, source, hasKey }) => `npx workers-ai-local serve --port ${new URL(base).port || "80"}${gguf(source)}${hasKey ? ' --key "$KEY"' : ""}`;
+/** @param {Request} request */
+const serve = (request) => `npx workers-ai-local serve --port ${new URL(request.base).port || "80"}${weights(request)}${request.hasKey ? ' --key "$KEY"' : ""}`;
 
 /** @param {Request} request @returns {Sample} */
-function openAi({ model, input, base, hasKey, source }) {
+function openAi(request) {
+  const { model, input, base, hasKey } = request;
   const name = "OpenAI SDK";
   if (input.raw) return { name, language: "js", code: null, note: "OpenAI’s chat completions have no raw prompts: use the Worker or curl, or switch “Raw prompt” off.", run: "" };
   const format = input.response_format?.type === "json_schema" ? { response_format: { type: "json_schema", json_schema: { name: "answer", schema: input.response_format.json_schema, strict: true } } } : {};
@@ -113,12 +124,13 @@ console.log(JSON.stringify(completion.choices[0].message, null, 2));
 const client = new OpenAI({ baseURL: ${JSON.stringify(`${base}/v1`)}, apiKey: ${hasKey ? "process.env.KEY" : '"any"'} });
 ${ask}`,
     note: "A program in Node, Deno or Bun.",
-    run: `${serve({ base, source, hasKey })}\nnpm install openai && node example.mjs`,
+    run: `${serve(request)}\nnpm install openai && node example.mjs`,
   };
 }
 
 /** @param {Request} request @returns {Sample} */
-function aiSdk({ model, input, source }) {
+function aiSdk(request) {
+  const { model, input } = request;
   const name = "AI SDK";
   if (input.raw) return { name, language: "js", code: null, note: "The AI SDK has no raw prompts: use the Worker or curl, or switch “Raw prompt” off.", run: "" };
   const { messages = [], tools = [], tool_choice, response_format, prompt, raw, ...sampling } = /** @type {any} */ (input);
@@ -163,7 +175,7 @@ ${end}
 };
 `,
     note: "src/index.js of a Worker with the binding AI.",
-    run: `npm install ai workers-ai-provider\nnpx workers-ai-local dev${gguf(source)}`,
+    run: `npm install ai workers-ai-provider\nnpx workers-ai-local dev${weights(request)}`,
   };
 }
 
@@ -182,7 +194,7 @@ function sdkMessages(messages) {
 }
 
 /** @param {Request} request @returns {Sample} */
-function node({ model, input, source }) {
+function node({ model, input, source, own }) {
   const answer = streams(input)
     ? `const stream = await ai.run(${JSON.stringify(model)}, ${literal({ ...input, stream: true }, 0, 28 + model.length)});
 for await (const data of eventData(stream)) {
@@ -197,7 +209,7 @@ console.log(JSON.stringify(answer, null, 2));
     language: "js",
     code: `import { Ai } from "workers-ai-local";
 ${streams(input) ? 'import { eventData } from "workers-ai-local/sse";\n' : ""}
-const ai = new Ai(${source ? literal({ default: source }, 0) : ""});
+const ai = new Ai(${source ? literal(own ? { models: { [model]: source } } : { default: source }, 0) : ""});
 ${answer}`,
     note: "A program in Node, without a server.",
     run: "npm install workers-ai-local && node example.mjs",

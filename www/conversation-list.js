@@ -1,35 +1,56 @@
-// The list of conversations: which are kept, and the one that is open.
+// The list of conversations: which are kept, and the one that is open. Other tabs of this page may show and change the same ones: a tab takes over what
+// others have changed while it is idle, and keeps its own turns as another conversation if they do not go on from what is stored.
 
 import { titleOf } from "./conversation.js";
-import { element, iconButton, make } from "./dom.js";
-import { readConversations, recall, remember, removeConversation, writeConversation } from "./store.js";
+import { announce, element, iconButton, make } from "./dom.js";
+import { changeConversation, readConversations, recall, remember } from "./store.js";
 
 /**
  * @import { StoredTurn } from "./conversation.js"
  * @import { StoredConversation } from "./store.js"
+ *
+ * @typedef {object} ListOptions
+ * @property {(turns: StoredTurn[], byUser: boolean) => void} onOpen called with the turns of the conversation that is now open
+ * @property {() => boolean} isIdle whether the open conversation may be replaced by what another tab has made of it
  */
 
+const KEPT = "Kept in this browser only.";
+const NOT_KEPT = "This browser keeps nothing (a private window, or no room): conversations end with this page.";
+const BRANCHED = "This conversation was changed in another tab, so it goes on here as one of its own.";
+const CHANGED = "This conversation was changed in another tab, and is shown again: delete it now if it is still to go.";
+
 export class ConversationList {
-  #onOpen;
+  #options;
   /** @type {StoredConversation[]} */
   #all = [];
   /** @type {StoredConversation} */
   #current = fresh();
+  /** Of which conversation turns are, also of one that was replaced meanwhile. @type {WeakMap<StoredTurn[], StoredConversation>} */
+  #owners = new WeakMap();
+  /** The ids of those that the user has deleted here. */
+  #removed = new Set();
+  /** Whether a title is being typed. */
+  #renaming = false;
   #list = element("conversation-list");
+  /** Tells other tabs that something has changed. */
+  #tabs = new BroadcastChannel("workers-ai-local:conversations");
+  /** The last use of the store: each begins when the one before has ended. @type {Promise<unknown>} */
+  #last = Promise.resolve();
 
-  /** @param {(turns: StoredTurn[], byUser: boolean) => void} onOpen called with the turns of the conversation that is now open */
-  constructor(onOpen) {
-    this.#onOpen = onOpen;
+  /** @param {ListOptions} options */
+  constructor(options) {
+    this.#options = options;
     element("new").addEventListener("click", () => this.#start());
+    this.#tabs.onmessage = () => this.#inOrder(() => this.#takeOver());
   }
 
   /** Reads what earlier visits have left, and opens the last one. */
   async restore() {
-    this.#all = await readConversations();
+    await this.#inOrder(async () => (this.#all = (await readConversations()) ?? []));
     const last = this.#all.find(({ id }) => id === recall("conversation"));
     if (last) this.#current = last;
     this.#show();
-    this.#onOpen(this.#current.turns, false);
+    this.#options.onOpen(this.#current.turns, false);
   }
 
   #start() {
@@ -40,8 +61,20 @@ export class ConversationList {
 
   #opened() {
     remember("conversation", this.#current.id);
+    this.#say(KEPT);
     this.#show();
-    this.#onOpen(this.#current.turns, true);
+    this.#options.onOpen(this.#current.turns, true);
+  }
+
+  /**
+   * @template T
+   * @param {() => Promise<T>} use
+   * @returns {Promise<T>}
+   */
+  #inOrder(use) {
+    const result = this.#last.then(use);
+    this.#last = result.catch(() => {});
+    return result;
   }
 
   /**
@@ -49,20 +82,87 @@ export class ConversationList {
    *
    * @param {StoredTurn[]} turns
    */
-  async keep(turns) {
-    const changed = [this.#current, ...this.#all].find((conversation) => conversation.turns === turns);
-    // It is deleted.
-    if (!changed) return;
+  keep(turns) {
+    return this.#inOrder(() => this.#keep(turns));
+  }
+
+  /** @param {StoredTurn[]} turns */
+  async #keep(turns) {
+    const changed = this.#owners.get(turns) ?? [this.#current, ...this.#all].find((conversation) => conversation.turns === turns);
+    if (!changed || this.#removed.has(changed.id)) return;
+    this.#owners.set(turns, changed);
     changed.updated = Date.now();
     if (!changed.named) changed.title = titleOf(turns);
+    let isStored = await this.#write(changed);
+    if (isStored === "changed elsewhere") {
+      Object.assign(changed, { id: crypto.randomUUID(), version: 0 });
+      this.#say(BRANCHED);
+      isStored = await this.#write(changed);
+      await this.#takeOver();
+    }
     this.#all = [changed, ...this.#all.filter(({ id }) => id !== changed.id)];
     if (changed === this.#current) remember("conversation", changed.id);
     this.#show();
-    const isStored = await writeConversation(changed);
-    element("store-note").textContent = isStored ? "Kept in this browser only." : "This browser keeps nothing (a private window, or no room): conversations end with this page.";
+    if (!isStored) this.#say(NOT_KEPT);
+    else if (element("store-note").textContent === NOT_KEPT) this.#say(KEPT);
+  }
+
+  /** @param {string} text about what is kept */
+  #say(text) {
+    const place = element("store-note");
+    if (place.textContent === text) return;
+    place.textContent = text;
+    if (text !== KEPT) announce(text);
+  }
+
+  /**
+   * Stores a conversation, unless its turns there are others than those that this tab has read or stored last.
+   *
+   * @param {StoredConversation} conversation
+   * @returns {Promise<boolean | "changed elsewhere">} whether it is stored
+   */
+  async #write(conversation) {
+    const { id, version = 0 } = conversation;
+    let isChanged = false;
+    const isDone = await changeConversation(id, (stored) => {
+      isChanged = stored !== undefined && (stored.version ?? 0) !== version;
+      if (isChanged) return undefined;
+      if (stored?.named) Object.assign(conversation, { title: stored.title, named: true });
+      return { ...conversation, version: version + 1 };
+    });
+    if (isChanged) return "changed elsewhere";
+    if (isDone) {
+      conversation.version = version + 1;
+      this.#tabs.postMessage(null);
+    }
+    return isDone;
+  }
+
+  /** Shows what other tabs have stored, and opens it if it is what is open here. What is being changed here stays until it is kept. */
+  async #takeOver() {
+    const stored = await readConversations();
+    if (!stored) return;
+    const unstored = this.#all.filter(({ id, version }) => !version && !stored.some((other) => other.id === id));
+    const known = stored.map((theirs) => {
+      const ours = [this.#current, ...this.#all].find(({ id }) => id === theirs.id);
+      if (!ours || (ours.version ?? 0) !== (theirs.version ?? 0)) return theirs;
+      const { title, named, updated } = theirs;
+      return Object.assign(ours, { title, named, updated });
+    });
+    this.#all = [...unstored, ...known];
+    const current = this.#all.find(({ id }) => id === this.#current.id);
+    if (current && current !== this.#current) {
+      this.#owners.set(this.#current.turns, this.#current);
+      if (this.#options.isIdle()) {
+        this.#current = current;
+        this.#options.onOpen(current.turns, false);
+      }
+    }
+    this.#show();
   }
 
   #show() {
+    if (this.#renaming) return;
     this.#list.replaceChildren(...this.#all.map((conversation) => this.#row(conversation)));
   }
 
@@ -92,10 +192,14 @@ export class ConversationList {
     const end = (/** @type {boolean} */ keeps) => {
       if (done) return;
       done = true;
+      this.#renaming = false;
       const title = field.value.trim();
       if (keeps && title) {
         Object.assign(conversation, { title, named: true });
-        writeConversation(conversation);
+        this.#inOrder(async () => {
+          await changeConversation(conversation.id, (stored) => (stored ? { ...stored, title, named: true } : undefined));
+          this.#tabs.postMessage(null);
+        });
       }
       this.#show();
     };
@@ -105,19 +209,33 @@ export class ConversationList {
       end(key === "Enter");
       /** @type {HTMLElement | null} */ (this.#list.querySelector("[aria-current]"))?.focus();
     });
+    this.#renaming = true;
     row.replaceChildren(field);
     field.select();
   }
 
   /** @param {StoredConversation} conversation */
-  async #remove(conversation) {
-    this.#all = this.#all.filter(({ id }) => id !== conversation.id);
-    await removeConversation(conversation.id);
-    if (conversation.id === this.#current.id) {
-      this.#current = fresh();
-      this.#opened();
-    } else this.#show();
-    element("new").focus();
+  #remove(conversation) {
+    return this.#inOrder(async () => {
+      const { id, version = 0 } = conversation;
+      let isChanged = false;
+      await changeConversation(id, (stored) => {
+        isChanged = stored !== undefined && (stored.version ?? 0) !== version;
+        return isChanged ? undefined : null;
+      });
+      if (isChanged) {
+        this.#say(CHANGED);
+        return this.#takeOver();
+      }
+      this.#removed.add(id);
+      this.#all = this.#all.filter((other) => other.id !== id);
+      this.#tabs.postMessage(null);
+      if (id === this.#current.id) {
+        this.#current = fresh();
+        this.#opened();
+      } else this.#show();
+      element("new").focus();
+    });
   }
 }
 

@@ -200,11 +200,18 @@ async function problemOfName(text) {
   try {
     const { parseName } = await import("/pkg/names.js");
     const parsed = parseName(text);
-    if (parsed?.kind === "url" && /^http:/i.test(text) && !/^http:\/\/(localhost|127\.0\.0\.1)[:/]/i.test(text)) return "Only https addresses can be loaded, and those of this machine.";
+    if (parsed?.kind === "url" && !isAllowed(text)) return "Only https addresses can be loaded, and those of this machine.";
     return parsed || text.startsWith("/") ? null : `There is no short name “${text}”. Choose one of the list, or give a name such as hf:OWNER/REPO:Q4_K_M or an address that begins with https://.`;
   } catch (error) {
     return messageOf(error);
   }
+}
+
+/** Whether the policy of this page lets it read an address: see index.html. @param {string} address */
+function isAllowed(address) {
+  if (!URL.canParse(address)) return false;
+  const { protocol, hostname, origin } = new URL(address);
+  return protocol === "https:" || origin === location.origin || ["localhost", "127.0.0.1"].includes(hostname);
 }
 
 /**

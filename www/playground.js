@@ -1,12 +1,12 @@
 // The playground: puts the parts of the page together.
 
 import "./theme.js";
-import { loadError } from "./advice.js";
+import { loadError, warningText } from "./advice.js";
 import { openBrowser } from "./browser-place.js";
 import { Chat } from "./chat.js";
 import { messagesOf } from "./conversation.js";
 import { ConversationList } from "./conversation-list.js";
-import { drawIcons, element, make, messageOf, sizeText } from "./dom.js";
+import { drawIcons, element, iconButton, make, messageOf, sizeText } from "./dom.js";
 import { conversationsDrawer, settingsDrawer } from "./drawers.js";
 import { EXAMPLES } from "./examples.js";
 import { ModelsPanel } from "./models-panel.js";
@@ -35,6 +35,7 @@ const page = {
   loading: element("loading"),
   progress: element("progress", HTMLProgressElement),
   progressText: element("progress-text"),
+  warnings: element("warnings"),
   keyForm: element("key-form", HTMLFormElement),
   retry: element("retry", HTMLButtonElement),
   otherModel: element("other-model", HTMLButtonElement),
@@ -68,12 +69,15 @@ settings.onChange = showModes;
 tools.onChange = showModes;
 const models = new ModelsPanel({ onBrowser: useBrowser, onServer: useServer });
 const chat = new Chat({ place: () => place, settings: () => settings.settings, onState: showState, onTurns: (turns) => conversations.keep(turns) });
-const conversations = new ConversationList((turns, byUser) => {
-  chat.open(turns);
-  showState();
-  if (!byUser) return;
-  conversationsDrawer.leave();
-  page.prompt.focus();
+const conversations = new ConversationList({
+  isIdle: () => !chat.isAnswering && !chat.isEdited,
+  onOpen(turns, byUser) {
+    chat.open(turns);
+    showState();
+    if (!byUser) return;
+    conversationsDrawer.leave();
+    page.prompt.focus();
+  },
 });
 
 // ── What computes ──
@@ -136,7 +140,7 @@ async function useBrowser(choice) {
  * Loads a model, in place of the one before.
  *
  * @param {string | undefined} what the user has chosen
- * @param {(options: {onProgress: (progress: ModelProgress) => void, signal: AbortSignal}) => Promise<Place>} open
+ * @param {(options: {onProgress: (progress: ModelProgress) => void, onWarning: (text: string) => void, signal: AbortSignal}) => Promise<Place>} open
  * @returns {Promise<"ready" | "failed" | "given up">} "given up": another one was chosen meanwhile
  */
 async function load(what, open) {
@@ -148,12 +152,17 @@ async function load(what, open) {
   showEngine("loading", "Starting the engine …");
   page.progress.removeAttribute("value");
   page.progressText.textContent = "";
+  page.warnings.replaceChildren();
   await before?.close();
   if (signal.aborted) return "given up";
   const started = performance.now();
   const rate = new Rate();
   try {
-    const opened = await open({ signal, onProgress: (progress) => !signal.aborted && showProgress(progress, rate) });
+    const opened = await open({
+      signal,
+      onProgress: (progress) => !signal.aborted && showProgress(progress, rate),
+      onWarning: (text) => !signal.aborted && warn(warningText(text)),
+    });
     const catalogue = await opened.models();
     if (signal.aborted) return "given up";
     place = opened;
@@ -190,6 +199,19 @@ function showEngine(state, text) {
   showState();
 }
 
+/** Shows a warning of the engine, unless it is there already, until the user closes it or another model is loaded. @param {string} text */
+function warn(text) {
+  const shown = Array.from(page.warnings.children, (each) => each.querySelector("p")?.textContent);
+  if (shown.includes(text)) return;
+  const close = iconButton("close", "Close this warning", () => {
+    // Hidden, so that it is known as said.
+    row.hidden = true;
+    page.prompt.focus();
+  });
+  const row = make("div", {}, make("p", {}, text), close);
+  page.warnings.append(row);
+}
+
 /**
  * @param {ModelProgress} progress
  * @param {Rate} rate
@@ -209,7 +231,7 @@ function showProgress(progress, rate) {
  * @param {ModelListing[]} catalogue
  * @param {Facts} facts
  */
-function offerModels(catalogue, { id, file }) {
+function offerModels(catalogue, { id }) {
   const remembered = recall("model");
   const isKnown = (/** @type {string} */ wanted) => catalogue.some(({ name }) => name === wanted);
   const own = id === ID_OF_DEFAULT && isKnown(ID_FOR_CODE) ? ID_FOR_CODE : id;
@@ -226,18 +248,21 @@ function offerModels(catalogue, { id, file }) {
   page.model.replaceChildren(...groups.values());
   const note = () => {
     const { name, description } = /** @type {ModelListing} */ (catalogue.find(({ name }) => name === page.model.value));
-    const answers = server?.ids[name] && place?.kind === "server" ? server.ids[name] : file;
+    const answers = place?.answering(name).file;
     element("model-note").textContent = `${name}: ${description.replace(/\.?$/, ".")} ${answers ? `Here ${answers} answers for it.` : ""}`;
   };
   page.model.onchange = () => {
     remember("model", page.model.value);
     note();
+    if (place) showFacts(place.facts);
+    showContext();
   };
   note();
 }
 
 /** @param {Facts} facts */
-function showFacts({ file, backend, why, build, threads, threadsWhy, memoryBytes, context }) {
+function showFacts({ backend, why, build, threads, threadsWhy, memoryBytes }) {
+  const { file, context } = answering() ?? {};
   const rows = [
     ["File", file],
     ["Where", place?.kind === "server" ? "the server of this page" : "this browser"],
@@ -254,20 +279,31 @@ function showFacts({ file, backend, why, build, threads, threadsWhy, memoryBytes
 // ── The composer ──
 
 function showState() {
-  const answering = chat.isAnswering;
+  const { isAnswering } = chat;
   const [send, stop, focused] = [page.send, page.stop, document.activeElement];
-  send.disabled = !place || answering;
-  send.hidden = answering;
-  stop.hidden = !answering;
+  send.disabled = !place || isAnswering;
+  send.hidden = isAnswering;
+  stop.hidden = !isAnswering;
   // A button that is hidden loses the keyboard focus, so the other button receives it.
-  if (focused === send && answering) stop.focus();
-  if (focused === stop && !answering) send.focus();
+  if (focused === send && isAnswering) stop.focus();
+  if (focused === stop && !isAnswering) send.focus();
   showContext();
-  if (place && !answering) place.refresh().then((facts) => place && showFacts(facts), () => {});
+  if (place && !isAnswering) refresh(place);
 }
 
+/** @param {Place} from */
+async function refresh(from) {
+  const facts = await from.refresh().catch(() => null);
+  if (!facts || place !== from) return;
+  showFacts(facts);
+  showContext();
+}
+
+/** The model that answers for the chosen id. */
+const answering = () => place?.answering(page.model.value);
+
 function showContext() {
-  const context = place?.facts.context;
+  const context = answering()?.context;
   const usage = chat.turns.findLast(({ usage }) => usage)?.usage;
   element("context").hidden = !context || !usage;
   if (!context || !usage) return;
@@ -366,14 +402,11 @@ const chooseTab = tabs(element("tabs"), ({ id }) => {
   element("worker").hidden = name !== "worker";
   element("open-code").hidden = name !== "chat";
   remember("tab", name);
-  if (name === "worker") worker.show(takeAlong());
+  if (name === "worker") worker.show();
 });
 
-/** The name of the model as a command outside of this page takes it. */
-const takeAlong = () => place?.facts.source ?? "";
-
 showCode(
-  () => ({ ...currentRequest(), base: place?.kind === "browser" ? DEFAULT_SERVER : location.origin, hasKey: hasKey(), source: takeAlong() }),
+  () => ({ ...currentRequest(), ...answering(), base: place?.kind === "browser" ? DEFAULT_SERVER : location.origin, hasKey: hasKey() }),
   (code) => {
     worker.open(code);
     chooseTab(element("tab-worker"));

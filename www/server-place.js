@@ -1,21 +1,19 @@
 // The server of this page as the place that computes: `workers-ai-local serve`, over its HTTP interface.
 
 /**
- * @import { Facts, Place } from "./browser-place.js"
+ * @import { Answering, Facts, Place } from "./browser-place.js"
  * @typedef {object} Status what `GET /local/status` answers: see docs/http.md
  * @property {"loading" | "ok" | "failed"} status
  * @property {string} [error]
  * @property {string} model
- * @property {string} source
  * @property {string} id
- * @property {Record<string, string>} ids
+ * @property {Record<string, Answering>} models
  * @property {string} weights
  * @property {Facts["backend"]} backend
  * @property {string | null} reason
  * @property {string | null} build
  * @property {number | null} threads
  * @property {number | null} memoryBytes
- * @property {number | null} context
  * @property {{loaded: number, total: number | null, phase: any} | null} progress
  * @property {{endpoint?: string}} hub
  */
@@ -89,12 +87,13 @@ export async function openServer(status, { onProgress, signal }) {
   const place = {
     kind: "server",
     facts: factsOf(status),
+    answering: (model) => (Object.hasOwn(status.models, model) ? { ...status.models[model], own: true } : status.models["*"]),
     run,
     tokenize: async (model, input) => (await post("/local/tokenize", { model, ...input })).json(),
     models: async () => (await (await ask("/client/v4/accounts/local/ai/models/search?task=Text%20Generation&per_page=1000")).json()).result,
     async refresh() {
-      const now = await findServer();
-      return now ? factsOf(now) : place.facts;
+      status = (await findServer()) ?? status;
+      return factsOf(status);
     },
     close: async () => {},
   };
@@ -105,8 +104,8 @@ export async function openServer(status, { onProgress, signal }) {
  * @param {Status} status
  * @returns {Facts}
  */
-function factsOf({ model, source, id, backend, reason, build, threads, memoryBytes, context }) {
-  return { file: model, source, id, backend, why: reason, build, threads, threadsWhy: null, memoryBytes, context };
+function factsOf({ model, id, backend, reason, build, threads, memoryBytes }) {
+  return { file: model, id, backend, why: reason, build, threads, threadsWhy: null, memoryBytes };
 }
 
 /**

@@ -3,7 +3,14 @@
 
 /**
  * @import { StoredTurn } from "./conversation.js"
- * @typedef {{id: string, title: string, named?: boolean, updated: number, turns: StoredTurn[]}} StoredConversation
+ *
+ * @typedef {object} StoredConversation
+ * @property {string} id
+ * @property {string} title
+ * @property {boolean} [named] whether the user has given the title
+ * @property {number} updated
+ * @property {number} [version] how often the turns were stored: tells a tab that another one has changed them
+ * @property {StoredTurn[]} turns
  */
 
 const DATABASE = "workers-ai-local-playground";
@@ -31,7 +38,7 @@ function database() {
  * @template T
  * @param {IDBTransactionMode} mode
  * @param {(store: IDBObjectStore) => IDBRequest<T>} use
- * @returns {Promise<T | undefined>} `undefined` if it failed
+ * @returns {Promise<{result: T} | undefined>} `undefined` if it failed
  */
 async function inStore(mode, use) {
   const open = await database();
@@ -40,7 +47,7 @@ async function inStore(mode, use) {
     try {
       const transaction = open.transaction(CONVERSATIONS, mode);
       const request = use(transaction.objectStore(CONVERSATIONS));
-      transaction.oncomplete = () => resolve(request.result);
+      transaction.oncomplete = () => resolve(request);
       transaction.onabort = transaction.onerror = () => resolve(undefined);
     } catch {
       resolve(undefined);
@@ -48,20 +55,32 @@ async function inStore(mode, use) {
   });
 }
 
-/** All conversations, the newest first. @returns {Promise<StoredConversation[]>} */
+/** All conversations, the newest first. @returns {Promise<StoredConversation[] | undefined>} `undefined` if they cannot be read */
 export async function readConversations() {
-  const all = (await inStore("readonly", (store) => store.getAll())) ?? [];
-  return all.sort((one, other) => other.updated - one.updated);
+  const all = await inStore("readonly", (store) => store.getAll());
+  return all?.result.sort((one, other) => other.updated - one.updated);
 }
 
 /**
- * @param {StoredConversation} conversation
- * @returns {Promise<boolean>} whether it is stored
+ * Changes what is stored of a conversation. No other tab changes it between the reading and the writing.
+ *
+ * @param {string} id
+ * @param {(stored: StoredConversation | undefined) => StoredConversation | null | undefined} change gives what is to be stored, `null` to remove it,
+ *   `undefined` to leave it
+ * @returns {Promise<boolean>} whether that is done
  */
-export const writeConversation = async (conversation) => (await inStore("readwrite", (store) => store.put(conversation))) !== undefined;
-
-/** @param {string} id */
-export const removeConversation = (id) => inStore("readwrite", (store) => store.delete(id));
+export async function changeConversation(id, change) {
+  const done = await inStore("readwrite", (store) => {
+    const request = store.get(id);
+    request.onsuccess = () => {
+      const next = change(request.result);
+      if (next) store.put(next);
+      if (next === null) store.delete(id);
+    };
+    return request;
+  });
+  return done !== undefined;
+}
 
 /**
  * A small value of an earlier visit.

@@ -34,7 +34,9 @@ export function tokenView(place, request) {
       if (!now) throw new Error("No model is loaded yet: wait until it is, or choose another one.");
       const { model, input } = request();
       const { tokens, pieces, text } = await now.tokenize(model, input);
-      const { context } = now.facts;
+      // It may have been loaded for this.
+      await now.refresh();
+      const { context } = now.answering(model);
       element("token-count").textContent = `${tokens.length} tokens, ${text.length} characters${context ? `; ${shareText(tokens.length / context)} of the ${context.toLocaleString("en")} positions` : ""}. Each token has its own background; markers of the chat template are coloured. Point at one to see its id.`;
       element("token-text").append(...pieces.slice(0, MOST_SHOWN).map((piece, index) => make(MARKER.test(piece) ? "mark" : "span", { title: String(tokens[index]) }, piece)));
       if (pieces.length > MOST_SHOWN) element("token-text").append(` … and ${(pieces.length - MOST_SHOWN).toLocaleString("en")} more tokens`);

@@ -30,7 +30,7 @@ async function start(code, request, port) {
     const handler = typeof worker === "function" && typeof worker.prototype?.fetch === "function" ? Object.assign(new worker(), { env }) : worker;
     if (typeof handler?.fetch !== "function") throw new Error(NO_HANDLER);
     const { method, url, headers, body } = request;
-    const context = { waitUntil: (/** @type {Promise<unknown>} */ work) => void Promise.resolve(work).catch((error) => log(`waitUntil: ${error}`)), passThroughOnException() {} };
+    const context = { waitUntil: keepWork(port, log), passThroughOnException() {} };
     const response = await handler.fetch(new Request(url, { method, headers, body }), env, context);
     if (!(response instanceof Response)) throw new Error(NO_RESPONSE);
     const answer = { status: response.status, statusText: response.statusText, headers: [...response.headers] };
@@ -41,6 +41,33 @@ async function start(code, request, port) {
   } catch (error) {
     port.postMessage({ failed: failureOf(error, address) });
   }
+}
+
+/**
+ * Returns `waitUntil`. When the page asks, it is told as soon as all work has ended.
+ *
+ * @param {MessagePort} port
+ * @param {(text: string) => void} log
+ */
+function keepWork(port, log) {
+  let going = 0;
+  let isAsked = false;
+  const tell = () => isAsked && going === 0 && port.postMessage({ finished: true });
+  port.addEventListener("message", ({ data }) => {
+    if (!data.finish) return;
+    isAsked = true;
+    tell();
+  });
+  return (/** @type {Promise<unknown>} */ work) => {
+    going += 1;
+    Promise.resolve(work)
+      .catch((error) => log(`waitUntil: ${error}`))
+      .finally(() => {
+        going -= 1;
+        // What it has begun last may pass more work.
+        setTimeout(tell);
+      });
+  };
 }
 
 /**
@@ -63,11 +90,13 @@ function binding(port) {
   port.onmessage = ({ data: { id, value, error, isStream }, ports }) => {
     const call = waiting.get(id);
     waiting.delete(id);
-    if (!error) return call?.resolve(isStream ? receiveStream(ports[0]) : value);
+    // Another message.
+    if (!call) return;
+    if (!error) return call.resolve(isStream ? receiveStream(ports[0]) : value);
     // The line of the call, not of this function.
     const failed = Object.assign(new Error(error.message), { name: error.name });
-    failed.stack = call?.called.stack;
-    call?.reject(failed);
+    failed.stack = call.called.stack;
+    call.reject(failed);
   };
   const call = (/** @type {string} */ method, /** @type {unknown[]} */ args) =>
     new Promise((resolve, reject) => {

@@ -12,6 +12,7 @@ import { receiveStream, sendStream } from "./port-streams.js";
  * @property {string} statusText
  * @property {[string, string][]} headers
  * @property {ReadableStream<Uint8Array> | null} body
+ * @property {() => Promise<boolean>} finish waits for the work that was passed to `waitUntil`; resolves to whether it has ended in time
  */
 
 /** A Worker failed: its line, if it is known. */
@@ -23,6 +24,8 @@ export class WorkerFailure extends Error {
   }
 }
 
+/** How long work that was passed to `waitUntil` may go on after the response, as at Cloudflare. */
+const WORK_LIMIT_MS = 30_000;
 const IMPORTS = /Failed to resolve module specifier|bare specifier|Module name, .* does not resolve|import.*(?:failed|error)/i;
 const ENDED_EARLY = "It could not be started. Its imports cannot be loaded here: a Worker in this tab is one module without packages.";
 
@@ -47,7 +50,14 @@ export async function runWorker({ code, request, place, onLog, signal }) {
   const { port1, port2 } = new MessageChannel();
   /** The requests to the model that are being computed. */
   const computing = new AbortController();
+  const { promise: work, resolve: finished } = /** @type {PromiseWithResolvers<boolean>} */ (Promise.withResolvers());
+  const finish = () => {
+    port1.postMessage({ finish: true });
+    setTimeout(finished, WORK_LIMIT_MS, false);
+    return work;
+  };
   const end = () => {
+    finished(false);
     computing.abort();
     frame.remove();
     port1.close();
@@ -67,7 +77,8 @@ export async function runWorker({ code, request, place, onLog, signal }) {
     port1.onmessage = async ({ data, ports }) => {
       if (data.log !== undefined) onLog(data.log);
       else if (data.failed) fail(data.failed.name === "SyntaxError" && !data.failed.line ? { ...data.failed, line: await lineOfError(frame, code, signal) } : data.failed);
-      else if (data.answer) resolve({ ...data.answer, body: data.hasBody ? receiveStream(ports[0]) : null });
+      else if (data.answer) resolve({ ...data.answer, body: data.hasBody ? receiveStream(ports[0]) : null, finish });
+      else if (data.finished) finished(true);
       else port1.postMessage(...(await called(data, place(), computing.signal)));
     };
     document.body.append(frame);

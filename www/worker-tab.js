@@ -1,7 +1,7 @@
 // The tab in which a Worker is typed and run: editor, request, response.
 
 import { CodeEditor } from "./code-editor.js";
-import { gguf } from "./code-samples.js";
+import { weights } from "./code-samples.js";
 import { copy, element, make, messageOf } from "./dom.js";
 import { indented } from "./json-check.js";
 import { codeBlock } from "./markdown.js";
@@ -17,6 +17,8 @@ import { WorkerFailure, runWorker } from "./worker-host.js";
 const ORIGIN = "http://worker.local";
 const WITH_BODY = ["POST", "PUT"];
 const OWN = "own";
+/** A model id in code. */
+const ID = /@[\w-]+\/[\w./-]+/g;
 /** More than anybody reads; a Worker can write without an end. */
 const MAX_SHOWN = 200_000;
 const MAX_LOG = 500;
@@ -56,6 +58,7 @@ export class WorkerTab {
       event.preventDefault();
       this.#run();
     });
+    element("worker-take").addEventListener("toggle", () => this.show());
     element("worker-stop").addEventListener("click", () => this.#running?.abort());
     element("worker-copy").addEventListener("click", () => copy(this.#editor.value, element("worker-copy", HTMLButtonElement)));
   }
@@ -66,13 +69,17 @@ export class WorkerTab {
     this.#openOwn(code);
   }
 
-  /** Says how to run the Worker elsewhere with the model of this page. @param {string} source "" for the default one */
-  show(source) {
+  /** Says how to run the Worker elsewhere with the model that answers it here. */
+  show() {
+    const place = this.#place();
+    const ids = this.#editor.value.match(ID) ?? [];
+    // A command names the model of one id.
+    const model = ids.find((id) => place?.answering(id).own) ?? ids[0] ?? "";
     element("worker-take-text").replaceChildren(
       make("p", {}, "Save the code as ", make("code", {}, "src/index.js"), " beside this ", make("code", {}, "wrangler.toml"), ":"),
       codeBlock('name = "my-worker"\nmain = "src/index.js"\ncompatibility_date = "2026-01-01"\n\n[ai]\nbinding = "AI"', "ini"),
       make("p", {}, "Then, in that folder:"),
-      codeBlock(`npm install --save-dev wrangler workers-ai-local\nnpx workers-ai-local dev${gguf(source)}`, "bash"),
+      codeBlock(`npm install --save-dev wrangler workers-ai-local\nnpx workers-ai-local dev${weights({ model, ...place?.answering(model) })}`, "bash"),
       make("p", { className: "note" }, "wrangler deploy brings the same code to Cloudflare, unchanged."),
     );
   }
@@ -127,6 +134,7 @@ export class WorkerTab {
       });
       running.signal.throwIfAborted();
       await this.#show(answer, started, running.signal);
+      await this.#finish(answer, running.signal);
     } catch (error) {
       // Another run shows its own.
       if (this.#running !== running) return;
@@ -134,10 +142,25 @@ export class WorkerTab {
       else this.#fail(error);
     }
     if (this.#running !== running) return;
-    // The Worker has answered, and ends with its sandbox.
+    // The Worker ends with its sandbox.
     running.abort();
     this.#running = null;
     this.#showRunning(false);
+  }
+
+  /**
+   * Waits for the work that the Worker has passed to `waitUntil`.
+   *
+   * @param {Answer} answer
+   * @param {AbortSignal} signal
+   */
+  async #finish({ finish }, signal) {
+    const note = make("p", { className: "note" }, "Waiting for what was passed to waitUntil …");
+    this.#log.before(note);
+    const isInTime = await finish();
+    note.remove();
+    signal.throwIfAborted();
+    if (!isInTime) this.#log.before(make("p", { className: "note", role: "status" }, "What was passed to waitUntil was ended after 30 s, as at Cloudflare."));
   }
 
   /** @param {boolean} running */

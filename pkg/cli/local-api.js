@@ -7,12 +7,17 @@ import { MAX_BODY_BYTES } from "../node-http.js";
  * @import { IncomingMessage, ServerResponse } from "node:http"
  * @import { Ai, Backend } from "../index.d.ts"
  *
+ * @typedef {object} Answering a model that answers for ids
+ * @property {string} file the name of its file
+ * @property {string} source what a program gives to use the same model; "" for the default one
+ * @property {number | null} context tokens that prompt and answer may have together; `null` before it is loaded
+ *
  * @typedef {object} Status what `GET /local/status` answers
  * @property {"loading" | "ok"} status
  * @property {string} model the name of the model's file
  * @property {string} source what a program gives to use the same model; "" for the default one
  * @property {string} id the model id that was loaded at the start
- * @property {Record<string, string>} ids the ids with a model of their own, and its file
+ * @property {Record<string, Answering>} models the ids with a model of their own; "*": all other ids
  * @property {string} weights where a browser finds the model, to compute it itself: a name, or an address on this server; "" for the default one
  * @property {Backend | null} backend
  * @property {string | null} reason why the backend is this one: the GPU that computes, or why none does although it was preferred

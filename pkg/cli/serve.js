@@ -26,6 +26,7 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
  * @import { IncomingMessage, Server, ServerResponse } from "node:http"
  * @import { Access } from "./access.js"
  * @import { EngineValues } from "./engine.js"
+ * @import { Answering } from "./local-api.js"
  * @typedef {{port?: string, host?: string, model?: string, gguf?: string[], lora?: string[], cors?: string[], "allow-host"?: string[], key?: string}} OwnValues
  * @typedef {OwnValues & {"any-model"?: boolean} & EngineValues} Values
  *
@@ -38,6 +39,8 @@ import { clearStatus, loadProgress, note, say } from "./terminal.js";
 /** By default, the server is reachable only from this machine. */
 const HOST = "127.0.0.1";
 const PORT = 8788;
+/** All ids without a model of their own. */
+const OTHER_IDS = "*";
 /** How long the answers in progress may take when the server is stopped. */
 const GRACE_MS = 5_000;
 /** Segments with which a path leads elsewhere than it says. */
@@ -67,9 +70,11 @@ export async function serve(values, positionals) {
   const onProgress = (/** @type {import("../index.d.ts").ModelProgress} */ step) => {
     progress = step;
     showProgress(step);
+    if (step.phase === "weights" && step.loaded === step.total) learnWindow(step.model);
   };
   const ai = new Ai({ ...config, onProgress, onWarning: note });
-  const chosen = config.models?.[id] ?? config.default;
+  const ownOf = (/** @type {string} */ id) => (Object.hasOwn(config.models ?? {}, id) ? config.models?.[id] : config.default);
+  const chosen = ownOf(id);
   const source = sourceOf(chosen) ?? env.WORKERS_AI_LOCAL_MODEL ?? "";
   const isNamed = source === "" || parseName(source) !== undefined;
   const stored = storedAt(source, config);
@@ -78,19 +83,38 @@ export async function serve(values, positionals) {
   const served = withUploads(ai, answered);
   /** @type {Health} */
   let health = { status: "loading", model: file, backend: null };
-  /** @type {number | null} */
-  let context = null;
-  const ids = Object.fromEntries(Object.entries(config.models ?? {}).map(([each, own]) => [each, fileNameOf(sourceOf(own) ?? "")]));
-  const known = { source: shownSource(source, access), id, ids, weights: isNamed && !stored ? source : modelPathname(servedFiles(modelPath)[0][0]), hub: { endpoint: config.hub?.endpoint ?? env.HF_ENDPOINT } };
-  const status = () => statusOf(ai, { ...health, ...known, context }, progress);
+  /** The context windows of the models that have been loaded, by what the configuration has for them. @type {Map<unknown, Promise<number | null>>} */
+  const windows = new Map();
+  /** To be called for ids whose model is loaded or being loaded: the window is known by a request. @param {string} id */
+  function learnWindow(id) {
+    // What the service or nobody computes has no window here.
+    if (remote?.[id] || remote?.["*"]) return null;
+    const own = ownOf(id);
+    if (!windows.has(own)) {
+      // A model that could not be loaded may be the next time.
+      windows.set(own, contextWindow(ai, id).then((tokens) => (tokens === null && windows.delete(own), tokens)));
+    }
+    return windows.get(own);
+  }
+  /** @param {string} id @returns {Promise<Answering>} */
+  async function answering(id) {
+    const own = ownOf(id);
+    const name = sourceOf(own) ?? env.WORKERS_AI_LOCAL_MODEL ?? "";
+    return { file: own === chosen ? health.model : chosenFile(config, id), source: shownSource(name, access), context: await settled(windows.get(own)) };
+  }
+  const known = { source: shownSource(source, access), id, weights: isNamed && !stored ? source : modelPathname(servedFiles(modelPath)[0][0]), hub: { endpoint: config.hub?.endpoint ?? env.HF_ENDPOINT } };
+  const ids = [...Object.keys(config.models ?? {}), OTHER_IDS];
+  const status = async () => {
+    const models = Object.fromEntries(await Promise.all(ids.map(async (each) => [each, await answering(each)])));
+    return statusOf(ai, { ...health, ...known, models, context: await settled(windows.get(chosen)) }, progress);
+  };
   const server = createServer(served, { modelPath, log: say, access, health: () => health, local: localApi(ai, status) });
   stopWithSignals(server);
 
   // Listens before the model is loaded, which may take minutes. Requests wait for the model.
   const url = await listen(server, port, values.host ?? HOST);
   const loaded = await ai.load(model).finally(clearStatus);
-  // What the service or nobody computes has no window here.
-  if (loaded.backend && !remote?.[id] && !remote?.["*"]) context = await contextWindow(ai, id);
+  if (loaded.backend) await learnWindow(id);
   health = { status: "ok", model: fileNameOf(loaded.model), backend: loaded.backend };
   const body = { model: id, messages: [{ role: "user", content: "Why is the sky blue?" }] };
   say(`Listening on ${url} with ${fileNameOf(loaded.model)} (${loaded.backend})
@@ -103,6 +127,9 @@ Ctrl+C stops.`);
     say("Every machine that reaches this address can use the server. --key KEY asks for a bearer token.");
   }
 }
+
+/** A promise's value; `null` if it is not settled yet. @type {<T>(promise: Promise<T> | undefined) => Promise<T | null>} */
+const settled = (promise) => Promise.race([promise ?? null, new Promise((resolve) => setImmediate(resolve, null))]);
 
 /**
  * The name, address or path of a model's first file; `undefined` if it is given in another form.

@@ -1,131 +1,99 @@
-// The playground for everybody: axe-core finds nothing serious in any of its states, in both themes and on a phone; nothing is wider than the screen;
+// The playground for everybody: axe-core finds nothing serious in any of its states, in both themes and on screens of four sizes; nothing is wider than the screen;
 // all of it works by keyboard. The answers are a script's, so that the states are always the same.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { after, before, describe, it } from "node:test";
-import { createServer } from "../../pkg/cli/serve.js";
-import { localApi, statusOf } from "../../pkg/cli/local-api.js";
-import { Ai } from "../../pkg/node.js";
-import { listening } from "../../scripts/lib/ports.mjs";
 import { launch, openPage } from "./chromium.mjs";
+import { STATES, ask, isReady, reset, startHost, startScripted } from "./scripted-playground.mjs";
 
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const SIZES = { "1280 × 800": { width: 1280, height: 800 }, "390 × 844": { width: 390, height: 844 } };
-const THEMES = ["light", "dark"];
+const BOTH = ["light", "dark"];
+const SIZES = {
+  "1280 × 800": { width: 1280, height: 800, themes: BOTH },
+  "390 × 844": { width: 390, height: 844, themes: BOTH },
+  "768 × 1024": { width: 768, height: 1024, themes: ["light"] },
+  "1920 × 1080": { width: 1920, height: 1080, themes: ["dark"] },
+};
+/** The rules whose result depends on the theme. */
+const OF_COLOURS = ["color-contrast", "link-in-text-block"];
 
-const MARKDOWN = "# Title\n\nA **bold** word, `code`, a [link](https://example.com) and ![a picture](https://example.com/a.png).\n\n```js\n// A comment\nconst a = \"text\" + 1;\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n> quoted\n\n- [x] done\n\n<img src=x onerror=alert(1)><script>alert(2)</script>\n\n[bad](javascript:alert(3))";
-const SCRIPT = [
-  { input: /Markdown/, text: MARKDOWN.match(/[\s\S]{1,7}/g) },
-  { input: { messages: [{}, {}, { role: "tool" }] }, text: "It is 21 °C." },
-  { input: /weather/, reasoning: "I have a tool.", calls: [{ name: "get_weather", arguments: { city: "Paris" } }] },
-  { input: /person/, json: { name: "Ada", age: 41, hobbies: ["chess"] } },
-  { input: /slowly/, text: Array.from({ length: 200 }, (_, index) => `word${index} `), delay: 20 },
-  { input: /fails/, error: 5021 },
-  { text: "An answer." },
-];
-
-let ai;
 let server;
 let browser;
 before(async () => {
-  ai = new Ai({ script: SCRIPT, onWarning() {} });
-  const health = { status: "ok", model: "model.gguf", backend: "cpu" };
-  const known = { ...health, source: "", id: "@cf/meta/llama-3.1-8b-instruct", ids: {}, weights: "", hub: {}, context: 8192 };
-  server = await listening(createServer(ai, { health: () => health, local: localApi({ tokenize: async () => ({ tokens: [1, 2, 3, 4], pieces: ["<|im_start|>", "user", "\n", "Hi"], text: "<|im_start|>user\nHi" }) }, () => statusOf({ stats: async () => ({ build: "threads", threads: 2, memoryBytes: 1e8, models: [] }), backendReason: "A reason." }, known, null)) }));
+  server = await startScripted();
   browser = await launch();
 });
 after(async () => {
   await browser?.close();
   await server?.close();
-  await ai?.close();
 });
 
 async function open(options) {
   const opened = await openPage(browser, options);
   opened.page.setDefaultTimeout(20_000);
   await opened.page.goto(server.url);
-  await opened.page.waitForSelector("#engine[data-state=ready]", { state: "attached" });
+  await isReady(opened.page);
   return opened;
 }
-async function ask(page, prompt) {
-  await page.fill("#prompt", prompt);
-  await page.press("#prompt", "Enter");
-  await page.waitForSelector("#send:enabled");
+
+/** What axe-core finds, of the rules that count; of all of them without `rules`. */
+async function violations(page, rules) {
+  const found = await page.evaluate(async (rules) => {
+    const options = { resultTypes: ["violations"], ...(rules && { runOnly: { type: "rule", values: rules } }) };
+    return (await globalThis.axe.run(options)).violations.map(({ id, impact, nodes }) => ({ id, impact, where: nodes.map(({ target }) => target.join(" ")) }));
+  }, rules);
+  return found.filter(({ impact }) => impact === "serious" || impact === "critical");
 }
 
-/** What is done to come to each state from a fresh page. */
-const STATES = {
-  "the first screen": async () => {},
-  "an answer with everything of Markdown": (page) => ask(page, "Markdown"),
-  "an answer that failed": (page) => ask(page, "This fails"),
-  "a call of a tool": async (page) => {
-    await page.getByRole("button", { name: /Call a tool/ }).click();
-    await page.waitForSelector(".calls textarea");
-    await page.click(".thought summary");
-  },
-  "JSON of a schema": async (page) => {
-    await page.getByRole("button", { name: /Fill a JSON schema/ }).click();
-    await page.waitForSelector(".verdict");
-  },
-  "the code": (page) => page.click("#open-code"),
-  "the tokens": (page) => page.click("#tokens"),
-  "the dialog of models, with an error": async (page) => {
-    await page.click("#open-models");
-    await page.click("#hub-fields summary");
-    await page.fill("#source", "none");
-    await page.press("#source", "Enter");
-    await page.waitForSelector("#source-error:not([hidden])");
-  },
-  "the settings, with a tool that is made": async (page) => {
-    if ((await page.getAttribute("#show-settings", "aria-expanded")) === "false") await page.click("#show-settings");
-    await page.selectOption("#format", "json_schema");
-    await page.click("#tools-section summary");
-    await page.click("#tool-add");
-    await page.fill("#tool-parameters", "{");
-    await page.click("#tool-save");
-  },
-  "the list of conversations": async (page) => {
-    await ask(page, "Hi");
-    if ((await page.getAttribute("#show-conversations", "aria-expanded")) === "false") await page.click("#show-conversations");
-    await page.locator("#conversation-list").getByRole("button", { name: /^Rename/ }).click();
-  },
-  "the Worker's response": async (page) => {
-    await page.click("#tab-worker");
-    await page.selectOption("#worker-example", { label: "A stream" });
-    await page.click("#worker-send");
-    await page.waitForFunction(() => /complete after/.test(document.querySelector("#worker-response").textContent));
-    await page.click("#worker-take summary");
-  },
-  "the Worker's error": async (page) => {
-    await page.click("#tab-worker");
-    await page.selectOption("#worker-method", "POST");
-    await page.fill("#worker-editor textarea", "export default {\n fetch() { x; } };");
-    await page.click("#worker-send");
-    await page.waitForSelector("#worker-response .error");
-  },
-};
+describe("axe-core", () => {
+  let host;
+  before(async () => (host = await startHost()));
+  after(() => host?.close());
 
-for (const [size, viewport] of Object.entries(SIZES)) {
-  describe(`axe-core, on ${size}`, () => {
-    for (const [state, reach] of Object.entries(STATES)) {
-      it(`finds nothing serious in ${state}`, async () => {
-        const { page } = await open({ viewport });
-        await reach(page);
+  for (const [size, { themes, ...viewport }] of Object.entries(SIZES)) {
+    describe(`on ${size}`, () => {
+      // One page for all states: a load takes longer than to look at it.
+      let page;
+      before(async () => {
+        ({ page } = await open({ viewport, reducedMotion: "reduce" }));
         await page.evaluate(AXE);
-        for (const colorScheme of THEMES) {
-          await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
-          const violations = await page.evaluate(async () => (await globalThis.axe.run()).violations.map(({ id, impact, nodes }) => ({ id, impact, where: nodes.map(({ target }) => target.join(" ")) })));
-          assert.deepEqual(violations.filter(({ impact }) => impact === "serious" || impact === "critical"), [], colorScheme);
+      });
+      after(() => page?.close());
+
+      for (const [state, reach] of Object.entries(STATES)) {
+        it(`finds nothing serious in ${state}`, async () => {
+          await reset(page);
+          await reach(page, host.url);
+          for (const [index, colorScheme] of themes.entries()) {
+            await page.emulateMedia({ colorScheme });
+            assert.deepEqual(await violations(page, index > 0 ? OF_COLOURS : undefined), [], colorScheme);
+          }
           const [wanted, given] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
           assert.ok(wanted <= given, `${wanted} > ${given}`);
-        }
-        await page.close();
-      });
-    }
+        });
+      }
+    });
+  }
+});
+
+describe("a warning of the engine", () => {
+  it("says what to do on this page, once, and is closed by a button", async () => {
+    const host = await startHost();
+    const { page } = await open();
+    await STATES["a model for which there is no room"](page, host.url);
+    const warnings = page.locator("#warnings p");
+    assert.deepEqual(await warnings.allTextContents(), [
+      `${host.url}/whole.gguf is not kept in this browser (there is no more room), so it will be downloaded again at the next load. Free space on the disk, or remove what is no longer needed: see “Stored in this browser” in the dialog “Model”.`,
+    ]);
+    await page.getByRole("button", { name: "Close this warning" }).click();
+    assert.ok(await warnings.isHidden());
+    assert.equal(await page.evaluate(() => document.activeElement.id), "prompt");
+    await page.close();
+    await host.close();
   });
-}
+});
 
 describe("what a model writes", () => {
   it("is shown as Markdown, and never becomes a script, an image or a link that runs", async () => {
@@ -221,7 +189,7 @@ describe("by keyboard alone", () => {
   });
 
   it("opens a drawer on a phone, keeps the focus out of it while it is closed, and closes it by Esc", async () => {
-    const { page } = await open({ viewport: SIZES["390 × 844"] });
+    const { page } = await open({ viewport: { width: 390, height: 844 } });
     assert.equal(await page.evaluate(() => document.querySelector("#settings-panel").inert), true);
     await tabTo(page, "#show-settings");
     await page.keyboard.press("Enter");

@@ -4,23 +4,14 @@
 import assert from "node:assert/strict";
 import { createServer as createHttpServer } from "node:http";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
-import { createServer } from "../../pkg/cli/serve.js";
-import { localApi, statusOf } from "../../pkg/cli/local-api.js";
-import { Ai } from "../../pkg/node.js";
 import { listening } from "../../scripts/lib/ports.mjs";
 import { Stopwatch } from "../../www/speed.js";
 import { launch, openPage } from "./chromium.mjs";
+import { startScripted } from "./scripted-playground.mjs";
 
 const LIMIT_MS = 20_000;
 /** As long as what should not happen is waited for. */
 const WHILE_MS = 500;
-const SCRIPT = [
-  { input: /person/, json: { name: "Ada", age: 41, hobbies: ["chess"] } },
-  { input: /slowly/, text: Array.from({ length: 200 }, (_, index) => `word${index} `), delay: 20 },
-  { text: "An answer." },
-];
-
-let ai;
 let server;
 let browser;
 let page;
@@ -28,16 +19,12 @@ let problems;
 /** The paths that the server was asked for. */
 const asked = [];
 before(async () => {
-  ai = new Ai({ script: SCRIPT, onWarning() {} });
-  const health = { status: "ok", model: "model.gguf", backend: "cpu" };
-  const known = { ...health, source: "/home/a/My Models/it's.gguf", id: "@cf/meta/llama-3.1-8b-instruct", ids: {}, weights: "", hub: {}, context: 8192 };
-  server = await listening(createServer(ai, { health: () => health, local: localApi({ tokenize: async () => ({ tokens: [1, 2], pieces: ["H", "i"], text: "Hi" }) }, () => statusOf({ stats: async () => ({ build: "threads", threads: 2, memoryBytes: 1e8, models: [] }), backendReason: "A reason." }, known, null)) }));
+  server = await startScripted({ source: "/home/a/My Models/it's.gguf" });
   browser = await launch();
 });
 after(async () => {
   await browser?.close();
   await server?.close();
-  await ai?.close();
 });
 beforeEach(async () => {
   ({ page, problems } = await openPage(browser));
@@ -120,6 +107,47 @@ describe("a Worker", () => {
     await ended();
     assert.deepEqual(asked.filter((path) => path.startsWith("/client/") && path.includes("/run/")), ["/client/v4/accounts/local/ai/run/@cf/meta/llama-3.1-8b-instruct", "/client/v4/accounts/local/ai/run/@cf/a%3Fb/%252e%252e%23c"]);
     assert.ok(!asked.includes("/local/tokenize"));
+  });
+
+  const WITH_WORK = `export default {
+  fetch(request, env, ctx) {
+    const later = async () => {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      const { response } = await env.AI.run("@cf/meta/llama-3.1-8b-instruct", { prompt: "Hi" });
+      console.log("later:", response);
+      ctx.waitUntil(Promise.reject("more work"));
+    };
+    ctx.waitUntil(later());
+    return new Response("at once");
+  },
+};`;
+
+  it("has the work that it passes to waitUntil done after its response, with its lines on the console", async () => {
+    await run(WITH_WORK);
+    await ended();
+    assert.match(await page.innerText("#worker-response"), /^200[^]*at once/);
+    assert.deepEqual(await page.locator("#worker-response .log span").allTextContents(), ["later: An answer.\n", "waitUntil: more work\n"]);
+    assert.doesNotMatch(await page.innerText("#worker-response"), /Waiting/);
+    assert.equal(page.frames().length, 1);
+  });
+
+  it("whose work has no end is ended after 30 seconds, or when it is stopped", async () => {
+    const ENDLESS = "export default { fetch(request, env, ctx) { ctx.waitUntil(new Promise(() => {})); return new Response('at once'); } };";
+    const waiting = () => page.waitForFunction(() => /Waiting for what was passed to waitUntil/.test(document.querySelector("#worker-response").textContent));
+    await page.clock.install();
+    await run(ENDLESS);
+    await waiting();
+    await page.click("#worker-stop");
+    await ended();
+    assert.match(await page.innerText("#worker-response"), /^200[^]*at once[^]*Stopped\.$/);
+    await run(ENDLESS);
+    await waiting();
+    await page.clock.fastForward(29_000);
+    assert.ok(await page.locator("#worker-stop").isVisible());
+    await page.clock.fastForward(1_000);
+    await ended();
+    assert.match(await page.innerText("#worker-response"), /What was passed to waitUntil was ended after 30 s, as at Cloudflare\./);
+    assert.equal(page.frames().length, 1);
   });
 
   it("is taken along with the model's path as a shell reads it", async () => {

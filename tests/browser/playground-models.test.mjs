@@ -1,7 +1,9 @@
 // Models in the playground: files that are opened and dropped, good and bad; names on a hub; what the browser has stored. In a real Chromium.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, beforeEach, afterEach, describe, it } from "node:test";
@@ -38,13 +40,12 @@ after(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-beforeEach(async () => {
+async function open(url = server.url) {
   ({ page, problems } = await openPage(browser));
   page.setDefaultTimeout(LOAD_LIMIT_MS);
-  await page.goto(server.url);
+  await page.goto(url);
   await loaded("of-server.gguf");
-});
-afterEach(() => page.close());
+}
 
 const status = () => page.textContent("#engine-status");
 const loaded = async (name) => {
@@ -67,15 +68,21 @@ async function answer() {
   await page.waitForSelector("#send:enabled");
   return page.locator(".turn .text").last().textContent();
 }
-async function choose(name) {
-  await page.click("#open-models");
+async function useHub() {
   if (!(await page.evaluate(() => document.querySelector("#hub-fields").open))) await page.click("#hub-fields summary");
   await page.fill("#hub-endpoint", hub.url);
+}
+async function choose(name) {
+  await page.click("#open-models");
+  await useHub();
   await page.fill("#source", name);
   await page.press("#source", "Enter");
 }
 
 describe("a file", () => {
+  beforeEach(() => open());
+  afterEach(() => page.close());
+
   it("that is opened answers", async () => {
     await page.setInputFiles("#file", await fileOf("opened.gguf", modelSaying("opened")));
     await loaded("opened.gguf");
@@ -84,12 +91,12 @@ describe("a file", () => {
   });
 
   it("that is dropped answers", async () => {
-    const bytes = Array.from(modelSaying("dropped"));
-    const dropped = await page.evaluateHandle((bytes) => {
+    const text = Buffer.from(modelSaying("dropped")).toString("base64");
+    const dropped = await page.evaluateHandle((text) => {
       const transfer = new DataTransfer();
-      transfer.items.add(new File([new Uint8Array(bytes)], "dropped.gguf"));
+      transfer.items.add(new File([Uint8Array.from(atob(text), (each) => each.charCodeAt(0))], "dropped.gguf"));
       return transfer;
-    }, bytes);
+    }, text);
     await page.dispatchEvent("body", "dragover", { dataTransfer: dropped });
     assert.ok(await page.locator("#drop").isVisible());
     await page.dispatchEvent("body", "drop", { dataTransfer: dropped });
@@ -97,6 +104,12 @@ describe("a file", () => {
     await loaded("dropped.gguf");
     assert.equal(await answer(), "dropped");
   });
+
+});
+
+describe("a file, after another one on the same page,", () => {
+  before(() => open());
+  after(() => page.close());
 
   const REFUSED = {
     "that is empty": ["empty.gguf", "", /^empty\.gguf is empty\. Download it again\.$/],
@@ -109,10 +122,14 @@ describe("a file", () => {
       await page.waitForSelector("#source-error:not([hidden])");
       assert.match(await page.textContent("#source-error"), message);
       await page.keyboard.press("Escape");
-      await loaded("of-server.gguf");
-      assert.equal(await answer(), "server");
+      assert.equal(await page.textContent("#model-name"), "of-server.gguf");
     });
   }
+
+  it("that was refused leaves the model before, which answers", async () => {
+    await loaded("of-server.gguf");
+    assert.equal(await answer(), "server");
+  });
 
   it("that is too large is refused beside the field", async () => {
     const file = await fileOf("huge.gguf", modelSaying("huge"));
@@ -120,6 +137,7 @@ describe("a file", () => {
     await page.setInputFiles("#file", file);
     await page.waitForSelector("#source-error:not([hidden])");
     assert.match(await page.textContent("#source-error"), /^huge\.gguf is too large: 18 GB, and a page has at most 17 GB for a model\. Choose a smaller one/);
+    await page.keyboard.press("Escape");
     await rm(file);
   });
 
@@ -146,6 +164,9 @@ describe("a file", () => {
 });
 
 describe("a name", () => {
+  beforeEach(() => open());
+  afterEach(() => page.close());
+
   it("on the hub loads its file, is stored, is loaded again after a reload without the hub, and can be deleted", async () => {
     await choose("hf:maker/tiny-GGUF");
     await loaded("hf:maker/tiny-GGUF");
@@ -203,12 +224,19 @@ describe("a name", () => {
     });
   }
 
+});
+
+describe("a name, after another one on the same page,", () => {
+  before(() => open());
+  after(() => page.close());
+
   for (const [name, message] of Object.entries({ "": /^Enter a name or an address/, lama: /^There is no short name “lama”\. Choose one of the list/, "hf:maker": /is not the name of a model\. Write hf:owner\/repo/ })) {
     it(`that is none is refused beside the field: ${JSON.stringify(name)}`, async () => {
       await choose(name);
       await page.waitForSelector("#source-error:not([hidden])");
       assert.match(await page.textContent("#source-error"), message);
       assert.equal(await page.evaluate(() => document.activeElement.id), "source");
+      await page.keyboard.press("Escape");
     });
   }
 
@@ -216,10 +244,44 @@ describe("a name", () => {
     await page.click("#open-models");
     const row = page.locator("#curated li", { hasText: "llama-3.2-1b" });
     assert.match(await row.locator("small").textContent(), /^1\.2B · about 810 MB · 131,072 tokens · Llama 3\.2/);
-    await page.click("#hub-fields summary");
-    await page.fill("#hub-endpoint", hub.url);
+    await useHub();
     await row.getByRole("button", { name: "Load llama-3.2-1b" }).click();
     // This hub does not have it.
     assert.match(await failed(), /^llama-3\.2-1b cannot be loaded\. .*bartowski\/Llama-3\.2-1B-Instruct-GGUF/);
+  });
+});
+
+describe("the page's own address", () => {
+  // `startPlayground` listens on IPv4 only.
+  let gate;
+  let url;
+  before(async () => {
+    gate = createServer((socket) => {
+      const { hostname, port } = new URL(server.url);
+      socket.pipe(connect(port, hostname)).on("error", () => socket.destroy()).pipe(socket).on("error", () => {});
+    });
+    await once(gate.listen(0, "::1"), "listening");
+    url = `http://[::1]:${gate.address().port}`;
+    await open(url);
+  });
+  after(async () => {
+    await page?.close();
+    gate.close();
+  });
+
+  it("with IPv6 is one from which a model is loaded, and loaded again from the list", async () => {
+    const address = `${url}/models/of-server.gguf`;
+    for (const load of [() => choose(address), () => page.click("#open-models").then(() => page.locator("#stored").getByRole("button", { name: `Load ${address}` }).click())]) {
+      await page.evaluate(() => (document.querySelector("#engine-status").textContent = ""));
+      await load();
+      await page.waitForFunction(() => /^Ready: of-server\.gguf/.test(document.querySelector("#engine-status").textContent));
+    }
+    assert.equal(await answer(), "server");
+  });
+
+  it("is not another one of that machine, which the page's policy forbids", async () => {
+    await choose("http://[::1]:1/model.gguf");
+    await page.waitForSelector("#source-error:not([hidden])");
+    assert.equal(await page.textContent("#source-error"), "Only https addresses can be loaded, and those of this machine.");
   });
 });

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
 import { scriptedModel } from "../scripted-model.mjs";
-import { startServe } from "../serve-process.mjs";
+import { startServe, startServeIn } from "../serve-process.mjs";
 import { launch, openPage } from "./chromium.mjs";
 
 const LOAD_LIMIT_MS = 60_000;
@@ -134,6 +134,56 @@ describe("the playground of a server with --gguf and --model", () => {
     await page.waitForSelector(".turn .error");
     assert.equal(await page.locator(".turn .error").last().textContent(), "The answer failed. The server does not answer. Start it again with `workers-ai-local serve`, then ask again.");
     assert.equal(await page.inputValue("#prompt"), "Hi");
+  });
+});
+
+describe("the playground of a server with a model of its own for one id", () => {
+  const OWN = "@cf/google/gemma-3-12b-it";
+  let own;
+  let server;
+  before(async () => {
+    own = path.join(folder, "own.gguf");
+    await writeFile(own, scriptedModel({ script: ["I", " am", " own", "."], context: 640 }).bytes);
+    await writeFile(path.join(folder, "workers-ai-local.json"), JSON.stringify({ models: { [OWN]: own }, default: file }));
+    // The variable would take the place of the default.
+    const { WORKERS_AI_LOCAL_MODEL, ...env } = process.env;
+    server = await startServeIn({ cwd: folder, env }, "--port", "0");
+  });
+  after(() => server?.stop());
+
+  it("shows the file, the window and the code of the id that is chosen", async () => {
+    const { page, problems } = await openPage(browser);
+    await page.goto(server.url);
+    await ready(page);
+    const commands = async () => {
+      await page.click("#open-code");
+      const text = await page.textContent("#code-run");
+      await page.keyboard.press("Escape");
+      return text;
+    };
+    assert.equal(await answer(page), "I am served.");
+    const first = await commands();
+    assert.ok(first.includes(`npx workers-ai-local dev --gguf ${file}`) && !first.includes("--model"), first);
+    await page.waitForFunction(() => / of 2,048 tokens$/.test(document.querySelector("#context-text").textContent));
+
+    await page.selectOption("#model", OWN);
+    assert.match(await page.textContent("#model-note"), /Here own\.gguf answers for it\.$/);
+    assert.equal(await answer(page), "I am own.");
+    await page.waitForFunction(() => / of 640 tokens$/.test(document.querySelector("#context-text").textContent));
+    const { File, Context } = await facts(page);
+    assert.deepEqual([File, Context], ["own.gguf", "640 tokens"]);
+    assert.ok((await commands()).includes(`npx workers-ai-local dev --gguf ${own} --model ${OWN}`));
+    await page.click("#tokens");
+    await page.waitForFunction(() => / of the 640 positions/.test(document.querySelector("#token-count").textContent));
+    await page.keyboard.press("Escape");
+
+    await page.click("#tab-worker");
+    assert.ok((await page.textContent("#worker-take-text")).includes(`npx workers-ai-local dev --gguf ${file}`));
+    await page.fill("#worker-editor textarea", `export default { fetch: async (request, env) => Response.json(await env.AI.run("${OWN}", { prompt: "Hi" })) };`);
+    await page.click("#worker-take summary");
+    await page.waitForFunction((command) => document.querySelector("#worker-take-text").textContent.includes(command), `npx workers-ai-local dev --gguf ${own} --model ${OWN}`);
+    assert.deepEqual(problems, []);
+    await page.close();
   });
 });
 

@@ -21,7 +21,7 @@ let outside;
 const reached = [];
 before(async () => {
   server = await startPlayground({ modelPath: MODEL_PATH });
-  outside = await listening(createServer((request, response) => (reached.push(request.url), response.writeHead(200, { "access-control-allow-origin": "*" }).end("reached"))));
+  outside = await listening(createServer((request, response) => (reached.push(request.url), response.writeHead(200, { "access-control-allow-origin": "*", "content-type": request.url.endsWith(".js") ? "text/javascript" : "text/event-stream" }).end("postMessage('reached')"))));
   browser = await launch();
   ({ page, problems } = await openPage(browser));
   page.setDefaultTimeout(ANSWER_LIMIT_MS);
@@ -168,10 +168,20 @@ describe("a Worker that is typed", () => {
     await attempt("storage", async () => (await caches.open("x")) || localStorage);
     await attempt("database", () => new Promise((resolve, reject) => { const open = indexedDB.open("x"); open.onsuccess = resolve; open.onerror = reject; }));
     await attempt("files", async () => navigator.storage.getDirectory());
+    await attempt("socket", () => new Promise((resolve, reject) => { const socket = new WebSocket("${outside.url.replace("http", "ws")}/socket"); socket.onopen = resolve; socket.onerror = reject; }));
+    await attempt("events", () => new Promise((resolve, reject) => { const source = new EventSource("${outside.url}/events"); source.onopen = resolve; source.onerror = reject; }));
+    await attempt("script", async () => importScripts("${outside.url}/script.js"));
+    await attempt("module", () => import("${outside.url}/module.js"));
+    await attempt("beacon", async () => { if (!navigator.sendBeacon("${outside.url}/beacon", "x")) throw new Error(); });
+    const nested = (script) => new Promise((resolve, reject) => { const worker = new Worker(script); worker.onmessage = ({ data }) => (data === "reached" ? resolve() : reject()); worker.onerror = reject; });
+    await attempt("worker", () => nested("${outside.url}/worker.js"));
+    const inner = "fetch('${outside.url}/inner').then(() => 'reached', () => 'refused').then(postMessage)";
+    await attempt("workersNetwork", () => nested(URL.createObjectURL(new Blob([inner], { type: "text/javascript" }))));
     return Response.json({ ...tried, origin: self.origin });
   },
 };`);
-    assert.deepEqual(JSON.parse(await body()), { network: "refused", server: "refused", storage: "refused", database: "refused", files: "refused", origin: "null" });
+    const ways = ["network", "server", "storage", "database", "files", "socket", "events", "script", "module", "beacon", "worker", "workersNetwork"];
+    assert.deepEqual(JSON.parse(await body()), { ...Object.fromEntries(ways.map((way) => [way, "refused"])), origin: "null" });
     assert.deepEqual(reached, []);
   });
 

@@ -146,6 +146,14 @@ for (const [what, { settings, messages }] of Object.entries(CASES)) {
   });
 }
 
+test("a model of one id is named for that id only", () => {
+  const made = samples({ model: MODEL, input: { messages: [user("Hi")] }, base: "http://127.0.0.1:9000", source: "/own model.gguf", own: true });
+  for (const { name, run } of made) {
+    if (name !== "Node") assert.ok(run.includes(`--gguf '/own model.gguf' --model ${MODEL}`), `${name}: ${run}`);
+  }
+  assert.ok(made.at(-1).code.includes(`new Ai({ models: { "${MODEL}": "/own model.gguf" } })`), made.at(-1).code);
+});
+
 test("a key, and a name of a model, are in the commands", () => {
   const input = { messages: [user("Hi")] };
   const made = samples({ model: MODEL, input, base: "http://127.0.0.1:9000", hasKey: true, source: "hf:maker/model-GGUF:Q4_K_M" });

@@ -8,6 +8,7 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { shownSource } from "../../pkg/cli/serve.js";
+import { DEFAULT_MODEL } from "../../pkg/default-model.js";
 import { MODEL_PATHNAME, servedFiles } from "../../pkg/cli/static-files.js";
 import { partNames } from "../../pkg/source.js";
 import { listening } from "../../scripts/lib/ports.mjs";
@@ -18,6 +19,8 @@ import { startServe } from "../serve-process.mjs";
 
 const MODEL = "@cf/meta/llama-3.1-8b-instruct";
 const CONTEXT = 640;
+/** What answers for all other ids. */
+const OTHER = process.env.WORKERS_AI_LOCAL_MODEL ?? "";
 
 let folder;
 let file;
@@ -38,7 +41,7 @@ const ask = (path, body, headers = { authorization: "Bearer secret" }) => fetch(
 test("the status says which model runs, and how", async () => {
   const status = await (await ask("/local/status")).json();
   const { reason, build, memoryBytes, ...rest } = status;
-  assert.deepEqual(rest, { status: "ok", model: "tiny.gguf", backend: "cpu", source: file, id: MODEL, ids: { [MODEL]: "tiny.gguf" }, weights: "/models/tiny.gguf", hub: {}, context: CONTEXT, threads: 1, progress: null });
+  assert.deepEqual(rest, { status: "ok", model: "tiny.gguf", backend: "cpu", source: file, id: MODEL, models: { [MODEL]: { file: "tiny.gguf", source: file, context: CONTEXT }, "*": { file: path.basename(OTHER) || DEFAULT_MODEL.file, source: OTHER, context: null } }, weights: "/models/tiny.gguf", hub: {}, context: CONTEXT, threads: 1, progress: null });
   assert.match(reason, /WebGPU/);
   assert.match(build, /^(simd128|relaxed)$/);
   assert.ok(memoryBytes > 1e6);
