@@ -375,7 +375,7 @@ export interface FlatTool {
 
 /** A tool that the model may call, in OpenAI's form. */
 export interface FunctionTool {
-  type: "function";
+  type: "function" | (string & {});
   function: FlatTool;
 }
 
@@ -391,55 +391,57 @@ export type ResponseFormat = { type: "text" } | { type: "json_object" } | { type
 /** Fields for both forms of input, a prompt and messages. */
 export interface TextGenerationParameters {
   /** Return a stream of server-sent events instead of one object. Default: `false`. */
-  stream?: boolean;
+  stream?: boolean | null;
   /**
    * Maximum number of tokens in the answer, at least 0. Prompt and answer together must fit into the model's context window (otherwise
    * error 5021). Default: the model's own default, 256 for most models, or the rest of the window if that is less.
    */
-  max_tokens?: number;
+  max_tokens?: number | null;
   /** OpenAI's name for `max_tokens`. If both are present, `max_tokens` applies. */
-  max_completion_tokens?: number;
+  max_completion_tokens?: number | null;
   /** Sampling temperature, 0 to 5. At 0, the likeliest token is always chosen. Default: 0.6. */
-  temperature?: number;
+  temperature?: number | null;
   /** Sample only from the likeliest tokens whose probabilities add up to this value, 0 to 2; from 1 on, from all tokens. Default: all. */
-  top_p?: number;
+  top_p?: number | null;
   /** Sample only from this number of the likeliest tokens, an integer from 1 to 50. Default: all. */
-  top_k?: number;
+  top_k?: number | null;
   /** An integer from 1 to 9,999,999,999. The same seed gives the same text in every runtime. Default: random. */
-  seed?: number;
+  seed?: number | null;
   /**
    * Multiplicative penalty on tokens of the prompt and of the answer so far, 0 to 2: above 1 there is less repetition, below 1 more. 0
    * and 1 are off. Default: off.
    */
-  repetition_penalty?: number;
+  repetition_penalty?: number | null;
   /** Subtracted from a token's logit once per occurrence in the answer so far, −2 to 2. Default: 0. */
-  frequency_penalty?: number;
+  frequency_penalty?: number | null;
   /** Subtracted from a token's logit if it occurs in the answer so far, −2 to 2. Default: 0. */
-  presence_penalty?: number;
+  presence_penalty?: number | null;
   /** Stop strings: the answer ends before the first occurrence of any of them. */
-  stop?: string | string[];
+  stop?: string | string[] | null;
   /**
    * The name of a LoRA adapter (`loras` in the configuration) with which the answer is computed, usually with `raw: true`. Error 5005 if there is
    * no such adapter, or if it does not fit the model.
    */
-  lora?: string;
+  lora?: string | null;
   /** Tools that the model may call. The arguments of a call always match the tool's `parameters`. */
-  tools?: (FlatTool | FunctionTool)[];
+  tools?: (FlatTool | FunctionTool)[] | null;
   /** Whether the model calls tools; with `"none"`, `tools` is ignored. Default: `"auto"`. */
-  tool_choice?: ToolChoice;
-  /** Accepted and ignored. */
-  functions?: { name: string; code: string }[];
+  tool_choice?: ToolChoice | null;
+  /** Those with code are accepted and ignored; those without, OpenAI's older form, are `tools`. */
+  functions?: ({ name: string; code: string } | FlatTool)[] | null;
   /** Default: text. In the JSON formats, reaching `max_tokens` before the object is complete is error 5024. */
-  response_format?: ResponseFormat;
+  response_format?: ResponseFormat | null;
+  /** A JSON Schema that the answer fits, if there is no `response_format`. The answer stays text in every shape. */
+  guided_json?: object | null;
   /** For models that accept images. Text models return error 5006. */
-  image?: number[] | string;
+  image?: number[] | string | null;
   /**
    * How much a reasoning model thinks before it answers: `null` and `"none"` for not at all, if the model can do without. The chat template gets the
    * model's own name for it; what a model of the catalogue does not know becomes what the service makes of it.
    */
   reasoning_effort?: string | null;
   /** Additional variables for the model's chat template, for instance `{ enable_thinking: false }`. */
-  chat_template_kwargs?: Record<string, unknown>;
+  chat_template_kwargs?: Record<string, unknown> | null;
   /** A text that the answer probably contains, for instance code that is to be changed a little. The answer is the same, but comes sooner. */
   prediction?: { type: "content"; content: string | TextPart[] } | null;
   /** Tokens of the model file's vocabulary, by number, and what is added to their logits: -100 (never) to 100 (always). */
@@ -456,11 +458,11 @@ export interface TextGenerationParameters {
 
   // OpenAI's common options. Unless a comment says otherwise, they are accepted, but have no effect on a single answer.
   /** Whether one answer may contain several tool calls. Default: `true`. */
-  parallel_tool_calls?: boolean;
+  parallel_tool_calls?: boolean | null;
   stream_options?: { include_usage?: boolean } | null;
-  metadata?: Record<string, string> | null;
+  metadata?: Record<string, unknown> | null;
   store?: boolean | null;
-  user?: string;
+  user?: string | null;
 }
 
 /** Input with a prompt: a question, or a text to continue. */
@@ -468,16 +470,16 @@ export interface PromptInput extends TextGenerationParameters {
   /** 1 to 131,072 characters. It becomes a user turn of the chat template, unless `raw` is set. */
   prompt: string;
   /** Continue `prompt` itself, without a chat template. Default: `false`. */
-  raw?: boolean;
-  messages?: undefined;
+  raw?: boolean | null;
+  messages?: null;
 }
 
 /** Input with a conversation, which the model answers with the next turn. */
 export interface MessagesInput extends TextGenerationParameters {
   messages: ChatMessage[];
   /** Has no effect with `messages`. */
-  raw?: boolean;
-  prompt?: undefined;
+  raw?: boolean | null;
+  prompt?: null;
 }
 
 /**
@@ -493,7 +495,7 @@ export type ResponsesModel = "@cf/openai/gpt-oss-120b" | "@cf/openai/gpt-oss-20b
 
 /** An item of a response's input: a message, a call of the model, what the function returned, or what the model thought. */
 export type ResponsesInputItem =
-  | { type?: "message"; role: "user" | "assistant" | "system" | "developer"; content: string | { type: "input_text" | "output_text"; text: string }[] }
+  | { type?: "message"; role: "user" | "assistant" | "system" | "developer"; content: string | ({ type: "input_text" | "output_text"; text: string } | { type: "refusal"; refusal: string })[] }
   | { type: "function_call"; call_id: string; name: string; arguments: string }
   | { type: "function_call_output"; call_id: string; output: string | { type: "input_text"; text: string }[] }
   | { type: "reasoning"; summary?: { type: "summary_text"; text: string }[]; content?: { type: "reasoning_text"; text: string }[] };
@@ -540,25 +542,25 @@ export type TextGenerationUsage = {
 export type FinishReason = "stop" | "length" | "tool_calls";
 
 /** A complete tool call of the model, in the flat form. */
-export type ToolCall = {
+export type ToolCall<Arguments = string> = {
   name: string;
   arguments: Record<string, unknown>;
   /** `id`, `type` and `function` are the same call in OpenAI's format, for use in messages. */
-  id?: string;
-  type?: "function";
-  function?: {
+  id: string;
+  type: "function";
+  function: {
     name: string;
-    /** The arguments as JSON text. */
-    arguments: string;
+    /** The arguments as JSON text; those of Llama 4 Scout as an object. */
+    arguments: Arguments;
   };
 };
 
 /** The answer as one object. */
-export type TextGenerationOutput = {
+export type TextGenerationOutput<Arguments = string> = {
   /** The text; in JSON mode, the object; `null` if the model calls tools and says nothing else. */
   response: string | object | null;
   /** The model's tool calls. Present if the input has `tools`. */
-  tool_calls?: ToolCall[];
+  tool_calls?: ToolCall<Arguments>[];
   usage: TextGenerationUsage;
   finish_reason: FinishReason;
   /** What a reasoning model thought before it answered; `reasoning` is the same. */
@@ -681,8 +683,8 @@ export type ChatCompletionChunk = {
  * and what is not complete for a day.
  */
 export type BatchInput = {
-  /** Inputs of the model. `external_reference` comes back with the answer. Streams are not possible. */
-  requests: (TextGenerationInput & { external_reference?: string })[];
+  /** Inputs of the model, of text generation or embeddings. `external_reference` comes back with the answer. Streams are not possible. */
+  requests: ((TextGenerationInput | ResponsesInput | TextEmbeddingsInput) & { external_reference?: string })[];
 };
 
 /** What is known about a batch that is not complete. */
@@ -738,21 +740,61 @@ export type ResponsesOutput = {
   };
 };
 
-/** The input of an embedding model. */
-export interface TextEmbeddingsInput {
-  /** At most 100 texts of at least one character. Texts with more tokens than the model has positions (512) are cut there. */
-  text: string | string[];
-  /** How the vectors of a text's tokens become one: their mean, or that of the first token. Default: `"mean"`. */
-  pooling?: "mean" | "cls";
+/** Fields for all inputs of embedding models. A text has at least one character; what is beyond the model's positions is cut off. */
+export interface TextEmbeddingsParameters {
+  /**
+   * How the vectors of a text's tokens become one, in models of the kind BERT: their mean, or that of the first token. Other models have a way of their
+   * own. Default: `"mean"`.
+   */
+  pooling?: "mean" | "cls" | null;
+  /** Accepted and ignored: texts that are too long are always cut off. */
+  truncate_inputs?: boolean | null;
 }
 
-/** The answer of an embedding model. The vectors have unit length. */
+/** Texts to embed, at most 100 in all of the fields. At least one field is required. */
+export type TextsInput = TextEmbeddingsParameters & {
+  text?: string | string[] | null;
+  /** What is searched for. Its vectors come first. Models such as `qwen3-embedding-0.6b` read an instruction before each. */
+  queries?: string | string[] | null;
+  /** What is searched in. Its vectors follow those of `queries`. */
+  documents?: string | string[] | null;
+  /** The instruction before each of `queries`. Default: the one for web search with which Qwen3-Embedding was trained. */
+  instruction?: string | null;
+  contexts?: null;
+} & ({ text: string | string[] } | { queries: string | string[] } | { documents: string | string[] });
+
+/** Contexts to embed, at most 100, or to compare with a query: the input of `bge-m3`, which the other models take too. */
+export interface ContextsInput extends TextEmbeddingsParameters {
+  contexts: { text: string }[];
+  /** With a query, the answer is how near each context is to it. */
+  query?: string | null;
+}
+
+/** The input of an embedding model. */
+export type TextEmbeddingsInput = TextsInput | ContextsInput;
+
+/** The answer of an embedding model to texts. The vectors have unit length. */
 export type TextEmbeddingsOutput = {
   /** The number of texts, and the length of a vector. */
   shape: [texts: number, dimensions: number];
   /** A vector for each text, in their order. */
   data: number[][];
-  pooling: "mean" | "cls";
+  /** Absent if the model has a pooling of its own. */
+  pooling?: "mean" | "cls";
+};
+
+/** The answer to contexts without a query: their vectors. */
+export type ContextsOutput = Omit<TextEmbeddingsOutput, "data"> & { response: number[][] };
+
+/** The answer to contexts with a query. */
+export type ContextScores = {
+  /** The contexts, the nearest first. */
+  response: {
+    /** Number of the context in the input, from 0. */
+    id: number;
+    /** The cosine of its vector and the query's. */
+    score: number;
+  }[];
 };
 
 /** Options of `run`. Other options of Cloudflare's binding are accepted and ignored. */
@@ -908,13 +950,14 @@ export class Ai {
    */
   run(model: string, inputs: { request_id: string }, options?: AiOptions & { returnRawResponse?: false }): Promise<BatchQueued | BatchResult>;
   /**
-   * Answers a prompt or a conversation with a `Response`. Failed requests are a `Response` too.
+   * Answers an input with a `Response`. Failed requests are a `Response` too.
    *
    * @param model an id from the catalogue or the configuration, for instance `"@cf/meta/llama-3.1-8b-instruct"`
    * @throws AiInternalError for inputs and options that are not supported locally
    * @throws DOMException `AbortError`, if the signal fires
    */
-  run(model: string, inputs: TextGenerationInput, options: AiOptions & { returnRawResponse: true }): Promise<Response>;
+  run(model: string, inputs: TextGenerationInput | TextEmbeddingsInput, options: AiOptions & { returnRawResponse: true }): Promise<Response>;
+  run(model: ResponsesModel, inputs: ResponsesInput, options: AiOptions & { returnRawResponse: true }): Promise<Response>;
   /**
    * Answers a prompt or a conversation with a stream of server-sent events: see `TextGenerationEvent`. The answer is computed only while
    * the stream is read. Cancelling the stream ends the computation.
@@ -927,10 +970,20 @@ export class Ai {
   run(model: string, inputs: TextGenerationInput & { stream: true }, options?: AiOptions & { returnRawResponse?: false }): Promise<ReadableStream<Uint8Array>>;
   /** Answers an input of the Responses API, with a stream of its events or with one object. */
   run(model: ResponsesModel, inputs: ResponsesInput & { stream: true }, options?: AiOptions & { returnRawResponse?: false }): Promise<ReadableStream<Uint8Array>>;
-  run(model: ResponsesModel, inputs: ResponsesInput & { stream?: false }, options?: AiOptions & { returnRawResponse?: false }): Promise<ResponsesOutput>;
+  run(model: ResponsesModel, inputs: ResponsesInput & { stream?: false | null }, options?: AiOptions & { returnRawResponse?: false }): Promise<ResponsesOutput>;
   /** Answers a prompt or a conversation with a chat completion: the form of the newer models. */
-  run(model: "@cf/qwen/qwen3-30b-a3b-fp8" | "@cf/aisingapore/gemma-sea-lion-v4-27b-it", inputs: PromptInput & { stream?: false }, options?: AiOptions & { returnRawResponse?: false }): Promise<TextCompletion>;
-  run(model: ChatCompletionsModel, inputs: TextGenerationInput & { stream?: false }, options?: AiOptions & { returnRawResponse?: false }): Promise<ChatCompletion>;
+  run(
+    model: "@cf/qwen/qwen3-30b-a3b-fp8" | "@cf/aisingapore/gemma-sea-lion-v4-27b-it",
+    inputs: PromptInput & { stream?: false | null },
+    options?: AiOptions & { returnRawResponse?: false },
+  ): Promise<TextCompletion>;
+  run(model: ChatCompletionsModel, inputs: TextGenerationInput & { stream?: false | null }, options?: AiOptions & { returnRawResponse?: false }): Promise<ChatCompletion>;
+  /** Answers a prompt or a conversation with one object, in which the arguments of calls are objects. */
+  run(
+    model: "@cf/meta/llama-4-scout-17b-16e-instruct",
+    inputs: TextGenerationInput & { stream?: false | null },
+    options?: AiOptions & { returnRawResponse?: false },
+  ): Promise<TextGenerationOutput<Record<string, unknown>>>;
   /**
    * Answers a prompt or a conversation with one object.
    *
@@ -939,15 +992,19 @@ export class Ai {
    * @throws AiInternalError for inputs and options that are not supported locally
    * @throws DOMException `AbortError`, if the signal fires
    */
-  run(model: string, inputs: TextGenerationInput & { stream?: false }, options?: AiOptions & { returnRawResponse?: false }): Promise<TextGenerationOutput>;
+  run(model: string, inputs: TextGenerationInput & { stream?: false | null }, options?: AiOptions & { returnRawResponse?: false }): Promise<TextGenerationOutput>;
   /**
    * Embeds texts.
    *
    * @param model the id of an embedding model, for instance `"@cf/baai/bge-base-en-v1.5"`
    */
-  run(model: string, inputs: TextEmbeddingsInput, options?: AiOptions & { returnRawResponse?: false }): Promise<TextEmbeddingsOutput>;
-  /** Embeds texts, and answers with a `Response`. */
-  run(model: string, inputs: TextEmbeddingsInput, options: AiOptions & { returnRawResponse: true }): Promise<Response>;
+  run(model: string, inputs: TextsInput, options?: AiOptions & { returnRawResponse?: false }): Promise<TextEmbeddingsOutput>;
+  /** Compares contexts with a query, or embeds them. */
+  run(model: string, inputs: ContextsInput & { query: string }, options?: AiOptions & { returnRawResponse?: false }): Promise<ContextScores>;
+  run(model: string, inputs: ContextsInput & { query?: null }, options?: AiOptions & { returnRawResponse?: false }): Promise<ContextsOutput>;
+  run(model: string, inputs: TextEmbeddingsInput, options?: AiOptions & { returnRawResponse?: false }): Promise<TextEmbeddingsOutput | ContextScores | ContextsOutput>;
+  /** Answers an input of the Responses API. `inputs.stream` and `options.returnRawResponse` determine the form at run time. */
+  run(model: ResponsesModel, inputs: ResponsesInput, options?: AiOptions): Promise<ResponsesOutput | ReadableStream<Uint8Array> | Response>;
   /** Answers a prompt or a conversation. `inputs.stream` and `options.returnRawResponse` determine the form at run time. */
   run(model: string, inputs: TextGenerationInput, options?: AiOptions): Promise<TextGenerationOutput | ChatCompletion | TextCompletion | ReadableStream<Uint8Array> | Response>;
 

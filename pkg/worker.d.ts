@@ -1,7 +1,27 @@
 // Types of `workers-ai-local/worker`: the local AI Worker, for a Worker of yours that exports its entrypoint, or as a Worker of its own.
 
 import { WorkerEntrypoint } from "cloudflare:workers";
-import type { AiConfig, AiOptions, AiStats, ModelListing, ModelsParameters, TextEmbeddingsInput, TextEmbeddingsOutput, TextGenerationInput, TextGenerationOutput } from "./index.d.ts";
+import type {
+  AiConfig,
+  AiOptions,
+  AiStats,
+  BatchInput,
+  BatchQueued,
+  BatchResult,
+  ChatCompletion,
+  ContextScores,
+  ContextsOutput,
+  ModelListing,
+  ModelsParameters,
+  ResponsesInput,
+  ResponsesModel,
+  ResponsesOutput,
+  TextCompletion,
+  TextEmbeddingsInput,
+  TextEmbeddingsOutput,
+  TextGenerationInput,
+  TextGenerationOutput,
+} from "./index.d.ts";
 
 /** A name (`hf:owner/repo:Q4_K_M`, `llama-3.2-1b`), a key in the bucket `MODELS` or a URL; or those of all files of a split model. */
 export type ModelLocation = string | string[];
@@ -39,8 +59,10 @@ export interface LocalAiEnv {
 
 /** The entrypoint to bind as `AI`. Its methods are those of `Ai`; a signal cannot cross a binding. */
 export class Ai extends WorkerEntrypoint<LocalAiEnv> {
-  run(model: string, inputs: TextEmbeddingsInput, options?: AiOptions): Promise<TextEmbeddingsOutput | Response>;
-  run(model: string, inputs: TextGenerationInput, options?: AiOptions): Promise<TextGenerationOutput | ReadableStream<Uint8Array> | Response>;
+  run(model: string, inputs: BatchInput | { request_id: string }, options?: AiOptions): Promise<BatchQueued | BatchResult>;
+  run(model: string, inputs: TextEmbeddingsInput, options?: AiOptions): Promise<TextEmbeddingsOutput | ContextScores | ContextsOutput | Response>;
+  run(model: ResponsesModel, inputs: ResponsesInput, options?: AiOptions): Promise<ResponsesOutput | ReadableStream<Uint8Array> | Response>;
+  run(model: string, inputs: TextGenerationInput, options?: AiOptions): Promise<TextGenerationOutput | ChatCompletion | TextCompletion | ReadableStream<Uint8Array> | Response>;
   fetch(request: Request): Promise<Response>;
   models(params?: ModelsParameters): Promise<ModelListing[]>;
   stats(): Promise<AiStats>;

@@ -2,7 +2,7 @@
 
 import path from "node:path";
 import { pathToFileURL } from "node:url";
-import { ROUTES, SECTIONS, SURFACES } from "../tests/conformance.mjs";
+import { ELSEWHERE, ROUTES, SECTIONS, SURFACES } from "../tests/conformance.mjs";
 import { inProject, npmBin, withNode22 } from "./lib/project.mjs";
 import { run } from "./lib/process.mjs";
 import { main } from "./lib/report.mjs";
@@ -12,7 +12,8 @@ export const PAGE = inProject("docs", "conformance.md");
 
 const HEAD = `# Conformance
 
-Which parts of Workers AI's text generation API this package implements: every field and feature, on every API surface. The tests
+Which parts of Workers AI's APIs for text generation and embeddings this package implements: fields and features on each API surface, routes, and
+at the end what needs Cloudflare's services. The tests
 in \`tests/node/conformance.test.mjs\` generate this page (\`node scripts/conformance.mjs\` runs them and writes it), and \`npm test\` fails if
 the page differs from their results.
 
@@ -23,6 +24,13 @@ tests run in Node. In workerd and in browsers the same WebAssembly and the same 
 \`tests/browser\` check that the texts are the same there. The genuine binding is tested in \`tests/workerd\`, published clients in
 \`tests/clients\`.
 `;
+
+/** What stands above a section's table. */
+const ABOUT = {
+  Responses: "With OpenAI the route is `/v1/responses`. On the other surfaces the ids of gpt-oss take such an input.\n\n",
+  Embeddings: "With OpenAI the route is `/v1/embeddings`.\n\n",
+  Errors: "Each surface reports errors in its own format.\n\n",
+};
 
 /**
  * The text of the page.
@@ -43,13 +51,12 @@ export function pageOf(marks) {
     ["route", "what", ""],
     ROUTES.map((row) => [row.route, row.what, marks.get(row)]),
   );
-  const errors = "Each surface reports errors in its own format.";
+  const elsewhere = table(["member", "service"], ELSEWHERE.map(({ what, service }) => [what, service]));
   return [
     HEAD,
-    sections[0],
-    sections[1],
-    sections[2].replace("\n\n", `\n\n${errors}\n\n`),
+    ...sections.map((section, index) => section.replace("\n\n", `\n\n${ABOUT[SECTIONS[index].title] ?? ""}`)),
     `## Routes\n\n\`…\` is \`/client/v4/accounts/:account\`.\n\n${routes}`,
+    `## Not available locally\n\nThese throw \`AiInternalError\`, which says so. Images as input are error 5006.\n\n${elsewhere}`,
   ].join("\n");
 }
 

@@ -6,10 +6,13 @@
 // with this error code.
 
 import assert from "node:assert/strict";
+import { eventData } from "workers-ai-local/sse";
 import { narrow } from "../pkg/instance.js";
+import { EMBEDDING_MODEL, assertFinds } from "./real-embeddings.mjs";
 import { MODEL, PARIS } from "./real-model.mjs";
 import { validatorOf } from "./schemas.mjs";
 import { CHATML, USER_DEFINED, callScript, scriptedModel } from "./scripted-model.mjs";
+import { openAiPath } from "./surfaces.mjs";
 
 /** All API surfaces with their titles, in the order of the page's columns. */
 export const SURFACES = { run: "`run()`", wire: "binding wire", rest: "REST", openAi: "OpenAI" };
@@ -34,6 +37,9 @@ const ENDLESS = "@cf/zai-org/glm-4.7-flash";
 const THINKING_CHAT = "@cf/zai-org/glm-5.2";
 /** An id of the older shape with the same file. */
 const THINKING = "@cf/test/thinking";
+/** Ids that take inputs of the Responses API: scripted models that think, and that call a tool. */
+const RESPONDING = "@cf/openai/gpt-oss-20b";
+const RESPONDING_CALLS = "@cf/openai/gpt-oss-120b";
 const SCRIPTED_WINDOW = 300;
 
 /** A model that thinks unless its prompt has an empty thought. The effort and another variable of the template are in its prompt. */
@@ -50,6 +56,8 @@ export const MODELS = {
   [ENDLESS]: scriptedModel({ script: ["a", "b"], next: { b: "a" }, context: SCRIPTED_WINDOW }).bytes,
   [THINKING_CHAT]: THINKER,
   [THINKING]: THINKER,
+  [RESPONDING]: THINKER,
+  [RESPONDING_CALLS]: scriptedModel({ script: callScript("getWeather", { city: "Rome" }) }).bytes,
   [BROKEN]: { name: "broken.gguf", open: () => Promise.reject(new Error("the connection was cut")) },
   [MISSING]: "no-such-file.gguf",
   [CALLING]: scriptedModel({ script: callScript("getWeather", { city: "Rome" }) }).bytes,
@@ -120,9 +128,17 @@ function assertCalls({ response, tool_calls, finish_reason }) {
 /** The body of an answer, as a surface gives it. */
 async function bodyOf(ai, surface, model, input) {
   if (surface === "run") return ai.run(model, input);
-  const post = async (path, body, headers) => (await ai.fetch(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
-  if (surface === "rest") return (await post(`${ACCOUNT}/run/${model}`, input)).result;
-  return post("/run?version=3", { inputs: input, options: {} }, { ...WIRE, "cf-consn-model-id": model });
+  if (surface === "openAi") return (await postJson(ai, `${ACCOUNT}/v1/${openAiPath(input, model)}`, { model, ...input })).json();
+  if (surface === "rest") return (await (await postJson(ai, `${ACCOUNT}/run/${model}`, input)).json()).result;
+  return (await postJson(ai, "/run?version=3", { inputs: input, options: {} }, { ...WIRE, "cf-consn-model-id": model })).json();
+}
+const postJson = (ai, path, body, headers) => ai.fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
+
+/** The values of a stream of named events. */
+async function namedEvents(open, input, model) {
+  const events = [];
+  for await (const data of eventData(await open(input, model))) events.push(JSON.parse(data));
+  return events;
 }
 
 const isColour = (value) => assert.equal(validatorOf(COLOUR)(value), null, JSON.stringify(value));
@@ -433,6 +449,14 @@ const INPUT = [
   },
   {
     field: "`functions[]`",
+    meaning: "`{name, description, parameters}`, OpenAI's older form",
+    note: "read as `tools`",
+    async prove({ ask }) {
+      assertCalls(await ask({ ...TOOLS, tools: undefined, functions: [WEATHER], tool_choice: "required" }));
+    },
+  },
+  {
+    field: "`functions[]`",
     meaning: "`{name, code}`",
     note: "accepted, but not executed",
     prove: changesNothing({ functions: [{ name: "f", code: "return 1" }] }),
@@ -464,6 +488,13 @@ const INPUT = [
     },
   },
   { field: "`response_format`", meaning: '`{type: "text"}`', prove: changesNothing({ response_format: { type: "text" } }) },
+  {
+    field: "`guided_json`",
+    meaning: "a schema that the answer fits; it stays text",
+    async prove({ ask }) {
+      isColour(JSON.parse(await textOf(ask, { ...HI, guided_json: COLOUR, temperature: 5, max_tokens: 40 })));
+    },
+  },
   {
     field: "`response_format`",
     meaning: "a schema that cannot be guaranteed, or an unknown type",
@@ -862,6 +893,199 @@ const OUTPUT = [
   },
 ];
 
+/** Fields of the Responses API. With OpenAI the route is /v1/responses, on the others `input` says that it is such a request. */
+const RESPONSES = [
+  {
+    field: "`input`",
+    meaning: "a text, or messages; the answer is a `response`, what the model thought an item of its own",
+    note: "of the gpt-oss ids; with OpenAI, of every id",
+    async prove({ ai, surface }) {
+      for (const input of ["Hi", [{ role: "user", content: [{ type: "input_text", text: "Hi" }] }]]) {
+        const { object, status, output, output_text, usage } = await bodyOf(ai, surface, RESPONDING, { input });
+        assert.deepEqual([object, status, output_text], ["response", "completed", "Hello!"]);
+        assert.deepEqual(output.map(({ type, content }) => [type, content[0].text]), [["reasoning", "I wonder."], ["message", "Hello!"]]);
+        assert.deepEqual([usage.output_tokens, usage.output_tokens_details.reasoning_tokens], [7, 5]);
+      }
+    },
+  },
+  { field: "`input`", meaning: "of an id whose type has no such input", on: NOT_OPENAI, refused: 5006, inputs: [{ input: "Hi" }], model: CHAT },
+  {
+    field: "`input[]`",
+    meaning: "an image, or an item that is kept in the service",
+    refused: 5006,
+    inputs: [{ input: [{ role: "user", content: [{ type: "input_image", image_url: "data:" }] }] }, { input: [{ type: "item_reference", id: "msg_1" }] }],
+    model: RESPONDING,
+  },
+  {
+    field: "`instructions`",
+    meaning: "a system message",
+    async prove({ ai, surface }) {
+      const tokens = async (instructions) => (await bodyOf(ai, surface, RESPONDING, { input: "Hi", instructions })).usage.input_tokens;
+      assert.equal((await tokens("Be very brief.")) - (await tokens("Be brief.")), " very".length);
+    },
+  },
+  {
+    field: "`stream`",
+    meaning: "named events, from `response.created` to `response.completed`",
+    async prove({ open }) {
+      const events = await namedEvents(open, { input: "Hi", stream: true }, RESPONDING);
+      assert.deepEqual([events[0].type, events.at(-1).type], ["response.created", "response.completed"]);
+      const deltas = (kind) => events.filter(({ type }) => type === `response.${kind}.delta`).map(({ delta }) => delta).join("");
+      assert.deepEqual([deltas("output_text"), deltas("reasoning_text"), events.at(-1).response.output_text], ["Hello!", "I wonder.", "Hello!"]);
+      assert.deepEqual(events.map(({ sequence_number }) => sequence_number), events.map((_, index) => index));
+    },
+  },
+  {
+    field: "`max_output_tokens`",
+    meaning: "a limit makes the response `incomplete`",
+    async prove({ ai, surface }) {
+      const { status, incomplete_details, usage } = await bodyOf(ai, surface, RESPONDING, { input: "Hi", max_output_tokens: 6 });
+      assert.deepEqual([status, incomplete_details, usage.output_tokens], ["incomplete", { reason: "max_output_tokens" }, 6]);
+    },
+  },
+  {
+    field: "`reasoning.effort`",
+    meaning: "as `reasoning_effort`",
+    async prove({ ai, surface }) {
+      const tokens = async (effort) => (await bodyOf(ai, surface, RESPONDING, { input: "Hi", reasoning: { effort } })).usage.input_tokens;
+      assert.equal((await tokens("medium")) - (await tokens("low")), "medium".length - "low".length);
+    },
+  },
+  {
+    field: "`tools`, `tool_choice`",
+    meaning: "`{type: \"function\", name, parameters}`; calls are items of the output",
+    async prove({ ai, surface }) {
+      const input = { input: "The weather in Rome?", tools: [{ type: "function", ...WEATHER, strict: true }] };
+      for (const tool_choice of ["auto", "required", { type: "function", name: WEATHER.name }]) {
+        const [call] = (await bodyOf(ai, surface, RESPONDING_CALLS, { ...input, tool_choice })).output;
+        assert.deepEqual([call.type, call.name], ["function_call", WEATHER.name]);
+        assert.equal(validatorOf(WEATHER.parameters)(JSON.parse(call.arguments)), null);
+        assert.ok(call.call_id);
+      }
+    },
+  },
+  {
+    field: "`text.format`",
+    meaning: "`json_schema`: the text matches the schema",
+    async prove({ ai, surface }) {
+      const text = { format: { type: "json_schema", name: "c", schema: COLOUR, strict: true } };
+      isColour(JSON.parse((await bodyOf(ai, surface, RESPONDING, { input: "Hi", text })).output_text));
+    },
+  },
+  {
+    field: "`include`, `top_logprobs`",
+    meaning: "`message.output_text.logprobs`: the log probability of each token",
+    async prove({ ai, surface }) {
+      const include = ["message.output_text.logprobs"];
+      const { output } = await bodyOf(ai, surface, RESPONDING, { input: "Hi", include, top_logprobs: 2 });
+      const { text, logprobs } = output.at(-1).content[0];
+      assert.equal(logprobs.map(({ token }) => token).join(""), text);
+      assert.ok(logprobs.every(({ logprob, top_logprobs }) => logprob <= 0 && top_logprobs.length === 2));
+    },
+  },
+  {
+    field: "`previous_response_id`, `conversation`, `background`",
+    meaning: "what needs the memory of a service",
+    refused: 5006,
+    says: /is not supported\. .*(send the earlier turns in 'input'|leave 'background' out)/,
+    inputs: [{ previous_response_id: "resp_1" }, { conversation: "conv_1" }, { conversation: { id: "conv_1" } }, { background: true }].map((fields) => ({ input: "Hi", ...fields })),
+    model: RESPONDING,
+  },
+];
+
+/** Vectors of a request of the binding's form. */
+const vectorsOf = async (ai, surface, input) => bodyOf(ai, surface, EMBEDDING_MODEL, input);
+
+/** Fields of embeddings. With OpenAI the route is /v1/embeddings, whose fields have other names. */
+const EMBEDDINGS = [
+  {
+    field: "`text`",
+    meaning: "a text, or a list of up to 100: `{shape, data, pooling}`",
+    on: NOT_OPENAI,
+    async prove({ ai, surface }) {
+      const { shape, data, pooling } = await vectorsOf(ai, surface, { text: "a" });
+      assert.deepEqual([shape, data.length, data[0].length, pooling], [[1, 384], 1, 384, "mean"]);
+      assert.deepEqual((await vectorsOf(ai, surface, { text: Array(100).fill("a") })).shape, [100, 384]);
+      await assertFinds(async (text) => (await vectorsOf(ai, surface, { text })).data);
+    },
+  },
+  {
+    field: "`text`",
+    meaning: "absent, empty, not text, or more than 100",
+    on: NOT_OPENAI,
+    refused: 5006,
+    inputs: [{}, { text: "" }, { text: [] }, { text: 5 }, { text: ["a", 5] }, { text: Array(101).fill("a") }],
+    model: EMBEDDING_MODEL,
+  },
+  {
+    field: "`pooling`",
+    meaning: "`mean` (default) or `cls`",
+    on: NOT_OPENAI,
+    async prove({ ai, surface }) {
+      const [mean, cls] = await Promise.all(["mean", "cls"].map((pooling) => vectorsOf(ai, surface, { text: "A cat sleeps.", pooling })));
+      assert.deepEqual([mean.pooling, cls.pooling], ["mean", "cls"]);
+      assert.notDeepEqual(mean.data, cls.data);
+    },
+  },
+  { field: "`pooling`", meaning: "another word", on: NOT_OPENAI, refused: 5006, inputs: [{ text: "a", pooling: "max" }], model: EMBEDDING_MODEL },
+  {
+    field: "`query`, `contexts`",
+    meaning: "how near each context is to the query: `{response: [{id, score}]}`, the nearest first; without a query, their vectors",
+    on: NOT_OPENAI,
+    async prove({ ai, surface }) {
+      const contexts = ["Dogs bark.", "A cat sleeps."].map((text) => ({ text }));
+      const { response } = await bodyOf(ai, surface, "@cf/baai/bge-m3", { query: "A sleeping cat", contexts });
+      assert.deepEqual(response.map(({ id }) => id), [1, 0]);
+      assert.ok(response[0].score > response[1].score);
+      const vectors = await bodyOf(ai, surface, "@cf/baai/bge-m3", { contexts });
+      assert.deepEqual([vectors.shape, vectors.response.length], [[2, 384], 2]);
+    },
+  },
+  {
+    field: "`queries`, `documents`",
+    meaning: "the vectors of queries, then those of documents",
+    on: NOT_OPENAI,
+    async prove({ ai, surface }) {
+      const [query, document] = ["A sleeping cat", "Dogs bark."];
+      const both = await bodyOf(ai, surface, "@cf/qwen/qwen3-embedding-0.6b", { queries: query, documents: [document] });
+      assert.deepEqual(both.shape, [2, 384]);
+      // The stand-in reads no instruction.
+      const apart = await vectorsOf(ai, surface, { text: [query, document] });
+      assert.deepEqual(both.data, apart.data);
+    },
+  },
+  {
+    field: "`input`, `encoding_format`",
+    meaning: "a text or a list; vectors as numbers or as `base64`",
+    on: ["openAi"],
+    async prove({ ai, surface }) {
+      const { data, usage } = await vectorsOf(ai, surface, { input: ["a", "b"] });
+      assert.deepEqual([data.map(({ index }) => index), data[1].embedding.length, usage.prompt_tokens], [[0, 1], 384, 6]);
+      const [{ embedding }] = (await vectorsOf(ai, surface, { input: "a", encoding_format: "base64" })).data;
+      const bytes = Uint8Array.from(Buffer.from(embedding, "base64"));
+      assert.deepEqual([...new Float32Array(bytes.buffer)], data[0].embedding.map(Math.fround));
+    },
+  },
+  {
+    field: "`input`, `dimensions`",
+    meaning: "tokens instead of text; another width than the model's",
+    on: ["openAi"],
+    refused: 5006,
+    inputs: [{ input: [1, 2] }, { input: "a", dimensions: 256 }],
+    model: EMBEDDING_MODEL,
+  },
+];
+
+/** Members and options that need Cloudflare's services, with a call of each. They throw, or reject. */
+export const ELSEWHERE = [
+  { what: "`gateway()`", service: "AI Gateway", call: (ai) => ai.gateway("mine") },
+  { what: "`autorag()`", service: "AutoRAG", call: (ai) => ai.autorag("mine") },
+  { what: "`aiSearch()`", service: "AI Search", call: (ai) => ai.aiSearch() },
+  { what: "`toMarkdown()`", service: "Markdown conversion", call: (ai) => ai.toMarkdown() },
+  { what: "`websearch()`", service: "Web search", call: (ai) => ai.websearch({}) },
+  { what: "the option `websocket`", service: "A WebSocket", call: (ai) => ai.run(MODEL, GREEDY, { websocket: true }) },
+];
+
 /** Each error on each surface, in the format of that surface and with the HTTP status in `STATUS`. */
 const ERRORS = [
   { field: "3003", meaning: "bad input: a queue without a batch, a WebSocket", on: [], note: "at the binding's wire: tests/workerd" },
@@ -915,6 +1139,9 @@ const WIRE = { "content-type": "application/json", "cf-consn-sdk-version": "2.0.
 const ENCODED = encodeURIComponent(MODEL);
 const WIRE_BODY = JSON.stringify({ inputs: GREEDY, options: {} });
 const CHAT_BODY = JSON.stringify({ ...GREEDY, model: MODEL });
+const RESPONSES_BODY = JSON.stringify({ model: RESPONDING, input: "Hi" });
+const EMBEDDINGS_BODY = JSON.stringify({ model: EMBEDDING_MODEL, input: "a" });
+const BATCH_JSON = JSON.stringify({ requests: [{ prompt: "Hi" }] });
 
 const isListing = (models) =>
   assert.ok(models.length > 1 && models.every(({ id, name, task }) => id && name && ["Text Generation", "Text Embeddings"].includes(task.name)));
@@ -978,6 +1205,28 @@ export const ROUTES = [
     sent: post(`${ACCOUNT}/run/${ENCODED}?unknown=1`, INPUT_JSON),
     check: isEnveloped(isAnswer),
   },
+  {
+    route: "`POST …/ai/run/:model?queueRequest=true`",
+    what: "queues a batch, `{requests}`; at the binding's wire the option `queueRequest` does",
+    sent: post(`${ACCOUNT}/run/${TALKING}?queueRequest=true`, BATCH_JSON),
+    check: isEnveloped(({ status, request_id, model }) => assert.ok(status === "queued" && request_id && model === TALKING)),
+  },
+  {
+    route: "`POST …/ai/run/:model`",
+    what: "`{request_id}`: the answers of a batch, or that it is not complete",
+    sent: async (ai) => {
+      const queued = await ai.fetch(...post(`${ACCOUNT}/run/${TALKING}?queueRequest=true`, BATCH_JSON));
+      return post(`${ACCOUNT}/run/${TALKING}`, JSON.stringify({ request_id: (await queued.json()).result.request_id }));
+    },
+    check: isEnveloped(({ status, responses }) => assert.ok(["queued", "running"].includes(status) || responses[0].success)),
+  },
+  {
+    route: "`POST …/ai/run/:model`",
+    what: "`{request_id}` of no batch",
+    sent: post(`${ACCOUNT}/run/${TALKING}`, JSON.stringify({ request_id: "none" })),
+    status: 404,
+    check: ({ errors }) => assert.equal(errors[0].code, 3042),
+  },
   { route: "`GET …/ai/models/search`", what: "the catalogue", sent: [`${ACCOUNT}/models/search`], check: isEnveloped(isListing) },
   {
     route: "`GET …/ai/models/search`",
@@ -998,11 +1247,32 @@ export const ROUTES = [
     check: isEnveloped((result) => assert.ok(result.length === 1 && result[0].name === "made-up" && result[0].id)),
   },
   {
+    route: "`POST …/ai/finetunes`",
+    what: "creates an adapter, as `wrangler ai finetune create` does: of the command `serve` only (tests/node/finetunes.test.mjs)",
+    sent: post(`${ACCOUNT}/finetunes`, "{}"),
+    status: 405,
+    check: ({ errors }) => assert.equal(errors[0].code, 3003),
+  },
+  {
     route: "`POST …/ai/v1/chat/completions`, `POST /v1/chat/completions`",
     what: "OpenAI's chat completions",
     sent: post(`${ACCOUNT}/v1/chat/completions`, CHAT_BODY),
     also: post("/v1/chat/completions", CHAT_BODY),
     check: isCompletion,
+  },
+  {
+    route: "`POST …/ai/v1/responses`, `POST /v1/responses`",
+    what: "OpenAI's Responses API",
+    sent: post(`${ACCOUNT}/v1/responses`, RESPONSES_BODY),
+    also: post("/v1/responses", RESPONSES_BODY),
+    check: ({ object, output_text }) => assert.deepEqual([object, output_text], ["response", "Hello!"]),
+  },
+  {
+    route: "`POST …/ai/v1/embeddings`, `POST /v1/embeddings`",
+    what: "OpenAI's embeddings",
+    sent: post(`${ACCOUNT}/v1/embeddings`, EMBEDDINGS_BODY),
+    also: post("/v1/embeddings", EMBEDDINGS_BODY),
+    check: ({ object, data }) => assert.deepEqual([object, data.length, data[0].embedding.length], ["list", 1, 384]),
   },
   {
     route: "`GET …/ai/v1/models`, `GET /v1/models`",
@@ -1044,5 +1314,7 @@ export const ROUTES = [
 export const SECTIONS = [
   { title: "Input", rows: INPUT },
   { title: "Output", rows: OUTPUT },
+  { title: "Responses", rows: RESPONSES },
+  { title: "Embeddings", rows: EMBEDDINGS },
   { title: "Errors", rows: ERRORS },
 ].map(({ title, rows }) => ({ title, rows: rows.map((row) => ({ on: ALL, ...row })) }));

@@ -59,7 +59,7 @@ export function surfacesOf(ai) {
   // A stream contains the usage only if the request asks for it.
   const openAi = (input, model) => {
     const { stream_options = input.stream ? { include_usage: true } : undefined } = input;
-    return post(`${ACCOUNT}/v1/chat/completions`, { "content-type": "application/json" }, { model, ...input, stream_options });
+    return post(`${ACCOUNT}/v1/${openAiPath(input, model)}`, { "content-type": "application/json" }, { model, ...input, stream_options });
   };
   return {
     run: overRun(ai),
@@ -74,6 +74,12 @@ export function surfacesOf(ai) {
     }),
     openAi: overHttp(openAi, { error: openAiError, object: openAiObject, stream: openAiStream }),
   };
+}
+
+/** OpenAI's route for an input, below `/v1`. */
+export function openAiPath(input, model) {
+  if (!("input" in input)) return "chat/completions";
+  return /bge|embedding/.test(model) ? "embeddings" : "responses";
 }
 
 function overRun(ai) {

@@ -106,8 +106,20 @@ describe("openai's responses", () => {
   });
 
   test("what needs the memory of a service is refused, with what to do instead", async () => {
-    const refused = client.responses.create({ model: GPT, input: "Hi", previous_response_id: "resp_1" });
-    await assert.rejects(refused, (error) => error.status === 400 && /send the earlier turns in 'input'/.test(error.message));
+    const refusals = [
+      [{ previous_response_id: "resp_1" }, /send the earlier turns in 'input'/],
+      [{ conversation: "conv_1" }, /send the earlier turns in 'input'/],
+      [{ conversation: { id: "conv_1" } }, /send the earlier turns in 'input'/],
+      [{ background: true }, /leave 'background' out/],
+    ];
+    for (const [fields, advice] of refusals) {
+      for (const stream of [false, true]) {
+        const refused = client.responses.create({ model: GPT, input: "Hi", stream, ...fields });
+        await assert.rejects(refused, (error) => error.status === 400 && advice.test(error.message), JSON.stringify(fields));
+      }
+    }
+    const absent = { previous_response_id: null, conversation: null, background: false };
+    assert.equal((await client.responses.create({ model: GPT, input: "Hi", ...absent })).output_text, "Hello there!");
     await assert.rejects(client.responses.create({ model: GPT }), { status: 400 });
     await assert.rejects(client.responses.create({ model: GPT, input: [{ role: "user", content: [{ type: "input_image", image_url: "a" }] }] }), { status: 400 });
   });

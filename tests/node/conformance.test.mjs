@@ -6,7 +6,7 @@ import { before, describe, test } from "node:test";
 import { Ai } from "workers-ai-local";
 import { PAGE, pageOf } from "../../scripts/conformance.mjs";
 import { ggufAdapter, randomAdapter } from "../adapters.mjs";
-import { MODELS, ROUTES, SECTIONS, SURFACES, computed } from "../conformance.mjs";
+import { ELSEWHERE, MODELS, ROUTES, SECTIONS, SURFACES, computed } from "../conformance.mjs";
 import { headOf } from "../gguf-fixtures.mjs";
 import { MODEL, MODEL_PATH } from "../real-model.mjs";
 import { surfacesOf } from "../surfaces.mjs";
@@ -66,12 +66,21 @@ describe("Routes", () => {
   for (const row of ROUTES) {
     test(`${row.route}: ${row.what}`, async () => {
       for (const sent of row.also ? [row.sent, row.also] : [row.sent]) {
-        const response = await ai.fetch(...sent);
+        const response = await ai.fetch(...(typeof sent === "function" ? await sent(ai) : sent));
         assert.equal(response.status, row.status ?? 200);
         assert.equal(response.headers.get("content-type"), "application/json");
         row.check(await response.json(), response);
       }
       marks.set(row, String(row.status ?? "✓"));
+    });
+  }
+});
+
+describe("What needs Cloudflare's services", () => {
+  for (const { what, service, call } of ELSEWHERE) {
+    test(`${what} says so`, async () => {
+      const named = new RegExp(`^${service} .*not available locally`);
+      await assert.rejects(async () => call(ai), { name: "AiInternalError", message: named });
     });
   }
 });

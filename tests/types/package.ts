@@ -8,6 +8,8 @@ import {
   type AiConfig,
   type ChatCompletion,
   type ChatMessage,
+  type ContextScores,
+  type ContextsOutput,
   type FunctionTool,
   type LoraAdapter,
   type ModelSource,
@@ -51,6 +53,8 @@ export async function answers(ai: Ai, decided: boolean): Promise<void> {
   same<ResponsesOutput>()(responded);
   await ai.run("@cf/openai/gpt-oss-20b", { input: [{ role: "user", content: "Hi" }, ...responded.output] });
   same<ReadableStream<Uint8Array>>()(await ai.run("@cf/openai/gpt-oss-20b", { input: "Hi", stream: true }));
+  same<Response>()(await ai.run("@cf/openai/gpt-oss-20b", { input: "Hi", stream: true }, { returnRawResponse: true }));
+  same<ResponsesOutput | ReadableStream<Uint8Array> | Response>()(await ai.run("@cf/openai/gpt-oss-20b", { input: "Hi", stream: decided }));
   // @ts-expect-error other models take no such input
   await ai.run("@cf/zai-org/glm-5.3", { input: "Hi" });
 
@@ -59,6 +63,20 @@ export async function answers(ai: Ai, decided: boolean): Promise<void> {
   same<Response>()(await ai.run("@cf/baai/bge-base-en-v1.5", { text: "a" }, { returnRawResponse: true }));
   const files = { weights: "./model.safetensors", config: new URL("https://example.com/config.json"), tokenizer: new Uint8Array() };
   new Ai({ models: { "@cf/baai/bge-base-en-v1.5": files, "@cf/own/e5": { weights: "./e5.gguf" } }, defaultEmbeddings: "./gte.gguf" });
+  const [query, contexts] = ["a", [{ text: "b" }, { text: "c" }]];
+  same<ContextScores>()(await ai.run("@cf/baai/bge-m3", { query, contexts }));
+  same<ContextsOutput>()(await ai.run("@cf/baai/bge-m3", { contexts }));
+  same<TextEmbeddingsOutput | ContextScores | ContextsOutput>()(await ai.run("@cf/baai/bge-m3", decided ? { text: query } : { query, contexts }));
+  const embedded = await ai.run("@cf/qwen/qwen3-embedding-0.6b", { queries: "a", documents: ["b"], instruction: "Find" });
+  same<TextEmbeddingsOutput>()(embedded);
+  same<"mean" | "cls" | undefined>()(embedded.pooling);
+  same<Response>()(await ai.run("@cf/baai/bge-m3", { query, contexts }, { returnRawResponse: true }));
+  // @ts-expect-error: a context is an object
+  await ai.run("@cf/baai/bge-m3", { query, contexts: ["b"] });
+  // @ts-expect-error: an instruction needs texts
+  await ai.run("@cf/qwen/qwen3-embedding-0.6b", { instruction: "Find" });
+  // @ts-expect-error: contexts and texts at once
+  await ai.run("@cf/baai/bge-m3", { contexts, text: "a" });
   // @ts-expect-error: there is no such pooling
   await ai.run("@cf/baai/bge-base-en-v1.5", { text: "a", pooling: "max" });
 
@@ -104,6 +122,8 @@ export async function answers(ai: Ai, decided: boolean): Promise<void> {
   for (const response_format of formats) await ai.run(MODEL, { prompt: "A sum", response_format });
   await ai.run(MODEL, { prompt: "1 + 2", functions: [{ name: "add", code: "(a, b) => a + b" }], tools: [] });
   same<string | undefined>()(event.tool_calls?.[0]?.function.arguments);
+  const scout = await ai.run("@cf/meta/llama-4-scout-17b-16e-instruct", { prompt: "1 + 2", tools });
+  same<Record<string, unknown> | undefined>()(scout.tool_calls?.[0]?.function.arguments);
 
   // @ts-expect-error temperature is a number
   await ai.run(MODEL, { prompt: "Hi", temperature: "0.5" });
@@ -123,6 +143,10 @@ export async function answers(ai: Ai, decided: boolean): Promise<void> {
   const queued = await ai.run(MODEL, { requests: [{ prompt: "Hi", external_reference: "a" }, { messages }] }, { queueRequest: true });
   same<string>()(queued.request_id);
   const batch = await ai.run(MODEL, { request_id: queued.request_id });
+  await ai.run("@cf/baai/bge-m3", { requests: [{ text: "a" }, { query: "a", contexts }] }, { queueRequest: true });
+  await ai.run("@cf/openai/gpt-oss-20b", { requests: [{ input: "Hi", external_reference: "a" }] }, { queueRequest: true });
+  // @ts-expect-error: a request needs an input
+  await ai.run(MODEL, { requests: [{ max_tokens: 1 }] }, { queueRequest: true });
   if ("responses" in batch) same<boolean | undefined>()(batch.responses[0]?.success);
   // @ts-expect-error a stream has no field `response`
   (await ai.run(MODEL, { prompt: "Hi", stream: true })).response;

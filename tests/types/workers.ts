@@ -1,6 +1,6 @@
 // Checks that our `Ai` can be used where a Worker's code expects Cloudflare's type. Nothing here runs: `tsc -p tests/types` checks it.
 
-import { Ai as LocalAi, type ChatCompletion, type ChatCompletionsModel, type ResponsesModel, type ResponsesOutput } from "workers-ai-local";
+import { Ai as LocalAi } from "workers-ai-local";
 import localAiWorker, { Ai as Entrypoint, type LocalAiEnv } from "workers-ai-local/worker";
 
 interface Env {
@@ -33,17 +33,6 @@ export async function worker(): Promise<string> {
 
   return [text, tokens, stream, raw, unknown, catalogue, env.AI.aiGatewayLogId].join();
 }
-
-/** `never` if our class stands for Cloudflare's type with each of the published models; otherwise those with which it does not. */
-type Unfit = { [Id in keyof AiModels]: LocalAi extends Ai<Pick<AiModels, Id>> ? never : Id }[keyof AiModels];
-/** The same for our chat completions, in place of the published answers. Two types know no answer that only calls tools, whose content is null. */
-type Chat = Exclude<ChatCompletionsModel & keyof AiModels, "@cf/qwen/qwen3-30b-a3b-fp8" | "@cf/aisingapore/gemma-sea-lion-v4-27b-it">;
-type Misshapen = { [Id in Chat]: ChatCompletion extends AiModels[Id]["postProcessedOutputs"] ? never : Id }[Chat];
-/** And for responses, but for OpenAI's `model`, which the published type has in chat completions only. */
-type Unresponsive = { [Id in ResponsesModel]: Omit<ResponsesOutput, "model"> extends AiModels[Id]["postProcessedOutputs"] ? never : Id }[ResponsesModel];
-export const unresponsive: (value: Unresponsive) => never = (value) => value;
-export const unfit: (value: Unfit) => never = (value) => value;
-export const misshapen: (value: Misshapen) => never = (value) => value;
 
 /** A Worker whose `env.AI` is our class instead of a binding. */
 export default {

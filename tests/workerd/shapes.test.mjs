@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
+import { eventData } from "workers-ai-local/sse";
 import { listening } from "../../scripts/lib/ports.mjs";
 import { CHATML, USER_DEFINED, scriptedModel } from "../scripted-model.mjs";
 import { chunksOf, eventsIn } from "../sse.mjs";
@@ -10,6 +11,7 @@ import { startGenuine } from "./genuine.mjs";
 
 const OLDER = "@cf/meta/llama-3.1-8b-instruct";
 const CHAT = "@cf/zai-org/glm-5.2";
+const RESPONSES = "@cf/openai/gpt-oss-20b";
 const CHAT_OR_TEXT = "@cf/qwen/qwen3-30b-a3b-fp8";
 
 const { bytes } = scriptedModel({
@@ -39,6 +41,13 @@ async function events(model, input, how) {
   const all = eventsIn(...(await chunksOf(response.body)));
   assert.equal(all.pop(), "[DONE]");
   return all.map((data) => JSON.parse(data));
+}
+/** The values of the named events of a response. */
+async function namedEvents(input, how) {
+  const all = [];
+  const { body } = await worker.respond(RESPONSES, { ...input, stream: true }, {}, how);
+  for await (const data of eventData(body)) all.push(JSON.parse(data));
+  return all;
 }
 const joined = (values) => values.map((value) => value ?? "").join("");
 
@@ -84,6 +93,30 @@ for (const [whose, how] of [
       assert.equal(usage.completion_tokens, 2 * TOKENS);
       for (const { logprobs } of choices) assert.ok(joined(logprobs.content.map(({ token }) => token)).endsWith(TEXT));
       await assert.rejects(worker.run(CHAT, { messages, n: 5 }, {}, how), { name: "AiError", message: /^5006: .*'\/n' must be <= 4/ });
+    });
+
+    test("an input of the Responses API: a response, object and stream", async () => {
+      const response = await worker.run(RESPONSES, { input: "Hi", instructions: "Be brief." }, {}, how);
+      const { object, status, model, output, output_text, usage } = response;
+      assert.deepEqual([object, status, model, output_text, usage.output_tokens], ["response", "completed", RESPONSES, TEXT, TOKENS]);
+      assert.deepEqual(output.map(({ type, content }) => [type, content[0].text]), [["reasoning", THOUGHT], ["message", TEXT]]);
+      const all = await namedEvents({ input: [{ role: "user", content: "Hi" }] }, how);
+      assert.deepEqual([all[0].type, all.at(-1).type], ["response.created", "response.completed"]);
+      const deltas = (type) => joined(all.filter((event) => event.type === type).map(({ delta }) => delta));
+      assert.deepEqual([deltas("response.output_text.delta"), deltas("response.reasoning_text.delta")], [TEXT, THOUGHT]);
+      assert.equal(all.at(-1).response.output_text, TEXT);
+    });
+
+    test("a forced call of a response; what needs the memory of a service is refused", async () => {
+      const tool = { type: "function", name: "weather", parameters: CITY };
+      const { output } = await worker.run(RESPONSES, { input: "Hi", tools: [tool], tool_choice: "required" }, {}, how);
+      const call = output.find(({ type }) => type === "function_call");
+      assert.ok(call.name === "weather" && CITY.properties.city.enum.includes(JSON.parse(call.arguments).city));
+      for (const [field, value] of Object.entries({ previous_response_id: "resp_1", conversation: "conv_1", background: true })) {
+        const refused = worker.run(RESPONSES, { input: "Hi", [field]: value }, {}, how);
+        await assert.rejects(refused, { name: "AiError", message: new RegExp(`^5006: .*'/${field}' is not supported`) });
+      }
+      await assert.rejects(worker.run(CHAT, { input: "Hi" }, {}, how), { name: "AiError", message: /^5006: / }, "its type has no such input");
     });
 
     test("a forced call, in the shape of the id, after the thought", async () => {
