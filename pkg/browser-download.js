@@ -5,7 +5,7 @@
 import { keyOf, missingBytes, noteUse, readEntry, writeEntry } from "./browser-models.js";
 import { PIECE_BYTES, lengthOf, unsealed } from "./browser-pieces.js";
 import { openStore, tryLock } from "./browser-store.js";
-import { Writer, hasRoom, pieceName } from "./browser-writer.js";
+import { Writer, hasRoom, pieceName, warnNotKept } from "./browser-writer.js";
 import { initialState } from "./sha256.js";
 import { download, http, httpIdentity, sourceError } from "./source.js";
 
@@ -362,9 +362,28 @@ class StoredStream {
       this.entry = undefined;
       return release();
     }
-    if (isNew) await writeEntry(this.#store, this.#key, this.entry);
+    if (isNew && !(await this.#noted(this.entry))) {
+      this.entry = undefined;
+      return release();
+    }
     if (stores) observers.onStored();
     this.#writer = new Writer(this.#store, this.#key, this.entry, from, observers, release, stores);
+  }
+
+  /**
+   * Stores the entry of a new file. Returns whether that was possible: otherwise the file is read, and not kept.
+   *
+   * @param {Entry} entry
+   */
+  async #noted(entry) {
+    try {
+      await writeEntry(this.#store, this.#key, entry);
+      return true;
+    } catch (error) {
+      warnNotKept(entry.name, error, this.#reading.observers);
+      await this.#store.remove(this.#key).catch(() => {});
+      return false;
+    }
   }
 
   /**

@@ -33,6 +33,15 @@ export async function hasRoom(name, size, observers) {
 const noRoom = (name, reason) =>
   `workers-ai-local: ${name} is not kept in this browser (${reason}), so it will be downloaded again at the next load. Free space on the disk, or remove what is no longer needed: Ai.models.list() says what is stored, Ai.models.delete(name) removes it.`;
 
+/**
+ * Warns that a file cannot be stored.
+ *
+ * @param {string} name
+ * @param {Error} error of the store
+ * @param {StoreObservers} observers
+ */
+export const warnNotKept = (name, error, { onWarning }) => onWarning(noRoom(name, error.name === "QuotaExceededError" ? "there is no more room" : error.message));
+
 /** @param {number} bytes */
 const inMb = (bytes) => `${Math.ceil(bytes / 1e6)} MB`;
 
@@ -175,8 +184,7 @@ export class Writer {
       this.#isStoring = false;
       // Somebody has removed the file meanwhile.
       if (error.name === "NotFoundError") return;
-      const reason = error.name === "QuotaExceededError" ? "there is no more room" : error.message;
-      this.#observers.onWarning(noRoom(this.#entry.name, reason));
+      warnNotKept(this.#entry.name, error, this.#observers);
       await this.#store.remove(this.#key).catch(() => {});
     }
   }

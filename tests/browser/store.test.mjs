@@ -417,6 +417,17 @@ describe("without room", () => {
     assert.deepEqual(await list(), []);
     assert.ok((await usage()) < MB, `${await usage()} bytes are used`);
   });
+
+  it("not even for its name, because more is stored than there may be; what is stored is read", async () => {
+    assert.deepEqual(await answer(url), answered);
+    files.set("/other.gguf", paddedModel(1_000_000, SAYS));
+    await setQuota(MB / 10);
+    const { response, warnings } = await answer(`${host.url}/other.gguf`);
+    assert.equal(response, answered.response);
+    assert.match(warnings.join(), /other\.gguf is not kept in this browser \(there is no more room\)/);
+    assert.deepEqual((await list()).map(({ name }) => name), [url]);
+    assert.deepEqual(await answer(url), answered);
+  });
 });
 
 describe("a split model", () => {
