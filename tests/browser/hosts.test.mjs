@@ -191,7 +191,7 @@ describe("the default model", () => {
 
   it("is downloaded once", async () => {
     const sha256 = createHash("sha256").update(MODEL).digest("hex");
-    const module = `export const DEFAULT_MODEL = ${JSON.stringify({ ...DEFAULT_MODEL, sha256 })};`;
+    const module = (await readFile(new URL("../../pkg/default-model.js", import.meta.url), "utf8")).replace(DEFAULT_MODEL.sha256, sha256);
     await page.context().route("**/default-model.js", (route) => route.fulfill({ body: module, contentType: "text/javascript" }));
     assert.equal(await says(), SAYS);
     assert.deepEqual(await kept(), [[DEFAULT_MODEL.url, true]]);
