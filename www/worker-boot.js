@@ -44,7 +44,7 @@ async function start(code, request, port) {
 }
 
 /**
- * Returns `waitUntil`. When the page asks, it is told as soon as all work has ended.
+ * Returns `waitUntil`. When the page asks, it gets a message as soon as all work has ended.
  *
  * @param {MessagePort} port
  * @param {(text: string) => void} log

@@ -138,7 +138,7 @@ describe("the engine", () => {
     assert.ok((await readdir(path.join(own, "models"))).length > 0);
     const other = await start(options, { HF_ENDPOINT: empty.url });
     assert.match((await (await other.ask()).json()).description, /owner\/gated does not exist/);
-    // Whoever gives the same token as an option has the same engine.
+    // The same token as an option means the same engine.
     const [known, same] = [await start(options, { HF_ENDPOINT: hub.url, HF_TOKEN: TOKEN }), await start({ ...options, hub: { endpoint: hub.url, token: TOKEN } })];
     assert.equal(await same.load(), await known.load());
     const texts = await Promise.all((await readdir(engines())).map(async (name) => name + (await readFile(path.join(engines(), name), "utf8"))));
