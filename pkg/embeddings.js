@@ -1,7 +1,7 @@
 // Embeddings, as the crate asks for them. What computes them is loaded when the first of them is asked for.
 
 import { DEFAULT_EMBEDDINGS } from "./default-embeddings.js";
-import { AiInternalError, aiError } from "./errors.js";
+import { AiInternalError } from "./errors.js";
 import { toSource } from "./source.js";
 
 /**
@@ -72,7 +72,7 @@ export function toEmbeddingFiles(value, place, one = toSource) {
  * @throws {AiInternalError} if the configuration is invalid
  */
 export function embeddingsOf(config, open, one) {
-  const { models = {}, defaultEmbeddings, strict, onWarning = console.warn } = config;
+  const { models = {}, defaultEmbeddings, onWarning = console.warn } = config;
   const own = Object.entries(models).filter(([, value]) => hasWeights(value));
   for (const [id, value] of own) toEmbeddingFiles(value, `models["${id}"]`, one);
   if (defaultEmbeddings !== undefined) toEmbeddingFiles(defaultEmbeddings, "defaultEmbeddings", one);
@@ -100,7 +100,6 @@ export function embeddingsOf(config, open, one) {
   async function embed(model, texts, cls, signal) {
     const isOwn = Object.hasOwn(models, model);
     const isDefault = model === DEFAULT_EMBEDDINGS.id;
-    if (strict && !isOwn && !isDefault) throw aiError(5007, 400, `No such model ${model} or task`);
     engine ??= open(config).catch((error) => {
       engine = undefined;
       throw error;

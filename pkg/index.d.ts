@@ -339,7 +339,9 @@ export interface ChatMessage {
   /** `"system"`, `"user"`, `"assistant"` or `"tool"`; the model's chat template decides whether it supports other roles. */
   role: string;
   /** At most 131,072 characters. Optional in an assistant turn that only calls tools. */
-  content?: string | TextPart[] | null;
+  content?: string | (TextPart | RefusalPart)[] | null;
+  /** In an assistant turn without content: why the model gave none. The model reads it as the turn's text. */
+  refusal?: string | null;
   /** Name of the speaker; in a tool turn, the tool's name. */
   name?: string;
   /** In an assistant turn: its tool calls. */
@@ -352,6 +354,12 @@ export interface ChatMessage {
 export interface TextPart {
   type: "text";
   text: string;
+}
+
+/** A part of an assistant turn's content in which the model refused. The model reads it as text. */
+export interface RefusalPart {
+  type: "refusal";
+  refusal: string;
 }
 
 /** A tool call in a message, in OpenAI's format. */
@@ -379,8 +387,13 @@ export interface FunctionTool {
   function: FlatTool;
 }
 
-/** Whether the model calls tools: it decides itself, never, at least one, or exactly the named one. */
-export type ToolChoice = "auto" | "none" | "required" | { type: "function"; function: { name: string } };
+/** Whether the model calls tools: it decides itself, never, at least one, or exactly the named one; or which of the tools it may call at all. */
+export type ToolChoice =
+  | "auto"
+  | "none"
+  | "required"
+  | { type: "function"; function: { name: string } }
+  | { type: "allowed_tools"; allowed_tools: { mode: "auto" | "required"; tools: Record<string, unknown>[] } };
 
 /**
  * The format of the answer. In the JSON formats, `response` is an object that matches the schema. `json_schema` is a JSON Schema, or
@@ -512,7 +525,12 @@ export type ResponsesInput = {
   temperature?: number | null;
   top_p?: number | null;
   tools?: { type: "function"; name: string; description?: string | null; parameters?: object | null; strict?: boolean | null }[];
-  tool_choice?: "auto" | "none" | "required" | { type: "function"; name: string };
+  tool_choice?:
+    | "auto"
+    | "none"
+    | "required"
+    | { type: "function"; name: string }
+    | { type: "allowed_tools"; mode: "auto" | "required"; tools: { type: "function"; name: string }[] };
   parallel_tool_calls?: boolean | null;
   reasoning?: { effort?: string | null; summary?: string | null } | null;
   text?: { format?: { type: "text" } | { type: "json_object" } | { type: "json_schema"; name: string; schema: object; strict?: boolean | null } };

@@ -210,6 +210,19 @@ const INPUT = [
     },
   },
   {
+    field: "`messages[].content`",
+    meaning: "an assistant's refusal, as a part or as the message's `refusal`",
+    async prove({ ask }) {
+      const turn = async (said) => {
+        const { usage, text } = await ask({ ...GREEDY, messages: [...HI.messages, { role: "assistant", ...said }, { role: "user", content: "Why?" }] });
+        return [usage.prompt_tokens, text];
+      };
+      const expected = await turn({ content: "I will not do this." });
+      assert.deepEqual(await turn({ content: [{ type: "refusal", refusal: "I will not do this." }] }), expected);
+      assert.deepEqual(await turn({ content: null, refusal: "I will not do this." }), expected);
+    },
+  },
+  {
     field: "`messages`",
     meaning: "not a list, a missing role, content that is too long or not text",
     refused: 5006,
@@ -416,9 +429,24 @@ const INPUT = [
   },
   {
     field: "`tool_choice`",
+    meaning: '`{type: "allowed_tools", allowed_tools: {mode, tools}}`: only these may be called',
+    async prove({ ask, surface }) {
+      const [weather] = toolsOf(surface);
+      const other = { name: "other", description: "d", parameters: { type: "object", properties: {} } };
+      const tools = [surface === "openAi" ? nested(other) : other, weather];
+      const allowed = (mode) => ({ ...TOOLS, tools, tool_choice: { type: "allowed_tools", allowed_tools: { mode, tools: [FORCED] } } });
+      assertCalls(await ask({ ...allowed("required"), temperature: 2, seed: 1 }));
+      const { usage } = await ask({ ...allowed("auto"), max_tokens: 0 });
+      const alone = await ask({ ...TOOLS, tools: toolsOf(surface), tool_choice: "auto", max_tokens: 0 });
+      assert.equal(usage.prompt_tokens, alone.usage.prompt_tokens);
+    },
+  },
+  {
+    field: "`tool_choice`",
     meaning: "an unknown function or an unknown string",
     refused: 5006,
     inputs: [
+      { ...TOOLS, tool_choice: { type: "allowed_tools", allowed_tools: { mode: "auto", tools: [{ type: "function", function: { name: "nothing" } }] } } },
       { ...TOOLS, tool_choice: { type: "function", function: { name: "nothing" } } },
       { ...TOOLS, tool_choice: "perhaps" },
     ],

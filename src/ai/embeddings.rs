@@ -48,6 +48,17 @@ impl Ai {
         self.config.embeddings.as_ref().is_some_and(|host| host.own_ids().iter().any(|id| id == model_id))
     }
 
+    /// The host's part, for an id that has files of its own, or for which the default model may answer.
+    ///
+    /// # Errors
+    ///
+    /// 5007 for any other id.
+    fn host_for(&self, model_id: &str) -> Result<&Rc<dyn Embeddings>> {
+        let has_files = || self.config.models.contains_key(model_id) || self.is_of_host(model_id);
+        let is_answered = !self.config.strict || model_id == catalog_embeddings::DEFAULT_ID || has_files();
+        self.config.embeddings.as_ref().filter(|_| is_answered).ok_or_else(|| AiError::no_such_model(model_id))
+    }
+
     /// Answers a request for an embedding model, in the binding's form.
     ///
     /// # Errors
@@ -71,9 +82,8 @@ impl Ai {
                 self.known(model_id)?;
                 return Err(AiError::invalid_input(format!("{model_id} generates text, and this request is for an embedding model")));
             }
-            if self.config.embeddings.is_none() {
-                return Err(AiError::no_such_model(model_id));
-            }
+            // Said before the input is read, as with ids of text generation.
+            self.host_for(model_id)?;
             let request = EmbeddingRequest::from_value(input?)?;
             let vectors = match self.loaded_embeddings(model_id).await? {
                 Loaded::Own(embedder) => embedder.embed(&request.instructed()).await?,
@@ -102,7 +112,7 @@ impl Ai {
 
     /// What serves an id of an embedding model; loads it if the engine computes it.
     async fn loaded_embeddings(&self, model_id: &str) -> Result<Loaded> {
-        let host = self.config.embeddings.as_ref().ok_or_else(|| AiError::no_such_model(model_id))?;
+        let host = self.host_for(model_id)?;
         let Some((source, is_stand_in)) = self.source_of_embeddings(model_id) else { return Ok(Loaded::Host(Rc::clone(host))) };
         let make_room = || self.store.drop_idle() | self.embedders.drop_idle();
         let computer = self.embedders.get(&source, self.progress_of(model_id), make_room).await?;

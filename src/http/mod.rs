@@ -120,7 +120,7 @@ async fn route(ai: &Ai, request: &Request) -> Response {
     let response = match &route {
         Route::BindingRun => binding_run(ai, request).await,
         Route::BindingModels => Ok(Response::json(200, &json!({"result": crate::listing::search(&query)}))),
-        Route::RestRun(model) => rest::run(ai, model, request).await,
+        Route::RestRun(model) => rest::run(ai, model, &query, request).await,
         Route::RestModels => Ok(rest::envelope(&json!(crate::listing::search(&query)))),
         Route::RestSchema => rest::schema(&query),
         Route::RestFinetunes => Ok(rest::finetunes(ai)),
@@ -165,13 +165,17 @@ async fn binding_run(ai: &Ai, request: &Request) -> Result<Response> {
         return bad("A stream or FormData is not a valid input for text generation. Send an object with prompt or messages.");
     }
     let mut body = request.json()?;
-    // Batches are queued before they come here (`pkg/batch.js`).
     if body["options"]["queueRequest"] == Value::Bool(true) {
-        return bad("queueRequest is for batches: send {requests: [...]} as the input.");
+        return Err(queue_without_batch());
     }
     let inputs = body.get_mut("inputs").map(Value::take).unwrap_or_default();
     let answer = ai.answer(model, Ok(inputs), Api::Run, request.nonce).await?;
     respond(answer, |object| object).await
+}
+
+/// 3003: a request is to be queued that is no batch. Batches are queued before they come here (`pkg/batch.js`).
+fn queue_without_batch() -> AiError {
+    AiError::new(ErrorCode::BadInput, "queueRequest is for batches: send {requests: [...]} as the input.")
 }
 
 /// The response with an answer: the stream unchanged, or the object after `envelope` has wrapped it.

@@ -1,6 +1,6 @@
 //! Cloudflare's REST API: answers in the envelope `{result, success, errors, messages}`.
 
-use super::{Request, Response, respond};
+use super::{Request, Response, queue_without_batch, respond};
 use crate::ai::{Ai, Api, id_of_lora};
 use crate::catalog;
 use crate::catalog_embeddings;
@@ -9,7 +9,10 @@ use crate::input::published_schemas;
 use serde_json::{Value, json};
 
 /// `POST …/ai/run/:model`. The body is the input.
-pub async fn run(ai: &Ai, model: &str, request: &Request) -> Result<Response> {
+pub async fn run(ai: &Ai, model: &str, query: &Value, request: &Request) -> Result<Response> {
+    if query["queueRequest"] == "true" {
+        return Err(queue_without_batch());
+    }
     let answer = ai.answer(model, request.json(), Api::Run, request.nonce).await?;
     respond(answer, |object| enveloped(&object)).await
 }

@@ -55,13 +55,11 @@ impl EmbeddingRequest {
     ///
     /// 5006 for input that does not match the schema, 3003 for a batch (`requests`).
     pub fn from_value(input: Value) -> Result<Self> {
+        super::refuse_batch(&input)?;
         let Value::Object(mut fields) = input else {
             return Err(AiError::invalid_input(format!("Type mismatch of '/', 'object' not in '{}'", type_name(&input))));
         };
         fields.retain(|_, value| !value.is_null());
-        if fields.contains_key("requests") {
-            return Err(super::unqueued());
-        }
         let pooling = match fields.remove("pooling") {
             None => Pooling::Mean,
             Some(Value::String(name)) if name == "mean" => Pooling::Mean,

@@ -103,9 +103,7 @@ impl TextGenerationRequest {
             }
             fields.retain(|_, value| !value.is_null());
         }
-        if input.get("requests").is_some() {
-            return Err(unqueued());
-        }
+        refuse_batch(&input)?;
         let branch = check(&input)?;
         let Value::Object(mut fields) = input else {
             return Err(AiError::invalid_input("Type mismatch of '/', 'object' expected"));
@@ -142,8 +140,8 @@ impl TextGenerationRequest {
         };
         let lora = fields.get("lora").and_then(Value::as_str).map(str::to_owned);
         let parallel_tool_calls = fields.get("parallel_tool_calls").and_then(Value::as_bool).unwrap_or(true);
-        let tools = tools::tools(&mut fields)?;
-        let tool_choice = tools::tool_choice(&mut fields, &tools)?;
+        let mut tools = tools::tools(&mut fields)?;
+        let tool_choice = tools::tool_choice(&mut fields, &mut tools)?;
         let guided = !fields.contains_key("response_format") && fields.contains_key("guided_json");
         let response_format = tools::response_format(&mut fields)?;
         Ok(Self {
@@ -210,9 +208,21 @@ fn stop_strings(fields: &mut Map<String, Value>) -> Result<Vec<String>> {
     Ok(stop.into_iter().filter(|text| !text.is_empty()).collect())
 }
 
-/// 3003: a batch that is to be answered at once.
-fn unqueued() -> AiError {
-    AiError::new(ErrorCode::BadInput, "'requests' is a batch, which is queued: set queueRequest to true.")
+/// Rejects a batch, which is queued and does not come here.
+///
+/// # Errors
+///
+/// 3003 for a batch that is to be answered at once, 5006 for `requests` that are no list.
+fn refuse_batch(input: &Value) -> Result<()> {
+    match input.get("requests") {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::Array(_)) => {
+            Err(AiError::new(ErrorCode::BadInput, "'requests' is a batch, which is queued: set queueRequest to true."))
+        }
+        Some(other) => {
+            Err(AiError::invalid_input(format!("Type mismatch of '/requests', 'array' not in '{}'", validate::type_name(other))))
+        }
+    }
 }
 
 /// Rejects the schema's fields that are not supported here, so that an answer never silently ignores them.
@@ -226,9 +236,9 @@ fn refuse_unsupported(fields: &Map<String, Value>) -> Result<()> {
 /// Names of what the model thought in an assistant's turn.
 const THOUGHTS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
 
-/// The text of a message's content: a text, a part that has a text, or a list of such parts.
+/// The text of a message's content: a text, a part that has a text or a refusal, or a list of such parts.
 fn text_of(content: &Value) -> String {
-    let of_part = |part: &Value| part.as_str().or_else(|| part.get("text")?.as_str()).map(str::to_owned);
+    let of_part = |part: &Value| part.as_str().or_else(|| part.get("text").or_else(|| part.get("refusal"))?.as_str()).map(str::to_owned);
     match content {
         Value::Array(parts) => parts.iter().filter_map(of_part).collect(),
         part => of_part(part).unwrap_or_default(),
@@ -236,7 +246,7 @@ fn text_of(content: &Value) -> String {
 }
 
 /// Brings a message to the form that chat templates expect: the role `developer` (OpenAI's newer models) becomes `system`, an array of
-/// text parts becomes one string, and absent or `null` content becomes an empty string.
+/// text parts becomes one string, and absent or `null` content becomes an assistant's `refusal`, or an empty string.
 fn normalise_message(mut message: Value) -> Value {
     if let Value::Object(fields) = &mut message {
         if fields.get("role").and_then(Value::as_str) == Some("developer") {
@@ -246,7 +256,9 @@ fn normalise_message(mut message: Value) -> Value {
         if fields.get("tool_calls").is_some_and(|calls| calls.as_array().is_none_or(Vec::is_empty)) {
             fields.remove("tool_calls");
         }
-        let content = fields.remove("content").as_ref().map(text_of).unwrap_or_default();
+        let refusal = fields.remove("refusal").unwrap_or_default();
+        let content = fields.remove("content").filter(|content| !content.is_null()).unwrap_or(refusal);
+        let content = text_of(&content);
         fields.insert("content".into(), Value::String(content));
         // What the model thought in an earlier turn, under every name that templates read. They decide whether it is shown again.
         let thought = THOUGHTS.iter().find_map(|name| fields.get(*name)?.as_str()).map(str::to_owned);
@@ -308,6 +320,17 @@ mod tests {
         let one_part = json!({"messages": [{"role": "user", "content": {"type": "text", "text": "a"}}]});
         let request = TextGenerationRequest::from_value(one_part).expect("valid");
         assert!(matches!(request.prompt, Prompt::Messages(messages) if messages[0]["content"] == "a"));
+        let refusals = json!({"messages": [
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+            {"role": "assistant", "content": null, "refusal": "Never."},
+            {"role": "assistant", "content": "Yes.", "refusal": null},
+        ]});
+        let Prompt::Messages(messages) = TextGenerationRequest::from_value(refusals).expect("valid").prompt else { panic!("messages") };
+        assert_eq!(
+            messages,
+            ["No.", "Never.", "Yes."].map(|text| json!({"role": "assistant", "content": text})),
+            "a template sees the text alone"
+        );
         let wrong = |content: Value| error_of(json!({"messages": [{"role": "user", "content": content}]}));
         assert!(wrong(json!({"type": "text"})).ends_with("required properties at '/messages/0/content' are 'text'"));
         assert!(wrong(json!({"type": "image_url"})).ends_with("'/messages/0/content' is an image, and this model reads text only"));

@@ -50,34 +50,54 @@ pub fn tools(fields: &mut Map<String, Value>) -> Result<Vec<Tool>> {
     Ok(tools)
 }
 
-/// Removes `tool_choice` from a validated input and returns it. Absent means [`ToolChoice::Auto`].
+/// What `tool_choice` may be.
+const CHOICES: &str =
+    "must be 'auto', 'none', 'required', {type: 'function', function: {name}} or {type: 'allowed_tools', allowed_tools: {mode, tools}}";
+
+/// Removes `tool_choice` from a validated input and returns it. Absent means [`ToolChoice::Auto`]. Of `allowed_tools`, only these remain in `tools`.
 ///
 /// # Errors
 ///
 /// 5006 for an unknown value, for `required` without tools, and for a function that is not in `tools`.
-pub fn tool_choice(fields: &mut Map<String, Value>, tools: &[Tool]) -> Result<ToolChoice> {
+pub fn tool_choice(fields: &mut Map<String, Value>, tools: &mut Vec<Tool>) -> Result<ToolChoice> {
     let unusable = |reason: &str| Err(AiError::invalid_input(format!("'/tool_choice' {reason}")));
-    let choice = match fields.remove("tool_choice") {
+    let is_listed = |name: &str, tools: &[Tool]| tools.iter().any(|tool| tool.name == name);
+    let mut choice = fields.remove("tool_choice");
+    if let Some(allowed) = choice.as_ref().filter(|choice| choice["type"] == "allowed_tools") {
+        // The Responses API has mode and tools beside the type.
+        let allowed = allowed.get("allowed_tools").unwrap_or(allowed);
+        let Some(listed) = allowed["tools"].as_array() else { return unusable(CHOICES) };
+        let Some(names) = listed.iter().map(name_of).collect::<Option<Vec<&str>>>() else { return unusable(CHOICES) };
+        if let Some(name) = names.iter().find(|name| !is_listed(name, tools)) {
+            return unusable(&format!("allows '{name}', which is not among the 'tools'"));
+        }
+        tools.retain(|tool| names.contains(&tool.name.as_str()));
+        choice = Some(allowed["mode"].clone());
+    }
+    let choice = match choice {
         None => ToolChoice::Auto,
         Some(Value::String(choice)) => match choice.as_str() {
             "auto" => ToolChoice::Auto,
             "none" => ToolChoice::None,
             // Clients also send `any`, an older word for `required`.
             "required" | "any" => ToolChoice::Required,
-            _ => return unusable("must be 'auto', 'none', 'required' or {type: 'function', function: {name}}"),
+            _ => return unusable(CHOICES),
         },
-        Some(choice) => match choice.get("function").unwrap_or(&choice).get("name").and_then(Value::as_str) {
+        Some(choice) => match name_of(&choice) {
             Some(name) => ToolChoice::Function(name.to_owned()),
-            None => return unusable("must be 'auto', 'none', 'required' or {type: 'function', function: {name}}"),
+            None => return unusable(CHOICES),
         },
     };
     match &choice {
         ToolChoice::Required if tools.is_empty() => unusable("is 'required', but there are no 'tools'"),
-        ToolChoice::Function(name) if !tools.iter().any(|tool| tool.name == *name) => {
-            unusable(&format!("names '{name}', which is not among the 'tools'"))
-        }
+        ToolChoice::Function(name) if !is_listed(name, tools) => unusable(&format!("names '{name}', which is not among the 'tools'")),
         _ => Ok(choice),
     }
+}
+
+/// The name of the function in `{type, function: {name}}` or `{type, name}`.
+fn name_of(choice: &Value) -> Option<&str> {
+    choice.get("function").unwrap_or(choice).get("name")?.as_str()
 }
 
 /// Removes `response_format` from a validated input and returns it. A schema may be bare or wrapped in OpenAI's
@@ -153,12 +173,31 @@ mod tests {
     #[test]
     fn choices() {
         let offered = tools(&mut fields(json!({"tools": [{"name": "f"}]}))).expect("tools");
-        let choice = |value: Value| tool_choice(&mut fields(json!({"tool_choice": value})), &offered);
+        let choice = |value: Value| tool_choice(&mut fields(json!({"tool_choice": value})), &mut offered.clone());
         assert_eq!(choice(json!("required")), Ok(ToolChoice::Required));
         assert_eq!(choice(json!({"type": "function", "function": {"name": "f"}})), Ok(ToolChoice::Function("f".into())));
         assert!(choice(json!({"type": "function", "function": {"name": "g"}})).is_err());
         assert!(choice(json!("perhaps")).is_err());
-        assert!(tool_choice(&mut fields(json!({"tool_choice": "required"})), &[]).is_err());
+        assert!(tool_choice(&mut fields(json!({"tool_choice": "required"})), &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn allowed_tools() {
+        let chosen = |choice: Value| {
+            let mut offered = tools(&mut fields(json!({"tools": [{"name": "f"}, {"name": "g"}]}))).expect("tools");
+            let choice = tool_choice(&mut fields(json!({"tool_choice": choice})), &mut offered)?;
+            Ok::<_, AiError>((choice, offered.into_iter().map(|tool| tool.name).collect::<Vec<String>>()))
+        };
+        let nested = json!({"mode": "required", "tools": [{"type": "function", "function": {"name": "g"}}]});
+        let wanted = Ok((ToolChoice::Required, vec!["g".to_owned()]));
+        assert_eq!(chosen(json!({"type": "allowed_tools", "allowed_tools": nested})), wanted);
+        let flat = json!({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]});
+        assert_eq!(chosen(flat), Ok((ToolChoice::Auto, vec!["f".to_owned()])));
+        let refused = |choice: Value| chosen(choice).expect_err("an error").to_string();
+        assert!(refused(json!({"type": "allowed_tools", "mode": "auto", "tools": [{"name": "h"}]})).contains("allows 'h'"));
+        assert!(refused(json!({"type": "allowed_tools", "mode": "required", "tools": []})).contains("there are no 'tools'"));
+        assert!(refused(json!({"type": "allowed_tools", "mode": "auto"})).contains("allowed_tools: {mode, tools}"));
+        assert!(refused(json!({"type": "allowed_tools", "tools": [{"name": "f"}]})).contains("allowed_tools: {mode, tools}"));
     }
 
     #[test]

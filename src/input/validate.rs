@@ -92,7 +92,11 @@ pub fn published_schemas(shape: Shape) -> Value {
         }
         json!({"title": title, "properties": properties, "required": [title.to_lowercase()]})
     };
-    let part = json!({"type": "object", "properties": {"type": {"type": "string"}, "text": text()}, "required": ["text"]});
+    let part = json!({
+        "type": "object",
+        "properties": {"type": {"type": "string"}, "text": text(), "refusal": text()},
+        "anyOf": [{"required": ["text"]}, {"required": ["refusal"]}],
+    });
     let content = json!({"anyOf": [text(), part, {"type": "array", "items": {"anyOf": [text(), part]}}, {"type": "null"}]});
     let message = json!({"type": "object", "properties": {"role": {"type": "string"}, "content": content}, "required": ["role"]});
     let function = json!({
@@ -285,10 +289,11 @@ fn check_messages(value: &Value) -> Outcome {
     Ok(())
 }
 
-/// Checks a text or `{type: "text", text}`.
+/// Checks a text, `{type: "text", text}` or `{type: "refusal", refusal}`, which is a part of an assistant's turn.
 fn check_part(path: &str, part: &Value) -> Outcome {
-    match part.get("text") {
-        Some(text) => check_text(&format!("{path}/text"), text),
+    let text_in = |key: &'static str| part.get(key).map(|text| (key, text));
+    match text_in("text").or_else(|| text_in("refusal")) {
+        Some((key, text)) => check_text(&format!("{path}/{key}"), text),
         None if part.get("type").and_then(Value::as_str).is_some_and(|kind| kind.contains("image")) => {
             Err(format!("'{path}' is an image, and this model reads text only"))
         }

@@ -85,6 +85,10 @@ describe("openai's responses", () => {
     const stream = calling.responses.stream({ model: GPT, input, tools: [WEATHER], tool_choice: { type: "function", name: "weather" } });
     const streamed = (await stream.finalResponse()).output[0];
     assert.deepEqual([streamed.name, JSON.parse(streamed.arguments)], ["weather", { city: "Rome" }]);
+    const other = { ...WEATHER, name: "other" };
+    const choice = { type: "allowed_tools", mode: "required", tools: [{ type: "function", name: "weather" }] };
+    const allowed = await calling.responses.create({ model: GPT, input, tools: [other, WEATHER], tool_choice: choice });
+    assert.equal(allowed.output[0].name, "weather");
     const followed = [...input, ...response.output, { type: "function_call_output", call_id: call.call_id, output: "Sunny" }];
     assert.equal((await client.responses.create({ model: GPT, input: followed, tools: [WEATHER] })).output_text, "Hello there!");
   });

@@ -217,9 +217,18 @@ describe("a batch", () => {
     }
   });
 
+  test("is a list", async () => {
+    const ai = scripted();
+    const mismatch = { message: "5006: Type mismatch of '/requests', 'array' not in 'string'" };
+    await assert.rejects(ai.run(MODEL, { requests: "Hi" }, QUEUE), mismatch);
+    await assert.rejects(ai.run("@cf/baai/bge-m3", { requests: "Hi" }), mismatch);
+  });
+
   test("for an id without files is 5007 at once where such ids are refused", async () => {
     const ai = scripted({ strict: true, models: { "@cf/own/model": scriptedModel().bytes } });
     await assert.rejects(ai.run(MODEL, { requests: times(2) }, QUEUE), { message: /^5007: No such model/ });
+    const texts = { requests: [{ text: "a" }] };
+    await assert.rejects(ai.run("@cf/baai/bge-m3", texts, QUEUE), { message: /^5007: No such model @cf\/baai\/bge-m3/ });
     const { request_id } = await ai.run("@cf/own/model", { requests: times(2) }, QUEUE);
     const { responses } = await complete(() => ai.run("@cf/own/model", { request_id }));
     assert.deepEqual(responses.map(({ success }) => success), [true, true]);

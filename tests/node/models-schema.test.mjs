@@ -27,10 +27,13 @@ const messages = [
   { role: "user", content: { type: "text", text: "Well?" } },
 ];
 const SCHEMA = { type: "object", properties: { a: { type: "boolean" } }, required: ["a"], additionalProperties: false };
+const ALLOWED = { type: "allowed_tools", allowed_tools: { mode: "auto", tools: [{ type: "function", function: { name: "f" } }] } };
 const OLDER = [
   { prompt: "Hi", max_tokens: 3, stop: "x", lora: undefined },
   { messages, temperature: 0, chat_template_kwargs: { enable_thinking: false }, reasoning_effort: "low" },
   { messages, tools: [{ name: "f", description: "d", parameters: SCHEMA }], tool_choice: "required" },
+  { messages, tools: [{ type: "function", function: { name: "f" } }], tool_choice: ALLOWED },
+  { messages: [...messages, { role: "assistant", content: [{ type: "refusal", refusal: "No." }] }, { role: "assistant", content: null, refusal: "No." }] },
   { messages, functions: [{ name: "f", code: "return 1" }, { name: "g", description: "d", parameters: SCHEMA }] },
   { prompt: "Hi", response_format: { type: "json_schema", json_schema: SCHEMA } },
   { prompt: "Hi", guided_json: SCHEMA },

@@ -69,7 +69,7 @@ type Called<Args, List = Callable> = List extends [[infer Own, Promise<infer Res
 /** Of these fields an input needs one, with the published types of what requests may have in it. Many types have all of them as optional fields. */
 interface Needed {
   prompt: string;
-  messages: (RoleScopedChatInput | DeveloperMessage | SystemMessage | ToolMessage | { role: "user"; content: ChatCompletionContentPartText[] } | CallingMessage)[];
+  messages: (RoleScopedChatInput | DeveloperMessage | SystemMessage | ToolMessage | { role: "user"; content: ChatCompletionContentPartText[] } | CallingMessage | RefusingMessage)[];
   input: string | (InputText | OutputText | ResponseOutputMessage | ResponseFunctionToolCall | ResponseReasoningItem)[];
   text: string | string[];
   queries: string | string[];
@@ -77,6 +77,7 @@ interface Needed {
   contexts: { text: string }[];
 }
 type CallingMessage = { role: "assistant"; content?: string | null; tool_calls: ChatCompletionMessageFunctionToolCall[] };
+type RefusingMessage = { role: "assistant"; content: null; refusal: string } | { role: "assistant"; content: ChatCompletionContentPartRefusal[] };
 type InputText = Omit<EasyInputMessage, "content"> & { content: string | ResponseInputText[] };
 type OutputText = Omit<ResponseInputItemFunctionCallOutput, "output"> & { output: string | ResponseInputText[] };
 type Filled<Input, K extends keyof Input> = { [N in K]-?: [Exclude<Input[N], undefined>] extends [never] ? never : N }[K];
@@ -98,7 +99,7 @@ type TooWide =
   | `${"@cf/qwen/qwen2.5-coder-32b-instruct" | ChatOrText} response_format`
   // A message may lack its role and its text, which the service's own schemas require, or have an image, which no model here reads.
   | `${Exclude<Older, General | "@cf/meta/llama-guard-3-8b" | "@cf/qwen/qwen2.5-coder-32b-instruct"> | ChatOrText} messages`
-  // The same, and audio, files, and calls of tools that take text. Such tools are refused too (5006), as is a choice among allowed tools.
+  // The same, and audio, files, and calls of tools that take text. Such tools are refused too (5006).
   | `${Exclude<Newer, ChatOrText>} ${"messages" | "tools" | "tool_choice"}`
   // A bias that is no number: 5006.
   | `${Exclude<Newer, ChatOrText>} logit_bias`
@@ -110,7 +111,7 @@ type TooWide =
 interface Narrow extends Needed {
   tools: AiTextGenerationToolLegacyInput[] | AiTextGenerationToolInput[] | ChatCompletionFunctionTool[];
   response_format: ResponseFormat;
-  tool_choice: Exclude<ChatCompletionToolChoiceOption, ChatCompletionToolChoiceCustom | ChatCompletionToolChoiceAllowedTools>;
+  tool_choice: Exclude<ChatCompletionToolChoiceOption, ChatCompletionToolChoiceCustom>;
   logit_bias: Record<string, number>;
 }
 
