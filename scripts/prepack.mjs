@@ -45,5 +45,7 @@ await main(async () => {
   if (absent.length > 0) throw new UserError(`${absent.join(", ")} ${absent.length === 1 ? "is missing: restore it with git, or take it" : "are missing: restore them with git, or take them"} out of package.json`);
 
   const cargo = which("cargo") ?? (await ensureToolchain()).cargo;
-  await writeFile(inProject(NOTICES), await thirdPartyNotices({ cargo, target: WASM_TARGET, libraries: await vendorNotices() }));
+  const notices = await thirdPartyNotices({ cargo, target: WASM_TARGET, libraries: await vendorNotices() });
+  // Another npm may be packing it.
+  if ((await readFile(inProject(NOTICES), "utf8").catch(() => null)) !== notices) await writeFile(inProject(NOTICES), notices);
 });

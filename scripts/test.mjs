@@ -25,12 +25,16 @@ import { ensureVulkan } from "./setup/vulkan.mjs";
  */
 const BUILDS_OF_THE_GATE = ["simd128", "threads", "wasm64", "embeddings"];
 
+/** Steps that run at the same time, if they are made for it (`beside`). */
+const LANES = 2;
+
 /** The types of weights whose accuracy the long tests compare with exact arithmetic (`tests/exactness.rs`); each takes minutes. */
 const TYPES_OF_EXACTNESS = "Q4_1,Q4_K";
 
 /**
  * The steps, in the order in which they run. `needs`: other steps and pieces of the set-up. `test` gets the set-up's results and `results`,
- * to which it adds its tests and failures (`follow`). `long`: whether the step has long tests; "only" if it has no others.
+ * to which it adds its tests and failures (`follow`). `long`: whether the step has long tests; "only" if it has no others. `beside`: its programs
+ * compute in one thread for the most part, so that two such steps run at the same time; but not those of the long tests, some of which measure.
  */
 const STEPS = {
   format: { what: "rustfmt, and a line in ARCHITECTURE.md for every file", test: checkFormat },
@@ -41,14 +45,14 @@ const STEPS = {
   build: { what: "the package", needs: ["toolchain"], test: ({ long }) => build(long ? undefined : BUILDS_OF_THE_GATE), long: true },
   kernels: { what: "the relaxed-SIMD kernels beside their reference", needs: ["toolchain"], test: relaxedKernels },
   types: { what: "TypeScript: types of the package, its JavaScript, examples; what scripts and tests import", needs: ["build"], test: checkTypes },
-  node: { what: "real runs in Node", needs: ["build", "vulkan", "embeddings"], test: nodeTest("node"), long: true },
-  models: { what: "vocabularies, families and chat templates of other models, beside what llama.cpp and Jinja2 answer", needs: ["build", "vulkan"], test: modelsTest, long: true },
-  clients: { what: "published clients", needs: ["build", "embeddings"], test: nodeTest("clients") },
-  workerd: { what: "real runs in workerd", needs: ["build", "bucket", "embeddings"], test: nodeTest("workerd"), long: true },
-  browser: { what: "real runs in Chromium", needs: ["build", "bucket", "browser", "embeddings"], test: nodeTest("browser"), long: true },
-  docs: { what: "every example of README.md and docs/", needs: ["build", "bucket", "browser", "embeddings"], test: nodeTest("docs"), long: true },
-  package: { what: "the packed tarball in an empty project", needs: ["build", "browser"], test: nodeTest("package"), long: true },
-  projects: { what: "projects with wrangler, Vite and vitest, and the packed tarball", needs: ["build"], test: nodeTest("projects"), long: true },
+  node: { what: "real runs in Node", needs: ["build", "vulkan", "embeddings"], test: nodeTest("node"), long: true, beside: true },
+  models: { what: "vocabularies, families and chat templates of other models, beside what llama.cpp and Jinja2 answer", needs: ["build", "vulkan"], test: modelsTest, long: true, beside: true },
+  clients: { what: "published clients", needs: ["build", "embeddings"], test: nodeTest("clients"), beside: true },
+  workerd: { what: "real runs in workerd", needs: ["build", "bucket", "embeddings"], test: nodeTest("workerd"), long: true, beside: true },
+  browser: { what: "real runs in Chromium", needs: ["build", "bucket", "browser", "embeddings"], test: nodeTest("browser"), long: true, beside: true },
+  docs: { what: "every example of README.md and docs/", needs: ["build", "bucket", "browser", "embeddings"], test: nodeTest("docs"), long: true, beside: true },
+  package: { what: "the packed tarball in an empty project", needs: ["build", "browser"], test: nodeTest("package"), long: true, beside: true },
+  projects: { what: "projects with wrangler, Vite and vitest, and the packed tarball", needs: ["build"], test: nodeTest("projects"), long: true, beside: true },
 };
 
 await main(async () => {
@@ -65,14 +69,14 @@ await main(async () => {
   const rows = [];
   const step = async (name, what, work) => {
     console.log(`\n── ${name}: ${what}`);
-    const row = { name, tests: 0, failures: [], passed: false, started: Date.now() };
+    const row = { name, tests: 0, failures: [], passed: false, started: Date.now(), label: STEPS[name]?.beside ? `${name.padEnd(9)}│ ` : "" };
     rows.push(row);
     try {
       const result = await work(row);
       row.passed = true;
       return result;
     } catch (error) {
-      say(error instanceof UserError ? `error: ${error.message}` : error.stack);
+      say(`${row.label}${error instanceof UserError ? `error: ${error.message}` : error.stack}`);
       return null;
     } finally {
       row.milliseconds = Date.now() - row.started;
@@ -81,12 +85,19 @@ await main(async () => {
 
   const setting = await step("set-up", "everything that the tests need", () => setUp(needs));
   if (setting) {
-    for (const name of steps) {
+    const runStep = async (name) => {
       const { what, needs = [], test } = STEPS[name];
       const failed = rows.find((row) => !row.passed && needs.includes(row.name));
       if (failed) rows.push({ name, passed: false, notRun: `not run: no ${failed.name}` });
       else await step(name, what, (results) => test({ ...setting, long, results }));
-    }
+    };
+    const isBeside = (name) => !long && STEPS[name].beside;
+    for (const name of steps.filter((name) => !isBeside(name))) await runStep(name);
+    const waiting = steps.filter(isBeside);
+    const lane = async () => {
+      for (let name; (name = waiting.shift()); ) await runStep(name);
+    };
+    await Promise.all(Array.from({ length: LANES }, lane));
   }
   for (const { name, failures } of rows.filter((row) => row.failures?.length)) console.log(`\n── what failed in ${name}\n${failures.join("\n")}`);
   console.log(`\n${table(rows)}`);
@@ -99,13 +110,14 @@ await main(async () => {
 function table(rows) {
   const line = (mark, name, result, tests, minutes) => `  ${mark} ${name.padEnd(9)} ${result.padEnd(20)} ${tests.padStart(6)} ${minutes.padStart(8)}`;
   const minutes = (milliseconds) => (milliseconds / 60_000).toFixed(1);
-  const sum = (key) => rows.reduce((sum, row) => sum + (row[key] ?? 0), 0);
+  const tests = rows.reduce((sum, row) => sum + (row.tests ?? 0), 0);
   return [
     line(" ", "step", "", "tests", "minutes"),
     ...rows.map(({ name, passed, notRun, tests, milliseconds = 0 }) =>
       line(passed ? "✓" : "✗", name, notRun ?? (passed ? "passed" : "FAILED"), tests ? String(tests) : "", minutes(milliseconds)),
     ),
-    line(" ", "all", "", String(sum("tests")), minutes(sum("milliseconds"))),
+    // Steps may have run at the same time.
+    line(" ", "all", "", String(tests), minutes(Date.now() - rows[0].started)),
   ].join("\n");
 }
 

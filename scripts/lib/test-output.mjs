@@ -17,13 +17,13 @@ const INTERNAL = /\(?node:(internal|async_hooks)/;
  * that failed in `results.failures`, which the end of a long log can repeat.
  *
  * @param {"node" | "cargo"} runner
- * @param {{tests: number, failures: string[]}} results
+ * @param {{tests: number, failures: string[], label?: string}} results `label`: what each line begins with, if several runners print at once
  */
 export function follow(runner, results) {
   const { passed, failures, end } = RUNNERS[runner];
   let failing = false;
   return (line) => {
-    console.log(line);
+    console.log(`${results.label ?? ""}${line}`);
     const count = passed.exec(line);
     if (count) results.tests += Number(count[1]);
     if (failures.test(line)) failing = true;
