@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { CURATED_MODELS } from "../../pkg/curated-models.js";
+import { ggufAdapter, peftAdapter, successorAdapter } from "../adapters.mjs";
 import { partName, splitFile } from "../gguf-fixtures.mjs";
 import { POOR_TOKEN, TOKEN, sha256Of, startHub } from "../hub-server.mjs";
 import { scriptedModel } from "../scripted-model.mjs";
@@ -105,6 +106,29 @@ describe("a name on the hub", () => {
     assert.deepEqual(await answer("hf:some/gated", { token: TOKEN }), says("Secret."));
     assert.deepEqual(hub.asked.filter(({ to, headers }) => to === "cdn" && headers.authorization), []);
     assert.deepEqual(await answer("hf:some/gated"), says("Secret."));
+  });
+
+  it("names an adapter: PEFT's two files or one GGUF, read again without the network", async () => {
+    const model = scriptedModel({ tokens: [{ text: "Bonjour", kind: 1 }], next: { Bonjour: " there" } });
+    const french = successorAdapter(model, { "\n": "Bonjour", there: "!" });
+    const { config, weights } = peftAdapter(french);
+    repositories["some/scripted"] = { files: { "scripted-F32.gguf": Buffer.from(model.bytes) } };
+    repositories["some/peft"] = { files: { "adapter_config.json": Buffer.from(config), "adapter_model.safetensors": Buffer.from(weights) } };
+    repositories["some/gguf"] = { files: { "french-F16.gguf": Buffer.from(ggufAdapter(french)) } };
+    const answers = () =>
+      page.evaluate(async (endpoint) => {
+        const { Ai } = await import("/pkg/browser.js");
+        const loras = { peft: { source: "hf:some/peft" }, gguf: { source: "hf:some/gguf" } };
+        const ai = new Ai({ default: "hf:some/scripted", loras, hub: { endpoint }, threads: 1, onWarning() {} });
+        const ask = (lora) => ai.run("@cf/meta/llama-3.1-8b-instruct", { prompt: "Hi", temperature: 0, lora }).then(({ response }) => response, ({ message }) => message);
+        const texts = [await ask(), await ask("peft"), await ask("gguf")];
+        await ai.close();
+        return texts;
+      }, hub.url);
+    const expected = ["Hello there!", "Bonjour there!", "Bonjour there!"];
+    assert.deepEqual(await answers(), expected);
+    await hub.close();
+    assert.deepEqual(await answers(), expected);
   });
 
   it("that stands for nothing is an error that says what there is", async () => {

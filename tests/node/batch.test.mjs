@@ -220,7 +220,7 @@ describe("a batch", () => {
   test("is a list", async () => {
     const ai = scripted();
     const mismatch = { message: "5006: Type mismatch of '/requests', 'array' not in 'string'" };
-    await assert.rejects(ai.run(MODEL, { requests: "Hi" }, QUEUE), mismatch);
+    await assert.rejects(ai.run(MODEL, { requests: "Hi" }), mismatch);
     await assert.rejects(ai.run("@cf/baai/bge-m3", { requests: "Hi" }), mismatch);
   });
 
