@@ -66,10 +66,11 @@ await main(async () => {
   const steps = offered.filter(wanted);
   const needs = new Set(steps.flatMap((name) => STEPS[name].needs ?? []));
 
+  const isBeside = (name) => !long && STEPS[name]?.beside === true;
   const rows = [];
   const step = async (name, what, work) => {
     console.log(`\n── ${name}: ${what}`);
-    const row = { name, tests: 0, failures: [], passed: false, started: Date.now(), label: STEPS[name]?.beside ? `${name.padEnd(9)}│ ` : "" };
+    const row = { name, tests: 0, failures: [], passed: false, started: Date.now(), label: isBeside(name) ? `${name.padEnd(9)}│ ` : "" };
     rows.push(row);
     try {
       const result = await work(row);
@@ -91,7 +92,6 @@ await main(async () => {
       if (failed) rows.push({ name, passed: false, notRun: `not run: no ${failed.name}` });
       else await step(name, what, (results) => test({ ...setting, long, results }));
     };
-    const isBeside = (name) => !long && STEPS[name].beside;
     for (const name of steps.filter((name) => !isBeside(name))) await runStep(name);
     const waiting = steps.filter(isBeside);
     const lane = async () => {
