@@ -49,9 +49,9 @@ const STEPS = {
   models: { what: "vocabularies, families and chat templates of other models, beside what llama.cpp and Jinja2 answer", needs: ["build", "vulkan"], test: modelsTest, long: true, beside: true },
   clients: { what: "published clients", needs: ["build", "embeddings"], test: nodeTest("clients"), beside: true },
   workerd: { what: "real runs in workerd", needs: ["build", "bucket", "embeddings"], test: nodeTest("workerd"), long: true, beside: true },
-  browser: { what: "real runs in Chromium", needs: ["build", "bucket", "browser", "embeddings"], test: nodeTest("browser"), long: true, beside: true },
-  docs: { what: "every example of README.md and docs/", needs: ["build", "bucket", "browser", "embeddings"], test: nodeTest("docs"), long: true, beside: true },
-  package: { what: "the packed tarball in an empty project", needs: ["build", "browser"], test: nodeTest("package"), long: true, beside: true },
+  browser: { what: "real runs in Chromium", needs: ["build", "bucket", "chromium", "embeddings"], test: nodeTest("browser"), long: true, beside: true },
+  docs: { what: "every example of README.md and docs/", needs: ["build", "bucket", "chromium", "embeddings"], test: nodeTest("docs"), long: true, beside: true },
+  package: { what: "the packed tarball in an empty project", needs: ["build", "chromium"], test: nodeTest("package"), long: true, beside: true },
   projects: { what: "projects with wrangler, Vite and vitest, and the packed tarball", needs: ["build"], test: nodeTest("projects"), long: true, beside: true },
 };
 
@@ -133,7 +133,7 @@ async function setUp(needs) {
   process.env.WORKERS_AI_LOCAL_MODEL = modelPath;
   if (needs.has("embeddings")) await ensureEmbeddings();
   if (needs.has("bucket")) await ensureLocalBucket(modelPath);
-  if (needs.has("browser")) process.env.CHROMIUM_PATH = await ensureBrowser();
+  if (needs.has("chromium")) process.env.CHROMIUM_PATH = await ensureBrowser();
   const vulkan = needs.has("vulkan") ? await ensureVulkan() : {};
   if (needs.has("toolchain")) {
     await ensureToolchain();
