@@ -7,6 +7,10 @@
  */
 const ADVICE = [
   [/\bGive it a GGUF with new Ai\(.*\), or set strict: true to refuse it\./s, "Give it a GGUF with --gguf."],
+  [
+    /\bGive it files with new Ai\(\{ models: \{ ("[^"]*"): .*\), or set strict: true to refuse it\./s,
+    'Give it files in workers-ai-local.json: { "models": { $1: { "weights": …, "config": …, "tokenizer": … } } }, or one GGUF with --gguf NAME --model ID.',
+  ],
   [/\bGive it its files with new Ai\(.*\)\./s, "Give it its files with --lora NAME=PATH."],
   [/\b([Gg])ive all (\d+) files as a list\b/g, "$1ive --gguf $2 times, once for each file"],
   [/\bCheck the address in the configuration\./g, "Check --gguf, or WORKERS_AI_LOCAL_MODEL if it is set."],

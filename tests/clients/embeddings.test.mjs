@@ -82,3 +82,11 @@ describe("OpenAI's client", () => {
     await refused({ input: "a", model: "@cf/x/y" }, /5007: No such model/);
   });
 });
+
+test("the server's log says how its user gives the model that is missing", async () => {
+  const body = JSON.stringify({ model: "@cf/baai/bge-large-en-v1.5", input: "Hi" });
+  const response = await fetch(`${server.url}/v1/embeddings`, { method: "POST", body });
+  assert.equal(response.status, 200);
+  const line = await server.logged(/bge-large-en-v1\.5 has no local weights/);
+  assert.match(line, / Give it files in workers-ai-local\.json: \{ "models": \{ "@cf\/baai\/bge-large-en-v1\.5": \{ "weights": .*, or one GGUF with --gguf NAME --model ID\.$/);
+});
