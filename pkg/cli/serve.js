@@ -116,16 +116,29 @@ export async function serve(values, positionals) {
   const loaded = await ai.load(model).finally(clearStatus);
   if (loaded.backend) await learnWindow(id);
   health = { status: "ok", model: fileNameOf(loaded.model), backend: loaded.backend };
-  const body = { model: id, messages: [{ role: "user", content: "Why is the sky blue?" }] };
+  const { path: tried, body } = await requestFor(ai, id);
   say(`Listening on ${url} with ${fileNameOf(loaded.model)} (${loaded.backend})
 
   Playground  ${url}/
-  Try         curl ${url}/v1/chat/completions -H "content-type: application/json" -d '${JSON.stringify(body)}'
+  Try         curl ${url}/v1/${tried} -H "content-type: application/json" -d '${JSON.stringify(body)}'
 
 Ctrl+C stops.`);
   if (!access.loopback && access.key === undefined) {
     say("Every machine that reaches this address can use the server. --key KEY asks for a bearer token.");
   }
+}
+
+/**
+ * A request to try with a model, by what the catalogue says that it is for.
+ *
+ * @param {Ai} ai
+ * @param {string} id
+ * @returns {Promise<{path: string, body: object}>}
+ */
+async function requestFor(ai, id) {
+  const text = "Why is the sky blue?";
+  const embeds = (await ai.models({ search: id })).some(({ name, task }) => name === id && task.name === "Text Embeddings");
+  return embeds ? { path: "embeddings", body: { model: id, input: text } } : { path: "chat/completions", body: { model: id, messages: [{ role: "user", content: text }] } };
 }
 
 /** A promise's value; `null` if it is not settled yet. @type {<T>(promise: Promise<T> | undefined) => Promise<T | null>} */

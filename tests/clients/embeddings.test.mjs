@@ -90,3 +90,15 @@ test("the server's log says how its user gives the model that is missing", async
   const line = await server.logged(/bge-large-en-v1\.5 has no local weights/);
   assert.match(line, / Give it files in workers-ai-local\.json: \{ "models": \{ "@cf\/baai\/bge-large-en-v1\.5": \{ "weights": .*, or one GGUF with --gguf NAME --model ID\.$/);
 });
+
+test("a server of an embedding model says what can be asked of it", async () => {
+  const embedding = await startServer("--model", EMBEDDING_MODEL);
+  try {
+    const line = await embedding.logged(/^ +Try /);
+    const [, address, body] = /curl (\S+) .* -d '(.*)'$/.exec(line);
+    const { data } = await (await fetch(address, { method: "POST", body })).json();
+    assert.equal(data[0].embedding.length, 384);
+  } finally {
+    await embedding.stop();
+  }
+});
