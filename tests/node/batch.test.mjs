@@ -224,6 +224,13 @@ describe("a batch", () => {
     await assert.rejects(ai.run("@cf/baai/bge-m3", { requests: "Hi" }), mismatch);
   });
 
+  test("is what the query asks for: a queue for one request is an error", async () => {
+    const response = await post(scripted(), "?queueRequest=true", { prompt: "Hi" });
+    assert.equal(response.status, 400);
+    const { errors } = await response.json();
+    assert.deepEqual([errors[0].code, errors[0].message], [3003, "AiError: queueRequest is for batches: send {requests: [...]} as the input."]);
+  });
+
   test("for an id without files is 5007 at once where such ids are refused", async () => {
     const ai = scripted({ strict: true, models: { "@cf/own/model": scriptedModel().bytes } });
     await assert.rejects(ai.run(MODEL, { requests: times(2) }, QUEUE), { message: /^5007: No such model/ });
