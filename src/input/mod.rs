@@ -236,9 +236,14 @@ fn refuse_unsupported(fields: &Map<String, Value>) -> Result<()> {
 /// Names of what the model thought in an assistant's turn.
 const THOUGHTS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
 
+/// What the model reads of a part of a message's content, with its key: the part's text, or the refusal of an assistant's turn.
+fn read_in(part: &Value) -> Option<(&'static str, &Value)> {
+    ["text", "refusal"].into_iter().find_map(|key| Some((key, part.get(key)?)))
+}
+
 /// The text of a message's content: a text, a part that has a text or a refusal, or a list of such parts.
 fn text_of(content: &Value) -> String {
-    let of_part = |part: &Value| part.as_str().or_else(|| part.get("text").or_else(|| part.get("refusal"))?.as_str()).map(str::to_owned);
+    let of_part = |part: &Value| part.as_str().or_else(|| read_in(part)?.1.as_str()).map(str::to_owned);
     match content {
         Value::Array(parts) => parts.iter().filter_map(of_part).collect(),
         part => of_part(part).unwrap_or_default(),

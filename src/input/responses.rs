@@ -1,6 +1,6 @@
 //! The input of OpenAI's Responses API → the same request as for a chat completion.
 
-use super::text_of;
+use super::{read_in, text_of};
 use crate::error::{AiError, Result};
 use serde_json::{Map, Value, json};
 
@@ -194,9 +194,8 @@ fn as_parts(content: &Value, path: &str) -> Result<Value> {
     let Value::Array(parts) = content else { return Ok(content.clone()) };
     let mut texts = Vec::with_capacity(parts.len());
     for (index, part) in parts.iter().enumerate() {
-        let text = part.get("text").or_else(|| part.get("refusal"));
-        match text {
-            Some(text) => texts.push(json!({"type": "text", "text": text})),
+        match read_in(part) {
+            Some((_, text)) => texts.push(json!({"type": "text", "text": text})),
             None => {
                 let kind = part.get("type").and_then(Value::as_str).unwrap_or("nothing known");
                 return Err(AiError::invalid_input(format!(

@@ -1,7 +1,7 @@
 //! The published input schema: validation with the messages of the live service's validator (`@cloudflare/cabidela`), and the
 //! schema itself for the models API.
 
-use super::responses;
+use super::{read_in, responses};
 use crate::catalog::Shape;
 use crate::error::{AiError, Result};
 use serde_json::{Map, Value, json};
@@ -291,8 +291,7 @@ fn check_messages(value: &Value) -> Outcome {
 
 /// Checks a text, `{type: "text", text}` or `{type: "refusal", refusal}`, which is a part of an assistant's turn.
 fn check_part(path: &str, part: &Value) -> Outcome {
-    let text_in = |key: &'static str| part.get(key).map(|text| (key, text));
-    match text_in("text").or_else(|| text_in("refusal")) {
+    match read_in(part) {
         Some((key, text)) => check_text(&format!("{path}/{key}"), text),
         None if part.get("type").and_then(Value::as_str).is_some_and(|kind| kind.contains("image")) => {
             Err(format!("'{path}' is an image, and this model reads text only"))
